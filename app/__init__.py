@@ -1,0 +1,1 @@
+"""Valence's service. Imports nothing, so that training can use `app.text` without a web server."""

@@ -1,0 +1,140 @@
+"""`TextEncoder`: text to ids, the same in training, in serving and inside the exported graph."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from app.errors import InvalidInput, UnusableVersion
+from app.text.normalizer import STANDARD_REWRITES, Normalizer, Rewrite
+from app.text.padding import Int32Array
+from app.text.tokenizer import STANDARD_PATTERN, Tokenizer
+from app.text.vocabulary import BEGIN, UNKNOWN, Vocabulary
+
+RULES_VERSION: Final = 1
+"""Raised by hand when code in this package changes what a text becomes, with the same config."""
+
+_SCHEMA_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """How a text becomes ids; everything but the vocabulary.
+
+    Attributes:
+        max_length: Ids of a row at most, the begin-of-sequence id counted.
+        head: Of a text that is too long, the first `head` tokens are kept, and of its end as many
+            as still fit: reviews open with their subject and close with their verdict.
+        rewrites: Applied before lower-casing.
+        pattern: One token.
+    """
+
+    max_length: int
+    head: int
+    rewrites: tuple[Rewrite, ...] = STANDARD_REWRITES
+    pattern: str = STANDARD_PATTERN
+
+    def __post_init__(self) -> None:
+        if self.max_length < 2:
+            raise InvalidInput(f"max_length must be at least 2. Received: {self.max_length}")
+        if not 0 <= self.head < self.max_length:
+            raise InvalidInput(f"head must be 0 to {self.max_length - 1}. Received: {self.head}")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A text as a model reads it.
+
+    Attributes:
+        ids: int32 of shape (length,), 1 <= length <= max_length; opens with `BEGIN`.
+        tokens: Tokens of the whole text, before truncation; `BEGIN` is not counted.
+        unknown: How many of the ids are `UNKNOWN`.
+        truncated: Whether part of the text was left out.
+    """
+
+    ids: Int32Array
+    tokens: int
+    unknown: int
+    truncated: bool
+
+
+class TextEncoder:
+    """Normaliser, tokeniser, vocabulary and truncation under one config. Thread-safe.
+
+    Attributes:
+        config: How a text becomes tokens, and where it is cut.
+        vocabulary: Which tokens have an id.
+    """
+
+    def __init__(self, config: TextConfig, vocabulary: Vocabulary) -> None:
+        self.config = config
+        self.vocabulary = vocabulary
+        self._normalize = Normalizer(config.rewrites)
+        self._tokenize = Tokenizer(config.pattern)
+        self._room = config.max_length - 1  # for tokens, beside BEGIN
+        self._head = config.head
+        self._tail = self._room - config.head
+
+    def tokenize(self, text: str) -> list[str]:
+        """All tokens of `text`, in order."""
+        return self._tokenize(self._normalize(text))
+
+    def encode(self, text: str) -> Encoded:
+        """The ids of `text`, cut to `config.max_length`, and what was lost on the way."""
+        tokens = self.tokenize(text)
+        count = len(tokens)
+        truncated = count > self._room
+        if truncated:
+            tokens = tokens[: self._head] + tokens[count - self._tail :]
+        ids = [BEGIN, *self.vocabulary.ids(tokens)]
+        return Encoded(np.array(ids, dtype=np.int32), count, ids.count(UNKNOWN), truncated)
+
+    def fingerprint(self) -> str:
+        """Sha256, in hexadecimal, of all that decides which ids a text gets.
+
+        Two encoders with one fingerprint give every text the same ids. The manifest of a version
+        holds it, so that a tokenizer from elsewhere is noticed before traffic.
+        """
+        content = {"rules_version": RULES_VERSION, **self._content()}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write everything that `load` needs, as JSON."""
+        content = {"schema_version": _SCHEMA_VERSION, "rules_version": RULES_VERSION}
+        path.write_text(json.dumps(content | self._content(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "TextEncoder":
+        """Read an encoder that `save` wrote.
+
+        Raises:
+            UnusableVersion: The file is missing, no such JSON, or was written under other rules.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            for key, known in (
+                ("schema_version", _SCHEMA_VERSION),
+                ("rules_version", RULES_VERSION),
+            ):
+                if content[key] != known:
+                    raise UnusableVersion(
+                        f"{path.name}: {key} must be {known}. Received: {content[key]}"
+                    )
+            config = TextConfig(
+                max_length=content["max_length"],
+                head=content["head"],
+                rewrites=tuple(Rewrite(**rewrite) for rewrite in content["rewrites"]),
+                pattern=content["pattern"],
+            )
+            return cls(config, Vocabulary(content["words"]))
+        except OSError as error:
+            raise UnusableVersion(f"{path.name} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, InvalidInput) as error:
+            raise UnusableVersion(f"{path.name} is not a tokenizer: {error}") from error
+
+    def _content(self) -> dict[str, Any]:
+        return asdict(self.config) | {"words": list(self.vocabulary.words)}

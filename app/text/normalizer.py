@@ -1,0 +1,65 @@
+"""From a text as people write it to the plain lower-case text that is cut into tokens."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+NON_ASCII: Final = "non-ascii"
+"""`Rewrite.only_if` of a rewrite that can only match in a text with a character beyond ASCII."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Replace every match of a pattern, before the text is lower-cased.
+
+    Attributes:
+        pattern: In the common subset of Python's `re` and RE2.
+        replacement: Literal text, without references to groups.
+        only_if: A character every match begins with, or `NON_ASCII`. Looking for it first is
+            faster than running the pattern; it never changes a result.
+    """
+
+    pattern: str
+    replacement: str
+    only_if: str
+
+
+STANDARD_REWRITES: Final = (
+    # Tags and comments, as in reviews copied from web pages. "a < b" and "<3" are none.
+    Rewrite(r"<(?:[/!]?[A-Za-z]|!--)[^<>]*>", " ", "<"),
+    Rewrite(r"&(?:#39|#[xX]27|apos|rsquo);", "'", "&"),
+    Rewrite(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});", " ", "&"),
+    # Typographic apostrophes; invisible characters inside words; marks of other scripts.
+    Rewrite("[\u2019\u02bc\uff07]", "'", NON_ASCII),
+    Rewrite("[\u00ad\u200c\u200d\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]", "", NON_ASCII),
+    Rewrite("[\u061f\uff1f]", "?", NON_ASCII),
+    Rewrite("\uff01", "!", NON_ASCII),
+    # The lower case of a capital sigma depends on its neighbours, and libraries differ on which.
+    Rewrite("[\u03a3\u03c2]", "\u03c3", NON_ASCII),
+)
+
+
+class Normalizer:
+    """Applies rewrites in order, then lower-cases.
+
+    Lower case is Unicode's full, locale-free mapping: `str.lower` here, ICU in the exported
+    graph. Where the two know different Unicode versions the older one wins: a letter that
+    either does not know is left out of every word (`app.text.characters`).
+    """
+
+    def __init__(self, rewrites: Sequence[Rewrite] = STANDARD_REWRITES) -> None:
+        self.rewrites = tuple(rewrites)
+        compiled = [(r.only_if, re.compile(r.pattern), r.replacement) for r in rewrites]
+        self._anywhere = [step for step in compiled if step[0] != NON_ASCII]
+        self._beyond_ascii = [step for step in compiled if step[0] == NON_ASCII]
+
+    def __call__(self, text: str) -> str:
+        """The normalised text. Linear in the length of `text`."""
+        for character, pattern, replacement in self._anywhere:
+            if character in text:
+                text = pattern.sub(replacement, text)
+        if not text.isascii():
+            for _, pattern, replacement in self._beyond_ascii:
+                text = pattern.sub(replacement, text)
+        return text.lower()
