@@ -27,7 +27,8 @@ TEXT_SIGNATURE: Final = "serving_default"
 _CHUNK_BYTES: Final = 1 << 20
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+MODEL_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+ModelName = Annotated[str, Field(pattern=MODEL_NAME_PATTERN)]
 MODEL_NAME_RULE: Final = (
     "a model's name must be 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit"
 )

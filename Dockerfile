@@ -1,0 +1,71 @@
+# The Valence server in a container; docs/container.md has the commands.
+#
+# BASE is any image with Python 3.11 to 3.13, its venv and pip. Both stages start from the same
+# one, because the virtual environment points at the interpreter it was made with.
+ARG BASE=python:3.11-slim-bookworm
+
+
+FROM ${BASE} AS build
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
+
+# Alone in its layer: it changes when the lock does. Without pip inside, and every file checked
+# against its hash; wheels only, so nothing is compiled and no setup.py runs. TensorFlow's C++
+# headers (430 MB of 2.21) serve those who compile operations; nothing here does.
+COPY requirements/serve.txt /build/serve.txt
+RUN python3 -m venv --without-pip /opt/venv \
+    && python3 -m pip --python /opt/venv/bin/python install \
+        --require-hashes --only-binary :all: -r /build/serve.txt \
+    && rm -rf /opt/venv/lib/python3*/site-packages/tensorflow/include
+
+# Readable by any user, whatever the umask of the checkout; bytecode made here, because the
+# service may not write where it runs.
+COPY models /srv/valence/models
+COPY app /srv/valence/app
+RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /srv/valence/app \
+    && chmod -R a+rX /srv/valence
+
+
+FROM ${BASE}
+
+LABEL org.opencontainers.image.title="Valence" \
+      org.opencontainers.image.description="Sentiment analysis as a service" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+# A numeric USER below, so that a cluster can see it is not root; the name is for `ps` and for
+# libraries that look their user up.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent \
+        --shell /usr/sbin/nologin valence
+
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /srv/valence/models /srv/valence/models
+COPY --from=build /srv/valence/app /srv/valence/app
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    VALENCE_HOST=0.0.0.0 \
+    VALENCE_LOG_FORMAT=json \
+    VALENCE_MODELS_DIR=/srv/valence/models \
+    VALENCE_PORT=8000
+
+WORKDIR /srv/valence
+USER 10001:10001
+EXPOSE 8000
+
+# Liveness, as a restart is what an orchestrator does with the answer. Ignored by Kubernetes and
+# by images in OCI format.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=120s CMD ["python", "-c", \
+    "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['VALENCE_PORT'] + '/livez', timeout=4)"]
+
+# Exec form: python is process 1 and receives SIGTERM itself.
+ENTRYPOINT ["python", "-m", "app"]
+CMD ["serve"]
+
+# Last, so that a new version or revision reuses every layer above.
+ARG VERSION=unversioned
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -1,0 +1,1 @@
+"""Load tests: a black box that speaks HTTP and imports nothing of the service."""

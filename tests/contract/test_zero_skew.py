@@ -1,0 +1,111 @@
+"""One text, one answer: whichever way it takes through the code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.artifact import GoldenRow, read_golden, read_manifest
+from app.text.encoder import TextConfig, TextEncoder
+from app.text.vocabulary import Vocabulary
+from tests.corpus import make_corpus
+from tests.trained import Workshop
+from training.batches import rectangle
+from training.evaluate import ExportedModel
+from training.text_graph import TextGraph
+
+# Words that random texts have a chance to hold, of several scripts.
+WORDS = [*"abcdeéßσıiя好", "i\u0307", "ab", "a'b", "фил", "!", "?"]
+encoder = TextEncoder(TextConfig(max_length=8, head=3), Vocabulary(WORDS))
+graph = tf.function(
+    TextGraph(encoder), input_signature=[tf.TensorSpec([None], tf.string, name="text")]
+)
+
+# Any character, with those that have rules of their own more often than chance would have them.
+CHARACTERS = st.one_of(
+    st.characters(exclude_categories=["Cs"]),
+    st.sampled_from("aAbB éÉİıΣςσß'’<>/!?&;#39amp\u00ad\u200d\ufe0f\x00\x85\u2028好！？ﬁẞ"),
+)
+
+
+@pytest.fixture(params=["lstm", "bow"])
+def version(workshop: Workshop, request: pytest.FixtureRequest) -> Path:
+    """An exported version of each architecture."""
+    return workshop.models / str(request.param) / "1"
+
+
+def graph_ids(texts: list[str]) -> list[list[int]]:
+    """The ids of texts as the graph computes them."""
+    ids, lengths = graph(tf.constant([text.encode() for text in texts]))
+    rows = zip(ids.numpy().tolist(), lengths.numpy().tolist(), strict=True)
+    return [row[:length] for row, length in rows]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.text(CHARACTERS, max_size=40), min_size=1, max_size=5))
+def test_graph_and_encoder_give_the_same_ids(texts: list[str]) -> None:
+    """The graph reads any Unicode text as the encoder does: same ids, same truncation."""
+    assert graph_ids(texts) == [encoder.encode(text).ids.tolist() for text in texts]
+
+
+def test_every_character_is_read_alike() -> None:
+    """Every character of Unicode, alone and between letters, gives the same ids both ways."""
+    codes = [c for c in range(1, 0x110000) if not 0xD800 <= c <= 0xDFFF]
+    characters = [chr(c) for c in codes]
+    alphabet = {chr(c).lower() for c in codes if chr(c).isalnum()}
+    every = TextEncoder(TextConfig(max_length=99, head=0), Vocabulary(sorted(alphabet)))
+    texts = [
+        " ".join(f"{c} a{c}b" for c in characters[start : start + 16])
+        for start in range(0, len(characters), 16)
+    ]
+    ids, lengths = tf.function(TextGraph(every))(tf.constant([text.encode() for text in texts]))
+    expected = rectangle([every.encode(text).ids for text in texts], range(len(texts)))
+    different = (ids.numpy() != expected[:, : ids.shape[1]]).any(axis=1)
+    assert [texts[i] for i in np.flatnonzero(different)] == []
+    assert expected.shape[1] == lengths.numpy().max()
+
+
+def test_bytes_that_are_not_utf8_separate_words() -> None:
+    """A raw string may hold anything; what is no UTF-8 is no part of a word."""
+    ids, _ = graph(tf.constant([b"a\xffb", b"\xed\xa0\x80", b""]))
+    assert ids.numpy()[0].tolist() == encoder.encode("a b").ids.tolist()
+
+
+def test_golden_ids(version: Path) -> None:
+    """The encoder beside a version gives the golden texts the ids they had at export."""
+    beside = TextEncoder.load(version / "tokenizer.json")
+    assert beside.fingerprint() == read_manifest(version).text_fingerprint
+    for row in read_golden(version):
+        assert tuple(beside.encode(row.text).ids.tolist()) == row.ids
+
+
+def test_golden_answers_alone_and_together(version: Path) -> None:
+    """A golden text scores the same alone, beside unequal neighbours, and as raw text."""
+    rows: list[GoldenRow] = list(read_golden(version))
+    expected = np.array([row.probabilities for row in rows])
+    ids = [np.array(row.ids, np.int32) for row in rows]
+    exported = ExportedModel(version)
+    alone = np.concatenate([exported.score([row]) for row in ids])
+    np.testing.assert_allclose(alone, expected, atol=1e-5)
+    np.testing.assert_allclose(exported.score(ids), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        exported.score_texts([row.text for row in rows]), expected, atol=1e-5
+    )
+
+
+def test_padding_is_not_read(version: Path) -> None:
+    """What stands behind a row's length changes nothing, even when it is no padding at all."""
+    exported = ExportedModel(version)
+    texts = [sample.text for sample in make_corpus(8, seed=5)]
+    rows = [exported.encoder.encode(text).ids for text in texts]
+    ids = rectangle(rows, range(len(rows)))
+    wide = np.concatenate([ids, np.full((len(rows), 50), 3, np.int32)], axis=1)
+    lengths = np.array([len(row) for row in rows], np.int32)
+    for row, length in zip(wide, lengths, strict=True):
+        row[length:] = 3
+    model = tf.saved_model.load(str(version)).signatures["serve_ids"]
+    answers = model(ids=tf.constant(wide), lengths=tf.constant(lengths))["probabilities"].numpy()
+    np.testing.assert_allclose(answers, exported.score(rows), atol=1e-5)

@@ -1,0 +1,83 @@
+"""`valence-train` from the shell: help, sentences and exit statuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.corpus import write_tsv_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("verb", [[], ["fetch"], ["train"], ["export"], ["evaluate"]])
+def test_help(verb: list[str]) -> None:
+    """Every verb explains itself, with an example to copy."""
+    done = call(*verb, "--help")
+    assert done.returncode == 0
+    assert f"  valence-train {' '.join(verb)}".rstrip() in done.stdout.split("examples:")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "--config", "gru", "--data", "x"], "invalid choice: 'gru'"),
+        (["train", "--config", "smoke"], "--data"),
+        (["train", "--config", "smoke", "--data", "x", "--set", "depth=3"], "Received: 'depth'"),
+        (["fly"], "invalid choice: 'fly'"),
+        ([], "COMMAND"),
+    ],
+)
+def test_a_wrong_call(arguments: list[str], sentence: str) -> None:
+    """A wrong call exits with 2 and says what was wrong."""
+    done = call(*arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--config", "smoke", "--data", "no/such/data"],
+        ["export", "--run", "no/such/run"],
+        ["evaluate", "no/such/version", "--data", "no/such/data"],
+    ],
+)
+def test_a_failure(arguments: list[str]) -> None:
+    """A failure exits with 1 and one sentence; `--debug` adds the traceback."""
+    done = call(*arguments)
+    assert done.returncode == 1
+    assert "no/such" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    debugged = call(*arguments, "--debug")
+    assert debugged.returncode == 1
+    assert "Traceback" in debugged.stderr
+
+
+@pytest.mark.parametrize("module", ["app", "training", "app.__main__", "training.__main__"])
+def test_import_without_tensorflow(module: str) -> None:
+    """Importing the packages and their command lines does not import TensorFlow."""
+    program = f"import sys, {module}; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def test_train_and_export(tmp_path: Path) -> None:
+    """The two commands of the pipeline work as the help shows them, and stderr stays readable."""
+    data = write_tsv_folder(tmp_path / "data", train=60, test=20)
+    run = tmp_path / "run"
+    trained = call("train", "--config", "smoke", "--set", "epochs=1", "--data", data, "--run", run)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.splitlines()[0] == str(run)
+    exported = call("export", "--run", run, "--models", tmp_path / "models")
+    assert exported.returncode == 0, exported.stderr
+    assert exported.stdout.strip() == str(tmp_path / "models" / "smoke" / "1")
+    for line in (trained.stderr + exported.stderr).splitlines():
+        assert line.startswith(("smoke:", "epoch 1:", "validation:", "test:")), line

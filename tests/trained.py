@@ -1,0 +1,40 @@
+"""Models trained and exported for real, on a tiny corpus, by the words a user would type."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.corpus import write_tsv_folder
+from training.__main__ import main
+
+_TINY = {
+    "lstm": ["--config=smoke", "--set=epochs=4"],
+    "bow": [
+        *("--config=bow", "--set=min_count=1", "--set=batch_size=32", "--set=epochs=12"),
+        *("--set=learning_rate=0.01", "--set=average=0", "--set=input_dropout=0.2"),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A data set, the runs trained on it and the versions exported from them."""
+
+    data: Path
+    runs: Path
+    models: Path
+
+
+def call(*arguments: object) -> int:
+    """Call `valence-train`; returns its exit status."""
+    return main([str(argument) for argument in arguments])
+
+
+def build_workshop(folder: Path) -> Workshop:
+    """Train and export a tiny `lstm` and `bow`."""
+    workshop = Workshop(write_tsv_folder(folder / "data"), folder / "runs", folder / "models")
+    for name, recipe in _TINY.items():
+        run = workshop.runs / name
+        trained = call("train", *recipe, "--name", name, "--data", workshop.data, "--run", run)
+        exported = call("export", "--run", run, "--models", workshop.models)
+        assert (trained, exported) == (0, 0)
+    return workshop

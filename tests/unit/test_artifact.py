@@ -1,0 +1,140 @@
+"""The manifest and the files it vouches for."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.artifact import (
+    GOLDEN,
+    MANIFEST,
+    DataCard,
+    GoldenRow,
+    Manifest,
+    digest,
+    read_golden,
+    read_manifest,
+    verify_files,
+    write_golden,
+    write_manifest,
+)
+from app.errors import UnusableVersion
+
+SHA = "0" * 64
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A version folder with two files and a true manifest."""
+    folder = tmp_path / "lstm" / "3"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables" / "data").write_bytes(b"weights")
+    write_manifest(folder, manifest())
+    return folder
+
+
+def manifest(**changes: Any) -> Manifest:
+    """A manifest as the exporter makes it."""
+    values: dict[str, Any] = {
+        "name": "lstm",
+        "version": 3,
+        "labels": ("negative", "positive"),
+        "architecture": "lstm",
+        "hyperparameters": {"units": 8},
+        "seed": 7,
+        "code_version": "0.1.0",
+        "created": "2026-01-01T00:00:00+00:00",
+        "text_fingerprint": SHA,
+        "data": DataCard(name="tiny", fingerprint=SHA, counts={"train": 4}),
+        "temperature": 1.0,
+        "metrics": {"test": {"tensorflow": {"accuracy": 0.5}}},
+        "engines": {"tensorflow": {}},
+        "limits": (),
+        "files": {},
+    }
+    return Manifest(**values | changes)
+
+
+def test_round_trip(folder: Path) -> None:
+    """What was written is read back, with the digest of every file but the manifest's own."""
+    read = read_manifest(folder)
+    assert read.model_copy(update={"files": {}}) == manifest()
+    assert set(read.files) == {"saved_model.pb", "variables/data"}
+    verify_files(folder, read)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda f: (f / "saved_model.pb").unlink(), "saved_model.pb is missing"),
+        (lambda f: (f / "model.onnx").write_bytes(b"?"), "model.onnx is not in manifest.json"),
+        (lambda f: (f / "saved_model.pb").write_bytes(b"gra"), "must have 5 bytes. Received: 3"),
+        (lambda f: (f / "saved_model.pb").write_bytes(b"grapf"), "differs from its sha256"),
+    ],
+    ids=["missing", "surplus", "cut short", "altered"],
+)
+def test_damaged_files(folder: Path, damage: Callable[[Path], object], reason: str) -> None:
+    """A missing, surplus, cut or altered file is noticed and named."""
+    damage(folder)
+    with pytest.raises(UnusableVersion, match=reason):
+        verify_files(folder, read_manifest(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"schema_version": 2}, "schema_version"),
+        ({"labels": ["only"]}, "labels"),
+        ({"temperature": 0}, "temperature"),
+        ({"surprise": 1}, "surprise"),
+        ({"version": 4}, "must stand in lstm/4. Received: lstm/3"),
+        ({"name": "bow"}, "must stand in bow/3. Received: lstm/3"),
+    ],
+)
+def test_a_wrong_manifest(folder: Path, change: dict[str, object], reason: str) -> None:
+    """A field that is wrong, unknown, or of another version is named."""
+    path = folder / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UnusableVersion, match=reason):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_no_json(folder: Path, content: bytes) -> None:
+    """A manifest that is no JSON object is refused, not a crash."""
+    (folder / MANIFEST).write_bytes(content)
+    with pytest.raises(UnusableVersion, match=r"manifest\.json"):
+        read_manifest(folder)
+
+
+def test_no_manifest(folder: Path) -> None:
+    """A folder without a manifest is no version."""
+    (folder / MANIFEST).unlink()
+    with pytest.raises(UnusableVersion, match="cannot be read"):
+        read_manifest(folder)
+
+
+def test_golden_round_trip(tmp_path: Path) -> None:
+    """Golden rows keep any text, separators of lines included."""
+    rows = [GoldenRow(text="a\u2028b\x85c\n", ids=(2, 3), probabilities=(0.25, 0.75))]
+    write_golden(tmp_path, rows)
+    assert read_golden(tmp_path) == rows
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", b"not json\n"])
+def test_wrong_golden(tmp_path: Path, content: bytes) -> None:
+    """Golden rows that are missing or malformed vouch for nothing."""
+    (tmp_path / GOLDEN).write_bytes(content)
+    with pytest.raises(UnusableVersion, match=r"golden\.jsonl"):
+        read_golden(tmp_path)
+
+
+def test_digest(tmp_path: Path) -> None:
+    """Size and sha256 are those of the bytes."""
+    (tmp_path / "f").write_bytes(b"abc")
+    entry = digest(tmp_path / "f")
+    assert entry.size == 3
+    assert entry.sha256.startswith("ba7816bf8f01cfea")

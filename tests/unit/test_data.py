@@ -1,0 +1,249 @@
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from app.errors import DataError
+from tests.corpus import make_corpus, real_data
+from training.data import (
+    Corpus,
+    Dropped,
+    Example,
+    deduplicate,
+    exclude,
+    fingerprint,
+    order_labels,
+    split,
+)
+from training.readers import read
+
+
+def corpus_of(examples: Iterable[Example | tuple[str, str]]) -> Corpus:
+    rows = tuple(row if isinstance(row, Example) else Example(*row) for row in examples)
+    return Corpus("made up", rows, order_labels(row.label for row in rows))
+
+
+def grouped(size: int, *, group_size: int, seed: int = 0) -> Corpus:
+    """Texts in groups of unequal mixtures of both labels."""
+    generator = random.Random(seed)
+    return corpus_of(
+        Example(f"text {n}", generator.choice(("negative", "positive")), f"film {n // group_size}")
+        for n in range(size)
+    )
+
+
+def groups(corpus: Corpus) -> set[str | None]:
+    return {example.group for example in corpus.examples}
+
+
+@pytest.mark.parametrize(
+    ("found", "ordered"),
+    [
+        (["positive", "negative", "positive"], ("negative", "positive")),
+        (["positive", "neutral", "negative"], ("negative", "neutral", "positive")),
+        (["mixed", "positive", "angry"], ("positive", "angry", "mixed")),
+    ],
+)
+def test_labels_are_ordered_from_bad_to_good(found: Sequence[str], ordered: Sequence[str]) -> None:
+    """Negative, neutral, positive come in this order, other labels after them by name."""
+    assert order_labels(found) == ordered
+
+
+def test_targets_are_indices_of_labels() -> None:
+    """The target of an example is the place of its label in the output order."""
+    corpus = corpus_of([("a", "positive"), ("b", "negative"), ("c", "neutral")])
+    assert corpus.targets() == [2, 0, 1]
+    assert corpus.texts() == ["a", "b", "c"]
+
+
+def test_deduplicate_keeps_the_first_copy() -> None:
+    """Texts that differ in white space alone are one text; the first copy stays."""
+    corpus = corpus_of(
+        [("good  film", "positive"), (" good\tfilm\n", "positive"), ("bad", "negative")]
+    )
+    unique, dropped = deduplicate(corpus)
+    assert unique.texts() == ["good  film", "bad"]
+    assert dropped == Dropped(duplicates=1, conflicts=0)
+
+
+def test_deduplicate_keeps_no_copy_of_a_contradiction() -> None:
+    """A text with different labels is left out altogether, and each of its rows is counted."""
+    corpus = corpus_of([("so so", "positive"), ("fine", "positive"), ("so  so", "negative")])
+    unique, dropped = deduplicate(corpus)
+    assert unique.texts() == ["fine"]
+    assert dropped == Dropped(duplicates=0, conflicts=2)
+
+
+def test_deduplicate_minds_case_and_markup() -> None:
+    """Only white space is disregarded: other differences make other texts."""
+    corpus = corpus_of([("Good", "positive"), ("good", "positive"), ("good<br />", "positive")])
+    assert len(deduplicate(corpus)[0]) == 3
+
+
+def test_exclude_removes_what_the_other_has() -> None:
+    """No text of the other corpus remains, whatever its label there, and the rows are counted."""
+    corpus = corpus_of([("a b", "positive"), ("c", "negative"), ("a  b", "positive")])
+    kept, removed = exclude(corpus, corpus_of([("a b", "negative")]))
+    assert (kept.texts(), removed) == (["c"], 2)
+
+
+def test_fingerprint_ignores_the_order_of_rows() -> None:
+    """The same texts and labels have the same fingerprint in any order."""
+    corpus = corpus_of(make_corpus(20, seed=1))
+    turned = replace(corpus, examples=corpus.examples[::-1], name="another name")
+    assert fingerprint(turned) == fingerprint(corpus)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [("a", "positive"), ("b", "positive")],
+        [("a", "negative"), ("b", "positive"), ("b", "positive")],
+        [("a ", "negative"), ("b", "positive")],
+    ],
+    ids=["another label", "a row twice", "another text"],
+)
+def test_fingerprint_sees_every_change(other: Sequence[tuple[str, str]]) -> None:
+    """Another label, a row more or a character more changes the fingerprint."""
+    corpus = corpus_of([("a", "negative"), ("b", "positive")])
+    assert fingerprint(corpus_of(other)) != fingerprint(corpus)
+
+
+def test_fingerprint_is_the_same_on_every_machine() -> None:
+    """The fingerprint of known rows is a known number, as manifests keep it for years."""
+    corpus = corpus_of([("Škoda!", "negative"), ("b", "positive")])
+    assert fingerprint(corpus) == "ba88519206f5b07865039c52248196c75535bf2e3027ebb51f7690e24d53d230"
+
+
+def test_split_keeps_every_unique_text_once() -> None:
+    """Each text is on one side, and what is on neither is counted."""
+    corpus = corpus_of([*make_corpus(50, seed=1), ("x", "negative"), ("x", "positive")])
+    sides = split(corpus, validation_share=0.2, seed=1)
+    together = sides.train.texts() + sides.validation.texts()
+    assert sorted(together) == sorted(corpus.texts()[:50])
+    assert sides.counts() == {
+        "train": 40,
+        "validation": 10,
+        "dropped_duplicates": 0,
+        "dropped_conflicting_labels": 2,
+    }
+
+
+def test_split_gives_each_label_its_share() -> None:
+    """A rare label has the same share in validation as a frequent one."""
+    rows = [(f"n {n}", "negative") for n in range(300)] + [
+        (f"p {n}", "positive") for n in range(30)
+    ]
+    sides = split(corpus_of(rows), validation_share=0.1, seed=5)
+    assert sides.validation.counts() == {"negative": 30, "positive": 3}
+
+
+def test_split_gives_a_very_rare_label_one_text() -> None:
+    """A label with two texts has one on each side, however small the share."""
+    rows = [(f"n {n}", "negative") for n in range(100)] + [("p", "positive"), ("q", "positive")]
+    sides = split(corpus_of(rows), validation_share=0.05, seed=5)
+    assert sides.train.counts()["positive"] == sides.validation.counts()["positive"] == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_split_parts_no_group(seed: int) -> None:
+    """A film has all its reviews on one side, and every label its share, give or take a film."""
+    corpus = grouped(1000, group_size=7, seed=seed)
+    sides = split(corpus, validation_share=0.1, seed=seed)
+    assert groups(sides.train).isdisjoint(groups(sides.validation))
+    for label, count in corpus.counts().items():
+        assert sides.validation.counts()[label] == pytest.approx(count / 10, abs=7)
+
+
+def test_split_is_the_same_for_the_same_seed() -> None:
+    """The same seed sets the same texts aside, and another seed other ones."""
+    corpus = corpus_of(make_corpus(200, seed=1))
+    first = split(corpus, validation_share=0.2, seed=7).validation.texts()
+    assert split(corpus, validation_share=0.2, seed=7).validation.texts() == first
+    assert split(corpus, validation_share=0.2, seed=8).validation.texts() != first
+
+
+def test_split_does_not_depend_on_the_order_of_rows() -> None:
+    """A file sorted otherwise is split into the same two sets."""
+    corpus = corpus_of(make_corpus(200, seed=1))
+    turned = replace(corpus, examples=corpus.examples[::-1])
+    one = split(corpus, validation_share=0.2, seed=7)
+    other = split(turned, validation_share=0.2, seed=7)
+    assert set(one.validation.texts()) == set(other.validation.texts())
+
+
+def test_split_is_the_same_on_every_machine() -> None:
+    """What a known seed sets aside is known, as a manifest's figures rest on it."""
+    corpus = corpus_of((f"text {n}", ("negative", "positive")[n % 2]) for n in range(12))
+    sides = split(corpus, validation_share=0.34, seed=3)
+    assert sides.validation.texts() == ["text 2", "text 3", "text 4", "text 5"]
+
+
+def test_split_keeps_the_order_of_rows() -> None:
+    """Both sides stand in the order of the source."""
+    corpus = corpus_of((f"{n:03}", ("negative", "positive")[n % 2]) for n in range(100))
+    sides = split(corpus, validation_share=0.3, seed=1)
+    for side in (sides.train, sides.validation):
+        assert side.texts() == sorted(side.texts())
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, 1.5])
+def test_split_refuses_an_impossible_share(share: float) -> None:
+    """The share lies above 0 and below 1; the message repeats what was given."""
+    with pytest.raises(DataError, match=f"above 0 and below 1. Received: {share}"):
+        split(corpus_of(make_corpus(10, seed=1)), validation_share=share, seed=1)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("a", "negative"), ("b", "negative"), ("c", "positive")],
+        [Example(f"{n}", ("negative", "positive")[n % 2], f"{n % 4 // 2}") for n in range(40)],
+    ],
+    ids=["one text", "two large groups"],
+)
+def test_split_refuses_a_side_without_a_label(rows: Sequence[Example]) -> None:
+    """A label that cannot be on both sides is named, with how many texts it has."""
+    with pytest.raises(DataError, match=r"both have texts labelled '\w+'. Received: \d+"):
+        split(corpus_of(rows), validation_share=0.2, seed=1)
+
+
+@pytest.mark.data
+def test_imdb_split_keeps_films_apart() -> None:
+    """On IMDB no film is on both sides, no test text in either, and the labels stay balanced."""
+    folder = real_data("imdb")
+    train, test = read(folder), read(folder, split="test")
+    train, leaked = exclude(train, test)
+    sides = split(train, validation_share=0.1, seed=1)
+    assert leaked == 123
+    assert sides.dropped == Dropped(duplicates=96, conflicts=0)
+    assert len(sides.train) + len(sides.validation) == 25_000 - 123 - 96
+    assert groups(sides.train).isdisjoint(groups(sides.validation))
+    assert list(sides.validation.counts().values()) == pytest.approx([1240, 1240], abs=10)
+    assert len(groups(sides.validation)) > 200
+
+
+@pytest.mark.data
+def test_imdb_unlabelled_holds_test_reviews() -> None:
+    """266 different unlabelled texts, in 270 rows, are test reviews, and `exclude` removes them."""
+    folder = real_data("imdb")
+    test = read(folder, split="test")
+    kept, removed = exclude(read(folder, split="unlabelled"), test)
+    assert (len(kept), removed) == (50_000 - 270, 270)
+    assert set(kept.texts()).isdisjoint(test.texts())
+
+
+@pytest.mark.data
+def test_imdb_test_has_its_known_duplicates() -> None:
+    """199 rows of the test split repeat another one."""
+    dropped = deduplicate(read(real_data("imdb"), split="test"))[1]
+    assert dropped == Dropped(duplicates=199, conflicts=0)
+
+
+@pytest.mark.data
+def test_gop_split_keeps_retweets_with_their_original() -> None:
+    """Tweets that differ in `RT @name:` and links alone are on one side; contradictions go."""
+    sides = split(read(real_data("gop/Sentiment.csv.gz")), validation_share=0.2, seed=1)
+    assert groups(sides.train).isdisjoint(groups(sides.validation))
+    assert len(sides.train) + len(sides.validation) == 10_402 - 131

@@ -1,0 +1,135 @@
+"""Export: a complete version that agrees with what was trained, or nothing."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.artifact import read_golden, read_manifest, verify_files
+from app.errors import DataError, InvalidInput, UnusableVersion
+from tests.corpus import make_corpus, write_csv, write_tsv_folder
+from tests.trained import Workshop
+from training import export as export_module
+from training.config import load_config
+from training.dataset import Source
+from training.evaluate import ExportedModel
+from training.export import check_parity, export
+from training.train import train_run
+
+
+def contents(folder: Path) -> list[str]:
+    """Every path below a folder, hidden ones too."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["lstm", "bow"])
+def test_what_a_version_holds(workshop: Workshop, name: str) -> None:
+    """A version has every file of the contract, all of them in the manifest."""
+    folder = workshop.models / name / "1"
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    assert set(manifest.files) >= {
+        *("saved_model.pb", "variables/variables.index", "tokenizer.json", "golden.jsonl"),
+        *("report/metrics.json", "report/report.html", "report/curves.png", "report/roc.png"),
+        *("report/confusion_matrix.png", "report/lengths.png"),
+    }
+    assert manifest.labels == ("negative", "positive")
+    assert set(manifest.metrics) == {"validation", "test"}
+    assert manifest.metrics["test"]["tensorflow"]["accuracy"] > 0.9
+
+
+def test_golden_rows(workshop: Workshop) -> None:
+    """Twenty texts: short and long, of no known word, beyond ASCII, with markup."""
+    rows = read_golden(workshop.models / "lstm" / "1")
+    encoder = ExportedModel(workshop.models / "lstm" / "1").encoder
+    encoded = [encoder.encode(row.text) for row in rows]
+    assert len(rows) == 20
+    assert any(e.truncated for e in encoded)
+    assert any(e.tokens <= 2 for e in encoded)
+    assert any(e.unknown == e.tokens for e in encoded)
+    assert any(not row.text.isascii() for row in rows)
+    assert any("<br" in row.text for row in rows)
+
+
+def test_no_path_of_the_machine(workshop: Workshop) -> None:
+    """A version tells nothing of where it was made."""
+    home = str(Path(__file__).parents[2]).encode()
+    for path in (workshop.models / "lstm" / "1").rglob("*"):
+        assert path.is_dir() or home not in path.read_bytes(), path.name
+        assert path.is_dir() or str(workshop.data).encode() not in path.read_bytes(), path.name
+
+
+def test_versions_count_up(workshop: Workshop, tmp_path: Path) -> None:
+    """The next version is one above the highest; a version that exists is never written over."""
+    models = tmp_path / "models"
+    shutil.copytree(workshop.models / "bow" / "1", models / "bow" / "4")
+    assert export(workshop.runs / "bow", models).name == "5"
+    before = contents(models)
+    with pytest.raises(InvalidInput, match="bow/4 exists"):
+        export(workshop.runs / "bow", models, version=4)
+    assert contents(models) == before
+
+
+def test_disagreement_leaves_nothing(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph that is off by a little more than allowed is not exported, and leaves no trace."""
+
+    class Off(export_module.ServingGraph):
+        def __call__(self, ids: Any, lengths: Any) -> Any:
+            return np.float32([[2e-5, -2e-5]]) + super().__call__(ids, lengths)
+
+    monkeypatch.setattr(export_module, "ServingGraph", Off)
+    with pytest.raises(UnusableVersion, match=r"within 1e-05 .* Received: 2"):
+        export(workshop.runs / "lstm", tmp_path / "models")
+    assert [name for name in contents(tmp_path) if "/" in name and "lstm/" in name] == []
+
+
+@pytest.mark.parametrize("answer", [0.50002, float("nan")])
+def test_parity(answer: float) -> None:
+    """More than 1e-5 apart, or no number at all, is disagreement."""
+    with pytest.raises(UnusableVersion):
+        check_parity("serve_ids", np.array([[answer]]), np.array([[0.5]]))
+
+
+def test_other_data(workshop: Workshop, tmp_path: Path) -> None:
+    """Figures are measured on the data the model was trained on, or not at all."""
+    other = Source(str(write_tsv_folder(tmp_path / "other", train=60, test=20, seed=9)))
+    with pytest.raises(DataError, match="fingerprint"):
+        export(workshop.runs / "lstm", tmp_path / "models", source=other)
+
+
+def test_three_classes_from_one_file(tmp_path: Path) -> None:
+    """A CSV with three labels and no test texts trains and exports; figures are of validation."""
+    labels = ("negative", "neutral", "positive")
+    path = write_csv(tmp_path / "mine.csv", make_corpus(240, seed=4, labels=labels))
+    config = replace(load_config("smoke"), name="three", epochs=6)
+    train_run(config, Source(str(path)), tmp_path / "run")
+    folder = export(tmp_path / "run", tmp_path / "models")
+    manifest = read_manifest(folder)
+    assert manifest.labels == labels
+    assert set(manifest.metrics) == {"validation"}
+    assert ExportedModel(folder).score_texts(["so-so"]).shape == (1, 3)
+
+
+def test_any_tensorflow_program_can_use_it(workshop: Workshop, tmp_path: Path) -> None:
+    """Without this project on its path, TensorFlow alone loads a version and scores raw text."""
+    version = workshop.models / "lstm" / "1"
+    row = read_golden(version)[0]
+    program = (
+        "import sys, tensorflow as tf\n"
+        "score = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
+        "print(*score(text=tf.constant([sys.argv[2]]))['probabilities'].numpy()[0])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, str(version), row.text],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        [float(p) for p in done.stdout.split()], row.probabilities, atol=1e-5
+    )

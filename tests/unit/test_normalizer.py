@@ -1,0 +1,58 @@
+"""What a text becomes before it is cut into tokens."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.text.normalizer import STANDARD_REWRITES, Normalizer
+
+normalize = Normalizer()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Good<br />film", "good film"),
+        ("<I>Good</I>", " good "),
+        ("one<!-- two -->three", "one three"),
+        ("a < b, 1 <3 and <- so", "a < b, 1 <3 and <- so"),
+        ("<unclosed tag", "<unclosed tag"),
+    ],
+)
+def test_markup(text: str, expected: str) -> None:
+    """Tags and comments become a space; other angle brackets stay."""
+    assert normalize(text) == expected
+
+
+@pytest.mark.parametrize("apostrophe", ["'", "\u2019", "\u02bc", "&#39;", "&#x27;", "&apos;"])
+def test_apostrophes(apostrophe: str) -> None:
+    """Every way to write an apostrophe gives the same word."""
+    assert normalize(f"Didn{apostrophe}t") == "didn't"
+
+
+def test_entities() -> None:
+    """Character references become a space."""
+    assert normalize("salt&amp;pepper&#8230;") == "salt pepper "
+
+
+@pytest.mark.parametrize("invisible", ["\u00ad", "\u200c", "\u200d", "\u2060", "\ufeff", "\ufe0f"])
+def test_invisible_characters(invisible: str) -> None:
+    """Characters that show nothing do not break a word."""
+    assert normalize(f"hy{invisible}phen") == "hyphen"
+
+
+def test_sigma() -> None:
+    """Greek capitals and small letters give one word, whatever stands behind them."""
+    assert normalize("ΟΔΟΣ ΟΔΟΣ.") == "οδοσ οδοσ."
+    assert normalize("οδος") == "οδοσ"
+
+
+@given(st.text())
+def test_shortcuts_change_nothing(text: str) -> None:
+    """Looking for `only_if` first gives what running every pattern gives."""
+    expected = text
+    for rewrite in STANDARD_REWRITES:
+        expected = re.sub(rewrite.pattern, rewrite.replacement, expected)
+    assert normalize(text) == expected.lower()

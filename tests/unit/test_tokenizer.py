@@ -1,0 +1,77 @@
+"""Where words begin and end."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.text.characters import IDEOGRAPH_RANGES, WORD_RANGES, character_class
+from app.text.tokenizer import Tokenizer
+
+tokenize = Tokenizer()
+
+
+def test_words_and_marks() -> None:
+    """Words, exclamation and question marks are tokens; all else separates."""
+    assert tokenize("so-so... but why?! 7/10 (ok)") == [
+        *("so", "so", "but", "why", "?", "!", "7", "10", "ok"),
+    ]
+
+
+def test_apostrophe_inside() -> None:
+    """An apostrophe belongs to a word only between letters."""
+    assert tokenize("'don't' rock 'n' roll") == ["don't", "rock", "n", "roll"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["naïve", "škoda", "фильм", "ταινια", "أفلام", "סרט", "फ़िल्म", "영화", "ภาพยนตร์", "şehir", "𐐨𐐩"],
+)
+def test_scripts(word: str) -> None:
+    """A word of any script, with its combining marks, is one token."""
+    assert tokenize(f"({word})") == [word]
+
+
+def test_ideographs() -> None:
+    """Scripts without spaces give one token a character."""
+    assert tokenize("好看。とても") == ["好", "看", "と", "て", "も"]
+
+
+def test_every_old_letter_is_in_a_token() -> None:
+    """No letter or digit that every Unicode version knows is lost."""
+    old = unicodedata.ucd_3_2_0
+    letters = [
+        character
+        for code in range(0x110000)
+        if old.category(character := chr(code))[0] in "LN" and code != 0x2BC  # an apostrophe
+    ]
+    lost = [f"U+{ord(c):04X}" for c in letters if tokenize(c) != [c]]
+    assert not lost
+
+
+@given(st.text())
+def test_tokens_stand_in_the_text(text: str) -> None:
+    """Tokens are parts of the text, in order and without overlap."""
+    position = 0
+    for token in tokenize(text):
+        position = text.index(token, position) + len(token)
+
+
+def test_classes_do_not_overlap() -> None:
+    """A character is a letter of a word or an ideograph, never both."""
+    words, ideographs = (
+        {code for first, last in _pairs(ranges) for code in range(first, last + 1)}
+        for ranges in (WORD_RANGES, IDEOGRAPH_RANGES)
+    )
+    assert not words & ideographs
+
+
+def test_character_class() -> None:
+    """Ranges in hexadecimal become the inside of a class."""
+    assert character_class("41-43 5F") == "A-C_"
+
+
+def _pairs(ranges: str) -> list[tuple[int, int]]:
+    ends = [entry.partition("-") for entry in ranges.split()]
+    return [(int(first, 16), int(last or first, 16)) for first, _, last in ends]

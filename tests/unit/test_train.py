@@ -1,0 +1,150 @@
+"""Training: it learns, it stops, it can be repeated, and leaves all or nothing."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from app.errors import DataError
+from app.text.encoder import TextEncoder
+from tests.corpus import write_tsv_folder
+from tests.trained import Workshop
+from training.config import Config, load_config
+from training.data import Corpus
+from training.dataset import Source
+from training.run import Run, written_aside
+from training.train import train, train_run
+
+TINY = replace(load_config("smoke"), epochs=2)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """A data set of a few texts."""
+    folder = tmp_path_factory.mktemp("data")
+    return Source(str(write_tsv_folder(folder, train=120, test=20)))
+
+
+def write_half(folder: Path) -> None:
+    """Begin to write, then be interrupted."""
+    with written_aside(folder) as aside:
+        (aside / "new").touch()
+        raise KeyboardInterrupt
+
+
+def weights(model_file: Path) -> list[np.ndarray]:
+    """The weights a training kept."""
+    model = keras.models.load_model(model_file, compile=False)
+    return [np.asarray(w) for w in model.get_weights()]
+
+
+@pytest.mark.parametrize("name", ["lstm", "bow"])
+def test_it_learns(workshop: Workshop, name: str) -> None:
+    """On texts that give their label away, each architecture gets nearly all of them right."""
+    history = Run.read(workshop.runs / name).history
+    assert max(history["val_accuracy"]) > 0.9
+
+
+def test_the_same_seed_gives_the_same_model(source: Source, tmp_path: Path) -> None:
+    """Training twice gives the same figures and weights, averaging and dropout included."""
+    config = replace(TINY, word_dropout=0.2, average=0.9, hidden=(4,), clip_norm=1.0)
+    for name in ("a", "b"):
+        train_run(config, source, tmp_path / name)
+    first, second = (Run.read(tmp_path / name) for name in ("a", "b"))
+    assert first.history == second.history
+    kept = [weights(tmp_path / name / "model.keras") for name in ("a", "b")]
+    assert all(map(np.array_equal, *kept))
+
+
+@pytest.fixture(scope="module")
+def contrary(source: Source) -> tuple[Corpus, Corpus]:
+    """Texts to learn from, and the same with labels swapped: what is learned there is wrong here.
+
+    So the first epoch is the best, and each later one is worse.
+    """
+    corpus = source.read("train")
+    swap = {"negative": "positive", "positive": "negative"}
+    swapped = tuple(replace(e, label=swap[e.label]) for e in corpus.examples)
+    return corpus, replace(corpus, examples=swapped)
+
+
+def test_the_best_epoch_is_kept(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
+    """What is kept is the epoch of the lowest validation loss, not the last one."""
+    config = replace(TINY, epochs=4, stop_patience=4)
+    losses = train(config, *contrary, tmp_path / "four.keras").history["val_loss"]
+    assert losses == sorted(losses)
+    train(replace(config, epochs=1), *contrary, tmp_path / "one.keras")
+    kept, first = (weights(tmp_path / name) for name in ("four.keras", "one.keras"))
+    assert all(map(np.array_equal, kept, first))
+
+
+def test_it_stops_early(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
+    """Training ends when the validation loss has not fallen for the stated epochs."""
+    config = replace(TINY, epochs=30, stop_patience=2)
+    history = train(config, *contrary, tmp_path / "model.keras").history
+    assert len(history["val_loss"]) == 1 + 2
+
+
+def test_the_rate_is_reduced(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
+    """The learning rate is halved when the validation loss has not fallen."""
+    config = replace(TINY, epochs=3, stop_patience=3, reduce_patience=1)
+    rates = train(config, *contrary, tmp_path / "model.keras").history["learning_rate"]
+    np.testing.assert_allclose(rates, TINY.learning_rate * np.array([1, 1, 0.5]), rtol=1e-6)
+
+
+def test_tensorboard(source: Source, tmp_path: Path) -> None:
+    """Logs for TensorBoard are written where they are asked for."""
+    train_run(replace(TINY, epochs=1), source, tmp_path / "run", tensorboard=tmp_path / "logs")
+    assert list((tmp_path / "logs" / "train").glob("events.*"))
+
+
+def test_what_a_run_holds(workshop: Workshop) -> None:
+    """A run keeps the recipe, the data's card, the history, the tokenizer and the weights."""
+    run = Run.read(workshop.runs / "lstm")
+    assert Config.from_mapping(run.config).name == "lstm"
+    assert run.labels == ("negative", "positive")
+    assert run.data["counts"]["test"] == 100
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(run.history)
+    TextEncoder.load(workshop.runs / "lstm" / "tokenizer.json")
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    """Work that fails half-way leaves the earlier result whole and nothing beside it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "old").touch()
+    with pytest.raises(KeyboardInterrupt):
+        write_half(folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "old"]
+
+
+def test_success_replaces_what_was_there(tmp_path: Path) -> None:
+    """A finished result takes the place of the earlier one, whole."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "old").touch()
+    with written_aside(folder) as aside:
+        (aside / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "new"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text(json.dumps({"surprise": 1})),
+    ],
+    ids=["missing", "cut", "a list", "other fields"],
+)
+def test_a_folder_that_is_no_run(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """A folder without a whole `run.json` is refused in a sentence that names the file."""
+    (tmp_path / "run.json").touch()
+    damage(tmp_path / "run.json")
+    with pytest.raises(DataError, match=r"run\.json"):
+        Run.read(tmp_path)

@@ -1,0 +1,1 @@
+"""Valence's offline pipeline: read, train, export, evaluate. Imports nothing by itself."""

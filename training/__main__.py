@@ -1,0 +1,234 @@
+"""`valence-train`: the offline pipeline from the command line. Kept short: each verb is a module.
+
+TensorFlow is imported by the verbs that need it, so that `--help` answers at once.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from app.errors import InvalidInput, ValenceError
+from training.config import Config, config_names, load_config
+from training.dataset import Source
+
+_EXAMPLES = """\
+examples:
+  valence-train fetch imdb --to data/imdb
+  valence-train train --config lstm --data data/imdb
+  valence-train export --run runs/lstm
+  valence-train evaluate models/lstm/1 --data data/imdb
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0 on success, 1 on failure, 2 on a wrong call."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    # TensorFlow's own remarks on the machine would bury what this command has to say.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    run: Callable[[argparse.Namespace], None] = options.run_command
+    try:
+        run(options)
+    except InvalidInput as error:
+        if options.debug:
+            raise
+        print(f"valence-train: {error}", file=sys.stderr)
+        return 2
+    except (ValenceError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"valence-train: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("valence-train: interrupted; nothing half-written is left", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from training.fetch import fetch_imdb
+
+    folder = fetch_imdb(options.to, archive=options.archive)
+    print(f"{folder}\ntry: valence-train train --config bow --data {folder}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    config = _config(options)
+    source = _source(options)
+    folder = options.run_folder or Path("runs") / config.name
+    from training.train import train_run
+
+    train_run(config, source, folder, tensorboard=options.tensorboard)
+    print(f"{folder}\ntry: valence-train export --run {folder}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from training.export import export
+
+    source = _source(options) if options.data else None
+    print(export(options.run_folder, options.models, source=source, version=options.version))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from training.evaluate import evaluate_version
+
+    scores = evaluate_version(options.version_folder, _source(options), options.split)
+    for name, value in scores.items():
+        print(f"{name:28} {value:.4f}")
+
+
+def _config(options: argparse.Namespace) -> Config:
+    config = load_config(options.config).with_values(options.set)
+    if options.name:
+        config = dataclasses.replace(config, name=options.name)
+    return config
+
+
+def _source(options: argparse.Namespace) -> Source:
+    return Source(
+        path=str(options.data),
+        test_path=str(options.test) if options.test else None,
+        format=options.format,
+        text_column=options.text_column,
+        label_column=options.label_column,
+        group_column=options.group_column,
+        delimiter=options.delimiter,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="valence-train",
+        description="Train, export and evaluate the models that Valence serves.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    fetch = _verb(
+        verbs,
+        "fetch",
+        _fetch,
+        "download a data set",
+        "valence-train fetch imdb --to data/imdb\n"
+        "  valence-train fetch imdb --archive ~/Downloads/aclImdb_v1.tar.gz",
+    )
+    fetch.add_argument("dataset", choices=["imdb"], help="which data set")
+    fetch.add_argument(
+        "--to", type=Path, default=Path("data/imdb"), help="folder to make [%(default)s]"
+    )
+    fetch.add_argument("--archive", type=Path, help="use this archive, downloaded by hand")
+
+    train = _verb(
+        verbs,
+        "train",
+        _train,
+        "train a model by a recipe",
+        "valence-train train --config lstm --data data/imdb\n"
+        "  valence-train train --config smoke --name mine --data mine.csv"
+        " --text-column body --label-column stars\n"
+        "  valence-train train --config lstm --data data/imdb --set units=64 --set seed=11",
+    )
+    train.add_argument("--config", required=True, choices=config_names(), help="the recipe")
+    _add_source(train, required=True)
+    train.add_argument("--name", help="the model's name, if not the recipe's")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe (training/config.py lists them); repeat for more",
+    )
+    train.add_argument(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        metavar="FOLDER",
+        help="where the result goes [runs/NAME]; an earlier one is replaced when this one is done",
+    )
+    train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write TensorBoard logs")
+
+    export = _verb(
+        verbs,
+        "export",
+        _export,
+        "make a version folder from a finished training",
+        "valence-train export --run runs/lstm --models models",
+    )
+    export.add_argument(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="what train wrote",
+    )
+    export.add_argument(
+        "--models", type=Path, default=Path("models"), help="repository [%(default)s]"
+    )
+    export.add_argument("--version", type=int, help="version number [the next free one]")
+    _add_source(export, required=False)
+
+    evaluate = _verb(
+        verbs,
+        "evaluate",
+        _evaluate,
+        "score an exported version on labelled texts",
+        "valence-train evaluate models/lstm/1 --data data/imdb --split test\n"
+        "  valence-train evaluate models/lstm/1 --data mine.csv --split train",
+    )
+    evaluate.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
+    evaluate.add_argument(
+        "--split",
+        choices=["train", "test"],
+        default="test",
+        help="split of a data folder; a single file is all `train` [%(default)s]",
+    )
+    _add_source(evaluate, required=True)
+    return parser
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    summary: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"examples:\n  {examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.set_defaults(run_command=run)
+    verb.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    return verb
+
+
+def _add_source(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data", type=Path, required=required, help="folder or file of labelled texts"
+    )
+    data.add_argument("--test", type=Path, help="test texts, where they are not in --data")
+    data.add_argument(
+        "--format",
+        default="auto",
+        choices=["auto", "tsv", "tree", "kaggle", "csv", "gop"],
+        help="of the files [%(default)s: told by what is there]",
+    )
+    data.add_argument("--text-column", help="CSV: the column of texts")
+    data.add_argument("--label-column", help="CSV: the column of labels")
+    data.add_argument(
+        "--group-column", help="CSV: rows of equal value stay on one side of the split"
+    )
+    data.add_argument("--delimiter", help="CSV: between cells [by the suffix]")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

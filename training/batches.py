@@ -1,0 +1,95 @@
+"""Rows of ids into batches of like length, in a seeded order."""
+
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from app.text.padding import Int32Array, pad_rows
+from app.text.vocabulary import FIRST_WORD, UNKNOWN
+
+_BATCHES_SORTED_TOGETHER: Final = 50
+"""Sorting within windows keeps padding low and still gives every epoch other neighbours."""
+
+
+class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Shuffled anew each epoch; the order depends on the seed alone.
+
+    Yields:
+        `ids` int32 (batch, width) as wide as the batch's longest row, `targets` int32 (batch,).
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Int32Array],
+        targets: NDArray[np.int32],
+        *,
+        batch_size: int,
+        word_dropout: float = 0.0,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self._rows, self._targets, self._batch_size = rows, targets, batch_size
+        self._word_dropout = word_dropout
+        self._seed, self._epoch = seed, 0
+        self._random = random.Random(seed)
+        self._order: list[list[int]] = []
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> tuple[Int32Array, NDArray[np.int32]]:
+        chosen = self._order[index]
+        ids = rectangle(self._rows, chosen)
+        if self._word_dropout:
+            # Keyed by batch, not drawn from one stream: Keras looks at a batch more than once.
+            random_state = np.random.default_rng((self._seed, self._epoch, index))
+            dropped = random_state.random(ids.shape) < self._word_dropout
+            ids[dropped & (ids >= FIRST_WORD)] = UNKNOWN
+        return ids, self._targets[chosen]
+
+    def on_epoch_end(self) -> None:
+        """Draw the order of the next epoch."""
+        self._epoch += 1
+        order = list(range(len(self._rows)))
+        self._random.shuffle(order)
+        window = self._batch_size * _BATCHES_SORTED_TOGETHER
+        batches = []
+        for start in range(0, len(order), window):
+            alike = sorted(order[start : start + window], key=lambda i: len(self._rows[i]))
+            batches += _slices(alike, self._batch_size)
+        self._random.shuffle(batches)
+        self._order = batches
+
+
+class ScoringBatches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Each row once, sorted by length; `order` tells which row stands where."""
+
+    def __init__(
+        self, rows: Sequence[Int32Array], targets: NDArray[np.int32], *, batch_size: int = 256
+    ) -> None:
+        super().__init__()
+        self._rows, self._targets = rows, targets
+        self.order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        self._batches = _slices(self.order, batch_size)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> tuple[Int32Array, NDArray[np.int32]]:
+        chosen = self._batches[index]
+        return rectangle(self._rows, chosen), self._targets[chosen]
+
+
+def rectangle(rows: Sequence[Int32Array], chosen: Sequence[int]) -> Int32Array:
+    """The chosen rows, padded to the longest of them: int32 (chosen, width)."""
+    picked = [rows[i] for i in chosen]
+    return pad_rows(picked, width=max(map(len, picked)))
+
+
+def _slices(order: Sequence[int], size: int) -> list[Any]:
+    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -1,0 +1,107 @@
+"""The data of one training: read, cleaned, split, with what was left out counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.artifact import DataCard
+from app.errors import DataError
+from training import data
+from training.data import Corpus
+from training.formats import SplitName
+from training.readers import Format, list_splits, read
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where labelled texts come from; kept with a run, so that exporting can read them again.
+
+    Attributes:
+        path: A folder or file that `training.readers.read` knows.
+        test_path: Test texts, where they are no part of `path`.
+        format: The format of both.
+        text_column: For CSV, as the three below.
+        label_column: See `training.readers.read`.
+        group_column: See `training.readers.read`.
+        delimiter: See `training.readers.read`.
+    """
+
+    path: str
+    test_path: str | None = None
+    format: Format = "auto"
+    text_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    delimiter: str | None = None
+
+    def read(self, split: SplitName) -> Corpus:
+        """One split; `test` from its own path where there is one.
+
+        Raises:
+            DataError: See `training.readers.read`.
+        """
+        apart = split == "test" and self.test_path is not None
+        path = Path(self.test_path if apart and self.test_path else self.path)
+        if apart and path.is_file():
+            split = "train"  # a file has one split only
+        return read(
+            path,
+            split=split,
+            format=self.format,
+            text_column=self.text_column,
+            label_column=self.label_column,
+            group_column=self.group_column,
+            delimiter=self.delimiter,
+        )
+
+    def has_test(self) -> bool:
+        """Whether there are test texts."""
+        return self.test_path is not None or "test" in list_splits(Path(self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Three splits without a text in common.
+
+    Attributes:
+        train: To learn from.
+        validation: For every choice.
+        test: For the last figure, as they stand in the source, duplicates too, so that the figure
+            compares with published ones; None when there are none.
+        card: For the manifest.
+    """
+
+    train: Corpus
+    validation: Corpus
+    test: Corpus | None
+    card: DataCard
+
+
+def load_dataset(source: Source, *, validation_share: float, seed: int) -> Dataset:
+    """Read and split; the same arguments give the same splits.
+
+    Texts of the test split are taken out of what is learned from.
+
+    Raises:
+        DataError: A file is wrong, or train and test carry different labels.
+    """
+    corpus = source.read("train")
+    print_of_all = data.fingerprint(corpus)
+    test = source.read("test") if source.has_test() else None
+    counts = {"rows": len(corpus)}
+    if test is not None:
+        if unknown := set(test.labels) - set(corpus.labels):
+            raise DataError(
+                f"test texts must carry labels of the training texts, {', '.join(corpus.labels)}. "
+                f"Received: {', '.join(sorted(unknown))}"
+            )
+        corpus, counts["dropped_because_in_test"] = data.exclude(corpus, test)
+        counts["test"] = len(test)
+    sides = data.split(corpus, validation_share=validation_share, seed=seed)
+    return Dataset(
+        train=sides.train,
+        validation=sides.validation,
+        test=test,
+        card=DataCard(name=corpus.name, fingerprint=print_of_all, counts=counts | sides.counts()),
+    )

@@ -1,0 +1,142 @@
+"""Results: what an exported version says of labelled texts, and how good that is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from app.artifact import SIGNATURE, TEXT_SIGNATURE, TOKENIZER, read_manifest
+from app.errors import DataError
+from app.text.encoder import TextEncoder
+from app.text.padding import Int32Array
+from training.batches import rectangle
+from training.dataset import Source
+from training.formats import SplitName
+from training.progress import track
+from training.scores import confusion_matrix, measure_reliability, roc_curves, score_labels
+
+Probabilities = NDArray[np.float64]
+
+_TEMPERATURES: Final = np.geomspace(0.25, 4.0, 401)
+
+
+class ExportedModel:
+    """A version folder, run the way any TensorFlow program would.
+
+    Attributes:
+        encoder: The tokenizer beside the SavedModel.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._model = tf.saved_model.load(str(folder))
+        self._score = self._model.signatures[SIGNATURE]
+        self._score_text = self._model.signatures[TEXT_SIGNATURE]
+        self.encoder = TextEncoder.load(folder / TOKENIZER)
+
+    def score(self, rows: Sequence[Int32Array], *, batch_size: int = 64) -> Probabilities:
+        """Probabilities of encoded texts, (rows, classes), computed in batches of like length."""
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        starts = range(0, len(order), batch_size)
+        scored = []
+        for start in track(starts, "Scoring"):
+            chosen = order[start : start + batch_size]
+            lengths = np.array([len(rows[i]) for i in chosen], np.int32)
+            ids = tf.constant(rectangle(rows, chosen))
+            answer = self._score(ids=ids, lengths=tf.constant(lengths))
+            scored.append(answer["probabilities"].numpy())
+        together = np.concatenate(scored).astype(np.float64)
+        probabilities = np.empty_like(together)
+        probabilities[order] = together
+        return probabilities
+
+    def score_texts(self, texts: Sequence[str]) -> Probabilities:
+        """Probabilities through the signature that takes raw text, in one batch."""
+        answer = self._score_text(text=tf.constant([text.encode() for text in texts]))
+        return np.asarray(answer["probabilities"].numpy(), np.float64)
+
+
+def evaluate_version(folder: Path, source: Source, split: SplitName) -> dict[str, float]:
+    """Score an exported version on labelled texts.
+
+    Args:
+        folder: `models/<name>/<version>`.
+        source: Where the texts are.
+        split: Which split of them.
+
+    Returns:
+        See `measure`.
+
+    Raises:
+        UnusableVersion: The folder is no exported version.
+        DataError: The data is wrong, or has labels that the model has not.
+    """
+    manifest = read_manifest(folder)
+    corpus = source.read(split)
+    if unknown := set(corpus.labels) - set(manifest.labels):
+        raise DataError(
+            f"labels must be among those of the model, {', '.join(manifest.labels)}. "
+            f"Received: {', '.join(sorted(unknown))}"
+        )
+    exported = ExportedModel(folder)
+    index = {label: position for position, label in enumerate(manifest.labels)}
+    targets = np.array([index[example.label] for example in corpus.examples], np.int32)
+    rows = [exported.encoder.encode(text).ids for text in track(corpus.texts(), "Encoding")]
+    return measure(exported.score(rows), targets, manifest.labels)
+
+
+def measure(
+    probabilities: Probabilities, targets: NDArray[np.int32], labels: Sequence[str]
+) -> dict[str, float]:
+    """Every score of a split.
+
+    Args:
+        probabilities: (texts, classes).
+        targets: The true class of each text, int32 (texts,).
+        labels: Of the classes.
+
+    Returns:
+        `accuracy`, `macro_f1`, `log_loss`, `roc_auc` (the mean over labels against the rest when
+        there are more than two; left out where no label has both kinds of text) and
+        `expected_calibration_error`.
+    """
+    matrix = confusion_matrix(targets, probabilities)
+    f1 = [row["f1"] for row in score_labels(matrix, labels).values()]
+    areas = [curve.area() for curve in roc_curves(targets, probabilities, labels).values()]
+    scores = {
+        "accuracy": np.trace(matrix) / matrix.sum(),
+        "macro_f1": np.mean(f1),
+        "log_loss": log_loss(probabilities, targets),
+        "expected_calibration_error": measure_reliability(targets, probabilities).error,
+    }
+    if areas:
+        scores["roc_auc"] = np.mean(areas)
+    return {name: round(float(value), 6) for name, value in scores.items()}
+
+
+def log_loss(probabilities: Probabilities, targets: NDArray[np.int32]) -> float:
+    """Mean negative logarithm of what the true class was given."""
+    given = probabilities[np.arange(len(targets)), targets]
+    return float(-np.log(np.maximum(given, 1e-15)).mean())
+
+
+def fit_temperature(probabilities: Probabilities, targets: NDArray[np.int32]) -> float:
+    """The temperature under which validation texts are the least surprising.
+
+    Dividing the logits by it changes no label, only how sure the model says it is.
+
+    Source:
+        Guo et al. (2017), section 4.2. One parameter, so a fine grid is exact enough.
+    """
+    losses = [log_loss(rescale(probabilities, t), targets) for t in _TEMPERATURES]
+    return float(_TEMPERATURES[int(np.argmin(losses))])
+
+
+def rescale(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """Probabilities as they are when their logits are divided by `temperature`."""
+    logits = np.log(np.maximum(probabilities, 1e-30)) / temperature
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scaled: Any = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return np.asarray(scaled, np.float64)

@@ -1,0 +1,251 @@
+"""Artifact: a version folder that any program may rely on, or nothing at all."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from app import __version__
+from app.artifact import (
+    REPORT,
+    SIGNATURE,
+    TEXT_SIGNATURE,
+    TOKENIZER,
+    GoldenRow,
+    Manifest,
+    write_golden,
+    write_manifest,
+)
+from app.errors import DataError, InvalidInput, UnusableVersion
+from app.text.encoder import TextEncoder
+from app.text.padding import Int32Array
+from training.config import Config
+from training.data import Corpus
+from training.dataset import Dataset, Source, load_dataset
+from training.evaluate import ExportedModel, Probabilities, fit_temperature, measure, rescale
+from training.golden import GOLDEN_TEXTS
+from training.model import EMBEDDING
+from training.progress import console
+from training.report import ReportData, write_report
+from training.run import MODEL, Run, written_aside
+from training.serving_graph import ServingGraph
+from training.text_graph import TextGraph
+from training.train import encode, predict
+
+PARITY: Final = 1e-5
+"""How far the exported model may be from the Keras model, on any probability of a golden row."""
+
+_ENGINE: Final = "tensorflow"
+
+
+def export(
+    run_folder: Path, models: Path, *, source: Source | None = None, version: int | None = None
+) -> Path:
+    """Make `models/<name>/<version>/` from a finished training.
+
+    The folder appears at once and complete, or not at all.
+
+    Args:
+        run_folder: What `valence-train train` wrote.
+        models: The repository of models.
+        source: Where the data is now, if it has moved since the training.
+        version: The version's number; the next free one by default.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        DataError: The run is incomplete, or the data is not what the model was trained on.
+        InvalidInput: The version exists already.
+        UnusableVersion: The exported model and the Keras model disagree.
+    """
+    run = Run.read(run_folder)
+    config = Config.from_mapping(run.config)
+    target = _target(models / config.name, version)
+    encoder = TextEncoder.load(run_folder / TOKENIZER)
+    model = keras.models.load_model(run_folder / MODEL, compile=False)
+    dataset = load_dataset(
+        source or run.source, validation_share=config.validation_share, seed=config.seed
+    )
+    if dataset.card.fingerprint != run.data["fingerprint"]:
+        raise DataError(
+            f"{dataset.train.name}: export needs the data the model was trained on, with the "
+            f"fingerprint {run.data['fingerprint'][:12]}. "
+            f"Received: {dataset.card.fingerprint[:12]}"
+        )
+    round_embedding(model)
+    validation_rows = encode(encoder, dataset.validation, "Encoding validation texts")
+    unscaled = predict(model, validation_rows).astype(np.float64)
+    temperature = fit_temperature(unscaled, _targets(dataset.validation))
+
+    with written_aside(target) as folder:
+        save(folder, model, encoder, temperature=temperature)
+        exported = ExportedModel(folder)
+        write_golden(folder, _golden_rows(exported, model, temperature))
+        metrics: dict[str, dict[str, dict[str, float]]] = {}
+        scored = dataset.validation, exported.score(validation_rows)
+        metrics["validation"] = {_ENGINE: _measure(*scored)}
+        if dataset.test is not None:
+            test_rows = encode(encoder, dataset.test, "Encoding test texts")
+            scored = dataset.test, exported.score(test_rows)
+            metrics["test"] = {_ENGINE: _measure(*scored)}
+        manifest = Manifest(
+            name=config.name,
+            version=int(target.name),
+            labels=run.labels,
+            architecture=config.architecture,
+            hyperparameters=run.config,
+            seed=config.seed,
+            code_version=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            text_fingerprint=encoder.fingerprint(),
+            data=dataset.card,
+            temperature=temperature,
+            metrics=metrics,
+            engines={_ENGINE: {"signature": SIGNATURE}},
+            limits=_limits(config, dataset),
+            files={},
+        )
+        _write_report(folder, manifest, run, encoder, dataset, *scored)
+        write_manifest(folder, manifest)
+    for split, engines in metrics.items():
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in engines[_ENGINE].items())
+        console.print(f"{split}: {figures}", highlight=False, soft_wrap=True)
+    return target
+
+
+def round_embedding(model: keras.Model) -> None:
+    """Round the word vectors to half precision, in which they are stored.
+
+    Done on the Keras model, so that parity compares like with like.
+    """
+    if EMBEDDING in {layer.name for layer in model.layers}:
+        layer = model.get_layer(EMBEDDING)
+        layer.set_weights([w.astype(np.float16).astype(np.float32) for w in layer.get_weights()])
+
+
+def save(folder: Path, model: keras.Model, encoder: TextEncoder, *, temperature: float) -> None:
+    """Write the SavedModel with both signatures, and the tokenizer beside it."""
+    module = tf.Module()
+    module.graph = ServingGraph(model, temperature=temperature)
+    module.text = TextGraph(encoder)
+
+    def score(ids: Any, lengths: Any) -> dict[str, Any]:
+        return {"probabilities": module.graph(ids, lengths)}
+
+    def score_text(text: Any) -> dict[str, Any]:
+        return score(*module.text(text))
+
+    signatures = {
+        SIGNATURE: tf.function(
+            score,
+            input_signature=[
+                tf.TensorSpec([None, None], tf.int32, name="ids"),
+                tf.TensorSpec([None], tf.int32, name="lengths"),
+            ],
+        ),
+        TEXT_SIGNATURE: tf.function(
+            score_text, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
+        ),
+    }
+    tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
+    encoder.save(folder / TOKENIZER)
+
+
+def _target(folder: Path, version: int | None) -> Path:
+    """Where the new version goes."""
+    there = {int(path.name) for path in folder.glob("*") if path.name.isdecimal()}
+    number = version if version is not None else max(there, default=0) + 1
+    if number < 1:
+        raise InvalidInput(f"a version must be a whole number from 1. Received: {number}")
+    if number in there:
+        raise InvalidInput(f"{folder.name}/{number} exists; a version is never written over")
+    return folder / str(number)
+
+
+def _golden_rows(
+    exported: ExportedModel, model: keras.Model, temperature: float
+) -> list[GoldenRow]:
+    """The golden texts with their ids and answers, once all three ways to an answer agree."""
+    rows = [exported.encoder.encode(text).ids for text in GOLDEN_TEXTS]
+    answers = exported.score(rows)
+    check_parity(
+        "serve_ids", answers, rescale(predict(model, rows).astype(np.float64), temperature)
+    )
+    check_parity("serving_default", exported.score_texts(GOLDEN_TEXTS), answers)
+    return [
+        GoldenRow(text=text, ids=tuple(map(int, ids)), probabilities=tuple(map(float, answer)))
+        for text, ids, answer in zip(GOLDEN_TEXTS, rows, answers, strict=True)
+    ]
+
+
+def check_parity(signature: str, answers: Probabilities, expected: Probabilities) -> None:
+    """Hold two ways to the same answers together.
+
+    Raises:
+        UnusableVersion: They are further apart than `PARITY`, or not finite.
+    """
+    difference = float(np.max(np.abs(answers - expected)))
+    if not difference <= PARITY:  # NaN is no agreement either
+        raise UnusableVersion(
+            f"{signature} must answer the golden rows within {PARITY:.0e} of the model it was made "
+            f"from. Received: {difference:.1e}"
+        )
+
+
+def _measure(corpus: Corpus, probabilities: Probabilities) -> dict[str, float]:
+    return measure(probabilities, _targets(corpus), corpus.labels)
+
+
+def _targets(corpus: Corpus) -> NDArray[np.int32]:
+    return np.array(corpus.targets(), np.int32)
+
+
+def _limits(config: Config, dataset: Dataset) -> tuple[str, ...]:
+    tail = config.max_length - 1 - config.head
+    return (
+        f"Learned from {dataset.card.name} only; texts of another kind or language are answered, "
+        "but the probabilities are not measured there.",
+        f"Of a text with more than {config.max_length - 1} tokens the first {config.head} and the "
+        f"last {tail} are read.",
+        "There is no class for texts without an opinion beyond the labels listed.",
+    )
+
+
+def _write_report(
+    folder: Path,
+    manifest: Manifest,
+    run: Run,
+    encoder: TextEncoder,
+    dataset: Dataset,
+    corpus: Corpus,
+    probabilities: Probabilities,
+) -> None:
+    losses = run.history["val_loss"]
+    write_report(
+        folder / REPORT,
+        ReportData(
+            title=f"{manifest.name} {manifest.version}",
+            evaluated_on=f"{len(corpus):,} texts of {corpus.name}",
+            labels=manifest.labels,
+            y_true=_targets(corpus),
+            probabilities=probabilities,
+            history=run.history,
+            lengths=_lengths(encoder, dataset.train),
+            max_tokens=encoder.config.max_length - 1,
+            metrics=manifest.metrics,
+            data={"name": manifest.data.name, **manifest.data.counts},
+            settings={**run.config, "temperature": round(manifest.temperature, 4)},
+            best_epoch=int(np.argmin(losses)) + 1,
+            limits=manifest.limits,
+        ),
+    )
+
+
+def _lengths(encoder: TextEncoder, corpus: Corpus) -> Int32Array:
+    return np.array([encoder.encode(text).tokens for text in corpus.texts()], np.int32)

@@ -1,0 +1,38 @@
+"""The golden texts: what a version must answer the same way wherever it runs."""
+
+from typing import Final
+
+GOLDEN_TEXTS: Final = (
+    # Plain verdicts, short and longer.
+    "Great film!",
+    "Terrible.",
+    "An honest, funny and moving story. I would see it again tomorrow.",
+    "Two hours of my life that nobody gives back. The plot is thin and the jokes are thinner.",
+    "Not bad, not good: it is simply there.",
+    "I wanted to like it, and for the first ten minutes I did, but then it fell apart.",
+    "Didn't expect much, wasn't disappointed: couldn't stop laughing.",
+    # Case, marks and numbers.
+    "WORST MOVIE EVER!!! 1/10",
+    "what was that??? who paid for this?!",
+    "8 out of 10. Would have been 9 without the ending...",
+    # Markup and entities, as web pages leave them.
+    "<br /><br />The cast is <i>wonderful</i>.<br />The script, alas &amp; alack, isn&#39;t.",
+    "if a < b and c > d then 1 <3 this <!-- hidden --> film",
+    # Characters beyond ASCII.
+    "Le caf\u00e9 \u00e9tait ferm\u00e9, mais le film \u2013 quel bonheur\u00a0! "
+    "\u2764\ufe0f\U0001f600",
+    "\u041e\u0447\u0435\u043d\u044c \u0445\u043e\u0440\u043e\u0448\u0438\u0439 "
+    "\u0444\u0438\u043b\u044c\u043c. \u0397 \u03a4\u0391\u0399\u039d\u0399\u0391 "
+    "\u0395\u0399\u039d\u0391\u0399 \u039a\u0391\u039b\u0397\u03a3.",
+    "\u8fd9\u90e8\u7535\u5f71\u592a\u597d\u770b\u4e86\uff01 "
+    "\u3068\u3066\u3082\u9762\u767d\u304b\u3063\u305f\u3067\u3059\u3002",
+    "Didn\u2019t \u201clove\u201d it; soft\u00adhyphens, z\u200dero-width and \u0130stanbul.",
+    # No word that a model could know.
+    "zzyzx qwrtpsdf xkcdvbn",
+    "... --- ,,, ;;;",
+    # Longer than a model reads: the beginning and the end are kept.
+    "The opening is brilliant and I loved every minute of it. "
+    + "Then the story goes on and on and on, from one room to the next. " * 60
+    + "In the end I was bored, angry and very sorry that I had paid for it.",
+    "It begins as a mess. " + "Scene follows scene, and little happens. " * 300 + "What a finale!",
+)

@@ -1,0 +1,246 @@
+"""Pictures: the PNG drawings of a report, each with the words that stand in for it.
+
+Equal numbers give equal bytes: no date, no version, and the font that comes with matplotlib.
+Figures are made directly, so no global state of pyplot is touched.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image  # comes with matplotlib
+
+from training.scores import BINS, Curve, FloatArray, IntArray, Reliability
+
+_INK: Final = "#1f2933"
+_MUTED: Final = "#616e7c"
+_LINE: Final = "#e4e7eb"
+_COLOURS: Final = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
+_BLUE, _ORANGE = _COLOURS[:2]
+_PALE_BLUE: Final = "#bcd4ec"
+_WHITE_ABOVE: Final = 0.55  # share of a cell from which dark text on it is hard to read
+_DPI: Final = 100
+_PALETTE_SIZE: Final = 128
+_STYLE: Final[dict[Any, Any]] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": _LINE,
+    "axes.grid": True,
+    "axes.labelcolor": _MUTED,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": _INK,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.color": _LINE,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "text.color": _INK,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+}
+_WIDE: Final = (8.8, 3.2)
+_SQUARE: Final = (4.3, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing.
+
+    Attributes:
+        png: The file.
+        alt: What it shows, for people who do not see it.
+        caption: A line below it.
+    """
+
+    png: bytes
+    alt: str
+    caption: str
+
+
+def draw_history(history: Mapping[str, Sequence[float]], best_epoch: int | None) -> Picture:
+    """Loss and accuracy per epoch, train and validation; the epoch that was kept is marked."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=_WIDE, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for axes, name in ((left, "loss"), (right, "accuracy")):
+            axes.set(title=name.capitalize(), xlabel="Epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            for key, label, colour in (
+                (name, "train", _BLUE),
+                (f"val_{name}", "validation", _ORANGE),
+            ):
+                values = history.get(key, ())
+                if len(values):
+                    epochs = np.arange(1, len(values) + 1)
+                    axes.plot(epochs, values, "o-", markersize=3.5, color=colour, label=label)
+            if best_epoch is not None:
+                axes.axvline(best_epoch, color=_MUTED, linestyle=":", linewidth=1.2, zorder=0)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend()
+        right.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+        png = _render(figure)
+    last = ", ".join(f"{key} {values[-1]:.3f}" for key, values in history.items() if len(values))
+    kept = "" if best_epoch is None else f"; the weights of epoch {best_epoch} (dotted) were kept"
+    return Picture(
+        png,
+        alt=f"Line charts of loss and accuracy per epoch. At the end: {last or 'nothing recorded'}",
+        caption=f"Loss and accuracy per epoch{kept}.",
+    )
+
+
+def draw_confusion(matrix: IntArray, labels: Sequence[str]) -> Picture:
+    """True against predicted labels: counts, and shares of each true label."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    with rc_context(_STYLE):
+        side = max(_SQUARE[1], 1.6 + 0.9 * len(labels))
+        figure = Figure(figsize=(side + 0.3, side), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(*matrix.shape):
+            share = shares[row, column]
+            axes.text(
+                column,
+                row,
+                f"{matrix[row, column]:,}\n{share:.1%}",
+                color="white" if share > _WHITE_ABOVE else _INK,
+                fontsize=10,
+                ha="center",
+                va="center",
+            )
+        axes.set_xticks(range(len(labels)), labels)
+        axes.set_yticks(range(len(labels)), labels, rotation=90, va="center")
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.set(title="Confusion matrix", xlabel="Predicted", ylabel="True")
+        png = _render(figure)
+    recognised = "; ".join(
+        f"of {row.sum():,} {label} texts {row[k]:,} were recognised"
+        for k, (label, row) in enumerate(zip(labels, matrix, strict=True))
+    )
+    return Picture(
+        png,
+        alt=f"Confusion matrix: {recognised}",
+        caption="Texts by true and predicted label; shares are of the true label.",
+    )
+
+
+def draw_roc(curves: Mapping[str, Curve]) -> Picture:
+    """One curve per label, with its area; chance is dotted."""
+    with rc_context(_STYLE):
+        figure, axes = _square("ROC", "False positive rate", "True positive rate")
+        for (label, curve), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
+            axes.plot(*_thin(curve), color=colour, label=f"{label}, area {curve.area():.4f}")
+        if curves:
+            axes.legend(loc="lower right")
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        png = _render(figure)
+    areas = ", ".join(f"{label} {curve.area():.4f}" for label, curve in curves.items())
+    return Picture(
+        png,
+        alt=f"ROC curves; areas: {areas or 'none, for lack of two labels'}",
+        caption="True against false positive rate of each label against the rest; "
+        "chance is dotted.",
+    )
+
+
+def draw_reliability(found: Reliability, *, classes: int) -> Picture:
+    """Accuracy by confidence; a calibrated model follows the dotted line."""
+    with rc_context(_STYLE):
+        title = f"Reliability, calibration error {found.error:.4f}"
+        figure, axes = _square(title, "Confidence", "Accuracy")
+        full = found.counts > 0
+        axes.bar(
+            (np.arange(BINS) / BINS)[full],
+            found.accuracy[full],
+            width=1 / BINS,
+            align="edge",
+            color=_PALE_BLUE,
+            edgecolor="white",
+        )
+        axes.plot(
+            found.confidence[full],
+            found.accuracy[full],
+            "o",
+            color=_BLUE,
+            markersize=4.5,
+        )
+        lowest = np.floor(BINS / classes) / BINS  # the most probable label has at least 1 / classes
+        axes.set(xlim=(lowest, 1.01), ylim=(0, 1.01))
+        png = _render(figure)
+    return Picture(
+        png,
+        alt=f"Reliability diagram; the expected calibration error is {found.error:.4f}",
+        caption="How often the label was right, by how sure the model was; ideal is dotted.",
+    )
+
+
+def draw_lengths(lengths: IntArray, max_tokens: int) -> Picture:
+    """Histogram of lengths in tokens, with the length at which texts are cut."""
+    share = float((lengths > max_tokens).mean()) if len(lengths) else 0.0
+    with rc_context(_STYLE):
+        figure = Figure(figsize=_WIDE, layout="constrained")
+        axes = figure.subplots()
+        longest = max(int(np.percentile(lengths, 99.5)) if len(lengths) else 0, max_tokens)
+        edge = longest * 1.05 + 1
+        axes.hist(np.minimum(lengths, edge), bins=60, range=(0, edge), color=_BLUE)
+        axes.axvline(max_tokens, color=_ORANGE, linestyle="--")
+        beyond_half = max_tokens > edge / 2
+        axes.annotate(
+            f"cut at {max_tokens:,} tokens\n{share:.1%} are longer",
+            xy=(max_tokens, 0.95),
+            xycoords=("data", "axes fraction"),
+            xytext=(-7 if beyond_half else 7, 0),
+            textcoords="offset points",
+            color=_ORANGE,
+            ha="right" if beyond_half else "left",
+            va="top",
+        )
+        axes.set(title="Text lengths", xlabel="Tokens", ylabel="Texts", xlim=(0, edge))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(visible=False, axis="x")
+        png = _render(figure)
+    return Picture(
+        png,
+        alt=f"Histogram of the lengths of {len(lengths):,} training texts; {share:.1%} are longer "
+        f"than {max_tokens:,} tokens",
+        caption="Training texts by length in tokens; the last bar holds all that are longer still.",
+    )
+
+
+def _square(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SQUARE, layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=_MUTED, linestyle=":", linewidth=1.1)
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return figure, axes
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[k % len(_COLOURS)] for k in range(count)]
+
+
+def _thin(curve: Curve, points: int = 400) -> tuple[FloatArray, FloatArray]:
+    """No more points than a picture can show, the first and the last among them."""
+    size = len(curve.false_positive_rate)
+    kept = np.unique(np.linspace(0, size - 1, points).round().astype(np.int64))
+    return curve.false_positive_rate[kept], curve.true_positive_rate[kept]
+
+
+def _render(figure: Figure) -> bytes:
+    """PNG bytes, in few colours: a third of the size, and no difference to be seen."""
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=_DPI)
+    image = Image.open(drawn).convert("RGB")
+    image.quantize(_PALETTE_SIZE, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+    return packed.getvalue()

@@ -1,0 +1,68 @@
+"""`TextGraph`: the text encoder as TensorFlow operations, for the signature that takes raw text.
+
+Built from the same config and vocabulary as `app.text.TextEncoder`, step by step the same, so
+that a SavedModel used without this project reads a text exactly as the service does.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from app.text.encoder import TextEncoder
+from app.text.vocabulary import BEGIN, FIRST_WORD, UNKNOWN
+
+
+class TextGraph(tf.Module):  # type: ignore[misc]
+    """Raw strings to right-padded ids and lengths, with core TensorFlow operations only."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        super().__init__()
+        self._config = encoder.config
+        words = tf.constant(list(encoder.vocabulary.words), tf.string)
+        ids = tf.range(FIRST_WORD, FIRST_WORD + len(encoder.vocabulary.words), dtype=tf.int64)
+        self._table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(words, ids), default_value=UNKNOWN
+        )
+
+    def __call__(self, text: Any) -> tuple[Any, Any]:
+        """Encode a batch of texts.
+
+        Args:
+            text: string of shape (batch,), UTF-8. Bytes that are not UTF-8 separate words.
+
+        Returns:
+            ids: int32 of shape (batch, width), padded with 0 to the longest row.
+            lengths: int32 of shape (batch,).
+        """
+        rows = self._table.lookup(self._tokens(text))
+        begin = tf.fill([rows.nrows(), 1], tf.constant(BEGIN, tf.int64))
+        rows = tf.concat([begin, self._cut(rows)], axis=1)
+        return tf.cast(rows.to_tensor(), tf.int32), tf.cast(rows.row_lengths(), tf.int32)
+
+    def _tokens(self, text: Any) -> Any:
+        """Ragged strings: normalise, then keep each token and drop what stands between."""
+        text = tf.strings.unicode_transcode(
+            text, "UTF-8", "UTF-8", errors="replace", replacement_char=ord(" ")
+        )
+        for rewrite in self._config.rewrites:
+            text = tf.strings.regex_replace(text, rewrite.pattern, rewrite.replacement)
+        # NUL separates words like any control character, but `lower` takes it for the end.
+        text = tf.strings.regex_replace(text, r"\x00", " ")
+        text = tf.strings.lower(text, encoding="utf-8")
+        # One pass, leftmost match first, as `re.findall` does: a token becomes itself and a
+        # space, any other character a space.
+        text = tf.strings.regex_replace(text, f"(?s)({self._config.pattern})|.", r"\1 ")
+        return tf.strings.split(text)
+
+    def _cut(self, rows: Any) -> Any:
+        """Head and tail of each row that is longer than the room beside `BEGIN`."""
+        room, head = self._config.max_length - 1, self._config.head
+        lengths = rows.row_lengths()
+        too_long = lengths > room
+        end_of_head = tf.where(too_long, tf.cast(head, tf.int64), lengths)
+        start_of_tail = tf.where(too_long, lengths - (room - head), lengths)
+        position = tf.ragged.range(lengths)
+        keep = tf.logical_or(
+            position < tf.expand_dims(end_of_head, 1), position >= tf.expand_dims(start_of_tail, 1)
+        )
+        return tf.ragged.boolean_mask(rows, keep)

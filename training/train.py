@@ -1,0 +1,181 @@
+"""Method: one loop, seeded, with Keras' own callbacks."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from app import __version__
+from app.artifact import TOKENIZER
+from app.text.encoder import TextConfig, TextEncoder
+from app.text.padding import Int32Array
+from app.text.vocabulary import Vocabulary
+from training.batches import ScoringBatches, TrainingBatches
+from training.config import Config
+from training.data import Corpus
+from training.dataset import Source, load_dataset
+from training.model import build_model
+from training.progress import EpochProgress, console, track
+from training.run import MODEL, Run, written_aside
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training leaves behind.
+
+    Attributes:
+        encoder: The tokenizer it was trained with.
+        history: Per figure (`loss`, `val_accuracy`, ...) its value after each epoch.
+        seconds: Wall time of the loop.
+    """
+
+    encoder: TextEncoder
+    history: dict[str, list[float]]
+    seconds: float
+
+
+def train_run(
+    config: Config, source: Source, folder: Path, *, tensorboard: Path | None = None
+) -> None:
+    """Train by a recipe and write the run `folder`, at once and complete.
+
+    Raises:
+        DataError: The data is missing or wrong.
+    """
+    dataset = load_dataset(source, validation_share=config.validation_share, seed=config.seed)
+    with written_aside(folder) as aside:
+        checkpoint = aside / MODEL
+        trained = train(
+            config, dataset.train, dataset.validation, checkpoint, tensorboard=tensorboard
+        )
+        trained.encoder.save(aside / TOKENIZER)
+        run = Run(
+            config=asdict(config),
+            source=source,
+            labels=dataset.train.labels,
+            data=dataset.card.model_dump(),
+            history=trained.history,
+            seconds=round(trained.seconds, 1),
+            code_version=__version__,
+        )
+        run.write(aside)
+
+
+def train(
+    config: Config,
+    training: Corpus,
+    validation: Corpus,
+    checkpoint: Path,
+    *,
+    tensorboard: Path | None = None,
+) -> Trained:
+    """Build the vocabulary on `training`, then the model, and fit it.
+
+    The same seed on the same machine gives the same weights: the order, the initial weights and
+    the dropout are seeded, and TensorFlow is told to add in a fixed order.
+
+    Args:
+        config: The recipe.
+        training: Texts to learn from.
+        validation: Texts that decide when to stop; never learned from.
+        checkpoint: Where the model of the best epoch is kept, written anew when one is better.
+        tensorboard: Where to write logs for TensorBoard, if anywhere.
+    """
+    tf.config.experimental.enable_op_determinism()
+    encoder = build_encoder(config, training.texts())
+    rows = encode(encoder, training, "Encoding training texts")
+    targets = np.array(training.targets(), np.int32)
+    batches = TrainingBatches(
+        rows,
+        targets,
+        batch_size=config.batch_size,
+        word_dropout=config.word_dropout,
+        seed=config.seed,
+    )
+    held_out = ScoringBatches(
+        encode(encoder, validation, "Encoding validation texts"),
+        np.array(validation.targets(), np.int32),
+    )
+
+    model = build_model(config, vocabulary=len(encoder.vocabulary), classes=len(training.labels))
+    model.compile(
+        optimizer=_optimizer(config),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA would compile the loop anew for every width of a batch
+    )
+    console.print(
+        f"{config.name}: {len(rows):,} texts to learn from, {len(validation):,} held out, "
+        f"{len(encoder.vocabulary):,} ids, {model.count_params():,} weights",
+        highlight=False,
+    )
+    started = time.monotonic()
+    fitted = model.fit(
+        batches,
+        validation_data=held_out,
+        epochs=config.epochs,
+        callbacks=_callbacks(config, checkpoint, tensorboard),
+        verbose=0,
+        shuffle=False,  # the batches shuffle themselves, by their own seed
+    )
+    history = {name: [float(v) for v in values] for name, values in fitted.history.items()}
+    return Trained(encoder, history, time.monotonic() - started)
+
+
+def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
+    """The tokenizer of a recipe, its vocabulary counted on `texts`."""
+    text_config = TextConfig(max_length=config.max_length, head=config.head)
+    tokenize = TextEncoder(text_config, Vocabulary(())).tokenize
+    vocabulary = Vocabulary.build(
+        (tokenize(text) for text in track(texts, "Counting words")),
+        size=config.vocabulary_size,
+        min_count=config.min_count,
+    )
+    return TextEncoder(text_config, vocabulary)
+
+
+def encode(encoder: TextEncoder, corpus: Corpus, description: str) -> list[Int32Array]:
+    """The ids of each text of a corpus, in order."""
+    return [encoder.encode(text).ids for text in track(corpus.texts(), description)]
+
+
+def predict(model: keras.Model, rows: Sequence[Int32Array]) -> NDArray[np.float32]:
+    """Probabilities of the Keras model itself, (rows, classes)."""
+    batches = ScoringBatches(rows, np.zeros(len(rows), np.int32))
+    scored = np.concatenate([model.predict_on_batch(batches[i][0]) for i in range(len(batches))])
+    probabilities = np.empty_like(scored)
+    probabilities[batches.order] = scored
+    return probabilities
+
+
+def _optimizer(config: Config) -> keras.optimizers.Optimizer:
+    settings: dict[str, Any] = {"learning_rate": config.learning_rate}
+    if config.clip_norm:
+        settings["global_clipnorm"] = config.clip_norm
+    if config.average:
+        settings |= {"use_ema": True, "ema_momentum": config.average}
+    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+
+
+def _callbacks(
+    config: Config, checkpoint: Path, tensorboard: Path | None
+) -> list[keras.callbacks.Callback]:
+    callbacks = [
+        # First, so that all that follows sees the averaged weights after an epoch.
+        *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.average else []),
+        keras.callbacks.ModelCheckpoint(checkpoint, monitor="val_loss", save_best_only=True),
+        keras.callbacks.EarlyStopping(monitor="val_loss", patience=config.stop_patience),
+        keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss", factor=0.5, patience=config.reduce_patience
+        ),
+        EpochProgress(),
+    ]
+    if tensorboard is not None:
+        callbacks.append(keras.callbacks.TensorBoard(log_dir=tensorboard))
+    return callbacks
