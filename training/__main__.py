@@ -5,7 +5,6 @@ TensorFlow is imported by the verbs that need it, so that `--help` answers at on
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from app.errors import InvalidInput, ValenceError
 from training.config import Config, config_names, load_config
 from training.dataset import Source
+from training.quiet import import_tensorflow
 
 _EXAMPLES = """\
 examples:
@@ -27,8 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 on success, 1 on failure, 2 on a wrong call."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    # TensorFlow's own remarks on the machine would bury what this command has to say.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     run: Callable[[argparse.Namespace], None] = options.run_command
     try:
         run(options)
@@ -59,6 +57,7 @@ def _train(options: argparse.Namespace) -> None:
     config = _config(options)
     source = _source(options)
     folder = options.run_folder or Path("runs") / config.name
+    import_tensorflow()
     from training.train import train_run
 
     train_run(config, source, folder, tensorboard=options.tensorboard)
@@ -66,6 +65,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    import_tensorflow()
     from training.export import export
 
     source = _source(options) if options.data else None
@@ -73,6 +73,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    import_tensorflow()
     from training.evaluate import evaluate_version
 
     scores = evaluate_version(options.version_folder, _source(options), options.split)

@@ -16,6 +16,7 @@ from training import configs
 
 _POSITIVE: Final = (
     *("vocabulary_size", "min_count", "max_length", "embedding", "units", "learning_rate"),
+    "embedding_rate",
     *("batch_size", "epochs", "stop_patience", "reduce_patience", "validation_share"),
 )
 _SHARES: Final = ("word_dropout", "input_dropout", "dropout", "average", "validation_share")
@@ -33,6 +34,9 @@ class Config:
         max_length: Ids of a row at most; longer texts are cut in the middle.
         head: Tokens kept from the beginning of a text that is cut.
         embedding: Width of a word's vector.
+        pretrain: Whether word vectors start from the company that words keep, in the training
+            texts and in unlabelled ones where there are any, instead of at random.
+        embedding_rate: How fast word vectors learn, as a part of the learning rate.
         units: Width of the LSTM's state.
         hidden: Widths of the dense layers before the output.
         word_dropout: Share of words replaced by the unknown id in training, anew each epoch.
@@ -59,6 +63,8 @@ class Config:
     max_length: int = 400
     head: int = 100
     embedding: int = 128
+    pretrain: bool = False
+    embedding_rate: float = 1.0
     units: int = 128
     hidden: tuple[int, ...] = ()
     word_dropout: float = 0.0
@@ -140,9 +146,12 @@ def config_names() -> list[str]:
 
 def _parse(field: str, kind: Any, text: str) -> Any:
     try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
         if kind in (int, float, str):
             return kind(text)
         return tuple(int(part) for part in text.split(",") if part)
-    except ValueError as error:
-        rule = {int: "a whole number", float: "a number"}.get(kind, "whole numbers and commas")
+    except (ValueError, KeyError) as error:
+        rules = {int: "a whole number", float: "a number", bool: "true or false"}
+        rule = rules.get(kind, "whole numbers and commas")
         raise InvalidInput(f"{field} must be {rule}. Received: {text!r}") from error

@@ -55,6 +55,11 @@ class Source:
             delimiter=self.delimiter,
         )
 
+    def read_unlabelled(self) -> Corpus | None:
+        """Texts without labels, where there are any."""
+        there = "unlabelled" in list_splits(Path(self.path)) and Path(self.path).is_dir()
+        return self.read("unlabelled") if there else None
+
     def has_test(self) -> bool:
         """Whether there are test texts."""
         return self.test_path is not None or "test" in list_splits(Path(self.path))
@@ -62,10 +67,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Three splits without a text in common.
+    """Splits without a text in common.
 
     Attributes:
         train: To learn from.
+        unlabelled: To learn words from; empty unless asked for.
         validation: For every choice.
         test: For the last figure, as they stand in the source, duplicates too, so that the figure
             compares with published ones; None when there are none.
@@ -73,15 +79,18 @@ class Dataset:
     """
 
     train: Corpus
+    unlabelled: Corpus
     validation: Corpus
     test: Corpus | None
     card: DataCard
 
 
-def load_dataset(source: Source, *, validation_share: float, seed: int) -> Dataset:
+def load_dataset(
+    source: Source, *, validation_share: float, seed: int, unlabelled: bool = False
+) -> Dataset:
     """Read and split; the same arguments give the same splits.
 
-    Texts of the test split are taken out of what is learned from.
+    Texts of the test split are taken out of all that is learned from.
 
     Raises:
         DataError: A file is wrong, or train and test carry different labels.
@@ -99,8 +108,18 @@ def load_dataset(source: Source, *, validation_share: float, seed: int) -> Datas
         corpus, counts["dropped_because_in_test"] = data.exclude(corpus, test)
         counts["test"] = len(test)
     sides = data.split(corpus, validation_share=validation_share, seed=seed)
+    counts |= sides.counts()
+    wordy = (source.read_unlabelled() if unlabelled else None) or Corpus("none", (), ())
+    if len(wordy):
+        counts["dropped_unlabelled"] = 0
+        for other in (test, sides.validation, sides.train):
+            if other is not None:
+                wordy, dropped = data.exclude(wordy, other)
+                counts["dropped_unlabelled"] += dropped
+        counts["unlabelled"] = len(wordy)
     return Dataset(
         train=sides.train,
+        unlabelled=wordy,
         validation=sides.validation,
         test=test,
         card=DataCard(name=corpus.name, fingerprint=print_of_all, counts=counts | sides.counts()),

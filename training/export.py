@@ -126,7 +126,7 @@ def round_embedding(model: keras.Model) -> None:
     """
     if EMBEDDING in {layer.name for layer in model.layers}:
         layer = model.get_layer(EMBEDDING)
-        layer.set_weights([w.astype(np.float16).astype(np.float32) for w in layer.get_weights()])
+        layer.vectors = layer.vectors.astype(np.float16).astype(np.float32)
 
 
 def save(folder: Path, model: keras.Model, encoder: TextEncoder, *, temperature: float) -> None:
@@ -213,7 +213,7 @@ def _limits(config: Config, dataset: Dataset) -> tuple[str, ...]:
         "but the probabilities are not measured there.",
         f"Of a text with more than {config.max_length - 1} tokens the first {config.head} and the "
         f"last {tail} are read.",
-        "There is no class for texts without an opinion beyond the labels listed.",
+        f"Every text gets one of {', '.join(dataset.train.labels)}, a text without an opinion too.",
     )
 
 

@@ -12,6 +12,7 @@ Output shape:
 from typing import Any, cast
 
 import keras
+import numpy as np
 from keras import ops
 
 from app.errors import InvalidInput
@@ -50,6 +51,44 @@ class WordPresence(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """What the constructor was given."""
         return {**super().get_config(), "vocabulary": self.vocabulary}
+
+
+@keras.saving.register_keras_serializable("valence")
+class WordVectors(keras.layers.Embedding):  # type: ignore[misc]
+    """An embedding that learns at a rate of its own: (batch, length) ids → (..., width).
+
+    Adam moves every weight by about the learning rate, whatever its gradient. Vectors that are
+    stored larger and scaled down by `rate` on the way out therefore move `rate` times as fast as
+    all else, so that vectors learned from much text are not overrun by few labels.
+    """
+
+    def __init__(self, vocabulary: int, width: int, *, rate: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(vocabulary, width, mask_zero=PAD == 0, **kwargs)
+        self.rate = rate
+
+    @property
+    def vectors(self) -> Any:
+        """float32 of shape (vocabulary, width): what the other layers see."""
+        return self.get_weights()[0] * np.float32(self.rate)
+
+    @vectors.setter
+    def vectors(self, values: Any) -> None:
+        self.set_weights([values / np.float32(self.rate)])
+
+    def call(self, inputs: Any) -> Any:
+        """Look up, then scale."""
+        return super().call(inputs) * self.rate
+
+    def get_config(self) -> dict[str, Any]:
+        """What the constructor was given."""
+        base = super().get_config()
+        inherited = {key: base[key] for key in ("name", "trainable", "dtype")}
+        return {
+            **inherited,
+            "vocabulary": self.input_dim,
+            "width": self.output_dim,
+            "rate": self.rate,
+        }
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -119,9 +158,10 @@ def _bag_of_words(config: Config, ids: Any, vocabulary: int) -> Any:
 
 
 def _lstm(config: Config, ids: Any, vocabulary: int) -> Any:
-    words = keras.layers.Embedding(
-        vocabulary, config.embedding, mask_zero=PAD == 0, name=EMBEDDING
-    )(ids)  # (batch, length, embedding)
+    embedding = WordVectors(
+        vocabulary, config.embedding, rate=config.embedding_rate, name=EMBEDDING
+    )
+    words = embedding(ids)  # (batch, length, embedding)
     words = keras.layers.SpatialDropout1D(config.input_dropout)(words)
     # cuDNN's kernel has no recurrent dropout and refuses a mask it does not know; the plain loop
     # runs everywhere, and the exported graph has its own kernels anyway.

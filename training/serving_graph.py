@@ -78,11 +78,11 @@ class LSTMFeatures(tf.Module):  # type: ignore[misc]
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        (embedding,) = model.get_layer(EMBEDDING).get_weights()
+        vectors = model.get_layer(EMBEDDING).vectors
         kernel, recurrent, bias = model.get_layer(LSTM).get_weights()
         self._units = recurrent.shape[0]
         # Half precision halves the file; the exporter rounded the model's own weights before.
-        self._embedding = _constant(embedding, "embedding", dtype=np.float16)
+        self._embedding = _constant(vectors, "embedding", dtype=np.float16)
         self._kernel = _constant(np.concatenate([kernel, recurrent]), "lstm_kernel")
         self._bias = _constant(bias, "lstm_bias")
 

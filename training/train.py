@@ -20,9 +20,10 @@ from training.batches import ScoringBatches, TrainingBatches
 from training.config import Config
 from training.data import Corpus
 from training.dataset import Source, load_dataset
-from training.model import build_model
+from training.model import EMBEDDING, build_model
 from training.progress import EpochProgress, console, track
 from training.run import MODEL, Run, written_aside
+from training.vectors import Float32Array, learn_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,21 @@ def train_run(
     Raises:
         DataError: The data is missing or wrong.
     """
-    dataset = load_dataset(source, validation_share=config.validation_share, seed=config.seed)
+    dataset = load_dataset(
+        source,
+        validation_share=config.validation_share,
+        seed=config.seed,
+        unlabelled=config.pretrain,
+    )
     with written_aside(folder) as aside:
         checkpoint = aside / MODEL
         trained = train(
-            config, dataset.train, dataset.validation, checkpoint, tensorboard=tensorboard
+            config,
+            dataset.train,
+            dataset.validation,
+            checkpoint,
+            unlabelled=dataset.unlabelled.texts(),
+            tensorboard=tensorboard,
         )
         trained.encoder.save(aside / TOKENIZER)
         run = Run(
@@ -73,6 +84,7 @@ def train(
     validation: Corpus,
     checkpoint: Path,
     *,
+    unlabelled: Sequence[str] = (),
     tensorboard: Path | None = None,
 ) -> Trained:
     """Build the vocabulary on `training`, then the model, and fit it.
@@ -85,6 +97,7 @@ def train(
         training: Texts to learn from.
         validation: Texts that decide when to stop; never learned from.
         checkpoint: Where the model of the best epoch is kept, written anew when one is better.
+        unlabelled: Further texts to learn word vectors from, if the recipe does.
         tensorboard: Where to write logs for TensorBoard, if anywhere.
     """
     tf.config.experimental.enable_op_determinism()
@@ -110,6 +123,9 @@ def train(
         metrics=["accuracy"],
         jit_compile=False,  # XLA would compile the loop anew for every width of a batch
     )
+    if config.pretrain:
+        texts = [*training.texts(), *unlabelled]
+        model.get_layer(EMBEDDING).vectors = _pretrain(config, encoder, texts)
     console.print(
         f"{config.name}: {len(rows):,} texts to learn from, {len(validation):,} held out, "
         f"{len(encoder.vocabulary):,} ids, {model.count_params():,} weights",
@@ -138,6 +154,17 @@ def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
         min_count=config.min_count,
     )
     return TextEncoder(text_config, vocabulary)
+
+
+def _pretrain(config: Config, encoder: TextEncoder, texts: Sequence[str]) -> Float32Array:
+    """Word vectors from whole texts: (ids, embedding)."""
+    longest = max(map(len, texts)) + 2  # a token has at least one character
+    whole = TextEncoder(TextConfig(max_length=longest, head=0), encoder.vocabulary)
+    rows = [whole.encode(text).ids for text in track(texts, "Reading texts for word vectors")]
+    with console.status("Learning word vectors"):
+        return learn_vectors(
+            rows, vocabulary=len(encoder.vocabulary), width=config.embedding, seed=config.seed
+        )
 
 
 def encode(encoder: TextEncoder, corpus: Corpus, description: str) -> list[Int32Array]:

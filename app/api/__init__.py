@@ -1,0 +1,1 @@
+"""The door: routes, bodies, errors and headers."""

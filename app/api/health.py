@@ -1,0 +1,99 @@
+"""Live, ready, metrics, and what is in the repository of models."""
+
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.responses import Response
+
+from app.api.error_handlers import document_problems
+from app.api.schemas import (
+    Calibration,
+    Liveness,
+    ModelCard,
+    ModelDetail,
+    ModelList,
+    ModelSummary,
+    Readiness,
+    VersionSummary,
+)
+from app.errors import UnknownModel
+from app.serving.lifecycle import Lifecycle
+from app.serving.repository import Repository, Version
+
+
+def register_health(app: FastAPI, lifecycle: Lifecycle, registry: CollectorRegistry) -> None:
+    """Add `/livez`, `/readyz` and `/metrics`."""
+
+    @app.get("/livez", tags=["health"])
+    async def livez() -> Liveness:
+        """200 while the process answers at all; no model has a say in it."""
+        return Liveness()
+
+    @app.get(
+        "/readyz",
+        tags=["health"],
+        responses={503: {"model": Readiness, "description": "Not now; the reason says why"}},
+    )
+    async def readyz(response: Response) -> Readiness:
+        """200 when traffic may come, 503 with the reason when not."""
+        if lifecycle.ready:
+            return Readiness(ready=True, phase=lifecycle.phase)
+        response.status_code = 503
+        return Readiness(ready=False, phase=lifecycle.phase, reason=lifecycle.reason)
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    async def metrics() -> Response:
+        """Prometheus' text format."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def register_models(app: FastAPI, repository: Repository) -> None:
+    """Add `/models` and `/models/{name}`."""
+
+    @app.get("/models", tags=["models"], response_model_exclude_none=True)
+    async def list_models() -> ModelList:
+        """Every model and version, whether it answers, and if not why."""
+        models = [_summarize(repository, name) for name in repository.versions]
+        return ModelList(default=repository.default, models=models)
+
+    @app.get("/models/{name}", tags=["models"], responses=document_problems(404))
+    async def describe_model(name: str) -> ModelDetail:
+        """One model: its versions, and the card of the one that answers."""
+        if name not in repository.versions:
+            names = ", ".join(repository.versions) or "none"
+            raise UnknownModel(f"there is no such model; there are: {names}")
+        summary = _summarize(repository, name)
+        version = repository.newest_ready(name)
+        return ModelDetail(**dict(summary), card=_make_card(version) if version else None)
+
+
+def _summarize(repository: Repository, name: str) -> ModelSummary:
+    return ModelSummary(
+        name=name,
+        default=name == repository.default,
+        versions=[_summarize_version(version) for version in repository.versions[name]],
+    )
+
+
+def _summarize_version(version: Version) -> VersionSummary:
+    return VersionSummary(
+        version=version.number,
+        state=version.state,
+        reason=version.reason or None,
+        engine=version.engine or None,
+        labels=list(version.manifest.labels) if version.manifest else None,
+    )
+
+
+def _make_card(version: Version) -> ModelCard | None:
+    manifest = version.manifest
+    if manifest is None:
+        return None
+    return ModelCard(
+        version=manifest.version,
+        architecture=manifest.architecture,
+        created=manifest.created,
+        data=manifest.data.model_dump(),
+        metrics=manifest.metrics,
+        calibration=Calibration(temperature=manifest.temperature),
+        limits=list(manifest.limits),
+    )

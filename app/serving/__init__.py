@@ -1,0 +1,1 @@
+"""The engine room: queue, batches, models. Knows nothing of HTTP."""

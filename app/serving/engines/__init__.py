@@ -1,0 +1,136 @@
+"""What a model run is, and which library does it. A module per engine imports its library."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InferenceFailed, MissingLibrary
+from app.text.padding import Int32Array, pad_rows
+
+EngineName = Literal["auto", "tensorflow", "onnx"]
+Device = Literal["auto", "cpu", "gpu"]
+
+_TOTAL_TOLERANCE: Final = 1e-3
+
+
+class Engine(Protocol):
+    """A loaded model. `run` may be called from several threads at once."""
+
+    name: str
+
+    def run(self, ids: Int32Array, lengths: Int32Array) -> NDArray[np.floating]:
+        """Probabilities of shape (rows, labels) for padded rows of ids.
+
+        Args:
+            ids: int32 of shape (rows, longest), padded on the right.
+            lengths: int32 of shape (rows,), each from 1 to longest.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What an engine may be told.
+
+    Attributes:
+        engine: Which library, or `auto`.
+        device: Where it computes, or `auto`.
+        threads: Batches that run at once, each on one core.
+    """
+
+    engine: EngineName = "auto"
+    device: Device = "auto"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Library:
+    """Where an engine is and what it needs."""
+
+    module: str
+    package: str
+    extra: str
+
+
+# An engine that is added here, with a module that has `load`, can be asked for and is found by
+# `auto`, which takes the first one whose package is installed.
+_LIBRARIES: Final = {
+    "tensorflow": _Library("app.serving.engines.tensorflow", "tensorflow", "tensorflow"),
+}
+
+LoadEngine = Callable[[Path], Engine]
+"""`load_engine` with its options settled; a fake one in tests."""
+
+
+def choose_engine(engine: EngineName) -> str:
+    """The engine that `engine` stands for on this machine, without importing its library.
+
+    Raises:
+        MissingLibrary: This build does not have it, or its library is not installed.
+    """
+    names = list(_LIBRARIES) if engine == "auto" else [engine]
+    if names[0] not in _LIBRARIES:
+        raise MissingLibrary(f"this build has no engine {engine}; it has: {', '.join(_LIBRARIES)}")
+    for name in names:
+        if find_spec(_LIBRARIES[name].package) is not None:
+            return name
+    library = _LIBRARIES[names[0]]
+    raise MissingLibrary(
+        f"the engine {names[0]} needs the package {library.package}, which is not installed: "
+        f"install valence[{library.extra}]"
+    )
+
+
+def load_engine(folder: Path, options: EngineOptions) -> Engine:
+    """Load the model of a version folder.
+
+    Raises:
+        MissingLibrary: The library is not installed.
+        UnusableVersion: The library cannot load the model.
+    """
+    module = import_module(_LIBRARIES[choose_engine(options.engine)].module)
+    engine: Engine = module.load(folder, options)
+    return engine
+
+
+def infer(engine: Engine, rows: Sequence[Int32Array], *, labels: int) -> NDArray[np.float64]:
+    """Pad rows, run the model once, and hold its answer to the rules.
+
+    Args:
+        engine: The model.
+        rows: One row of ids per text, each int32 of shape (length_i,), length_i >= 1.
+        labels: Columns the answer must have.
+
+    Returns:
+        float64 of shape (len(rows), labels). Row i belongs to rows[i] and sums to 1.
+
+    Raises:
+        InferenceFailed: The answer has another shape, or a row is no distribution.
+    """
+    lengths = np.array([len(row) for row in rows], dtype=np.int32)
+    ids = pad_rows(rows, width=int(lengths.max()))
+    answer = np.asarray(engine.run(ids, lengths), dtype=np.float64)
+    if answer.shape != (len(rows), labels):
+        raise InferenceFailed(
+            f"the model must return {len(rows)} rows of {labels}. Received: shape {answer.shape}"
+        )
+    totals = answer.sum(axis=1, keepdims=True)
+    # Written so that a NaN, for which every comparison is false, is refused as well.
+    if not ((answer >= 0).all() and (np.abs(totals - 1) <= _TOTAL_TOLERANCE).all()):
+        raise InferenceFailed("the model must return probabilities that sum to 1 in every row")
+    normalized: NDArray[np.float64] = answer / totals
+    return normalized
+
+
+def visible_cores() -> int:
+    """Cores this process may use, as far as the operating system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,62 @@
+"""Fixtures that several test modules share."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from prometheus_client import CollectorRegistry
+
+from app.telemetry.metrics import Metrics
+from tests.fakes import Running, run_service, write_version
+from tests.trained import Workshop, build_workshop
+
+# A deadline would be a timing assertion, and the first example of a graph is traced.
+settings.register_profile("valence", deadline=None)
+settings.load_profile("valence")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio, as the service does."""
+    return "asyncio"
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """A fresh registry of metrics."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Metrics:
+    """Metrics in a fresh registry."""
+    return Metrics(registry)
+
+
+@pytest.fixture(scope="session")
+def fake_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository for fake engines: lstm 1 and 2, bow 1. Do not write to it."""
+    models = tmp_path_factory.mktemp("fake_models")
+    for name, number in (("lstm", 1), ("lstm", 2), ("bow", 1)):
+        write_version(models, name, number)
+    return models
+
+
+@pytest.fixture
+async def running(fake_models: Path) -> AsyncIterator[Running]:
+    """A ready service with the fake repository."""
+    async with run_service(fake_models) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A tiny data set with an `lstm` and a `bow`, trained and exported for real. Do not write."""
+    return build_workshop(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture(scope="session")
+def exported_models(workshop: Workshop) -> Path:
+    """The repository of the workshop."""
+    return workshop.models

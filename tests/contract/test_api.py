@@ -1,0 +1,515 @@
+import asyncio
+import gzip
+import json
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import POISON, Running, make_encoder, run_service, until, write_version
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = {"max_text_chars": 100, "max_texts_per_request": 4, "max_body_bytes": 1000}
+
+
+@pytest.fixture
+async def small(fake_models: Path) -> AsyncIterator[Running]:
+    """A ready service with low limits."""
+    async with run_service(fake_models, **LIMITS) as service:
+        yield service
+
+
+# --- answers ---
+
+
+async def test_one_text(running: Running) -> None:
+    """`text` gets one answer: who answered, the label, every probability, tokens, truncated."""
+    response = await running.predict(text="a good film")
+    assert response.status_code == 200
+    body = response.json()
+    probabilities = body.pop("probabilities")
+    assert body == {
+        "model": "lstm",
+        "version": 2,
+        "label": "positive",
+        "tokens": 3,
+        "truncated": False,
+    }
+    assert list(probabilities) == ["negative", "positive"]
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-6)
+
+
+async def test_several_texts(running: Running) -> None:
+    """`texts` gets one answer each, in the order asked."""
+    response = await running.predict(texts=["good", "bad", "good good", "bad bad bad"])
+    body = response.json()
+    labels = [prediction["label"] for prediction in body["predictions"]]
+    assert labels == ["positive", "negative", "positive", "negative"]
+    assert (body["model"], body["version"]) == ("lstm", 2)
+
+
+async def test_truncated(running: Running) -> None:
+    """A text the model reads only in part says so, and counts all its tokens."""
+    body = (await running.predict(text="good " * 100)).json()
+    assert (body["tokens"], body["truncated"]) == (100, True)
+
+
+@pytest.mark.parametrize("version", [1, "1"])
+async def test_model_and_version(running: Running, version: Any) -> None:
+    """`model` and `version` choose who answers; a version may be written as a string."""
+    body = (await running.predict(text="good", model="lstm", version=version)).json()
+    assert (body["model"], body["version"]) == ("lstm", 1)
+    assert (await running.predict(text="good", model="bow")).json()["model"] == "bow"
+
+
+async def test_body_without_content_type(running: Running) -> None:
+    """The body is read as JSON whatever the Content-Type says."""
+    response = await running.client.post("/predict", content=b'{"text": "good"}')
+    assert response.status_code == 200
+
+
+async def test_request_id_is_kept(running: Running) -> None:
+    """A sane X-Request-ID comes back; another is replaced."""
+    for sent, kept in (("a.B-1_2", True), ("x" * 128, True), ("x" * 129, False), ("a b", False)):
+        response = await running.client.get("/livez", headers={"X-Request-ID": sent})
+        assert (response.headers["X-Request-ID"] == sent) == kept
+
+
+async def test_request_id_is_made(running: Running) -> None:
+    """Without X-Request-ID each answer gets its own, errors too."""
+    responses = [await running.client.get(path) for path in ("/livez", "/livez", "/nothing")]
+    assert len({response.headers["X-Request-ID"] for response in responses}) == 3
+    assert responses[2].json()["request_id"] == responses[2].headers["X-Request-ID"]
+
+
+async def test_server_timing(running: Running) -> None:
+    """A prediction says how long its parts took, in milliseconds."""
+    timing = (await running.predict(text="good")).headers["Server-Timing"]
+    parts = dict(part.strip().split(";dur=") for part in timing.split(","))
+    assert list(parts) == ["tokenize", "queue", "infer"]
+    assert all(float(duration) >= 0 for duration in parts.values())
+
+
+# --- errors ---
+
+
+def assert_problem(response: Any, status: int, *words: str) -> None:
+    """The answer is problem details with this status, and its detail has these words."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body = response.json()
+    assert set(body) == {"type", "title", "status", "detail", "request_id"}
+    assert body["status"] == status
+    for word in words:
+        assert word in body["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"good",
+        b'{"text": "good"',
+        b'{"text": "good"} x',
+        b'{"text": NaN}',
+        b'{"text": "a", "version": -Infinity}',
+        b'{"text": "\xff\xfe"}',
+        b'{"text": "\xed\xa0\x80"}',
+        b'{"text": "a\nb"}',
+        b"\xff\xfe{\x00}\x00",
+        b"[" * 100_000,
+        b'{"text": "a", "version": ' + b"1" * 5000 + b"}",
+        gzip.compress(b'{"text": "good"}'),
+    ],
+)
+async def test_not_json(running: Running, body: bytes) -> None:
+    """400: the body is not JSON in UTF-8."""
+    assert_problem(await running.client.post("/predict", content=body), 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ([], ["object", "a list"]),
+        ("good", ["object"]),
+        (None, ["object", "null"]),
+        ({}, ["text", "texts"]),
+        ({"text": "good", "texts": ["good"]}, ["either"]),
+        ({"text": 5}, ["text must be a string", "a number"]),
+        ({"text": None}, ["text must be a string"]),
+        ({"text": ["good"]}, ["text must be a string"]),
+        ({"text": ""}, ["white space"]),
+        ({"text": " \t\n\u3000"}, ["white space"]),
+        ({"text": "SECRET and a \0"}, ["NUL (U+0000)", "found at character 14"]),
+        ({"text": "SECRET\ud800"}, ["lone surrogate", "character 7"]),
+        ({"texts": "good"}, ["texts must be a list"]),
+        ({"texts": {}}, ["texts must be a list"]),
+        ({"texts": []}, ["at least one"]),
+        ({"texts": ["good", 5]}, ["texts[1] must be a string"]),
+        ({"text": "good", "model": 5}, ["model must be a string"]),
+        ({"text": "good", "version": "new"}, ["version must be"]),
+        ({"text": "good", "version": 1.5}, ["version must be"]),
+        ({"text": "good", "version": True}, ["version must be"]),
+        ({"text": "good", "version": [1]}, ["version must be"]),
+        ({"text": "good", "wat": 1}, ["'wat'"]),
+        ({"text": "good", "\ud800\n": 1}, [r"'\ud800\n'"]),
+    ],
+)
+async def test_wrong_field(running: Running, body: Any, words: list[str]) -> None:
+    """422: a field is wrong. The detail names it and its rule, and never repeats a text."""
+    response = await running.client.post("/predict", content=json.dumps(body))
+    assert_problem(response, 422, *words)
+    assert "SECRET" not in response.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text": "good", "model": "nobody"},
+        {"text": "good", "model": ""},
+        {"text": "good", "version": 3},
+        {"text": "good", "version": 0},
+        {"text": "good", "version": -1},
+        {"text": "good", "version": 10**30},
+        {"text": "good", "model": "bow", "version": 2},
+        {"text": "good", "model": "../lstm"},
+        {"text": "good", "model": "l\0\ud800"},
+    ],
+)
+async def test_unknown_model(running: Running, body: Any) -> None:
+    """404: no such model or version. The detail lists what there is."""
+    response = await running.client.post("/predict", content=json.dumps(body))
+    assert_problem(response, 404, "bow (1)", "lstm (2, 1)")
+
+
+async def test_unknown_model_is_no_label(running: Running) -> None:
+    """A model or a path that a client makes up mints no series."""
+    await running.predict(text="good", model="mint-me")
+    await running.client.get("/mint-me")
+    await running.client.get("/models/mint-me")
+    page = (await running.client.get("/metrics")).text
+    assert "mint-me" not in page
+    unknown = {"route": "/predict", "model": "unknown", "status": "404"}
+    assert running.sample("requests_total", **unknown) == 1
+    assert running.sample("requests_total", route="other", model="", status="404") == 1
+
+
+async def test_text_over_its_limit(small: Running) -> None:
+    """413: a text has more characters than allowed; exactly as many are fine."""
+    assert_problem(await small.predict(text="x" * 101), 413, "100 characters", "101")
+    assert (await small.predict(text="x" * 100)).status_code == 200
+
+
+async def test_texts_over_their_limit(small: Running) -> None:
+    """413: there are more texts than allowed; exactly as many are fine."""
+    assert_problem(await small.predict(texts=["good"] * 5), 413, "4 texts", "5")
+    assert (await small.predict(texts=["good"] * 4)).status_code == 200
+
+
+async def test_body_over_its_limit(small: Running) -> None:
+    """413: the body has more bytes than allowed."""
+    assert_problem(await small.client.post("/predict", content=b" " * 1001), 413, "1000 bytes")
+
+
+async def test_endless_body(small: Running) -> None:
+    """413: a body without a length is read to the limit and not beyond."""
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b" " * 100
+
+    assert_problem(await small.client.post("/predict", content=endless()), 413)
+    assert sent == 11
+
+
+async def test_one_text_of_a_list_fails_alone(small: Running) -> None:
+    """A text of a list that breaks a rule gets an error in its place; the others are answered."""
+    body = json.dumps({"texts": [" ", "good", "x" * 101, "SECRET\0"]})
+    response = await small.client.post("/predict", content=body)
+    assert response.status_code == 200
+    first, second, third, fourth = response.json()["predictions"]
+    assert [p["error"]["status"] for p in (first, third, fourth)] == [422, 413, 422]
+    assert set(first["error"]) == {"type", "title", "status", "detail"}
+    assert second["label"] == "positive"
+    assert "SECRET" not in response.text
+
+
+async def test_a_list_of_bad_texts(running: Running) -> None:
+    """A list of which every text breaks a rule is answered without the model."""
+    response = await running.predict(texts=["", "\0"])
+    assert [p["error"]["status"] for p in response.json()["predictions"]] == [422, 422]
+    assert running.engine.batches == []
+
+
+async def test_poisonous_text(running: Running) -> None:
+    """A text the model chokes on fails alone, 500 in its place."""
+    body = (await running.predict(texts=["good", "poison", "bad"])).json()
+    good, poison, bad = body["predictions"]
+    assert (good["label"], bad["label"]) == ("positive", "negative")
+    assert poison["error"]["status"] == 500
+    assert_problem(await running.predict(text="poison"), 500, "failed")
+
+
+async def test_queue_full(fake_models: Path) -> None:
+    """429: the queue is full; Retry-After says in whole seconds when to come back."""
+    limits = {"max_queue_items": 2, "max_texts_per_request": 2}
+    async with run_service(fake_models, **limits) as service:
+        service.engine.gate.clear()
+        first = asyncio.create_task(service.predict(text="good"))
+        await service.engine.wait_until_running()
+        second = asyncio.create_task(service.predict(texts=["good", "bad"]))
+        await until(lambda: service.sample("queue_items", model="lstm") == 2)
+        response = await service.predict(text="good")
+        service.engine.gate.set()
+        assert [(await task).status_code for task in (first, second)] == [200, 200]
+    assert_problem(response, 429, "2 of 2")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert service.sample("rejected_total", reason="queue_full") == 1
+
+
+async def test_deadline_while_waiting(running: Running) -> None:
+    """504: the deadline passed in the queue. The model never sees the text."""
+    running.engine.gate.clear()
+    first = asyncio.create_task(running.predict(text="good"))
+    await running.engine.wait_until_running()
+    late = await running.client.post(
+        "/predict", json={"text": "bad"}, headers={"X-Request-Timeout-Ms": "1"}
+    )
+    running.engine.gate.set()
+    assert (await first).status_code == 200
+    assert_problem(late, 504, "1 ms")
+    assert len(running.engine.batches) == 1
+    assert running.sample("rejected_total", reason="deadline") == 1
+
+
+@pytest.mark.parametrize("header", ["0", "10001", "-5", "1.5", "soon", "", "9" * 5000, "²"])
+async def test_wrong_timeout(running: Running, header: str) -> None:
+    """422: X-Request-Timeout-Ms is no whole number from 1 to the setting."""
+    headers = {"X-Request-Timeout-Ms": header.encode()}
+    response = await running.client.post("/predict", json={"text": "good"}, headers=headers)
+    assert_problem(response, 422, "X-Request-Timeout-Ms", "10000")
+
+
+async def test_no_such_route(running: Running) -> None:
+    """404 and 405 of routes are problem details as well."""
+    assert_problem(await running.client.get("/nothing"), 404)
+    assert_problem(await running.client.post("/predict/"), 404)
+    response = await running.client.get("/predict")
+    assert_problem(response, 405)
+    assert response.headers["Allow"] == "POST"
+
+
+async def test_client_leaves(running: Running) -> None:
+    """A client who hangs up while its text waits: the model never sees it."""
+    running.engine.gate.clear()
+    first = asyncio.create_task(running.predict(text="good"))
+    await running.engine.wait_until_running()
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    messages.put_nowait({"type": "http.request", "body": b'{"text": "bad"}', "more_body": False})
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "query_string": b"",
+        "headers": [],
+    }
+    leaving = asyncio.create_task(running.app(scope, messages.get, send))  # type: ignore[arg-type]
+    await until(lambda: running.sample("queue_items", model="lstm") == 1)
+    messages.put_nowait({"type": "http.disconnect"})
+    await leaving
+    running.engine.gate.set()
+    assert (await first).status_code == 200
+    assert sent == []
+    assert len(running.engine.batches) == 1
+    assert running.sample("cancelled_items_total", model="lstm") == 1
+    gone = {"route": "/predict", "model": "lstm", "status": "499"}
+    assert running.sample("requests_total", **gone) == 1
+
+
+async def test_unexpected_error(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """500: a mistake of ours is answered, and logged without the message it carries."""
+
+    def fail(*_args: object) -> None:
+        raise KeyError("SECRET")
+
+    monkeypatch.setattr(running.service.repository, "find", fail)
+    response = await running.predict(text="good")
+    assert_problem(response, 500)
+    assert "SECRET" not in response.text
+    assert "SECRET" not in caplog.text
+    errors = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert vars(errors[0])["error"] == "KeyError"
+
+
+async def test_no_text_in_the_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is wrong with a text, nothing of it reaches the log."""
+    caplog.set_level(logging.DEBUG)
+    for text in ("SECRET\0", "SECRET poison", "SECRET broken", "SECRET\ud800"):
+        await running.client.post("/predict", content=json.dumps({"text": text}))
+        await running.client.post("/predict", content=json.dumps({"texts": [text], "SECRET": 1}))
+    assert caplog.records
+    assert "SECRET" not in "".join(
+        str(vars(record)) for record in caplog.records if "httpx" not in record.name
+    )
+
+
+# --- models, health, documentation ---
+
+
+async def test_models(running: Running) -> None:
+    """GET /models lists every version, the newest first, and who answers by default."""
+    body = (await running.client.get("/models")).json()
+    assert body["default"] == "lstm"
+    bow, lstm = body["models"]
+    assert (bow["name"], bow["default"], lstm["name"], lstm["default"]) == (
+        *("bow", False),
+        *("lstm", True),
+    )
+    assert lstm["versions"][0] == {
+        "version": 2,
+        "state": "ready",
+        "engine": "fake",
+        "labels": ["negative", "positive"],
+    }
+
+
+async def test_model_card(running: Running) -> None:
+    """GET /models/{name} adds the card: data, metrics, calibration, limits."""
+    body = (await running.client.get("/models/bow")).json()
+    card = body["card"]
+    assert card["data"]["name"] == "none"
+    assert card["metrics"] == {"test": {"fake": {"accuracy": 0.5}}}
+    assert card["calibration"] == {"temperature": 1.0}
+    assert card["limits"] == ["Counts two words."]
+    assert_problem(await running.client.get("/models/nobody"), 404, "bow, lstm")
+
+
+async def test_live_and_ready(running: Running) -> None:
+    """A ready service says so."""
+    assert (await running.client.get("/livez")).json() == {"live": True}
+    response = await running.client.get("/readyz")
+    assert (response.status_code, response.json()["ready"]) == (200, True)
+
+
+async def test_no_models(tmp_path: Path) -> None:
+    """Without models the service lives, is not ready and says why; 503 to whoever asks."""
+    async with run_service(tmp_path, ready=False) as service:
+        assert (await service.client.get("/livez")).status_code == 200
+        response = await service.client.get("/readyz")
+        assert response.status_code == 503
+        assert "no models" in response.json()["reason"]
+        answer = await service.predict(text="good")
+    assert_problem(answer, 503, "no models")
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_refused_version(tmp_path: Path) -> None:
+    """A version that fails its checks is refused with the reason; the one before it answers."""
+    write_version(tmp_path, "lstm", 1)
+    make_encoder(("other", "words")).save(write_version(tmp_path, "lstm", 2) / "tokenizer.json")
+    async with run_service(tmp_path) as service:
+        newest, before = (await service.client.get("/models/lstm")).json()["versions"]
+        assert (newest["state"], before["state"]) == ("refused", "ready")
+        assert "tokenizer.json" in newest["reason"]
+        assert (await service.predict(text="good")).json()["version"] == 1
+        assert_problem(await service.predict(text="good", version=2), 404, "lstm (1)")
+        assert service.sample("model_loads_total", model="lstm", outcome="refused") == 1
+
+
+async def test_refused_default(tmp_path: Path) -> None:
+    """When the default model is refused the service is not ready, but the others answer."""
+    (write_version(tmp_path, "lstm", 1) / "saved_model.pb").write_bytes(b"altered")
+    write_version(tmp_path, "bow", 1)
+    async with run_service(tmp_path, ready=False) as service:
+        response = await service.client.get("/readyz")
+        assert response.status_code == 503
+        assert "saved_model.pb" in response.json()["reason"]
+        assert (await service.predict(text="good", model="bow")).status_code == 200
+        assert_problem(await service.predict(text="good"), 503, "saved_model.pb")
+
+
+async def test_draining(running: Running) -> None:
+    """While draining: unready, still live, still answering, but connections are not kept."""
+    running.service.begin_drain()
+    response = await running.client.get("/readyz")
+    assert (response.status_code, response.json()["phase"]) == (503, "draining")
+    assert (await running.client.get("/livez")).status_code == 200
+    answer = await running.predict(text="good")
+    assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
+
+
+async def test_stopped(running: Running) -> None:
+    """After the drain whoever still asks gets 503."""
+    await running.service.drain()
+    assert_problem(await running.predict(text="good"), 503)
+    assert running.sample("rejected_total", reason="draining") == 1
+
+
+async def test_dead_loop(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the loop of a model dies its waiters get 503, and the service is no longer ready."""
+
+    def break_down(*_args: object, **_options: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr("app.serving.request_queue.choose_batch", break_down)
+        assert_problem(await running.predict(text="good"), 503, "died")
+    assert (await running.predict(text="good", model="bow")).status_code == 200
+    response = await running.client.get("/readyz")
+    assert response.status_code == 503
+    assert "lstm" in response.json()["reason"]
+    assert (await running.client.get("/livez")).status_code == 200
+
+
+async def test_documentation(running: Running) -> None:
+    """Every route is documented; /predict with examples of its bodies and of its errors."""
+    document = (await running.client.get("/openapi.json")).json()
+    assert set(document["paths"]) == {
+        *("/predict", "/models", "/models/{name}", "/livez", "/readyz", "/metrics"),
+    }
+    predict = document["paths"]["/predict"]["post"]
+    assert predict["requestBody"]["content"]["application/json"]["schema"]["examples"]
+    assert set(predict["responses"]) == {
+        *("200", "400", "404", "413", "422", "429", "503", "504"),
+    }
+    for status in ("400", "404", "413", "422", "429", "503", "504"):
+        content = predict["responses"][status]["content"]
+        assert list(content) == ["application/problem+json"]
+        assert content["application/problem+json"]["examples"]
+    assert "Problem" in document["components"]["schemas"]
+    assert "HTTPValidationError" not in json.dumps(document)
+    assert (await running.client.get("/docs")).status_code == 200
+
+
+async def test_documented_examples_work(running: Running) -> None:
+    """The example bodies of the documentation are answered."""
+    document = (await running.client.get("/openapi.json")).json()
+    body = document["paths"]["/predict"]["post"]["requestBody"]
+    for example in body["content"]["application/json"]["schema"]["examples"]:
+        assert (await running.predict(**example)).status_code == 200
+
+
+async def test_answers_do_not_depend_on_company(running: Running) -> None:
+    """A text gets the same answer alone and beside 31 strangers."""
+    alone = (await running.predict(text="a good film")).json()["probabilities"]
+    strangers = ["bad film " * (n % 7 + 1) for n in range(31)]
+    together = (await running.predict(texts=[*strangers, "a good film"])).json()["predictions"]
+    assert together[-1]["probabilities"] == pytest.approx(alone, abs=1e-5)
+
+
+def test_poison_is_a_word() -> None:
+    """The fakes agree with their vocabulary."""
+    assert make_encoder().encode("poison").ids.tolist() == [2, POISON]

@@ -1,0 +1,210 @@
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app import __version__
+from app.main import create_app
+from app.settings import Settings
+from k8s.render import Object, RenderError, render
+
+ROOT = Path(__file__).parents[2]
+OVERLAYS = sorted(path for path in (ROOT / "k8s" / "overlays").iterdir() if path.is_dir())
+FOLDERS = [ROOT / "k8s" / "base", *OVERLAYS]
+
+# Closing the models and the event loop once every request is answered; far more than it takes.
+CLOSING_S = 5
+
+PROBES = ("startup", "readiness", "liveness")
+
+
+@pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
+def folder(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def objects(folder: Path) -> dict[str, Object]:
+    return {thing["kind"]: thing for thing in render(folder)}
+
+
+@pytest.fixture
+def pod(objects: dict[str, Object]) -> Object:
+    return objects["Deployment"]["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def container(pod: Object) -> Object:
+    (only,) = pod["containers"]
+    return only
+
+
+@pytest.fixture
+def settings(objects: dict[str, Object], container: Object) -> dict[str, str]:
+    """What the process finds in its environment, VALENCE_THREADS as the cluster works it out."""
+    (source,) = container["envFrom"]
+    assert source["configMapRef"]["name"] == objects["ConfigMap"]["metadata"]["name"]
+    settings = dict(objects["ConfigMap"]["data"])
+    for variable in container["env"]:
+        assert variable["valueFrom"]["resourceFieldRef"]["resource"] == "limits.cpu"
+        settings[variable["name"]] = container["resources"]["limits"]["cpu"]
+    return settings
+
+
+def test_a_folder_renders_to_one_object_of_each_kind(folder: Path) -> None:
+    """Every overlay is the whole service: each kind once, and nothing left out."""
+    assert sorted(thing["kind"] for thing in render(folder)) == [
+        "ConfigMap",
+        "Deployment",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Service",
+        "ServiceAccount",
+    ]
+
+
+def test_the_renderer_agrees_with_kubectl(folder: Path) -> None:
+    """What these tests look at is what kubectl would send to a cluster."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    output = subprocess.run([kubectl, "kustomize", folder], check=True, capture_output=True).stdout
+    assert _by_name(yaml.safe_load_all(output)) == _by_name(render(folder))
+
+
+def test_objects_fit_the_schemas_of_kubernetes(folder: Path) -> None:
+    """Every object is valid for its API version, without a field that the API does not know."""
+    validator = pytest.importorskip(
+        "kubernetes_validate", reason="kubernetes-validate is not installed"
+    )
+    for thing in render(folder):
+        validator.validate(thing, validator.latest_version(), strict=True)
+
+
+def test_the_renderer_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    """A part of kustomize that is not known here stops the rendering; it is never skipped."""
+    (tmp_path / "kustomization.yaml").write_text("components: [../gpu]\n", encoding="utf-8")
+    with pytest.raises(RenderError, match="components"):
+        render(tmp_path)
+
+
+def test_every_setting_is_one_of_the_service(settings: dict[str, str]) -> None:
+    """A VALENCE_ name in the manifests is a field of Settings: no typing error goes unnoticed."""
+    known = {f"VALENCE_{name.upper()}" for name in Settings.model_fields}
+    assert set(settings) - known == set()
+
+
+def test_the_service_accepts_the_settings(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every value is within the bounds that Settings checks at start."""
+    monkeypatch.setenv("VALENCE_MODELS_DIR", str(tmp_path))  # set by the image, there before start
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    loaded = Settings()
+    assert (loaded.host, str(loaded.port)) == ("0.0.0.0", settings["VALENCE_PORT"])
+
+
+def test_times_nest(settings: dict[str, str], pod: Object) -> None:
+    """A request ends within the graceful timeout, and the pod's stop within its grace period."""
+    request_s = float(settings["VALENCE_REQUEST_TIMEOUT_MS"]) / 1000
+    delay_s = float(settings["VALENCE_DRAIN_DELAY_S"])
+    graceful_s = float(settings["VALENCE_DRAIN_TIMEOUT_S"])
+    assert request_s < graceful_s
+    assert delay_s + graceful_s + CLOSING_S < pod["terminationGracePeriodSeconds"]
+
+
+def test_a_stopping_pod_outlasts_its_place_in_the_rotation(settings: dict[str, str]) -> None:
+    """A pod serves on for some seconds after SIGTERM, while load balancers forget it."""
+    assert float(settings["VALENCE_DRAIN_DELAY_S"]) >= 3
+
+
+def test_probes_ask_for_the_routes_of_the_contract(container: Object, tmp_path: Path) -> None:
+    """Start and readiness follow /readyz, liveness /livez, which the service has."""
+    paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in PROBES}
+    assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}
+    routes = create_app(Settings(models_dir=tmp_path)).openapi()["paths"]
+    assert set(paths.values()) <= set(routes)
+
+
+def test_the_port_is_the_same_everywhere(
+    objects: dict[str, Object], container: Object, settings: dict[str, str]
+) -> None:
+    """Probes, service and network policy name the port that the service opens."""
+    assert container["ports"] == [{"name": "http", "containerPort": int(settings["VALENCE_PORT"])}]
+    assert {container[f"{name}Probe"]["httpGet"]["port"] for name in PROBES} == {"http"}
+    assert objects["Service"]["spec"]["ports"][0]["targetPort"] == "http"
+    assert objects["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] == "http"
+
+
+def test_no_setting_arrives_by_accident(pod: Object) -> None:
+    """The cluster adds no variables: a Service named valence would make it set VALENCE_PORT."""
+    assert pod["enableServiceLinks"] is False
+
+
+def test_the_pod_has_no_rights(pod: Object, container: Object) -> None:
+    """Non-root, read-only root, no capabilities, the default seccomp profile."""
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_pod_has_no_token(objects: dict[str, Object], pod: Object) -> None:
+    """No service-account token is mounted: the service never speaks to the cluster."""
+    assert pod["automountServiceAccountToken"] is False
+    assert objects["ServiceAccount"]["automountServiceAccountToken"] is False
+    assert pod["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
+
+
+def test_the_pod_runs_as_the_user_of_the_image(pod: Object) -> None:
+    """The user in the manifests is the user that the Dockerfile makes."""
+    user = f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == [user]
+
+
+def test_the_cpu_limit_is_whole(container: Object) -> None:
+    """The limit is a whole number, as the cluster rounds it up to make VALENCE_THREADS."""
+    assert int(container["resources"]["limits"]["cpu"]) >= 1
+    assert {"cpu", "memory"} == set(container["resources"]["requests"])
+
+
+def test_selectors_find_the_pods(objects: dict[str, Object]) -> None:
+    """Deployment, service, budget and policy select exactly the labels that the pods carry."""
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        objects["Deployment"]["spec"]["selector"]["matchLabels"],
+        objects["Service"]["spec"]["selector"],
+        objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+
+
+def test_pods_call_nobody(objects: dict[str, Object]) -> None:
+    """Egress is closed, and ingress open to those who were allowed."""
+    policy = objects["NetworkPolicy"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["egress"] == []
+    assert all(rule["from"] for rule in policy["ingress"])
+
+
+def test_prod_runs_a_fixed_image() -> None:
+    """The image of prod is a digest, or the tag of this release; never one that moves."""
+    (deployment,) = (
+        thing for thing in render(ROOT / "k8s/overlays/prod") if thing["kind"] == "Deployment"
+    )
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert re.search(rf"(@sha256:[0-9a-f]{{64}}|:{re.escape(__version__)})$", image)
+
+
+def _by_name(objects: Any) -> dict[tuple[str, str], Object]:
+    return {(thing["kind"], thing["metadata"]["name"]): thing for thing in objects}

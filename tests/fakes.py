@@ -1,0 +1,203 @@
+"""Stand-ins for the slow and the uncertain: a model with a gate, a clock moved by hand."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from app.artifact import (
+    TOKENIZER,
+    DataCard,
+    GoldenRow,
+    Manifest,
+    write_golden,
+    write_manifest,
+)
+from app.main import Service, create_app
+from app.serving.engines import Engine, infer
+from app.settings import Settings
+from app.text.encoder import TextConfig, TextEncoder
+from app.text.padding import Int32Array
+from app.text.vocabulary import Vocabulary
+
+WORDS = ("good", "bad", "film", "the", "poison", "broken")
+GOOD, BAD, FILM, THE, POISON, BROKEN = range(3, 9)
+LABELS = ("negative", "positive")
+GOLDEN_TEXTS = ("a good film", "the bad, bad film!", "...", "good " * 50)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop turn until `condition` holds."""
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event to wait on
+        await asyncio.sleep(0)
+
+
+class ManualClock:
+    """A monotonic clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """The time, in seconds."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+class FakeEngine:
+    """A model that counts good and bad words, raises on POISON and answers NaN for BROKEN.
+
+    Close `gate` to hold every run; `batches` holds the ids of each row of each run.
+    """
+
+    name = "fake"
+
+    def __init__(self, *, offset: float = 0.0) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[list[list[int]]] = []
+        self.columns = len(LABELS)
+        self._offset = offset
+        self._started = threading.Semaphore(0)
+
+    def forget(self) -> None:
+        """Forget the runs so far."""
+        self.batches.clear()
+        self._started = threading.Semaphore(0)
+
+    async def wait_until_running(self) -> None:
+        """Return when one more run than before has begun."""
+        await asyncio.to_thread(self._started.acquire)
+
+    def run(self, ids: Int32Array, lengths: Int32Array) -> NDArray[np.floating]:
+        """Probabilities of shape (rows, columns); see `Engine.run`."""
+        rows = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+        self.batches.append(rows)
+        self._started.release()
+        self.gate.wait(timeout=30)
+        if any(POISON in row for row in rows):
+            raise ValueError("the model quotes its input: SECRET")
+        scores = [self._offset + row.count(GOOD) - row.count(BAD) for row in rows]
+        positive = 1 / (1 + np.exp(-np.clip(scores, -9, 9), dtype=np.float32))
+        positive[[BROKEN in row for row in rows]] = np.nan
+        return np.stack([1 - positive, positive], axis=1)[:, : self.columns]
+
+
+def make_encoder(words: Sequence[str] = WORDS, *, max_length: int = 32) -> TextEncoder:
+    """An encoder that knows `words`."""
+    return TextEncoder(TextConfig(max_length=max_length, head=8), Vocabulary(words))
+
+
+def write_version(
+    models: Path, name: str, number: int, *, max_length: int = 32, offset: float = 0.0
+) -> Path:
+    """Write a version folder that a `FakeEngine` of the same offset reproduces."""
+    folder = models / name / str(number)
+    folder.mkdir(parents=True)
+    encoder = make_encoder(max_length=max_length)
+    encoder.save(folder / TOKENIZER)
+    (folder / "saved_model.pb").write_bytes(b"not read by a fake engine")
+    rows = [encoder.encode(text).ids for text in GOLDEN_TEXTS]
+    answers = infer(FakeEngine(offset=offset), rows, labels=len(LABELS))
+    write_golden(
+        folder,
+        [
+            GoldenRow(text=text, ids=tuple(row.tolist()), probabilities=tuple(answer.tolist()))
+            for text, row, answer in zip(GOLDEN_TEXTS, rows, answers, strict=True)
+        ],
+    )
+    write_manifest(
+        folder,
+        Manifest(
+            name=name,
+            version=number,
+            labels=LABELS,
+            architecture="counting",
+            hyperparameters={},
+            seed=1,
+            code_version="0",
+            created="2026-01-01T00:00:00+00:00",
+            text_fingerprint=encoder.fingerprint(),
+            data=DataCard(name="none", fingerprint="0" * 64, counts={"train": 2}),
+            temperature=1.0,
+            metrics={"test": {"fake": {"accuracy": 0.5}}},
+            engines={"fake": {}},
+            limits=("Counts two words.",),
+            files={},
+        ),
+    )
+    return folder
+
+
+@dataclass
+class Running:
+    """A service that runs inside the test."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    service: Service
+    registry: CollectorRegistry
+    engines: dict[str, FakeEngine] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> FakeEngine:
+        """The engine of the version that answers by default; its golden runs are forgotten."""
+        return self.engines["lstm/2"]
+
+    async def predict(self, **body: Any) -> httpx.Response:
+        """POST /predict."""
+        return await self.client.post("/predict", json=body)
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """The value of one series."""
+        return self.registry.get_sample_value(f"valence_{name}", labels)
+
+
+@asynccontextmanager
+async def run_service(
+    models: Path, *, ready: bool = True, **settings: Any
+) -> AsyncIterator[Running]:
+    """Run a service on fake engines, with one engine slot unless told otherwise.
+
+    Args:
+        models: The repository.
+        ready: Whether to wait until it is ready; else until it has tried to load everything.
+        settings: As for `Settings`.
+    """
+    engines: dict[str, FakeEngine] = {}
+
+    def load(folder: Path) -> Engine:
+        engine = engines[f"{folder.parent.name}/{folder.name}"] = FakeEngine()
+        return engine
+
+    registry = CollectorRegistry()
+    app = create_app(
+        Settings(models_dir=models, **{"threads": 1, **settings}), load=load, registry=registry
+    )
+    service: Service = app.state.service
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        assert service.loading is not None
+        await service.loading
+        for engine in engines.values():
+            engine.forget()
+        assert service.lifecycle.ready == ready, service.lifecycle.reason
+        transport = httpx.ASGITransport(app)
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(transport=transport, base_url="http://valence")
+        )
+        yield Running(app, client, service, registry, engines)
+        for engine in engines.values():
+            engine.gate.set()

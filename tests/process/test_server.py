@@ -1,0 +1,312 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+COMMAND = (sys.executable, "-m", "app")
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 120
+
+
+def environment() -> dict[str, str]:
+    """Ours without settings: those of the machine that runs the tests say nothing."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("VALENCE_", "TF_CPP_"))}
+    return clean | {"CUDA_VISIBLE_DEVICES": "-1"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=environment(),
+        timeout=PATIENCE_S,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class ServerProcess:
+    """A real `valence serve`, and its log as it comes."""
+
+    def __init__(self, models: Path, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "serve", "--port", "0", "--models-dir", str(models), *options],
+            cwd=ROOT,
+            env=environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.log: list[dict[str, Any]] = []
+        self.errors: list[str] = []
+        self._news = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read_log, args=(self.process.stdout,)),
+            threading.Thread(target=self.errors.extend, args=(self.process.stderr,)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_log(self, stream: Any) -> None:
+        for line in stream:
+            with self._news:
+                self.log.append(json.loads(line))
+                self._news.notify_all()
+        with self._news:
+            self.log.append({"event": "the log has ended"})
+            self._news.notify_all()
+
+    def events(self) -> list[str]:
+        """What the log says, without the details."""
+        return [line["event"] for line in self.log]
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """Return the first line of the log with this event."""
+
+        def settled() -> bool:
+            return event in self.events() or "the log has ended" in self.events()
+
+        with self._news:
+            assert self._news.wait_for(settled, PATIENCE_S), self.log
+        assert event in self.events(), (self.log, self.errors)
+        return self.log[self.events().index(event)]
+
+    def client(self) -> httpx.Client:
+        """A client of the address in the log."""
+        address = self.wait_for("the service is starting")["address"]
+        return httpx.Client(base_url=address, timeout=PATIENCE_S)
+
+    def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        self.process.send_signal(sig)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the exit status, when the log has been read to its end."""
+        status = self.process.wait(PATIENCE_S)
+        for reader in self._readers:
+            reader.join(PATIENCE_S)
+        return status
+
+    def close(self) -> None:
+        """End the process, however it fares."""
+        self.process.kill()
+        self.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+Start = Callable[..., ServerProcess]
+
+
+@pytest.fixture(scope="module")
+def start(exported_models: Path) -> Iterator[Start]:
+    """Starts servers, and ends them after the tests however they went."""
+    servers: list[ServerProcess] = []
+
+    def start_one(*options: str, models: Path = exported_models) -> ServerProcess:
+        servers.append(ServerProcess(models, *options))
+        return servers[-1]
+
+    yield start_one
+    for server in servers:
+        server.close()
+
+
+class OpenRequest:
+    """A request of which the server has seen the headers, and waits for the body."""
+
+    BODY = b'{"text": "superb"}'
+
+    def __init__(self, address: httpx.URL) -> None:
+        self._socket = socket.create_connection((address.host, address.port), PATIENCE_S)
+        self._socket.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: valence\r\nExpect: 100-continue\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(self.BODY)
+        )
+        assert self._socket.recv(100).startswith(b"HTTP/1.1 100 ")  # it is waiting
+
+    def finish(self) -> tuple[int, str | None]:
+        """Send the body; return status and Connection header of the answer."""
+        self._socket.sendall(self.BODY)
+        with self._socket, HTTPResponse(self._socket) as response:
+            response.begin()
+            response.read()
+            return response.status, response.headers["Connection"]
+
+
+JUNK = {
+    b"SECRET": 400,
+    b'{"text": "SECRET\\u0000"}': 422,
+    b'{"text": "SECRET\\ud800"}': 422,
+    b'{"text": 5, "SECRET": 1}': 422,
+    b'{"text": "SECRET", "model": "SECRET"}': 404,
+    json.dumps({"text": "SECRET " * 200_000}).encode(): 413,
+    json.dumps({"texts": ["SECRET"] * 10_000}).encode(): 413,
+    b'{"text": "SECRET"}': 200,
+}
+
+
+@dataclass
+class Life:
+    """What was seen of one server from its start to its end, by the name of what was asked."""
+
+    address: str
+    statuses: dict[str, int]
+    answers: dict[str, Any]
+    open_request: tuple[int, str | None]
+    exit_status: int
+    log: list[dict[str, Any]]
+    errors: str
+
+
+@pytest.fixture(scope="module")
+def life(start: Start, golden: list[dict[str, Any]]) -> Life:
+    """Start a server, use it, send SIGTERM, use it while it drains, and see it end."""
+    server = start("--drain-delay-s", "600", "--log-level", "debug")
+    statuses, answers = {}, {}
+    with server.client() as client:
+        statuses["live at once"] = client.get("/livez").status_code
+        server.wait_for("the service is ready")
+        statuses["ready"] = client.get("/readyz").status_code
+        while len(answers) < 2:
+            for model in ("lstm", "bow"):
+                response = client.post("/predict", json={"text": "superb", "model": model})
+                if response.status_code == 200:  # the default model is ready before the other
+                    answers[model] = response.json()
+        answers["golden"] = client.post(
+            "/predict", json={"texts": [row["text"] for row in golden]}
+        ).json()
+        answers["junk"] = [client.post("/predict", content=b).status_code for b in JUNK]
+        client.get("/SECRET", headers={"X-Request-ID": "SECRET SECRET"})
+        statuses["live after junk"] = client.get("/livez").status_code
+        open_request = OpenRequest(client.base_url)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("the service is draining")
+    with server.client() as client:
+        statuses["ready while draining"] = client.get("/readyz").status_code
+        response = client.post("/predict", json={"text": "superb"})
+        statuses["predict while draining"] = response.status_code
+    server.process.send_signal(signal.SIGTERM)  # a second one ends the delay
+    answered = open_request.finish()
+    exit_status = server.wait()
+    address = server.wait_for("the service is starting")["address"]
+    return Life(
+        *(address, statuses, answers, answered),
+        *(exit_status, server.log, "".join(server.errors)),
+    )
+
+
+@pytest.fixture(scope="module")
+def golden(exported_models: Path) -> list[dict[str, Any]]:
+    """The golden rows of the default model whose texts the service takes."""
+    (folder,) = (exported_models / "lstm").iterdir()
+    rows = [json.loads(line) for line in (folder / "golden.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["text"].strip() and "\0" not in row["text"]]
+
+
+def test_live_before_ready(life: Life) -> None:
+    """A server answers /livez at once, and /readyz when its default model is loaded."""
+    assert (life.statuses["live at once"], life.statuses["ready"]) == (200, 200)
+
+
+def test_two_models(life: Life) -> None:
+    """Two models answer side by side."""
+    for model in ("lstm", "bow"):
+        assert life.answers[model]["model"] == model
+        assert sum(life.answers[model]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_golden_rows(life: Life, golden: list[dict[str, Any]]) -> None:
+    """The golden rows get over HTTP, all in one request, the probabilities of the export."""
+    for row, prediction in zip(golden, life.answers["golden"]["predictions"], strict=True):
+        probabilities = list(prediction["probabilities"].values())
+        assert probabilities == pytest.approx(row["probabilities"], abs=1e-5)
+
+
+def test_junk(life: Life) -> None:
+    """Whatever a client sends, it gets the status of the contract and the process stays up."""
+    assert life.answers["junk"] == list(JUNK.values())
+    assert life.statuses["live after junk"] == 200
+
+
+def test_no_text_in_the_log(life: Life) -> None:
+    """Neither the log nor stderr has anything of what clients sent."""
+    assert "SECRET" not in json.dumps(life.log) + life.errors
+
+
+def test_announcement(life: Life) -> None:
+    """A ready server prints its address and a curl line to try, and nothing else, on stderr."""
+    assert f"curl -s {life.address}/predict -d " in life.errors
+    assert len(life.errors.strip().splitlines()) == 3
+
+
+def test_drain_delay(life: Life) -> None:
+    """After SIGTERM a server is unready at once, but still answers for the drain delay."""
+    assert life.statuses["ready while draining"] == 503
+    assert life.statuses["predict while draining"] == 200
+
+
+def test_open_request_is_answered(life: Life) -> None:
+    """A request that was open when the server stopped listening is answered."""
+    assert life.open_request == (200, "close")
+
+
+def test_exit_status(life: Life) -> None:
+    """A server that was told to stop ends with 0, and says so in its log."""
+    assert life.exit_status == 0
+    assert [line["event"] for line in life.log][-3:] == [
+        *("the service is draining", "the service has stopped", "the log has ended"),
+    ]
+
+
+def test_signal_while_loading(start: Start) -> None:
+    """A server that is told to stop before it is ready stops, with 0."""
+    server = start()
+    with server.client() as client:
+        assert client.get("/livez").status_code == 200
+    assert server.stop() == 0
+
+
+def test_no_models(start: Start, tmp_path: Path) -> None:
+    """Without models the server lives, says why it is not ready, and leaves with 0 on SIGINT."""
+    server = start(models=tmp_path)
+    server.wait_for("the service cannot become ready")
+    with server.client() as client:
+        assert client.get("/livez").status_code == 200
+        response = client.get("/readyz")
+    assert (response.status_code, "no models" in response.json()["reason"]) == (503, True)
+    assert server.stop(signal.SIGINT) == 0
+
+
+def test_port_in_use() -> None:
+    """A port that is taken: exit status 1 and one sentence."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("serve", "--port", str(port))
+    assert result.returncode == 1
+    assert result.stderr == f"valence: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_predict_command(exported_models: Path) -> None:
+    """`valence predict` answers one text with the code of the service."""
+    result = run("predict", "--json", "--models-dir", str(exported_models), "superb and gripping")
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert (answer["model"], answer["tokens"], answer["truncated"]) == ("lstm", 3, False)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)

@@ -1,0 +1,353 @@
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from app.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady, Overloaded
+from app.serving.batcher import Batcher, EngineSlots
+from app.serving.request_queue import BatchPolicy, Submission
+from app.telemetry.metrics import Metrics
+from tests.fakes import BAD, BROKEN, FILM, GOOD, POISON, FakeEngine, ManualClock, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Bench:
+    """A batcher on a fake engine, and what a test asks of it."""
+
+    def __init__(self, registry: CollectorRegistry, *, slots: int = 1, **policy: Any) -> None:
+        self.engine = FakeEngine()
+        self.deaths: list[str] = []
+        self.clock = ManualClock()
+        self.registry = registry
+        defaults = {
+            "max_items": 4,
+            "max_tokens": 10_000,
+            "max_queue_delay_s": 0.0,
+            "max_queue_items": 100,
+        }
+        self.slots = EngineSlots(slots)
+        self.batcher = Batcher(
+            self.engine,
+            labels=2,
+            policy=BatchPolicy(**(defaults | policy)),
+            slots=self.slots,
+            metrics=Metrics(registry).for_model("fake"),
+            on_death=self.deaths.append,
+            clock=self.clock,
+        )
+        self.batcher.start()
+
+    def submit(self, *rows: Sequence[int], deadline: float = math.inf) -> asyncio.Task[Submission]:
+        """Ask for an answer to rows of ids."""
+        arrays = [np.array(row, dtype=np.int32) for row in rows]
+        return asyncio.create_task(self.batcher.submit(arrays, deadline=deadline))
+
+    async def hold(self) -> asyncio.Task[Submission]:
+        """Occupy the engine with a text; open the gate to let it go on."""
+        self.engine.gate.clear()
+        first = self.submit([FILM])
+        await self.engine.wait_until_running()
+        return first
+
+    async def until_waiting(self, count: int) -> None:
+        """Return when so many items wait."""
+        await until(lambda: self.sample("queue_items") == count)
+        await asyncio.sleep(0)  # the loop has seen them, too
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """The value of one series."""
+        return self.registry.get_sample_value(f"valence_{name}", {"model": "fake", **labels})
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+async def make_bench(registry: CollectorRegistry) -> AsyncIterator[MakeBench]:
+    """Makes one batcher, and drains it after the test."""
+
+    @asynccontextmanager
+    async def drained(bench: Bench) -> AsyncIterator[None]:
+        yield
+        bench.engine.gate.set()
+        await bench.batcher.drain()
+        bench.slots.close()
+
+    benches: list[Bench] = []
+
+    def make(**options: Any) -> Bench:
+        benches.append(Bench(registry, **options))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        async with drained(bench):
+            pass
+
+
+def positives(submission: Submission) -> list[bool]:
+    """For each item, whether the model saw more good than bad."""
+    return [
+        item.probabilities is not None and item.probabilities[1] > 0.5 for item in submission.items
+    ]
+
+
+async def test_idle_engine_takes_a_lone_item(make_bench: MakeBench) -> None:
+    """1. Without a delay an idle engine takes a lone item at once."""
+    bench = make_bench()
+    assert positives(await bench.submit([GOOD])) == [True]
+    assert bench.engine.batches == [[[GOOD]]]
+
+
+async def test_full_batch_does_not_wait(make_bench: MakeBench) -> None:
+    """1. A full batch leaves at once, however long the delay."""
+    bench = make_bench(max_items=2, max_queue_delay_s=1e6)
+    await asyncio.gather(bench.submit([GOOD]), bench.submit([BAD]))
+    assert bench.engine.batches == [[[GOOD], [BAD]]]
+
+
+async def test_lone_item_waits_for_company(make_bench: MakeBench) -> None:
+    """1. A lone item leaves when the delay has passed, with whatever came meanwhile."""
+    bench = make_bench(max_queue_delay_s=10.0)
+    first = bench.submit([GOOD])
+    await bench.until_waiting(1)
+    bench.clock.advance(10)
+    second = bench.submit([BAD])
+    await asyncio.gather(first, second)
+    assert bench.engine.batches == [[[GOOD], [BAD]]]
+
+
+async def test_delay_passes_by_itself(make_bench: MakeBench) -> None:
+    """1. Nothing has to come for a lone item to leave after the delay."""
+    bench = make_bench(max_queue_delay_s=0.001)
+    assert positives(await bench.submit([GOOD])) == [True]
+
+
+async def test_batch_grows_while_the_engine_is_busy(make_bench: MakeBench) -> None:
+    """1. What comes while the engine is busy leaves as one batch when it is free."""
+    bench = make_bench()
+    first = await bench.hold()
+    others = [bench.submit([GOOD]), bench.submit([BAD]), bench.submit([GOOD])]
+    await bench.until_waiting(3)
+    bench.engine.gate.set()
+    await asyncio.gather(first, *others)
+    assert bench.engine.batches == [[[FILM]], [[GOOD], [BAD], [GOOD]]]
+
+
+async def test_results_belong_to_their_items(make_bench: MakeBench) -> None:
+    """2. Result i belongs to item i, over as many batches as it takes."""
+    bench = make_bench(max_items=3)
+    signs = [n % 3 == 0 for n in range(20)]
+    rows = [[GOOD if sign else BAD] * (n % 5 + 1) for n, sign in enumerate(signs)]
+    assert positives(await bench.submit(*rows)) == signs
+    assert len(bench.engine.batches) >= 7
+
+
+async def test_wrong_number_of_rows(make_bench: MakeBench) -> None:
+    """2. An answer of another shape is an error of every item, not a shift among them."""
+    bench = make_bench()
+    bench.engine.columns = 1
+    submission = await bench.submit([GOOD], [BAD])
+    assert [type(item.error) for item in submission.items] == [InferenceFailed, InferenceFailed]
+
+
+async def test_full_queue_refuses_at_once(make_bench: MakeBench) -> None:
+    """3. A full queue refuses immediately, all texts of a request, and says when to come back."""
+    bench = make_bench(max_queue_items=2)
+    first = await bench.hold()
+    second = bench.submit([GOOD])
+    await bench.until_waiting(1)
+    with pytest.raises(Overloaded) as refusal:
+        await bench.submit([GOOD], [BAD])
+    assert refusal.value.retry_after_s > 0
+    assert bench.sample("queue_items") == 1
+    bench.engine.gate.set()
+    await asyncio.gather(first, second)
+
+
+async def test_expired_item_does_not_run(make_bench: MakeBench) -> None:
+    """3. An item past its deadline is answered without running."""
+    bench = make_bench()
+    first = await bench.hold()
+    late = bench.submit([BAD], deadline=bench.clock.now + 5)
+    await bench.until_waiting(1)
+    bench.clock.advance(5)
+    bench.engine.gate.set()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    await first
+    assert bench.engine.batches == [[[FILM]]]
+
+
+async def test_caller_who_leaves(make_bench: MakeBench) -> None:
+    """4. A caller who leaves while waiting neither reaches the model nor disturbs the batch."""
+    bench = make_bench()
+    first = await bench.hold()
+    before, leaving, after = bench.submit([GOOD]), bench.submit([BAD]), bench.submit([GOOD, FILM])
+    await bench.until_waiting(3)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    bench.engine.gate.set()
+    await asyncio.gather(first, before, after)
+    assert bench.engine.batches[1] == [[GOOD], [GOOD, FILM]]
+    assert bench.sample("cancelled_items_total") == 1
+
+
+async def test_caller_who_leaves_a_running_batch(make_bench: MakeBench) -> None:
+    """4. A caller who leaves while the model runs leaves its neighbours' answers untouched."""
+    bench = make_bench(max_items=2)
+    first = await bench.hold()
+    leaving, staying = bench.submit([BAD]), bench.submit([GOOD])
+    await bench.until_waiting(2)
+    bench.engine.gate.set()
+    await first
+    await bench.engine.wait_until_running()
+    leaving.cancel()
+    assert positives(await staying) == [True]
+
+
+async def test_poisonous_item_fails_alone(make_bench: MakeBench) -> None:
+    """4. A failing batch is run again item by item, so that a poisonous item fails alone."""
+    bench = make_bench()
+    first = await bench.hold()
+    others = [bench.submit([GOOD]), bench.submit([POISON]), bench.submit([GOOD])]
+    await bench.until_waiting(3)
+    bench.engine.gate.set()
+    good, poison, also_good = [task.items[0] for task in await asyncio.gather(*others)]
+    assert isinstance(poison.error, InferenceFailed)
+    assert good.probabilities is not None
+    assert also_good.probabilities is not None
+    assert "SECRET" not in str(poison.error)
+    await first
+
+
+async def test_failed_batch_leaves_the_next_alone(make_bench: MakeBench) -> None:
+    """4. After a batch that failed the next one is answered."""
+    bench = make_bench()
+    poison = await bench.submit([POISON])
+    assert isinstance(poison.items[0].error, InferenceFailed)
+    assert positives(await bench.submit([GOOD])) == [True]
+
+
+async def test_non_finite_answer(make_bench: MakeBench) -> None:
+    """4. NaN is no answer: the item fails, its neighbours do not."""
+    bench = make_bench()
+    submission = await bench.submit([GOOD], [BROKEN])
+    good, broken = submission.items
+    assert good.probabilities is not None
+    assert isinstance(broken.error, InferenceFailed)
+
+
+async def test_like_lengths_go_together(make_bench: MakeBench) -> None:
+    """5. Items of like length go together, and little padding is counted."""
+    bench = make_bench(max_items=2)
+    first = await bench.hold()
+    rest = bench.submit([GOOD], [BAD] * 90, [GOOD] * 2, [BAD] * 88)
+    await bench.until_waiting(4)
+    bench.engine.gate.set()
+    await asyncio.gather(first, rest)
+    sizes = [[len(row) for row in batch] for batch in bench.engine.batches]
+    assert [1, 90] not in sizes
+    assert bench.sample("batch_tokens_total", kind="padded") == 3
+
+
+async def test_answer_does_not_depend_on_neighbours(make_bench: MakeBench) -> None:
+    """5. An item gets the same answer alone and in any batch."""
+    bench = make_bench(max_items=8)
+    alone = (await bench.submit([GOOD, FILM])).items[0].probabilities
+    together = await bench.submit([BAD] * 9, [GOOD, FILM], [GOOD] * 5, [FILM])
+    assert together.items[1].probabilities == alone
+
+
+async def test_event_loop_stays_free(make_bench: MakeBench) -> None:
+    """6. While the model runs, the event loop does other things."""
+    bench = make_bench()
+    first = await bench.hold()
+    assert not first.done()
+    bench.engine.gate.set()
+    await first
+
+
+async def test_several_slots(make_bench: MakeBench) -> None:
+    """6. As many batches run at once as there are engine slots, and no more."""
+    bench = make_bench(slots=2, max_items=1)
+    bench.engine.gate.clear()
+    tasks = [bench.submit([GOOD]) for _ in range(3)]
+    await bench.engine.wait_until_running()
+    await bench.engine.wait_until_running()
+    await bench.until_waiting(1)
+    assert len(bench.engine.batches) == 2
+    bench.engine.gate.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_dead_loop(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """6. If the loop dies every waiter gets an error, later ones too, and the death is told."""
+    bench = make_bench()
+    first = await bench.hold()
+    waiting = bench.submit([GOOD])
+    await bench.until_waiting(1)
+
+    def break_down(*_args: object, **_options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("app.serving.request_queue.choose_batch", break_down)
+    bench.engine.gate.set()
+    assert positives(await first) == [False]
+    with pytest.raises(NotReady, match="died"):
+        await waiting
+    with pytest.raises(NotReady, match="died"):
+        await bench.submit([GOOD])
+    assert len(bench.deaths) == 1
+
+
+async def test_drain_answers_what_was_admitted(make_bench: MakeBench) -> None:
+    """7. drain() refuses new items, answers every admitted one, then stops."""
+    bench = make_bench(max_queue_delay_s=1e6)
+    admitted = bench.submit([GOOD], [BAD], [GOOD])
+    await bench.until_waiting(3)
+    draining = asyncio.create_task(bench.batcher.drain())
+    await asyncio.sleep(0)
+    with pytest.raises(Draining):
+        await bench.submit([GOOD])
+    await draining
+    assert positives(await admitted) == [True, False, True]
+
+
+async def test_drain_waits_for_the_running_batch(make_bench: MakeBench) -> None:
+    """7. drain() returns after the last batch, not before."""
+    bench = make_bench()
+    first = await bench.hold()
+    draining = asyncio.create_task(bench.batcher.drain())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    bench.engine.gate.set()
+    await draining
+    assert first.done() or positives(await first) == [False]
+
+
+async def test_drain_twice(make_bench: MakeBench) -> None:
+    """7. Calling drain() twice, at once or later, is harmless."""
+    bench = make_bench()
+    await asyncio.gather(bench.batcher.drain(), bench.batcher.drain())
+    await bench.batcher.drain()
+    with pytest.raises(Draining):
+        await bench.submit([GOOD])
+
+
+async def test_models_share_the_slots(registry: CollectorRegistry) -> None:
+    """Two models on one slot take turns; neither keeps it while it has nothing to do."""
+    one = Bench(registry)
+    two = Bench(CollectorRegistry())
+    two.batcher._slots = one.slots
+    assert positives(await one.submit([GOOD])) == [True]
+    assert positives(await two.submit([GOOD])) == [True]
+    for bench in (one, two):
+        await bench.batcher.drain()
+    one.slots.close()

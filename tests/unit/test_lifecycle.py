@@ -1,0 +1,78 @@
+import asyncio
+
+import pytest
+
+from app.serving.lifecycle import Lifecycle, Phase
+
+LIFE = (Phase.WARMING, Phase.READY, Phase.DRAINING, Phase.STOPPED)
+
+
+def live_until(phase: Phase) -> Lifecycle:
+    lifecycle = Lifecycle()
+    for step in LIFE[: LIFE.index(phase) + 1]:
+        lifecycle.advance(step, f"it is {step}")
+    return lifecycle
+
+
+def test_ready_in_one_phase_only() -> None:
+    """Traffic may come in the phase READY and in no other."""
+    assert not Lifecycle().ready
+    assert [phase for phase in LIFE if live_until(phase).ready] == [Phase.READY]
+
+
+def test_draining_phases() -> None:
+    """Clients should go elsewhere from DRAINING on."""
+    assert [p for p in LIFE if live_until(p).draining] == [Phase.DRAINING, Phase.STOPPED]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Phase.WARMING, Phase.STARTING),
+        (Phase.WARMING, Phase.STOPPED),
+        (Phase.READY, Phase.WARMING),
+        (Phase.READY, Phase.READY),
+        (Phase.DRAINING, Phase.READY),
+        (Phase.STOPPED, Phase.READY),
+    ],
+)
+def test_steps_that_are_not_allowed(before: Phase, after: Phase) -> None:
+    """A step that is not in the table is a fault."""
+    with pytest.raises(RuntimeError, match=f"{before} cannot become {after}"):
+        live_until(before).advance(after)
+
+
+def test_drain_before_ready() -> None:
+    """A process that is told to stop while it starts drains."""
+    lifecycle = Lifecycle()
+    lifecycle.advance(Phase.DRAINING, "told to stop")
+    assert (lifecycle.ready, lifecycle.reason) == (False, "told to stop")
+
+
+def test_reason() -> None:
+    """While not ready there is a reason, the latest one given."""
+    lifecycle = Lifecycle()
+    assert lifecycle.reason
+    lifecycle.explain("no models")
+    assert lifecycle.reason == "no models"
+
+
+def test_fault() -> None:
+    """A fault makes a ready process unready, and is the reason."""
+    lifecycle = Lifecycle()
+    lifecycle.advance(Phase.WARMING)
+    lifecycle.advance(Phase.READY)
+    lifecycle.report_fault("lstm/1", "its loop has died")
+    assert (lifecycle.ready, lifecycle.reason) == (False, "its loop has died")
+
+
+@pytest.mark.anyio
+async def test_wait_until_ready() -> None:
+    """Whoever waits for READY is woken when it begins."""
+    lifecycle = Lifecycle()
+    waiting = asyncio.create_task(lifecycle.wait_until_ready())
+    lifecycle.advance(Phase.WARMING)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lifecycle.advance(Phase.READY)
+    await waiting

@@ -1,0 +1,124 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from app.errors import DeadlineExceeded, InferenceFailed
+from app.serving.batcher import Batcher, EngineSlots
+from app.serving.predictor import Prediction, Predictor
+from app.serving.request_queue import BatchPolicy
+from app.telemetry.metrics import Metrics
+from tests.fakes import LABELS, FakeEngine, make_encoder
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+async def predictor(engine: FakeEngine, metrics: Metrics) -> AsyncIterator[Predictor]:
+    slots = EngineSlots(1)
+    batcher = Batcher(
+        engine,
+        labels=2,
+        policy=BatchPolicy(8, 1000, 0.0, 100),
+        slots=slots,
+        metrics=metrics.for_model("lstm"),
+        on_death=pytest.fail,
+    )
+    batcher.start()
+    predictor = Predictor(
+        name="lstm",
+        version=3,
+        labels=LABELS,
+        encoder=make_encoder(),
+        batcher=batcher,
+        metrics=metrics,
+    )
+    yield predictor
+    await predictor.drain()
+    slots.close()
+
+
+def in_a_minute() -> float:
+    return time.monotonic() + 60
+
+
+async def ask(predictor: Predictor, *texts: str) -> list[Any]:
+    return list((await predictor.predict(texts, deadline=in_a_minute())).predictions)
+
+
+async def test_label_is_the_most_probable(predictor: Predictor) -> None:
+    """The label is the one with the highest probability; labels stand in output order."""
+    (prediction,) = await ask(predictor, "bad bad film")
+    assert isinstance(prediction, Prediction)
+    assert prediction.label == "negative"
+    assert list(prediction.probabilities) == ["negative", "positive"]
+    assert prediction.probabilities["negative"] == max(prediction.probabilities.values())
+
+
+async def test_probabilities_sum_to_one(predictor: Predictor) -> None:
+    """Probabilities are plain floats that sum to 1 within 1e-6."""
+    for prediction in await ask(predictor, *("good " * n + "film" for n in range(9))):
+        assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-6)
+        assert {type(p) for p in prediction.probabilities.values()} == {float}
+
+
+async def test_tokens_and_truncation(predictor: Predictor) -> None:
+    """`tokens` counts the whole text, `truncated` tells whether the model read all of it."""
+    short, long = await ask(predictor, "a good film!", "film " * 40)
+    assert (short.tokens, short.truncated) == (4, False)
+    assert (long.tokens, long.truncated) == (40, True)
+
+
+async def test_failure_stands_in_its_place(predictor: Predictor) -> None:
+    """A text the model fails on has its error in its place."""
+    good, poison, bad = await ask(predictor, "good", "poison", "bad")
+    assert isinstance(poison, InferenceFailed)
+    assert (good.label, bad.label) == ("positive", "negative")
+
+
+async def test_long_texts_leave_the_event_loop_free(predictor: Predictor) -> None:
+    """Long texts are tokenized beside the event loop, with the same answers."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    predictions = await ask(predictor, *["good film " * 2000] * 3)
+    counting.cancel()
+    assert [prediction.tokens for prediction in predictions] == [4000] * 3
+    assert turns > 3
+
+
+async def test_deadline_while_tokenizing(predictor: Predictor, engine: FakeEngine) -> None:
+    """Long texts whose deadline has passed are not tokenized, and do not reach the model."""
+    with pytest.raises(DeadlineExceeded):
+        await predictor.predict(["good " * 10_000], deadline=time.monotonic())
+    assert engine.batches == []
+
+
+async def test_counts(predictor: Predictor, registry: CollectorRegistry) -> None:
+    """Labels, tokens, unknown words and truncated texts are counted."""
+    await ask(predictor, "good film seldom seen", "bad " * 100, "bad")
+    labels = {"model": "lstm", "version": "3"}
+
+    def value(name: str, **more: str) -> float | None:
+        return registry.get_sample_value(f"valence_{name}", more)
+
+    assert value("predictions_total", **labels, label="negative") == 2
+    assert value("predictions_total", **labels, label="positive") == 1
+    assert value("tokens_total", model="lstm") == 4 + 31 + 1
+    assert value("unknown_tokens_total", model="lstm") == 2
+    assert value("truncated_texts_total", model="lstm") == 1
+    assert value("prediction_confidence_count", model="lstm") == 3

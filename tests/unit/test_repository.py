@@ -1,0 +1,298 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.artifact import (
+    GOLDEN,
+    MANIFEST,
+    TOKENIZER,
+    digest,
+    read_golden,
+    write_golden,
+)
+from app.errors import NotReady, UnknownModel, UnusableVersion
+from app.serving.repository import Repository, State, Version, load_version
+from tests.fakes import FakeEngine, make_encoder
+
+
+def load_fake(_folder: Path) -> FakeEngine:
+    return FakeEngine()
+
+
+def scanned(folder: Path, default: str | None = None) -> Repository:
+    repository = Repository(folder, default)
+    repository.scan()
+    return repository
+
+
+def make_ready(repository: Repository, *names: str) -> None:
+    """Let versions answer, as `name/number`."""
+    for versions in repository.versions.values():
+        for version in versions:
+            if f"{version.name}/{version.number}" in names:
+                version.state = State.READY
+
+
+def describe(version: Version) -> str:
+    return f"{version.name}/{version.number}"
+
+
+# --- what there is ---
+
+
+def test_versions_newest_first(tmp_path: Path) -> None:
+    """Models stand in alphabetical order, their versions by number, the newest first."""
+    for path in ("b/2", "b/10", "b/9", "a/1"):
+        (tmp_path / path).mkdir(parents=True)
+    repository = scanned(tmp_path)
+    numbers = {name: [v.number for v in vs] for name, vs in repository.versions.items()}
+    assert numbers == {"a": [1], "b": [10, 9, 2]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".lstm/1", "lstm/.2-half", "lstm/new", "lstm/0", "lstm/01", "lstm/-1", "Lstm/1", "lstm/²"],
+)
+def test_folders_that_are_none(tmp_path: Path, path: str) -> None:
+    """Folders with a dot in front, and versions that are no integers, are not seen."""
+    (tmp_path / path).mkdir(parents=True)
+    assert scanned(tmp_path).versions == {}
+
+
+def test_files_are_not_models(tmp_path: Path) -> None:
+    """A file beside the models, or beside the versions, is not taken for one."""
+    (tmp_path / "readme").touch()
+    (tmp_path / "lstm").mkdir()
+    (tmp_path / "lstm" / "7").touch()
+    assert scanned(tmp_path).versions == {}
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    """A folder that is not there is said to be unreadable."""
+    with pytest.raises(UnusableVersion, match="cannot be read"):
+        scanned(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("models", "wanted", "default"),
+    [
+        (("bow", "lstm", "zz"), None, "lstm"),
+        (("bow", "zz"), None, "bow"),
+        (("bow", "lstm"), "bow", "bow"),
+        ((), None, None),
+    ],
+)
+def test_default(
+    tmp_path: Path, models: tuple[str, ...], wanted: str | None, default: str | None
+) -> None:
+    """The default model is the one that is set, else `lstm`, else the first."""
+    for name in models:
+        (tmp_path / name / "1").mkdir(parents=True)
+    assert scanned(tmp_path, wanted).default == default
+
+
+def test_default_loads_first(fake_models: Path) -> None:
+    """The versions of the default model are loaded before the others, the newest first."""
+    order = [describe(version) for version in scanned(fake_models).loading_order()]
+    assert order == ["lstm/2", "lstm/1", "bow/1"]
+
+
+# --- who answers ---
+
+
+@pytest.mark.parametrize(
+    ("ready", "asked", "answers"),
+    [
+        (("lstm/1", "lstm/2", "bow/1"), (None, None), "lstm/2"),
+        (("lstm/1", "lstm/2", "bow/1"), (None, 1), "lstm/1"),
+        (("lstm/1", "lstm/2", "bow/1"), ("bow", None), "bow/1"),
+        (("lstm/1", "bow/1"), (None, None), "lstm/1"),
+    ],
+)
+def test_find(
+    fake_models: Path, ready: tuple[str, ...], asked: tuple[Any, Any], answers: str
+) -> None:
+    """The newest ready version answers, of the default model unless one is named."""
+    repository = scanned(fake_models)
+    make_ready(repository, *ready)
+    assert describe(repository.find(*asked)) == answers
+
+
+@pytest.mark.parametrize("asked", [("nobody", None), ("lstm", 9), ("bow", 2), (None, 9)])
+def test_find_unknown(fake_models: Path, asked: tuple[Any, Any]) -> None:
+    """An unknown model or version is refused with a list of those that answer."""
+    repository = scanned(fake_models)
+    make_ready(repository, "lstm/2", "bow/1")
+    with pytest.raises(UnknownModel, match=r"bow \(1\), lstm \(2\)"):
+        repository.find(*asked)
+
+
+def test_find_before_it_is_loaded(fake_models: Path) -> None:
+    """A version that still loads is not unknown, but not ready."""
+    repository = scanned(fake_models)
+    make_ready(repository, "lstm/2")
+    for asked in ((None, 1), ("bow", None)):
+        with pytest.raises(NotReady, match="being loaded"):
+            repository.find(*asked)
+
+
+def test_find_before_the_scan(fake_models: Path) -> None:
+    """Before the repository is read nothing is unknown, but nothing is ready."""
+    for asked in ((None, None), ("nobody", None)):
+        with pytest.raises(NotReady, match="being read"):
+            Repository(fake_models).find(*asked)
+
+
+def test_find_refused(fake_models: Path) -> None:
+    """A model of which every version was refused: unknown by name, not ready as the default."""
+    repository = scanned(fake_models)
+    for version in repository.loading_order():
+        version.refuse("it is broken")
+    with pytest.raises(UnknownModel):
+        repository.find("bow")
+    with pytest.raises(NotReady, match="it is broken"):
+        repository.find()
+
+
+def test_default_that_is_not_there(fake_models: Path) -> None:
+    """A default model that is set but absent is said to be absent."""
+    with pytest.raises(NotReady, match="nobody is not there"):
+        scanned(fake_models, "nobody").find()
+
+
+# --- checks before a version may answer ---
+
+
+@pytest.fixture
+def folder(fake_models: Path, tmp_path: Path) -> Path:
+    """A version to break."""
+    return Path(shutil.copytree(fake_models / "lstm" / "2", tmp_path / "lstm" / "2"))
+
+
+def edit_manifest(folder: Path, **fields: Any) -> None:
+    """Change fields of the manifest, and bring its digests up to date."""
+    path = folder / MANIFEST
+    content = json.loads(path.read_text()) | fields
+    for name in content["files"]:
+        content["files"][name] = digest(folder / name).model_dump()
+    path.write_text(json.dumps(content))
+
+
+def edit_golden(folder: Path, **fields: Any) -> None:
+    """Change fields of the second golden row."""
+    rows = list(read_golden(folder))
+    rows[1] = rows[1].model_copy(update=fields)
+    write_golden(folder, rows)
+    edit_manifest(folder)
+
+
+def no_manifest(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+
+
+def manifest_is_not_json(folder: Path) -> None:
+    (folder / MANIFEST).write_text("{")
+
+
+def other_version(folder: Path) -> None:
+    edit_manifest(folder, version=3)
+
+
+def missing_file(folder: Path) -> None:
+    (folder / "saved_model.pb").unlink()
+
+
+def altered_file(folder: Path) -> None:
+    path = folder / "saved_model.pb"
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+def half_copied_file(folder: Path) -> None:
+    path = folder / "saved_model.pb"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def other_tokenizer(folder: Path) -> None:
+    make_encoder(("other",)).save(folder / TOKENIZER)
+    edit_manifest(folder)
+
+
+def tokenizer_is_not_json(folder: Path) -> None:
+    (folder / TOKENIZER).write_text("[")
+    edit_manifest(folder)
+
+
+def no_golden_rows(folder: Path) -> None:
+    (folder / GOLDEN).write_text("")
+    edit_manifest(folder)
+
+
+def other_ids(folder: Path) -> None:
+    edit_golden(folder, ids=(2, 3))
+
+
+def other_probabilities(folder: Path) -> None:
+    edit_golden(folder, probabilities=(0.5, 0.5))
+
+
+def nan_probabilities(folder: Path) -> None:
+    edit_golden(folder, probabilities=(0.5, 0.25, 0.25))
+
+
+def other_labels(folder: Path) -> None:
+    edit_manifest(folder, labels=["negative", "neutral", "positive"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (no_manifest, "manifest.json cannot be read"),
+        (manifest_is_not_json, "manifest.json"),
+        (other_version, "manifest.json must stand in lstm/3"),
+        (missing_file, "saved_model.pb is missing"),
+        (altered_file, "saved_model.pb differs"),
+        (half_copied_file, "saved_model.pb must have"),
+        (other_tokenizer, "tokenizer.json is not the one"),
+        (tokenizer_is_not_json, "tokenizer.json is not a tokenizer"),
+        (no_golden_rows, "golden.jsonl must have at least one row"),
+        (other_ids, "golden row 2 gets other ids"),
+        (other_probabilities, "golden row 2 gets probabilities"),
+        (nan_probabilities, "golden row 2 must have 2 probabilities"),
+        (other_labels, "fails on the golden rows"),
+    ],
+)
+def test_damaged_version(folder: Path, damage: Callable[[Path], None], reason: str) -> None:
+    """A version is refused when anything about it is not as at export; the reason says what."""
+    damage(folder)
+    with pytest.raises(UnusableVersion, match=reason):
+        load_version(folder, load_fake)
+
+
+def test_whole_version(folder: Path) -> None:
+    """A version that is as at export is loaded."""
+    loaded = load_version(folder, load_fake)
+    assert (loaded.manifest.name, loaded.manifest.version, loaded.engine.name) == (
+        "lstm",
+        2,
+        "fake",
+    )
+
+
+def test_engine_that_computes_something_else(folder: Path) -> None:
+    """An engine that does not reproduce the golden probabilities is not trusted."""
+    with pytest.raises(UnusableVersion, match="golden row 1"):
+        load_version(folder, lambda _folder: FakeEngine(offset=0.01))
+
+
+def test_engine_that_cannot_be_loaded(folder: Path) -> None:
+    """What the engine says about the folder is the reason."""
+
+    def fail(_folder: Path) -> FakeEngine:
+        raise UnusableVersion("no signature")
+
+    with pytest.raises(UnusableVersion, match="no signature"):
+        load_version(folder, fail)

@@ -1,0 +1,68 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings, explain_settings_error
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine that runs the tests."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"VALENCE_{name.upper()}", raising=False)
+
+
+def explain(**settings: Any) -> str:
+    with pytest.raises(ValidationError) as error:
+        Settings(**settings)
+    return explain_settings_error(error.value)
+
+
+def test_defaults() -> None:
+    """Without a word the service listens on this machine alone, and adds no delay."""
+    settings = Settings()
+    assert (settings.host, settings.port, settings.max_queue_delay_ms) == ("127.0.0.1", 8000, 0)
+    assert settings.models_dir == Path("models")
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each setting is read from VALENCE_ and its name; an empty one counts as absent."""
+    monkeypatch.setenv("VALENCE_MAX_BATCH_ITEMS", "8")
+    monkeypatch.setenv("VALENCE_LOG_LEVEL", "WARNING")
+    monkeypatch.setenv("VALENCE_PORT", "")
+    settings = Settings()
+    assert (settings.max_batch_items, settings.log_level, settings.port) == (8, "warning", 8000)
+
+
+def test_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option of the call wins over the environment."""
+    monkeypatch.setenv("VALENCE_PORT", "9000")
+    assert Settings(port="9001").port == 9001  # type: ignore[arg-type]  # as from a command line
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"port": 65536}, ["VALENCE_PORT", "65535", "65536"]),
+        ({"port": "http"}, ["VALENCE_PORT", "integer", "http"]),
+        ({"threads": -1}, ["VALENCE_THREADS", "0"]),
+        ({"max_queue_delay_ms": "nan"}, ["VALENCE_MAX_QUEUE_DELAY_MS"]),
+        ({"engine": "torch"}, ["VALENCE_ENGINE", "tensorflow"]),
+        ({"log_format": "xml"}, ["VALENCE_LOG_FORMAT", "json"]),
+        ({"max_queue_items": 10}, ["MAX_TEXTS_PER_REQUEST", "MAX_QUEUE_ITEMS", "1024", "10"]),
+        ({"drain_timeout_s": 5}, ["REQUEST_TIMEOUT_MS", "DRAIN_TIMEOUT_S", "10000", "5"]),
+    ],
+)
+def test_out_of_bounds(settings: dict[str, Any], words: list[str]) -> None:
+    """A value outside its bounds is refused in a sentence: name, rule, what was received."""
+    sentence = explain(**settings)
+    assert "\n" not in sentence
+    for word in words:
+        assert word in sentence
+
+
+def test_every_setting_is_described() -> None:
+    """Each setting has the sentence that --help shows."""
+    assert all(field.description for field in Settings.model_fields.values())

@@ -1,0 +1,60 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.serving import shapes
+
+
+def choose_batch(lengths: list[int], *, max_items: int, max_tokens: int) -> list[int]:
+    """Among items that all are preferred."""
+    return shapes.choose_batch(
+        lengths, preferred=len(lengths), max_items=max_items, max_tokens=max_tokens
+    )
+
+
+lengths = st.lists(st.integers(1, 500), min_size=1, max_size=60)
+
+
+def test_oldest_leads() -> None:
+    """The oldest item is in the batch, whatever its length."""
+    assert choose_batch([400, 5, 5, 5], max_items=2, max_tokens=1000)[0] == 0
+
+
+def test_nearest_in_length_join() -> None:
+    """The items nearest in length to the oldest join it, among equals the older first."""
+    assert choose_batch([50, 90, 51, 20, 50, 50], max_items=4, max_tokens=1000) == [0, 4, 5, 2]
+
+
+def test_token_budget() -> None:
+    """Rows times the longest stays within the budget."""
+    assert choose_batch([50] * 9, max_items=9, max_tokens=200) == [0, 1, 2, 3]
+
+
+def test_budget_counts_padding() -> None:
+    """A longer item is left out when padding the others to it would break the budget."""
+    assert choose_batch([40, 45, 60], max_items=9, max_tokens=100) == [0, 1]
+
+
+def test_oldest_may_exceed_the_budget() -> None:
+    """An item longer than the whole budget runs alone, not never."""
+    assert choose_batch([300, 5], max_items=9, max_tokens=100) == [0]
+
+
+def test_unlike_lengths_stay_apart() -> None:
+    """A short text is not padded to a long one: both would pay for the long one."""
+    assert choose_batch([5, 500, 6], max_items=9, max_tokens=10_000) == [0, 2]
+
+
+def test_preferred_items_come_first() -> None:
+    """Items that are not preferred fill only the rows that the preferred ones leave."""
+    waiting = [50, 60, 55, 50, 50]
+    assert shapes.choose_batch(waiting, preferred=3, max_items=4, max_tokens=1000) == [0, 2, 1, 3]
+
+
+@given(lengths, st.integers(1, 40), st.integers(1, 5000))
+def test_limits_hold(waiting: list[int], max_items: int, max_tokens: int) -> None:
+    """Every batch is led by the oldest, has no item twice, and keeps both limits."""
+    chosen = choose_batch(waiting, max_items=max_items, max_tokens=max_tokens)
+    assert chosen[0] == 0
+    assert len(set(chosen)) == len(chosen) <= max_items
+    longest = max(waiting[index] for index in chosen)
+    assert len(chosen) == 1 or longest * len(chosen) <= max_tokens
