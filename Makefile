@@ -14,7 +14,7 @@ DURATION ?= 1m
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format lock train load image manifests clean
+.PHONY: help setup serve test accuracy check format lock train load image manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ serve: $(SERVING) ## the service on HOST:PORT with the models in models/
 
 test: $(EVERYTHING) ## the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
+
+accuracy: $(EVERYTHING) ## the bundled models on the IMDB test reviews, through HTTP (needs the data)
+	@$(BIN)/python -m pytest -s -m slow tests/process/test_accuracy.py
 
 check: $(EVERYTHING) ## lint, format and types
 	@$(BIN)/ruff check .

@@ -1,10 +1,6 @@
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPResponse
@@ -14,102 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-COMMAND = (sys.executable, "-m", "app")
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 120
-
-
-def environment() -> dict[str, str]:
-    """Ours without settings: those of the machine that runs the tests say nothing."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("VALENCE_", "TF_CPP_"))}
-    return clean | {"CUDA_VISIBLE_DEVICES": "-1"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=ROOT,
-        env=environment(),
-        timeout=PATIENCE_S,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-class ServerProcess:
-    """A real `valence serve`, and its log as it comes."""
-
-    def __init__(self, models: Path, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, "serve", "--port", "0", "--models-dir", str(models), *options],
-            cwd=ROOT,
-            env=environment(),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.log: list[dict[str, Any]] = []
-        self.errors: list[str] = []
-        self._news = threading.Condition()
-        self._readers = [
-            threading.Thread(target=self._read_log, args=(self.process.stdout,)),
-            threading.Thread(target=self.errors.extend, args=(self.process.stderr,)),
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def _read_log(self, stream: Any) -> None:
-        for line in stream:
-            with self._news:
-                self.log.append(json.loads(line))
-                self._news.notify_all()
-        with self._news:
-            self.log.append({"event": "the log has ended"})
-            self._news.notify_all()
-
-    def events(self) -> list[str]:
-        """What the log says, without the details."""
-        return [line["event"] for line in self.log]
-
-    def wait_for(self, event: str) -> dict[str, Any]:
-        """Return the first line of the log with this event."""
-
-        def settled() -> bool:
-            return event in self.events() or "the log has ended" in self.events()
-
-        with self._news:
-            assert self._news.wait_for(settled, PATIENCE_S), self.log
-        assert event in self.events(), (self.log, self.errors)
-        return self.log[self.events().index(event)]
-
-    def client(self) -> httpx.Client:
-        """A client of the address in the log."""
-        address = self.wait_for("the service is starting")["address"]
-        return httpx.Client(base_url=address, timeout=PATIENCE_S)
-
-    def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and return the exit status."""
-        self.process.send_signal(sig)
-        return self.wait()
-
-    def wait(self) -> int:
-        """Return the exit status, when the log has been read to its end."""
-        status = self.process.wait(PATIENCE_S)
-        for reader in self._readers:
-            reader.join(PATIENCE_S)
-        return status
-
-    def close(self) -> None:
-        """End the process, however it fares."""
-        self.process.kill()
-        self.wait()
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
-
+from tests.server import PATIENCE_S, ServerProcess, run
 
 Start = Callable[..., ServerProcess]
 

@@ -14,7 +14,7 @@ VOCABULARY = FIRST_WORD + 11
 
 def texts() -> list[np.ndarray]:
     """Texts of colours and texts of animals, which never meet."""
-    generator = random.Random(1)  # noqa: S311 - the same texts every time
+    generator = random.Random(1)
     kinds = [COLOURS, ANIMALS] * 200
     return [np.array([BEGIN, *generator.choices(kind, k=12)], np.int32) for kind in kinds]
 
