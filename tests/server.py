@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 COMMAND = (sys.executable, "-m", "app")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120
 
 
@@ -81,6 +81,12 @@ class ServerProcess:
             assert self._news.wait_for(settled, PATIENCE_S), self.log
         assert event in self.events(), (self.log, self.errors)
         return self.log[self.events().index(event)]
+
+    def __enter__(self) -> "ServerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def client(self) -> httpx.Client:
         """A client of the address in the log."""

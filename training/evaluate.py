@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.artifact import SIGNATURE, TEXT_SIGNATURE, TOKENIZER, read_manifest
-from app.errors import DataError
+from app.errors import DataError, UnusableVersion
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.batches import rectangle
@@ -73,7 +73,10 @@ def evaluate_version(folder: Path, source: Source, split: SplitName) -> dict[str
         UnusableVersion: The folder is no exported version.
         DataError: The data is wrong, or has labels that the model has not.
     """
-    manifest = read_manifest(folder)
+    try:
+        manifest = read_manifest(folder)
+    except UnusableVersion as error:
+        raise UnusableVersion(f"{folder}: {error}") from error
     corpus = source.read(split)
     if unknown := set(corpus.labels) - set(manifest.labels):
         raise DataError(

@@ -18,10 +18,9 @@ AT_LEAST = {"lstm": 0.885, "bow": 0.88}
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     """A server with the bundled models, all of them ready."""
-    server = ServerProcess(MODELS)
-    server.wait_for("the service is ready")
-    yield server
-    server.close()
+    with ServerProcess(MODELS) as server:
+        server.wait_for("the service is ready")
+        yield server
 
 
 @pytest.fixture(scope="module")
