@@ -87,18 +87,18 @@ class Service:
             self.lifecycle.explain(str(error))
             logger.error("the service cannot become ready", extra={"reason": str(error)})  # noqa: TRY400
             return
-        self._advance(Phase.WARMING, "the default model is being loaded")
+        self._advance(Phase.WARMING, "the models are being loaded")
         for candidate in self.repository.loading_order():
             if self.lifecycle.draining:
                 return
             await self._load_version(candidate)
-            is_default = candidate.name == self.repository.default
-            answers = is_default and candidate.state is State.READY
-            if answers and self.lifecycle.phase is Phase.WARMING:
-                self._advance(Phase.READY)
-                seconds = round(time.monotonic() - started, 3)
-                logger.info("the service is ready", extra={"seconds": seconds})
-        if self.lifecycle.phase is Phase.WARMING:
+        # Only now: a pod that is ready for one model and not yet for another would answer 503 to
+        # requests that a pod beside it could have answered.
+        if self.repository.newest_ready(self.repository.default or "") is not None:
+            self._advance(Phase.READY)
+            seconds = round(time.monotonic() - started, 3)
+            logger.info("the service is ready", extra={"seconds": seconds})
+        else:
             reason = self.repository.explain_default()
             self.lifecycle.explain(reason)
             logger.error("the service cannot become ready", extra={"reason": reason})

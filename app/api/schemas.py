@@ -409,7 +409,7 @@ class Readiness(_Body):
                 {
                     "ready": False,
                     "phase": "warming",
-                    "reason": "the default model is being loaded",
+                    "reason": "the models are being loaded",
                 },
             ]
         }

@@ -2,13 +2,27 @@ import asyncio
 import gzip
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
-from tests.fakes import POISON, Running, make_encoder, run_service, until, write_version
+from app.main import create_app
+from app.serving.engines import Engine
+from app.settings import Settings
+from tests.fakes import (
+    POISON,
+    FakeEngine,
+    Running,
+    make_encoder,
+    run_service,
+    until,
+    write_version,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -513,3 +527,30 @@ async def test_answers_do_not_depend_on_company(running: Running) -> None:
 def test_poison_is_a_word() -> None:
     """The fakes agree with their vocabulary."""
     assert make_encoder().encode("poison").ids.tolist() == [2, POISON]
+
+
+async def test_ready_when_every_model_is(fake_models: Path) -> None:
+    """Ready waits for the last model, so that no pod answers 503 where another would answer."""
+    may_load = threading.Event()
+    bow_begins = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def load(folder: Path) -> Engine:
+        if folder.parent.name == "bow":
+            loop.call_soon_threadsafe(bow_begins.set)
+            may_load.wait()
+        return FakeEngine()
+
+    app = create_app(
+        Settings(models_dir=fake_models, threads=1), load=load, registry=CollectorRegistry()
+    )
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://valence") as client,
+    ):
+        await bow_begins.wait()  # the default model can answer by now
+        assert (await client.get("/readyz")).status_code == 503
+        may_load.set()
+        await app.state.service.loading
+        assert (await client.get("/readyz")).status_code == 200
