@@ -1,7 +1,6 @@
 """The bundled models answer the IMDB test reviews as well through HTTP as their manifests say."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,7 +25,9 @@ def server() -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def reviews() -> list[tuple[str, str]]:
     """The test reviews with their labels."""
-    corpus = read(Path(real_data("imdb")), split="test")
+    folder = real_data("imdb")
+    tree = folder / "aclImdb"  # where `valence-train fetch imdb` puts it
+    corpus = read(tree if tree.is_dir() else folder, split="test")
     return [(example.text, example.label) for example in corpus.examples]
 
 
