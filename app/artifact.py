@@ -54,11 +54,13 @@ class DataCard(_Record):
         name: The data set.
         fingerprint: Sha256 over its texts and labels.
         counts: Texts per split, and how many were left out and why.
+        splits: The same digest for each split by itself.
     """
 
     name: str
     fingerprint: Sha256
     counts: dict[str, int]
+    splits: dict[str, Sha256] = {}
 
 
 class Manifest(_Record):
@@ -143,6 +145,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         UnusableVersion: It is missing, malformed, or belongs to another name or version.
     """
+    folder = folder.resolve()
     path = folder / MANIFEST
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())

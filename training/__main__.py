@@ -5,6 +5,7 @@ TensorFlow is imported by the verbs that need it, so that `--help` answers at on
 
 import argparse
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run_command
+    # A termination cleans up as an interruption does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(options)
     except InvalidInput as error:
@@ -42,7 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("valence-train: interrupted; nothing half-written is left", file=sys.stderr)
-        return 130
+        return 1
+    except Exception as error:
+        if options.debug:
+            raise
+        kind = type(error).__name__
+        print(f"valence-train: an unexpected {kind}; --debug shows where", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -97,7 +106,18 @@ def _source(options: argparse.Namespace) -> Source:
         label_column=options.label_column,
         group_column=options.group_column,
         delimiter=options.delimiter,
+        labels=_label_names(options.label),
     )
+
+
+def _label_names(assignments: Sequence[str]) -> dict[str, str] | None:
+    names = {}
+    for assignment in assignments:
+        value, equals, name = assignment.rpartition("=")
+        if not (value and equals and name):
+            raise InvalidInput(f"--label must be VALUE=NAME. Received: {assignment!r}")
+        names[value] = name
+    return names or None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -227,6 +247,13 @@ def _add_source(parser: argparse.ArgumentParser, *, required: bool) -> None:
     data.add_argument("--label-column", help="CSV: the column of labels")
     data.add_argument(
         "--group-column", help="CSV: rows of equal value stay on one side of the split"
+    )
+    data.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="VALUE=NAME",
+        help="what a label of the file is called, as in 4=positive; repeat for each",
     )
     data.add_argument("--delimiter", help="CSV: between cells [by the suffix]")
 

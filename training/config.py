@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import pkgutil
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ _POSITIVE: Final = (
     "embedding_rate",
     *("batch_size", "epochs", "stop_patience", "reduce_patience", "validation_share"),
 )
+_OPTIMIZERS: Final = ("sgd", "rmsprop", "adagrad", "adadelta", "adam", "adamax", "adamw", "nadam")
 _SHARES: Final = ("word_dropout", "input_dropout", "dropout", "average", "validation_share")
 
 
@@ -90,6 +92,22 @@ class Config:
         """
         if not re.fullmatch(MODEL_NAME_PATTERN, self.name):
             raise InvalidInput(f"{MODEL_NAME_RULE}. Received: {self.name!r}")
+        for field, kind in get_type_hints(Config).items():
+            value = getattr(self, field)
+            if kind is float and not math.isfinite(value):
+                raise InvalidInput(f"{field} must be a finite number. Received: {value}")
+        for field in ("l2", "clip_norm"):
+            if getattr(self, field) < 0:
+                raise InvalidInput(f"{field} must be 0 or more. Received: {getattr(self, field)}")
+        if not 0 <= self.seed < 2**32:
+            raise InvalidInput(f"seed must be from 0 to 2**32 - 1. Received: {self.seed}")
+        if self.optimizer not in _OPTIMIZERS:
+            known = ", ".join(_OPTIMIZERS)
+            raise InvalidInput(f"optimizer must be one of {known}. Received: {self.optimizer!r}")
+        if self.head >= self.max_length:
+            raise InvalidInput(
+                f"head must be below max_length, {self.max_length}. Received: {self.head}"
+            )
         for field in _POSITIVE:
             if getattr(self, field) <= 0:
                 raise InvalidInput(f"{field} must be above 0. Received: {getattr(self, field)}")
@@ -104,8 +122,15 @@ class Config:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Config:
-        """The config that `dataclasses.asdict` made `values` of, also after a trip through JSON."""
-        return cls(**{**values, "hidden": tuple(values["hidden"])})
+        """The config that `dataclasses.asdict` made `values` of, also after a trip through JSON.
+
+        Raises:
+            InvalidInput: A field is unknown, missing or out of its bounds.
+        """
+        try:
+            return cls(**{**values, "hidden": tuple(values["hidden"])})
+        except (TypeError, KeyError) as error:
+            raise InvalidInput(f"a config must have the fields of Config: {error}") from error
 
     def with_values(self, assignments: Sequence[str]) -> Config:
         """A copy with fields set from `field=value`, as the command line gives them.

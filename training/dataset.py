@@ -25,6 +25,7 @@ class Source:
         label_column: See `training.readers.read`.
         group_column: See `training.readers.read`.
         delimiter: See `training.readers.read`.
+        labels: See `training.readers.read`.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Source:
     label_column: str | None = None
     group_column: str | None = None
     delimiter: str | None = None
+    labels: dict[str, str] | None = None
 
     def read(self, split: SplitName) -> Corpus:
         """One split; `test` from its own path where there is one.
@@ -53,6 +55,7 @@ class Source:
             label_column=self.label_column,
             group_column=self.group_column,
             delimiter=self.delimiter,
+            labels=self.labels,
         )
 
     def read_unlabelled(self) -> Corpus | None:
@@ -97,6 +100,10 @@ def load_dataset(
     """
     corpus = source.read("train")
     print_of_all = data.fingerprint(corpus)
+    if len(corpus.labels) < 2:
+        raise DataError(
+            f"{corpus.name}: there must be at least two labels. Received: only {corpus.labels[0]!r}"
+        )
     test = source.read("test") if source.has_test() else None
     counts = {"rows": len(corpus)}
     if test is not None:
@@ -109,6 +116,9 @@ def load_dataset(
         counts["test"] = len(test)
     sides = data.split(corpus, validation_share=validation_share, seed=seed)
     counts |= sides.counts()
+    splits = {"train": sides.train, "validation": sides.validation}
+    if test is not None:
+        splits["test"] = test
     wordy = (source.read_unlabelled() if unlabelled else None) or Corpus("none", (), ())
     if len(wordy):
         counts["dropped_unlabelled"] = 0
@@ -122,5 +132,10 @@ def load_dataset(
         unlabelled=wordy,
         validation=sides.validation,
         test=test,
-        card=DataCard(name=corpus.name, fingerprint=print_of_all, counts=counts | sides.counts()),
+        card=DataCard(
+            name=corpus.name,
+            fingerprint=print_of_all,
+            counts=counts,
+            splits={name: data.fingerprint(side) for name, side in splits.items()},
+        ),
     )

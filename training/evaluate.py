@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from app.artifact import SIGNATURE, TEXT_SIGNATURE, TOKENIZER, read_manifest
+from app.artifact import SIGNATURE, TEXT_SIGNATURE, TOKENIZER, read_manifest, verify_files
 from app.errors import DataError, UnusableVersion
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
@@ -70,11 +70,12 @@ def evaluate_version(folder: Path, source: Source, split: SplitName) -> dict[str
         See `measure`.
 
     Raises:
-        UnusableVersion: The folder is no exported version.
+        UnusableVersion: The folder is no exported version, or was altered.
         DataError: The data is wrong, or has labels that the model has not.
     """
     try:
         manifest = read_manifest(folder)
+        verify_files(folder, manifest)
     except UnusableVersion as error:
         raise UnusableVersion(f"{folder}: {error}") from error
     corpus = source.read(split)

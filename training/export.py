@@ -1,6 +1,7 @@
 """Artifact: a version folder that any program may rely on, or nothing at all."""
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -69,16 +70,11 @@ def export(
     config = Config.from_mapping(run.config)
     target = _target(models / config.name, version)
     encoder = TextEncoder.load(run_folder / TOKENIZER)
-    model = keras.models.load_model(run_folder / MODEL, compile=False)
+    model = _load_model(run_folder / MODEL)
     dataset = load_dataset(
         source or run.source, validation_share=config.validation_share, seed=config.seed
     )
-    if dataset.card.fingerprint != run.data["fingerprint"]:
-        raise DataError(
-            f"{dataset.train.name}: export needs the data the model was trained on, with the "
-            f"fingerprint {run.data['fingerprint'][:12]}. "
-            f"Received: {dataset.card.fingerprint[:12]}"
-        )
+    _check_splits(run.data["splits"], dataset.card.splits)
     round_embedding(model)
     validation_rows = encode(encoder, dataset.validation, "Encoding validation texts")
     unscaled = predict(model, validation_rows).astype(np.float64)
@@ -118,6 +114,27 @@ def export(
         figures = "  ".join(f"{name} {value:.4f}" for name, value in engines[_ENGINE].items())
         console.print(f"{split}: {figures}", highlight=False, soft_wrap=True)
     return target
+
+
+def _load_model(path: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: not the model of a finished training") from error
+
+
+def _check_splits(trained: Mapping[str, str], received: Mapping[str, str]) -> None:
+    """Every split must be, text by text, what it was in training.
+
+    Else a test text may have been learned from, or the temperature be fitted on training texts.
+    """
+    for split in sorted({*trained, *received}):
+        if trained.get(split) != received.get(split):
+            raise DataError(
+                f"export needs the data the model was trained on; its {split} texts must have "
+                f"the fingerprint {trained.get(split, 'none')[:12]}. "
+                f"Received: {received.get(split, 'none')[:12]}"
+            )
 
 
 def round_embedding(model: keras.Model) -> None:

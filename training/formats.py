@@ -29,6 +29,8 @@ TEXT_COLUMNS: Final = ("text", "review")
 """Tried in this order when no text column is named."""
 LABEL_COLUMNS: Final = ("label", "sentiment")
 
+csv.field_size_limit(2**24)  # a text may be long; an unterminated quote still ends somewhere
+
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _REVIEW_ID: Final = re.compile(r"(\d+)_\d+")  # N_RATING
 _FILM: Final = re.compile(r"/title/(tt\d+)")

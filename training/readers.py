@@ -56,6 +56,7 @@ _LABEL_CODES: Final = (
     {"-1": "negative", "1": "positive"},
     {"-1": "negative", "0": "neutral", "1": "positive"},
 )
+_MOST_LABELS: Final = 100
 _GOP_COLUMNS: Final = frozenset({"text", "sentiment", "tweet_id"})
 
 
@@ -84,11 +85,12 @@ def read(
         delimiter: For `csv`: between cells. Default: by the suffix, `.csv` or `.tsv`.
         labels: What each label of the file is called, as in `{"0": "negative", "4": "positive"}`.
             Default: 0/1 for `tsv` and `kaggle`; else negative, neutral, positive in any case,
-            or 0/1, -1/1, -1/0/1.
+            or 0/1, -1/1, -1/0/1; labels of which none is such a name are taken as they are.
 
     Raises:
         DataError: The path is missing or none of these formats, or a row is wrong.
     """
+    path = _step_in(path)
     if format == "auto":
         named = text_column or label_column or group_column or delimiter
         format = "csv" if named else _detect(path)  # noqa: A001
@@ -117,6 +119,7 @@ def read(
 
 def list_splits(path: Path) -> tuple[SplitName, ...]:
     """Which splits `read` can find at `path`, without reading them; none in an unknown folder."""
+    path = _step_in(path)
     if path.is_file():
         return ("train",)
     splits: tuple[SplitName, ...] = ("train", "test", "unlabelled")
@@ -156,6 +159,12 @@ def _detect(path: Path) -> Format:
     return "gop" if _GOP_COLUMNS.issubset(names) else "csv"
 
 
+def _step_in(path: Path) -> Path:
+    """The tree itself where the folder given is the one it was unpacked into."""
+    tree = path / "aclImdb"
+    return tree if tree.is_dir() else path
+
+
 def _is_tree(path: Path) -> bool:
     return any((path / split / "pos").is_dir() for split in ("train", "test"))
 
@@ -187,8 +196,6 @@ def _collect(
     names = _label_names(rows, labels)
     examples = tuple(Example(row.text, names[_plain(row.label)], row.group) for row in rows)
     found = order_labels(example.label for example in examples)
-    if len(found) < 2:
-        raise DataError(f"{path}: there must be at least two labels. Received: only {found[0]!r}")
     return Corpus(name, examples, found)
 
 
@@ -198,7 +205,7 @@ def _label_names(rows: Sequence[Record], labels: Mapping[str, str] | None) -> Ma
     known: Sequence[Mapping[str, str]] = (_LABEL_NAMES, *_LABEL_CODES)
     rule = (
         "negative, neutral or positive, or one of the codes 0 and 1, -1 and 1, or -1, 0 and 1, "
-        "the same way in every row; other labels must be given a name"
+        "the same way in every row; name others with labels (on the command line --label)"
     )
     if labels is not None:
         known = [{_plain(value): _plain(name) for value, name in labels.items()}]
@@ -206,11 +213,24 @@ def _label_names(rows: Sequence[Record], labels: Mapping[str, str] | None) -> Ma
     for vocabulary in known:
         if found <= vocabulary.keys():
             return vocabulary
+    if labels is None and not found & _LABEL_NAMES.keys():
+        return _as_they_are(found, rows)
     nearest = max(known, key=lambda vocabulary: len(found & vocabulary.keys()))
     stranger = next(row for row in rows if _plain(row.label) not in nearest)
     raise DataError(
         f"{stranger.place}: the label must be {rule}. Received: {shorten([stranger.label])}"
     )
+
+
+def _as_they_are(found: set[str], rows: Sequence[Record]) -> Mapping[str, str]:
+    """Labels of somebody's own, unless they look like another column."""
+    if len(found) > _MOST_LABELS or "" in found:
+        odd = next(row for row in rows if not _plain(row.label) or len(found) > _MOST_LABELS)
+        raise DataError(
+            f"{odd.place}: labels must not be empty, and there may be {_MOST_LABELS} different "
+            f"ones at most. Received: {len(found)} different ones; is it the right column?"
+        )
+    return {label: label for label in found}
 
 
 def _plain(label: str) -> str:

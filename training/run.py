@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.errors import DataError
+from app.errors import DataError, InvalidInput
 from training.dataset import Source
 
 RUN: Final = "run.json"
@@ -64,19 +65,44 @@ class Run:
 
 
 @contextmanager
-def written_aside(folder: Path) -> Iterator[Path]:
-    """A folder to write into that takes the place of `folder` when the block ends well.
+def written_aside(folder: Path, *, replaces: str | None = None) -> Iterator[Path]:
+    """A folder to write into that becomes `folder` when the block ends well.
 
-    It stands beside `folder` under a hidden name, so that a rename is all that remains to do; when
-    the block raises it is removed, and `folder` is as it was.
+    It stands beside `folder` under a hidden name of its own, so that a rename is all that remains
+    to do. When the block raises, it is removed and everything is as it was.
+
+    Args:
+        folder: Where the result goes.
+        replaces: A folder that holds this file is an earlier result and may be replaced. Without
+            it, and for any other folder, what exists is never touched.
+
+    Raises:
+        InvalidInput: There is something at `folder` that may not be replaced.
     """
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    folder = folder.resolve()
+    if folder.exists() and not (replaces and (folder / replaces).is_file()):
+        rule = f"a new folder or one that holds {replaces}" if replaces else "a new folder"
+        raise InvalidInput(f"the result must go into {rule}. Received: {folder}, which exists")
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    aside.chmod(0o755)  # readable for the service, as any folder is; mkdtemp's are private
     try:
         yield aside
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.rename(folder)
+        if folder.exists() and replaces:
+            _replace(folder, aside)
+        else:
+            aside.rename(folder)  # fails where somebody else was faster
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # not empty: the result is in it
+                parent.rmdir()
+
+
+def _replace(folder: Path, aside: Path) -> None:
+    """Move the earlier result out of the way, the new one in, and only then delete."""
+    earlier = aside.with_suffix(".earlier")
+    folder.rename(earlier)
+    aside.rename(folder)
+    shutil.rmtree(earlier)

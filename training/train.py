@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app import __version__
 from app.artifact import TOKENIZER
+from app.errors import DataError
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from app.text.vocabulary import Vocabulary
@@ -22,7 +23,7 @@ from training.data import Corpus
 from training.dataset import Source, load_dataset
 from training.model import EMBEDDING, build_model
 from training.progress import EpochProgress, console, track
-from training.run import MODEL, Run, written_aside
+from training.run import MODEL, RUN, Run, written_aside
 from training.vectors import Float32Array, learn_vectors
 
 
@@ -47,21 +48,21 @@ def train_run(
     """Train by a recipe and write the run `folder`, at once and complete.
 
     Raises:
-        DataError: The data is missing or wrong.
+        DataError: The data is missing or wrong, or the loss did not stay finite.
+        InvalidInput: `folder` exists and is no earlier run.
     """
-    dataset = load_dataset(
-        source,
-        validation_share=config.validation_share,
-        seed=config.seed,
-        unlabelled=config.pretrain,
-    )
-    with written_aside(folder) as aside:
-        checkpoint = aside / MODEL
+    with written_aside(folder, replaces=RUN) as aside:
+        dataset = load_dataset(
+            source,
+            validation_share=config.validation_share,
+            seed=config.seed,
+            unlabelled=config.pretrain,
+        )
         trained = train(
             config,
             dataset.train,
             dataset.validation,
-            checkpoint,
+            aside / MODEL,
             unlabelled=dataset.unlabelled.texts(),
             tensorboard=tensorboard,
         )
@@ -141,6 +142,12 @@ def train(
         shuffle=False,  # the batches shuffle themselves, by their own seed
     )
     history = {name: [float(v) for v in values] for name, values in fitted.history.items()}
+    losses = history["val_loss"]
+    if not np.isfinite(losses).all():
+        raise DataError(
+            f"the validation loss must stay finite. Received: {losses[-1]} after epoch "
+            f"{len(losses)}; try a lower learning_rate"
+        )
     return Trained(encoder, history, time.monotonic() - started)
 
 

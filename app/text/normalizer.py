@@ -50,16 +50,11 @@ class Normalizer:
 
     def __init__(self, rewrites: Sequence[Rewrite] = STANDARD_REWRITES) -> None:
         self.rewrites = tuple(rewrites)
-        compiled = [(r.only_if, re.compile(r.pattern), r.replacement) for r in rewrites]
-        self._anywhere = [step for step in compiled if step[0] != NON_ASCII]
-        self._beyond_ascii = [step for step in compiled if step[0] == NON_ASCII]
+        self._steps = [(r.only_if, re.compile(r.pattern).sub, r.replacement) for r in rewrites]
 
     def __call__(self, text: str) -> str:
         """The normalised text. Linear in the length of `text`."""
-        for character, pattern, replacement in self._anywhere:
-            if character in text:
-                text = pattern.sub(replacement, text)
-        if not text.isascii():
-            for _, pattern, replacement in self._beyond_ascii:
-                text = pattern.sub(replacement, text)
+        for only_if, substitute, replacement in self._steps:
+            if (not text.isascii()) if only_if == NON_ASCII else (only_if in text):
+                text = substitute(replacement, text)
         return text.lower()

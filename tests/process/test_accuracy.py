@@ -25,9 +25,7 @@ def server() -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def reviews() -> list[tuple[str, str]]:
     """The test reviews with their labels."""
-    folder = real_data("imdb")
-    tree = folder / "aclImdb"  # where `valence-train fetch imdb` puts it
-    corpus = read(tree if tree.is_dir() else folder, split="test")
+    corpus = read(real_data("imdb"), split="test")
     return [(example.text, example.label) for example in corpus.examples]
 
 

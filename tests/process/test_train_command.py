@@ -31,6 +31,8 @@ def test_help(verb: list[str]) -> None:
         (["train", "--config", "gru", "--data", "x"], "invalid choice: 'gru'"),
         (["train", "--config", "smoke"], "--data"),
         (["train", "--config", "smoke", "--data", "x", "--set", "depth=3"], "Received: 'depth'"),
+        (["train", "--config", "smoke", "--data", "x", "--run", "."], "which exists"),
+        (["train", "--config", "smoke", "--data", "x", "--label", "5"], "must be VALUE=NAME"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "COMMAND"),
     ],
@@ -67,6 +69,48 @@ def test_import_without_tensorflow(module: str) -> None:
     """Importing the packages and their command lines does not import TensorFlow."""
     program = f"import sys, {module}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def test_columns_and_labels_of_ones_own(tmp_path: Path) -> None:
+    """A file with other columns and labels trains, as the help shows."""
+    data = tmp_path / "mine.csv"
+    rows = "".join(f"film {n} was fine,5\nfilm {n} was poor,1\n" for n in range(40))
+    data.write_text(f"body,stars\n{rows}")
+    done = call(
+        *(
+            "train",
+            "--config",
+            "smoke",
+            "--name",
+            "mine",
+            "--data",
+            data,
+            "--run",
+            tmp_path / "run",
+        ),
+        *("--text-column", "body", "--label-column", "stars", "--set", "epochs=1"),
+        *("--label", "5=positive", "--label", "1=negative"),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_termination_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM in the middle of a training ends it with 1, a sentence, and nothing half-written."""
+    data = write_tsv_folder(tmp_path / "data", train=60, test=20)
+    command = [
+        *(sys.executable, "-m", "training", "train", "--config", "smoke", "--data", str(data)),
+        *("--run", str(tmp_path / "runs" / "run"), "--set", "epochs=1000"),
+        *("--set", "stop_patience=1000"),
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "epoch 1:" not in process.stderr.readline():
+            assert process.poll() is None
+        process.terminate()
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert not (tmp_path / "runs").exists()
 
 
 def test_train_and_export(tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def test_unknown_recipe() -> None:
         ({"hidden": (16, 0)}, "hidden must be"),
         ({"validation_share": 0}, "validation_share"),
         ({"average": -0.1}, "average"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number"),
+        ({"l2": -1.0}, "l2 must be 0 or more. Received: -1"),
+        ({"clip_norm": -1.0}, "clip_norm must be 0 or more"),
+        ({"seed": -1}, "seed must be from 0"),
+        ({"optimizer": "magic"}, "optimizer must be one of sgd, .* Received: 'magic'"),
+        ({"head": 400}, "head must be below max_length, 400. Received: 400"),
     ],
 )
 def test_bounds(change: dict[str, object], message: str) -> None:
@@ -60,6 +66,13 @@ def test_wrong_assignments(assignment: str, message: str) -> None:
     """An unknown field or a value of another type is named with its rule."""
     with pytest.raises(InvalidInput, match=message):
         CONFIG.with_values([assignment])
+
+
+@pytest.mark.parametrize("change", [{"depth": 3}, {"hidden": None}])
+def test_a_mapping_that_is_no_config(change: dict[str, object]) -> None:
+    """Fields of another version of the code are named, not a crash."""
+    with pytest.raises(InvalidInput, match="must have the fields"):
+        Config.from_mapping(asdict(CONFIG) | change)
 
 
 def test_round_trip() -> None:

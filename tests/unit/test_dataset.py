@@ -1,5 +1,6 @@
 """The splits of a training have no text in common, and say what was left out."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,23 @@ def test_one_file_has_no_test(tmp_path: Path) -> None:
     data = load_dataset(replace(source, test_path=str(other)), validation_share=0.2, seed=1)
     assert data.test is not None
     assert len(data.test) == 10
+
+
+def test_one_label_is_none(tmp_path: Path) -> None:
+    """There is nothing to learn from texts of one label."""
+    path = write(tmp_path / "x.csv", "text,label\ngood,positive\nfine,positive\n")
+    with pytest.raises(DataError, match=r"at least two labels\. Received: only 'positive'"):
+        load_dataset(Source(str(path)), validation_share=0.5, seed=1)
+
+
+def test_the_folder_an_archive_was_unpacked_into(tmp_path: Path) -> None:
+    """The folder that `fetch` was told is as good as the tree inside it."""
+    for split, label in itertools.product(("train", "test"), ("pos", "neg")):
+        for n in range(3):
+            write(tmp_path / "aclImdb" / split / label / f"{n}_1.txt", f"{split} {label} {n}")
+    data = load_dataset(Source(str(tmp_path)), validation_share=0.3, seed=1)
+    assert data.test is not None
+    assert data.card.name == "aclImdb train"
 
 
 def test_labels_of_the_test_texts(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -15,11 +16,12 @@ from app.errors import DataError, InvalidInput, UnusableVersion
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.trained import Workshop
 from training import export as export_module
-from training.config import load_config
-from training.dataset import Source
-from training.evaluate import ExportedModel
+from training.config import Config, load_config
+from training.dataset import Source, load_dataset
+from training.evaluate import ExportedModel, fit_temperature, rescale
 from training.export import check_parity, export
-from training.train import train_run
+from training.run import Run
+from training.train import predict, train_run
 
 
 def contents(folder: Path) -> list[str]:
@@ -87,7 +89,7 @@ def test_disagreement_leaves_nothing(
     monkeypatch.setattr(export_module, "ServingGraph", Off)
     with pytest.raises(UnusableVersion, match=r"within 1e-05 .* Received: 2"):
         export(workshop.runs / "lstm", tmp_path / "models")
-    assert [name for name in contents(tmp_path) if "/" in name and "lstm/" in name] == []
+    assert contents(tmp_path) == []
 
 
 @pytest.mark.parametrize("answer", [0.50002, float("nan")])
@@ -95,6 +97,45 @@ def test_parity(answer: float) -> None:
     """More than 1e-5 apart, or no number at all, is disagreement."""
     with pytest.raises(UnusableVersion):
         check_parity("serve_ids", np.array([[answer]]), np.array([[0.5]]))
+
+
+def test_the_temperature_is_the_one_of_validation(workshop: Workshop) -> None:
+    """What the manifest calls the temperature was fitted on validation, and is in the graph."""
+    run = Run.read(workshop.runs / "lstm")
+    config = Config.from_mapping(run.config)
+    data = load_dataset(
+        run.source, validation_share=config.validation_share, seed=config.seed
+    ).validation
+    model = keras.models.load_model(workshop.runs / "lstm" / "model.keras", compile=False)
+    exported = ExportedModel(workshop.models / "lstm" / "1")
+    rows = [exported.encoder.encode(text).ids for text in data.texts()]
+    unscaled = predict(model, rows).astype(np.float64)
+    expected = fit_temperature(unscaled, np.array(data.targets(), np.int32))
+    manifest = read_manifest(workshop.models / "lstm" / "1")
+    assert manifest.temperature == pytest.approx(expected, rel=1e-6)
+    assert manifest.temperature != pytest.approx(1.0, rel=0.01)
+    np.testing.assert_allclose(exported.score(rows), rescale(unscaled, expected), atol=1e-3)
+
+
+def test_other_test_texts(workshop: Workshop, tmp_path: Path) -> None:
+    """Test texts that were not there in training, and may have been learned from, are refused."""
+    learned = write_csv(tmp_path / "learned.csv", make_corpus(30, seed=1))
+    source = Source(str(workshop.data), test_path=str(learned))
+    with pytest.raises(DataError, match="must have the fingerprint"):
+        export(workshop.runs / "lstm", tmp_path / "models", source=source)
+    assert contents(tmp_path) == ["learned.csv"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK no model"])
+def test_a_run_without_its_model(workshop: Workshop, tmp_path: Path, content: bytes | None) -> None:
+    """A run whose model is missing or damaged is named in a sentence."""
+    run = tmp_path / "run"
+    shutil.copytree(workshop.runs / "lstm", run)
+    (run / "model.keras").unlink()
+    if content is not None:
+        (run / "model.keras").write_bytes(content)
+    with pytest.raises(DataError, match=r"model\.keras: not the model"):
+        export(run, tmp_path / "models")
 
 
 def test_other_data(workshop: Workshop, tmp_path: Path) -> None:

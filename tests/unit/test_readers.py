@@ -289,7 +289,7 @@ def test_csv_labels_can_be_given_names(tmp_path: Path) -> None:
     [
         ("text,label\ngood,positive\nbad,awful\n", "x.csv row 3: the label must be negative, "
          "neutral or positive, or one of the codes 0 and 1, -1 and 1, or -1, 0 and 1, the same way "
-         "in every row; other labels must be given a name. Received: 'awful'"),
+         "in every row; name others with labels (on the command line --label). Received: 'awful'"),
         ('text,label\n"a\nb",positive\nbad,1\n', "x.csv row 3 (line 4): the label must be"),
         ("text,label\ngood,positive\nbad\n", "x.csv row 3: a row must have as many cells as the "
          "header, 2. Received: 1; is a quotation mark or a delimiter missing?"),
@@ -301,8 +301,8 @@ def test_csv_labels_can_be_given_names(tmp_path: Path) -> None:
         ("text,label\rgood,positive\r", "x.csv row 1: a line must end with a line feed. Received: "
          "a bare carriage return"),
         ("text,label\n,positive\nbad,negative\n", "x.csv row 2: the text must not be empty"),
-        ("text,label\ngood,positive\nfine,positive\n", "x.csv: there must be at least two labels. "
-         "Received: only 'positive'"),
+        ("text,label\ngood,a\nfine,\n", "x.csv row 3: labels must not be empty, and there may be "
+         "100 different ones at most. Received: 2 different ones; is it the right column?"),
         ("text,stars\ngood,5\n", "x.csv row 1: the label column must be named label or sentiment, "
          "or be given by an option. Received the columns: 'text', 'stars'"),
         ("text,label\n", "x.csv: there are no rows to read"),
@@ -325,7 +325,33 @@ def test_csv_without_the_named_column_lists_the_others(tmp_path: Path) -> None:
 def test_csv_cell_without_end_is_named(tmp_path: Path) -> None:
     """A quotation mark that swallows the file is reported with the row where it opens."""
     path = write(tmp_path / "x.csv", 'text,label\n"bad,negative\n' + "good,positive\n" * 20_000)
-    assert fault(path).startswith("x.csv row 2: a cell must have at most 131,072 characters")
+    assert fault(path).startswith("x.csv row 2: a cell that begins with a quotation mark must end")
+    endless = write(
+        tmp_path / "y.csv", 'text,label\n"bad,negative\n' + "good,positive\n" * 1_300_000
+    )
+    assert fault(endless).startswith("y.csv row 2: a cell must have at most 16,777,216 characters")
+
+
+def test_csv_takes_long_texts(tmp_path: Path) -> None:
+    """A cell of a quarter of a million characters is a text like any other."""
+    path = write(tmp_path / "x.csv", f"text,label\n{'long ' * 50_000},positive\nshort,negative\n")
+    assert len(read(path).examples[0].text) > 240_000
+
+
+def test_csv_takes_labels_as_they_are(tmp_path: Path) -> None:
+    """Labels of which none is a known name are classes of their own, in lower case, by name."""
+    path = write(tmp_path / "x.csv", "body,verdict\na,Fresh\nb,rotten\nc,fresh\n")
+    corpus = read(path, text_column="body", label_column="verdict")
+    assert corpus.labels == ("fresh", "rotten")
+    stars = write(tmp_path / "y.csv", "text,label\na,1\nb,2\nc,5\n")
+    assert read(stars).labels == ("1", "2", "5")
+
+
+def test_a_column_of_texts_is_no_column_of_labels(tmp_path: Path) -> None:
+    """Hundreds of different labels are another column, named by mistake."""
+    rows = "".join(f"text {n},label {n}\n" for n in range(101))
+    message = fault(write(tmp_path / "x.csv", f"text,label\n{rows}"))
+    assert "101 different ones; is it the right column?" in message
 
 
 # Tweets

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from app.errors import DataError
+from app.errors import DataError, InvalidInput
 from app.text.encoder import TextEncoder
 from tests.corpus import write_tsv_folder
 from tests.trained import Workshop
@@ -31,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 def write_half(folder: Path) -> None:
     """Begin to write, then be interrupted."""
-    with written_aside(folder) as aside:
+    with written_aside(folder, replaces="run.json") as aside:
         (aside / "new").touch()
         raise KeyboardInterrupt
 
@@ -116,20 +116,68 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     """Work that fails half-way leaves the earlier result whole and nothing beside it."""
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "old").touch()
+    (folder / "run.json").touch()
     with pytest.raises(KeyboardInterrupt):
         write_half(folder)
-    assert [path.name for path in tmp_path.rglob("*")] == ["run", "old"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "run.json"]
 
 
 def test_success_replaces_what_was_there(tmp_path: Path) -> None:
     """A finished result takes the place of the earlier one, whole."""
     folder = tmp_path / "run"
     folder.mkdir()
+    (folder / "run.json").touch()
     (folder / "old").touch()
-    with written_aside(folder) as aside:
+    with written_aside(folder, replaces="run.json") as aside:
         (aside / "new").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "new"]
+
+
+@pytest.mark.parametrize("replaces", [None, "run.json"])
+@pytest.mark.parametrize("place", ["thesis", "thesis/inner/..", "thesis/file.txt"])
+def test_what_is_no_earlier_result_is_never_touched(
+    tmp_path: Path, replaces: str | None, place: str
+) -> None:
+    """A folder or file that this program did not make is refused before any work, and stays."""
+    (tmp_path / "thesis" / "inner").mkdir(parents=True)
+    (tmp_path / "thesis" / "file.txt").write_text("years of work")
+    before = sorted(tmp_path.rglob("*"))
+    with (
+        pytest.raises(InvalidInput, match="which exists"),
+        written_aside(tmp_path / place, replaces=replaces),
+    ):
+        pytest.fail("the work has begun")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def overtake(folder: Path) -> None:
+    """Begin to write; before that is finished, somebody else begins and ends."""
+    with written_aside(folder) as first:
+        (first / "first").touch()
+        with written_aside(folder) as second:
+            (second / "second").touch()
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    """Of two that write the same new folder, one succeeds and the other changes nothing."""
+    with pytest.raises(OSError, match="not empty"):
+        overtake(tmp_path / "1")
+    assert [path.name for path in tmp_path.rglob("*")] == ["1", "second"]
+
+
+def test_folders_made_on_the_way_go_again(tmp_path: Path) -> None:
+    """A failure leaves no empty parents behind."""
+    with pytest.raises(KeyboardInterrupt):
+        write_half(tmp_path / "models" / "lstm" / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_no_number(source: Source, tmp_path: Path) -> None:
+    """A training that diverges from the start is a failure, and leaves nothing."""
+    config = replace(TINY, epochs=1, learning_rate=1e38)
+    with pytest.raises(DataError, match="the validation loss must stay finite"):
+        train_run(config, source, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
