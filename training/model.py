@@ -152,6 +152,12 @@ def build_model(config: Config, *, vocabulary: int, classes: int) -> keras.Model
     return keras.Model(ids, probabilities, name=config.architecture)
 
 
+def hidden_layers(model: keras.Model) -> list[str]:
+    """Names of the dense layers between the features and the output, in order."""
+    names = [layer.name for layer in model.layers]
+    return [name for index in range(len(names)) if (name := HIDDEN.format(index)) in names]
+
+
 def _bag_of_words(config: Config, ids: Any, vocabulary: int) -> Any:
     presence = WordPresence(vocabulary, name="presence")(ids)  # (batch, vocabulary)
     return keras.layers.Dropout(config.input_dropout)(presence)

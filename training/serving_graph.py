@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.text.vocabulary import FIRST_WORD
-from training.model import EMBEDDING, HIDDEN, LSTM, OUTPUT
+from training.model import EMBEDDING, LSTM, OUTPUT, hidden_layers
 
 
 class ServingGraph(tf.Module):  # type: ignore[misc]
@@ -32,9 +32,7 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
             "lstm": LSTMFeatures,
         }
         self._features = features[model.name](model)
-        names = [layer.name for layer in model.layers]
-        hidden = (name for index in range(len(names)) if (name := HIDDEN.format(index)) in names)
-        self._hidden = [_dense(model, name) for name in hidden]
+        self._hidden = [_dense(model, name) for name in hidden_layers(model)]
         kernel, bias = (weights / temperature for weights in model.get_layer(OUTPUT).get_weights())
         self._output = _constant(kernel, "output_kernel"), _constant(bias, "output_bias")
 

@@ -1,0 +1,172 @@
+"""The ONNX graph computes what the model does, whatever stands beside or behind a row."""
+
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from app.text.vocabulary import BEGIN, PAD, UNKNOWN
+from training.config import Config
+from training.export import round_embedding
+from training.model import EMBEDDING, build_model
+from training.onnx_graph import Precision, build_onnx
+from training.onnx_lstm import add_sentinels
+from training.serving_graph import ServingGraph
+
+VOCABULARY, WIDTH, TEMPERATURE = 50, 40, 1.7
+LSTM = Config(name="m", architecture="lstm", embedding=12, units=9)
+CONFIGS = {
+    "lstm": LSTM,
+    "lstm-hidden": replace(LSTM, hidden=(6, 5)),
+    "bow": replace(LSTM, architecture="bow"),
+    "bow-hidden": replace(LSTM, architecture="bow", hidden=(6, 5)),
+}
+BOTH = ("lstm", "bow-hidden")
+
+
+def make_model(name: str, *, scale: float = 0.5) -> keras.Model:
+    """A model with weights that no initializer would draw: all different, biases too."""
+    model = build_model(CONFIGS[name], vocabulary=VOCABULARY, classes=3)
+    random = np.random.default_rng(5)
+    model.set_weights(
+        [random.normal(0, scale, w.shape).astype(np.float32) for w in model.get_weights()]
+    )
+    round_embedding(model)
+    return model
+
+
+class Graph:
+    """A model as ONNX Runtime sees it."""
+
+    def __init__(self, model: keras.Model, precision: Precision = "fp32") -> None:
+        graph = build_onnx(model, temperature=TEMPERATURE, precision=precision)
+        self._session = onnxruntime.InferenceSession(graph.SerializeToString())
+
+    def __call__(self, ids: Any, lengths: Any = None) -> NDArray[np.float32]:
+        """Probabilities; every row as long as the rectangle unless told otherwise."""
+        ids = np.array(ids, np.int32)
+        lengths = np.full(len(ids), ids.shape[1]) if lengths is None else lengths
+        feeds = {"ids": ids, "lengths": np.array(lengths, np.int32)}
+        answer: NDArray[np.float32] = self._session.run(None, feeds)[0]
+        return answer
+
+
+def batch(*, seed: int = 3, rows: int = 16) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Rows of random ids, special ones and repeats among them, and their lengths from 1."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, WIDTH + 1, rows).astype(np.int32)
+    lengths[:2] = 1, WIDTH
+    ids = random.integers(BEGIN, VOCABULARY, (rows, WIDTH)).astype(np.int32)
+    ids[np.arange(WIDTH) >= lengths[:, np.newaxis]] = PAD
+    return ids, lengths
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_is_the_serving_graph(name: str) -> None:
+    """In single precision the answers are those of the SavedModel, temperature included."""
+    model = make_model(name)
+    ids, lengths = batch()
+    expected = ServingGraph(model, temperature=TEMPERATURE)(ids, lengths).numpy()
+    np.testing.assert_allclose(Graph(model)(ids, lengths), expected, atol=1e-6)
+
+
+def test_int8_is_close() -> None:
+    """With weights of one byte the answers are near by, and not the same."""
+    model = make_model("lstm")
+    ids, lengths = batch(rows=64)
+    exact, bytes_ = (Graph(model, precision)(ids, lengths) for precision in ("fp32", "int8"))
+    difference = np.abs(bytes_ - exact).max()
+    assert 1e-5 < difference < 0.05
+
+
+@pytest.mark.parametrize(("name", "precision"), [(n, "fp32") for n in BOTH] + [("lstm", "int8")])
+@pytest.mark.parametrize("scale", [0.05, 0.5, 3.0])
+def test_neighbours_change_nothing(name: str, precision: Precision, scale: float) -> None:
+    """A text is answered the same alone, beside others, and however wide the batch is."""
+    graph = Graph(make_model(name, scale=scale), precision)
+    ids, lengths = batch()
+    together = graph(ids, lengths)
+    alone = np.concatenate([graph(ids[i : i + 1, :n]) for i, n in enumerate(lengths)])
+    wide = graph(np.pad(ids, ((0, 0), (0, 30)), constant_values=PAD), lengths)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(wide, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "precision"), [(n, "fp32") for n in BOTH] + [("lstm", "int8")])
+@pytest.mark.parametrize("junk", [5, VOCABULARY + 1000, -7])
+def test_padding_is_not_read(name: str, precision: Precision, junk: int) -> None:
+    """What stands behind a row's length changes nothing, even when it is no id at all."""
+    graph = Graph(make_model(name), precision)
+    ids, lengths = batch()
+    behind = np.arange(WIDTH) >= lengths[:, np.newaxis]
+    np.testing.assert_array_equal(graph(np.where(behind, junk, ids), lengths), graph(ids, lengths))
+
+
+def test_negative_states() -> None:
+    """A maximum of states that are all negative is one of them, not the padding's 0."""
+    model = make_model("lstm")
+    layer = model.get_layer("lstm")
+    kernel, recurrent, bias = layer.get_weights()
+    bias[2 * LSTM.units : 3 * LSTM.units] = -20  # every candidate is -1
+    layer.set_weights([kernel * 0, recurrent * 0, bias])
+    ids, lengths = batch()
+    expected = ServingGraph(model, temperature=TEMPERATURE)(ids, lengths).numpy()
+    np.testing.assert_allclose(Graph(model)(ids, lengths), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bow", "bow-hidden"])
+def test_a_word_counts_once(name: str) -> None:
+    """Repeats, order and special ids change nothing in a bag of words."""
+    graph = Graph(make_model(name))
+    once = graph([[BEGIN, 7, 9, 11]])
+    for row in ([11, 9, 7], [7] * 9 + [9, 7, 11, 9], [UNKNOWN, 7, UNKNOWN, 9, PAD, 11, BEGIN]):
+        np.testing.assert_allclose(graph([row]), once, atol=1e-6)
+    assert np.abs(graph([[BEGIN, 7, 9]]) - once).max() > 1e-4
+
+
+def test_no_word_at_all() -> None:
+    """A text without a known word gets what an empty bag gets."""
+    model = make_model("bow-hidden")
+    ids = np.array([[BEGIN, UNKNOWN, UNKNOWN], [BEGIN, PAD, PAD]], np.int32)
+    expected = ServingGraph(model, temperature=TEMPERATURE)(ids, np.array([3, 1], np.int32))
+    np.testing.assert_allclose(Graph(model)(ids, [3, 1]), expected.numpy(), atol=1e-6)
+
+
+def test_sentinels_span_every_row() -> None:
+    """The range of word vectors is that of the table, whichever words are looked up."""
+    vectors = make_model("lstm").get_layer(EMBEDDING).vectors.astype(np.float16)
+    wide = add_sentinels(vectors)
+    assert wide.dtype == np.float16
+    assert (wide.max(axis=1) == np.abs(vectors).max()).all()
+    assert (wide.min(axis=1) == -np.abs(vectors).max()).all()
+
+
+def test_seven_bits() -> None:
+    """No pair of a weight of one byte and an input of one byte overflows 16 bits when added."""
+    graph = build_onnx(make_model("lstm", scale=3.0), temperature=1.0, precision="int8").graph
+    weights = [np.frombuffer(c.raw_data, np.int8) for c in graph.initializer if c.data_type == 3]
+    largest = max(int(np.abs(values.astype(int)).max()) for values in weights)
+    assert 0 < 2 * 255 * largest < 2**15
+
+
+@pytest.mark.parametrize(("name", "precision"), [(n, "fp32") for n in BOTH] + [("lstm", "int8")])
+def test_the_same_bytes(name: str, precision: Precision) -> None:
+    """One model gives one file."""
+    model = make_model(name)
+    first, second = (
+        build_onnx(model, temperature=1.0, precision=precision).SerializeToString()
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_word_vectors_are_stored_in_half() -> None:
+    """The table of word vectors takes two bytes a number, in the file and in memory."""
+    config = replace(LSTM, embedding=64, units=4)
+    model = build_model(config, vocabulary=5_000, classes=2)
+    size = build_onnx(model, temperature=1.0).ByteSize()
+    assert 5_000 * 64 * 2 < size < 5_000 * 64 * 2 * 1.05
