@@ -17,6 +17,8 @@ from app.errors import UnusableVersion
 MANIFEST: Final = "manifest.json"
 TOKENIZER: Final = "tokenizer.json"
 GOLDEN: Final = "golden.jsonl"
+ONNX: Final = "model.onnx"
+"""The SavedModel's function for ONNX Runtime; a version need not have it."""
 REPORT: Final = "report"
 
 SIGNATURE: Final = "serve_ids"
@@ -77,7 +79,8 @@ class Manifest(_Record):
         temperature: By which the logits are divided inside the model; 1 leaves them as they are.
         metrics: `metrics[split][engine][name]`, measured through the exported version. The split
             `test` was read once.
-        engines: What each engine needs to know.
+        engines: What each engine needs to know, and for `onnx` how its graph did at export:
+            `precision` is that of `model.onnx`, or null where no graph was kept.
         limits: What the model is not good for, in sentences for its card.
         files: Every file of the version but the manifest, by its path with forward slashes.
     """
@@ -101,11 +104,23 @@ class Manifest(_Record):
 
 
 class GoldenRow(_Record):
-    """A text with the ids and probabilities it had when the version was exported."""
+    """A text with the ids and probabilities it had when the version was exported.
+
+    Attributes:
+        probabilities: What the SavedModel answered.
+        answers: What another engine answered, by its name. Each engine is held to its own answers:
+            one that computes with less precision differs more from the SavedModel than an engine
+            that is at work on another machine may differ from itself.
+    """
 
     text: str
     ids: tuple[int, ...]
     probabilities: tuple[float, ...]
+    answers: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+
+    def expected(self, engine: str) -> tuple[float, ...]:
+        """What `engine` must answer."""
+        return self.answers.get(engine, self.probabilities)
 
 
 def digest(path: Path) -> FileEntry:
@@ -184,7 +199,8 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 def write_golden(folder: Path, rows: Iterable[GoldenRow]) -> None:
     """Write the golden rows, one JSON object a line."""
-    lines = (json.dumps(row.model_dump(mode="json"), ensure_ascii=True) for row in rows)
+    contents = (row.model_dump(mode="json", exclude_defaults=True) for row in rows)
+    lines = (json.dumps(content, ensure_ascii=True) for content in contents)
     (folder / GOLDEN).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

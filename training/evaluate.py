@@ -1,10 +1,11 @@
 """Results: what an exported version says of labelled texts, and how good that is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import onnxruntime
 import tensorflow as tf
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from training.scores import confusion_matrix, measure_reliability, roc_curves, s
 
 Probabilities = NDArray[np.float64]
 
+_OUTPUT: Final = "probabilities"
 _TEMPERATURES: Final = np.geomspace(0.25, 4.0, 401)
 
 
@@ -38,24 +40,52 @@ class ExportedModel:
 
     def score(self, rows: Sequence[Int32Array], *, batch_size: int = 64) -> Probabilities:
         """Probabilities of encoded texts, (rows, classes), computed in batches of like length."""
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        starts = range(0, len(order), batch_size)
-        scored = []
-        for start in track(starts, "Scoring"):
-            chosen = order[start : start + batch_size]
-            lengths = np.array([len(rows[i]) for i in chosen], np.int32)
-            ids = tf.constant(rectangle(rows, chosen))
-            answer = self._score(ids=ids, lengths=tf.constant(lengths))
-            scored.append(answer["probabilities"].numpy())
-        together = np.concatenate(scored).astype(np.float64)
-        probabilities = np.empty_like(together)
-        probabilities[order] = together
-        return probabilities
+
+        def run(ids: Int32Array, lengths: Int32Array) -> Any:
+            answer = self._score(ids=tf.constant(ids), lengths=tf.constant(lengths))
+            return answer[_OUTPUT].numpy()
+
+        return _score(run, rows, batch_size)
 
     def score_texts(self, texts: Sequence[str]) -> Probabilities:
         """Probabilities through the signature that takes raw text, in one batch."""
         answer = self._score_text(text=tf.constant([text.encode() for text in texts]))
-        return np.asarray(answer["probabilities"].numpy(), np.float64)
+        return np.asarray(answer[_OUTPUT].numpy(), np.float64)
+
+
+class OnnxModel:
+    """An ONNX graph with the inputs of `serve_ids`, run as the service runs it: on one core."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+
+    def score(self, rows: Sequence[Int32Array], *, batch_size: int = 64) -> Probabilities:
+        """Probabilities of encoded texts, (rows, classes); see `ExportedModel.score`."""
+
+        def run(ids: Int32Array, lengths: Int32Array) -> Any:
+            return self._session.run([_OUTPUT], {"ids": ids, "lengths": lengths})[0]
+
+        return _score(run, rows, batch_size)
+
+
+def _score(
+    run: Callable[[Int32Array, Int32Array], Any], rows: Sequence[Int32Array], batch_size: int
+) -> Probabilities:
+    """Run `run(ids, lengths)` over all rows, in batches of like length."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    scored = []
+    for start in track(range(0, len(order), batch_size), "Scoring"):
+        chosen = order[start : start + batch_size]
+        lengths = np.array([len(rows[i]) for i in chosen], np.int32)
+        scored.append(run(rectangle(rows, chosen), lengths))
+    together = np.concatenate(scored).astype(np.float64)
+    probabilities = np.empty_like(together)
+    probabilities[order] = together
+    return probabilities
 
 
 def evaluate_version(folder: Path, source: Source, split: SplitName) -> dict[str, float]:

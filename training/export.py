@@ -32,6 +32,7 @@ from training.dataset import Dataset, Source, load_dataset
 from training.evaluate import ExportedModel, Probabilities, fit_temperature, measure, rescale
 from training.golden import GOLDEN_TEXTS
 from training.model import EMBEDDING
+from training.onnx_export import Kept, Reference, export_onnx
 from training.progress import console
 from training.report import ReportData, write_report
 from training.run import MODEL, Run, written_aside
@@ -43,6 +44,7 @@ PARITY: Final = 1e-5
 """How far the exported model may be from the Keras model, on any probability of a golden row."""
 
 _ENGINE: Final = "tensorflow"
+_ONNX: Final = "onnx"
 
 
 def export(
@@ -83,14 +85,22 @@ def export(
     with written_aside(target) as folder:
         save(folder, model, encoder, temperature=temperature)
         exported = ExportedModel(folder)
-        write_golden(folder, _golden_rows(exported, model, temperature))
-        metrics: dict[str, dict[str, dict[str, float]]] = {}
+        golden, golden_answers = _score_golden(exported, model, temperature)
         scored = dataset.validation, exported.score(validation_rows)
-        metrics["validation"] = {_ENGINE: _measure(*scored)}
+        reference = Reference(
+            golden, golden_answers, validation_rows, scored[1], _targets(dataset.validation)
+        )
+        onnx, onnx_record = export_onnx(folder, model, reference, temperature=temperature)
+        write_golden(folder, _golden_rows(golden, golden_answers, onnx))
+        metrics = {"validation": {_ENGINE: _measure(*scored)}}
+        if onnx is not None:
+            metrics["validation"][_ONNX] = _measure(dataset.validation, onnx.answers.validation)
         if dataset.test is not None:
             test_rows = encode(encoder, dataset.test, "Encoding test texts")
             scored = dataset.test, exported.score(test_rows)
             metrics["test"] = {_ENGINE: _measure(*scored)}
+            if onnx is not None:
+                metrics["test"][_ONNX] = _measure(dataset.test, onnx.model.score(test_rows))
         manifest = Manifest(
             name=config.name,
             version=int(target.name),
@@ -104,15 +114,13 @@ def export(
             data=DataCard(**run.data),
             temperature=temperature,
             metrics=metrics,
-            engines={_ENGINE: {"signature": SIGNATURE}},
+            engines={_ENGINE: {"signature": SIGNATURE}, _ONNX: onnx_record},
             limits=_limits(config, dataset),
             files={},
         )
         _write_report(folder, manifest, run, encoder, dataset, *scored)
         write_manifest(folder, manifest)
-    for split, engines in metrics.items():
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in engines[_ENGINE].items())
-        console.print(f"{split}: {figures}", highlight=False, soft_wrap=True)
+    _tell(metrics, onnx_record)
     return target
 
 
@@ -186,19 +194,31 @@ def _target(folder: Path, version: int | None) -> Path:
     return folder / str(number)
 
 
-def _golden_rows(
+def _score_golden(
     exported: ExportedModel, model: keras.Model, temperature: float
-) -> list[GoldenRow]:
-    """The golden texts with their ids and answers, once all three ways to an answer agree."""
+) -> tuple[list[Int32Array], Probabilities]:
+    """The golden texts as ids, and their answers, once all three ways to an answer agree."""
     rows = [exported.encoder.encode(text).ids for text in GOLDEN_TEXTS]
     answers = exported.score(rows)
     check_parity(
         "serve_ids", answers, rescale(predict(model, rows).astype(np.float64), temperature)
     )
     check_parity("serving_default", exported.score_texts(GOLDEN_TEXTS), answers)
+    return rows, answers
+
+
+def _golden_rows(
+    rows: list[Int32Array], answers: Probabilities, onnx: Kept | None
+) -> list[GoldenRow]:
+    """What is written down of the golden texts, with the answers of `model.onnx` if it is there."""
     return [
-        GoldenRow(text=text, ids=tuple(map(int, ids)), probabilities=tuple(map(float, answer)))
-        for text, ids, answer in zip(GOLDEN_TEXTS, rows, answers, strict=True)
+        GoldenRow(
+            text=text,
+            ids=tuple(rows[i].tolist()),
+            probabilities=tuple(answers[i].tolist()),
+            answers={_ONNX: tuple(onnx.answers.golden[i].tolist())} if onnx else {},
+        )
+        for i, text in enumerate(GOLDEN_TEXTS)
     ]
 
 
@@ -222,6 +242,17 @@ def _measure(corpus: Corpus, probabilities: Probabilities) -> dict[str, float]:
 
 def _targets(corpus: Corpus) -> NDArray[np.int32]:
     return np.array(corpus.targets(), np.int32)
+
+
+def _tell(metrics: dict[str, dict[str, dict[str, float]]], onnx_record: dict[str, Any]) -> None:
+    """Print what the version scores, and what became of `model.onnx`."""
+    for split, engines in metrics.items():
+        for engine, scores in engines.items():
+            figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            console.print(f"{split}: {engine}: {figures}", highlight=False, soft_wrap=True)
+    for precision, outcome in onnx_record["tried"].items():
+        verdict = outcome["fault"] or "agrees with the SavedModel"
+        console.print(f"onnx: {precision} {verdict}", highlight=False, soft_wrap=True)
 
 
 def _limits(config: Config, dataset: Dataset) -> tuple[str, ...]:

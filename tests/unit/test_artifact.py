@@ -124,6 +124,19 @@ def test_golden_round_trip(tmp_path: Path) -> None:
     assert read_golden(tmp_path) == rows
 
 
+def test_golden_answers_of_an_engine(tmp_path: Path) -> None:
+    """An engine is held to its own answers where a row has them, else to the SavedModel's."""
+    first = GoldenRow(
+        text="a", ids=(2,), probabilities=(0.25, 0.75), answers={"onnx": (0.26, 0.74)}
+    )
+    second = GoldenRow(text="b", ids=(2,), probabilities=(0.5, 0.5))
+    write_golden(tmp_path, [first, second])
+    assert "answers" not in (tmp_path / GOLDEN).read_text().splitlines()[1]
+    read = read_golden(tmp_path)
+    assert [row.expected("onnx") for row in read] == [(0.26, 0.74), (0.5, 0.5)]
+    assert [row.expected("tensorflow") for row in read] == [(0.25, 0.75), (0.5, 0.5)]
+
+
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"not json\n"])
 def test_wrong_golden(tmp_path: Path, content: bytes) -> None:
     """Golden rows that are missing or malformed vouch for nothing."""

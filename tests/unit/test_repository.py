@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,26 @@ def test_engine_that_cannot_be_loaded(folder: Path) -> None:
 
     with pytest.raises(UnusableVersion, match="no signature"):
         load_version(folder, fail)
+
+
+@pytest.mark.parametrize(
+    ("precision", "offset", "usable"),
+    [("fp32", 0.0002, True), ("fp32", 0.001, False), ("int8", 0.001, True), ("int8", 0.05, False)],
+)
+def test_tolerance(folder: Path, precision: str, offset: float, usable: bool) -> None:
+    """An engine may be off by rounding: a little in single precision, more with bytes."""
+    edit_manifest(folder, engines={"fake": {"precision": precision}})
+    result = nullcontext() if usable else pytest.raises(UnusableVersion, match="golden row 1")
+    with result:
+        load_version(folder, lambda _folder: FakeEngine(offset=offset))
+
+
+def test_an_engine_has_answers_of_its_own(folder: Path) -> None:
+    """An engine is held to what it answered at export, not to what the SavedModel did."""
+    rows = [
+        row.model_copy(update={"answers": {"fake": row.probabilities}, "probabilities": (1.0, 0.0)})
+        for row in read_golden(folder)
+    ]
+    write_golden(folder, rows)
+    edit_manifest(folder)
+    assert load_version(folder, load_fake).engine.name == "fake"

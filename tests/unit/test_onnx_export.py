@@ -1,0 +1,138 @@
+"""`model.onnx` is kept where it agrees with the SavedModel, and the manifest tells either way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from app.artifact import read_golden, read_manifest, verify_files
+from tests.trained import Workshop
+from training import onnx_export
+from training.evaluate import ExportedModel, OnnxModel
+from training.export import export
+from training.onnx_export import ACCURACY_LOSS, NEIGHBOURS, PARITY, find_fault
+from training.onnx_graph import build_onnx
+
+GOOD = {
+    "largest_difference": 1e-6,
+    "neighbours_difference": 0.0,
+    "golden_labels_changed": 0,
+    "validation_accuracy": 0.9,
+    "validation_accuracy_lost": 0.0,
+}
+
+
+@pytest.mark.parametrize("name", ["lstm", "bow"])
+def test_what_the_manifest_says(workshop: Workshop, name: str) -> None:
+    """The manifest has what was tried, what serves, and how well that does on every split."""
+    folder = workshop.models / name / "1"
+    manifest = read_manifest(folder)
+    record = manifest.engines["onnx"]
+    assert record["file"] == "model.onnx"
+    assert "model.onnx" in manifest.files
+    served = record["tried"][record["precision"]]
+    assert (served["fault"], served["bytes"]) == (None, manifest.files["model.onnx"].size)
+    assert set(record["tried"]) == {"lstm": {"fp32", "int8"}, "bow": {"fp32"}}[name]
+    assert record["tried"]["fp32"]["largest_difference"] < 1e-5
+    for split in ("validation", "test"):
+        assert manifest.metrics[split]["onnx"]["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("name", ["lstm", "bow"])
+def test_golden_answers(workshop: Workshop, name: str) -> None:
+    """The golden rows have what `model.onnx` answers beside what the SavedModel does."""
+    folder = workshop.models / name / "1"
+    rows = read_golden(folder)
+    ids = [np.array(row.ids, np.int32) for row in rows]
+    answers = OnnxModel(folder / "model.onnx").score(ids, batch_size=3)
+    np.testing.assert_allclose(answers, [row.expected("onnx") for row in rows], atol=1e-6)
+    labels = [np.argmax(row.probabilities) for row in rows]
+    assert answers.argmax(axis=1).tolist() == labels
+
+
+def off(by: float, *precisions: str) -> Any:
+    """`build_onnx`, but in some precisions the first class gets more than it should."""
+
+    def build(model: Any, *, temperature: float, precision: Any) -> onnx.ModelProto:
+        if precision in precisions:
+            kernel, bias = model.get_layer("output").get_weights()
+            model.get_layer("output").set_weights([kernel, bias + np.float32([by, 0])])
+            graph = build_onnx(model, temperature=temperature, precision=precision)
+            model.get_layer("output").set_weights([kernel, bias])
+            return graph
+        return build_onnx(model, temperature=temperature, precision=precision)
+
+    return build
+
+
+def exported(workshop: Workshop, folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """Export a run; return its folder, complete, and what its manifest says of ONNX."""
+    version = export(workshop.runs / name, folder)
+    manifest = read_manifest(version)
+    verify_files(version, manifest)
+    return version, manifest.engines["onnx"]
+
+
+@pytest.mark.parametrize("name", ["lstm", "bow"])
+def test_a_graph_that_is_off(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Off by a little more than allowed in single precision: no graph, and the reason is kept."""
+    monkeypatch.setattr(onnx_export, "build_onnx", off(0.005, "fp32"))
+    folder, record = exported(workshop, tmp_path, name)
+    assert list(folder.rglob("*.onnx")) == []
+    assert (record["file"], record["precision"], list(record["tried"])) == (None, None, ["fp32"])
+    assert record["tried"]["fp32"]["fault"].startswith("largest_difference must be at most 0.0001")
+    assert "onnx" not in read_manifest(folder).metrics["test"]
+    assert "answers" not in (folder / "golden.jsonl").read_text()
+    assert ExportedModel(folder).score_texts(["superb"]).shape == (1, 2)
+
+
+def test_bytes_that_cost_too_much(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where weights of one byte change answers, single precision serves, and both are recorded."""
+    monkeypatch.setattr(onnx_export, "build_onnx", off(50, "int8"))
+    folder, record = exported(workshop, tmp_path, "lstm")
+    assert (record["file"], record["precision"]) == ("model.onnx", "fp32")
+    assert record["tried"]["fp32"]["fault"] is None
+    assert record["tried"]["int8"]["fault"] is not None
+    assert (folder / "model.onnx").stat().st_size == record["tried"]["fp32"]["bytes"]
+    for row in read_golden(folder):
+        np.testing.assert_allclose(row.expected("onnx"), row.probabilities, atol=PARITY)
+
+
+def test_no_number(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that answers NaN is not kept, and the manifest is still JSON."""
+    monkeypatch.setattr(onnx_export, "build_onnx", off(float("nan"), "fp32"))
+    folder, record = exported(workshop, tmp_path, "bow")
+    assert record["file"] is None
+    json.loads((folder / "manifest.json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_no_fault(precision: Any) -> None:
+    """A graph that agrees may serve."""
+    assert find_fault(GOOD, precision) is None
+
+
+@pytest.mark.parametrize(
+    ("precision", "name", "limit"),
+    [
+        ("fp32", "largest_difference", PARITY),
+        ("fp32", "neighbours_difference", NEIGHBOURS),
+        ("int8", "neighbours_difference", NEIGHBOURS),
+        ("int8", "golden_labels_changed", 0),
+        ("int8", "validation_accuracy_lost", ACCURACY_LOSS),
+    ],
+)
+def test_each_fault(precision: Any, name: str, limit: float) -> None:
+    """Each figure has a limit; just at it a graph may serve, above it or without it it may not."""
+    assert find_fault(GOOD | {name: limit}, precision) is None
+    for value in (limit * 1.01 + 1e-9, float("nan")):
+        fault = find_fault(GOOD | {name: value}, precision)
+        assert fault is not None
+        assert fault.startswith(f"{name} must be at most")
