@@ -71,13 +71,13 @@ def _serve(options: argparse.Namespace) -> int:
     """Run the service until a signal ends it."""
     settings = _read_settings(options)
     # Imported late, here and below, so that --help and `models` answer at once.
-    from app.main import serve
+    from app.main import engine_options, serve
     from app.serving.engines import choose_engine
     from app.telemetry.logs import configure_logs
 
     log_format = settings.log_format or ("text" if sys.stdout.isatty() else "json")
     configure_logs(log_format, settings.log_level)
-    choose_engine(settings.engine)
+    choose_engine(engine_options(settings))
 
     def announce(address: str) -> None:
         body = '{"text": "A warm, funny film that I will happily watch again."}'
@@ -97,13 +97,13 @@ def _predict(options: argparse.Namespace) -> int:
     settings = _read_settings(options)
     logging.getLogger("app").addHandler(logging.NullHandler())  # the sentence says it all
     from app.api.schemas import check_text
-    from app.main import predict_once, request_limits
+    from app.main import engine_options, predict_once, request_limits
     from app.serving.engines import choose_engine
 
     error = check_text(options.text, "the text", request_limits(settings))
     if error is not None:
         raise error
-    choose_engine(settings.engine)
+    choose_engine(engine_options(settings))
     version, prediction = asyncio.run(
         predict_once(settings, options.text, model=options.model, number=options.version)
     )

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
         None, description="model that answers when none is named; else lstm, else the first"
     )
     engine: Literal["auto", "tensorflow", "onnx"] = Field(
-        "auto", description="what runs a model: auto or tensorflow"
+        "auto", description="what runs a model: auto, tensorflow or onnx"
     )
     device: Literal["auto", "cpu", "gpu"] = Field(
         "auto", description="where it runs: auto, cpu or gpu"

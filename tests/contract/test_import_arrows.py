@@ -33,6 +33,8 @@ ALLOWED: dict[str, set[str]] = {
 
 LIBRARIES = {
     "tensorflow": {"app.serving.engines.tensorflow", "training"},
+    "onnxruntime": {"app.serving.engines.onnx", "training"},
+    "onnx": {"training"},
     "keras": {"training"},
     "sklearn": {"training"},
     "matplotlib": {"training"},

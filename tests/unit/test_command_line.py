@@ -6,6 +6,7 @@ import pytest
 
 from app import main as composition
 from app.__main__ import main
+from app.serving import engines
 from app.settings import Settings
 from tests.fakes import FakeEngine, write_version
 
@@ -66,8 +67,6 @@ def test_wrong_call(arguments: tuple[str, ...], capsys: Output) -> None:
     [
         (("models", "--models-dir", "nowhere"), "cannot be read"),
         (("predict", "--models-dir", "nowhere", "good"), "cannot be read"),
-        (("predict", "--engine", "onnx", "good"), "no engine onnx"),
-        (("serve", "--engine", "onnx"), "no engine onnx"),
         (("serve", "--host", "no.such.host.invalid"), "cannot listen"),
     ],
 )
@@ -78,6 +77,16 @@ def test_failure(arguments: tuple[str, ...], words: str, capsys: Output) -> None
     assert error.startswith("valence: ")
     assert words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("serve",), ("predict", "good")])
+def test_engine_that_is_not_installed(
+    command: tuple[str, ...], capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine without its library: exit status 1 at once, and the extra that brings it."""
+    monkeypatch.setattr(engines, "find_spec", lambda _name: None)
+    assert call(*command, "--engine", "onnx") == 1
+    assert "install valence[onnx]" in capsys.readouterr().err
 
 
 def test_debug(capsys: Output) -> None:

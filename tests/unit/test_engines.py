@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ from numpy.typing import NDArray
 
 from app.errors import InferenceFailed, MissingLibrary, UnusableVersion
 from app.serving import engines
-from app.serving.engines import EngineOptions, choose_engine, infer, load_engine
+from app.serving.engines import (
+    Device,
+    EngineName,
+    EngineOptions,
+    choose_engine,
+    infer,
+    load_engine,
+)
 from tests.fakes import BAD, GOOD, FakeEngine
 
 
@@ -72,28 +80,95 @@ def test_infer_refuses_what_is_no_answer(answer: Any) -> None:
 # --- which engine ---
 
 
-def test_auto_takes_what_is_installed() -> None:
-    """`auto` stands for an engine whose library is installed."""
-    assert choose_engine("auto") == "tensorflow"
+TF, ORT = "tensorflow", "onnxruntime"
 
 
-def test_engine_that_this_build_lacks() -> None:
-    """An engine that is not in this build is refused, with those that are."""
-    with pytest.raises(MissingLibrary, match="no engine onnx; it has: tensorflow"):
-        choose_engine("onnx")
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretends that these libraries are installed, and that there is a GPU or none."""
+
+    def pretend(*libraries: str, gpu: bool = False) -> None:
+        monkeypatch.setattr(engines, "find_spec", lambda name: name if name in libraries else None)
+        monkeypatch.setattr(engines, "sees_gpu", lambda: gpu)
+
+    return pretend
 
 
-@pytest.mark.parametrize("engine", ["auto", "tensorflow"])
-def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
+@pytest.mark.parametrize(
+    ("libraries", "gpu", "has_onnx", "chosen"),
+    [
+        ((TF, ORT), False, True, "onnx"),
+        ((TF, ORT), False, False, "tensorflow"),
+        ((TF, ORT), True, True, "tensorflow"),
+        ((TF, ORT), True, False, "tensorflow"),
+        ((TF,), False, True, "tensorflow"),
+        ((TF,), True, True, "tensorflow"),
+        ((ORT,), False, True, "onnx"),
+        ((ORT,), True, True, "onnx"),
+    ],
+)
+def test_auto(
+    machine: Callable[..., None],
+    libraries: tuple[str, ...],
+    gpu: bool,
+    has_onnx: bool,
+    chosen: str,
+) -> None:
+    """`auto`: TensorFlow on a GPU, else ONNX Runtime with a graph, else what is installed."""
+    machine(*libraries, gpu=gpu)
+    assert choose_engine(EngineOptions(), has_onnx=has_onnx) == chosen
+
+
+@pytest.mark.parametrize(
+    ("device", "chosen"), [("auto", "tensorflow"), ("cpu", "onnx"), ("gpu", "tensorflow")]
+)
+def test_auto_heeds_the_device(machine: Callable[..., None], device: Device, chosen: str) -> None:
+    """DEVICE=cpu leaves a GPU alone; DEVICE=gpu means the engine that can use it."""
+    machine(TF, ORT, gpu=True)
+    assert choose_engine(EngineOptions(device=device), has_onnx=True) == chosen
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "onnx"])
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("has_onnx", [False, True])
+def test_engine_that_is_named(
+    machine: Callable[..., None], engine: EngineName, gpu: bool, has_onnx: bool
+) -> None:
+    """An engine that is named is taken, whatever there is."""
+    machine(TF, ORT, gpu=gpu)
+    assert choose_engine(EngineOptions(engine), has_onnx=has_onnx) == engine
+
+
+@pytest.mark.parametrize(
+    ("libraries", "options", "has_onnx", "extra"),
+    [
+        ((), EngineOptions(), True, "onnx"),
+        ((), EngineOptions(), False, "tensorflow"),
+        ((ORT,), EngineOptions(), False, "tensorflow"),
+        ((ORT,), EngineOptions(device="gpu"), True, "tensorflow"),
+        ((ORT,), EngineOptions("tensorflow"), True, "tensorflow"),
+        ((TF,), EngineOptions("onnx"), True, "onnx"),
+    ],
+)
+def test_library_that_is_not_installed(
+    machine: Callable[..., None],
+    libraries: tuple[str, ...],
+    options: EngineOptions,
+    has_onnx: bool,
+    extra: str,
+) -> None:
     """A library that is not installed is named, with the extra that brings it."""
-    monkeypatch.setattr(engines, "find_spec", lambda _name: None)
-    with pytest.raises(MissingLibrary, match=r"valence\[tensorflow\]"):
-        choose_engine(engine)
+    machine(*libraries)
+    with pytest.raises(MissingLibrary, match=rf"install valence\[{extra}\]"):
+        choose_engine(options, has_onnx=has_onnx)
 
 
-def test_tensorflow_is_imported_late() -> None:
-    """Importing the service, and its --help, do not import TensorFlow."""
-    code = "import sys, app, app.main, app.__main__; sys.exit('tensorflow' in sys.modules)"
+def test_libraries_are_imported_late() -> None:
+    """Importing the service, and its --help, import neither TensorFlow nor ONNX Runtime."""
+    code = (
+        "import sys, app, app.main, app.__main__; "
+        "sys.exit(bool({'tensorflow', 'onnxruntime'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -163,3 +238,88 @@ def test_tensorflow_without_a_gpu(saved_model: Path) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(MissingLibrary, match=r"valence\[gpu\]"):
         load_engine(saved_model, EngineOptions("tensorflow", "gpu", 2))
+
+
+# --- ONNX Runtime ---
+
+
+def write_onnx(folder: Path, **changes: Any) -> Path:
+    """A graph written by hand: the share of odd ids in the whole row. `changes` rename its ends."""
+    onnx = pytest.importorskip("onnx")
+    h, t = onnx.helper, onnx.TensorProto
+    names = {"ids": "ids", "probabilities": "probabilities"} | changes
+    nodes = [
+        h.make_node("Mod", [names["ids"], "two"], ["odd"]),
+        h.make_node("Cast", ["odd"], ["ones"], to=t.FLOAT),
+        h.make_node("ReduceMean", ["ones", "axis"], ["share"]),
+        h.make_node("Sub", ["one", "share"], ["rest"]),
+        h.make_node("Concat", ["rest", "share"], [names["probabilities"]], axis=1),
+    ]
+    graph = h.make_graph(
+        nodes,
+        "odd",
+        [
+            h.make_tensor_value_info(names["ids"], t.INT32, ["b", "t"]),
+            h.make_tensor_value_info("lengths", t.INT32, ["b"]),
+        ],
+        [h.make_tensor_value_info(names["probabilities"], t.FLOAT, ["b", 2])],
+        [
+            h.make_tensor("two", t.INT32, [], [2]),
+            h.make_tensor("one", t.FLOAT, [], [1]),
+            h.make_tensor("axis", t.INT64, [1], [1]),
+        ],
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, folder / "model.onnx")
+    return folder
+
+
+def test_onnx_runs_the_graph(tmp_path: Path) -> None:
+    """ONNX Runtime answers for batches of any size and width."""
+    engine = load_engine(write_onnx(tmp_path), EngineOptions("onnx"))
+    assert engine.name == "onnx"
+    np.testing.assert_allclose(infer(engine, rows([3, 4]), labels=2), [[0.5, 0.5]])
+    many = infer(engine, rows([3] * 9, [4] * 9), labels=2)
+    np.testing.assert_allclose(many, [[0.0, 1.0], [1.0, 0.0]])
+
+
+def test_onnx_in_several_threads(tmp_path: Path) -> None:
+    """Several threads may run one engine at once; each gets its own answer."""
+    engine = load_engine(write_onnx(tmp_path), EngineOptions("onnx"))
+    batches = [rows(*[[3 + (i == j) for j in range(64)]] * 8) for i in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda batch: infer(engine, batch, labels=2)[0, 0], batches))
+    np.testing.assert_allclose(answers, 1 / 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ids": "words"}, "Received: words, lengths into probabilities"),
+        ({"probabilities": "logits"}, "Received: ids, lengths into logits"),
+    ],
+)
+def test_onnx_refuses_other_graphs(tmp_path: Path, changes: Any, reason: str) -> None:
+    """A graph with other inputs or another output is an unusable version."""
+    with pytest.raises(UnusableVersion, match=reason):
+        load_engine(write_onnx(tmp_path, **changes), EngineOptions("onnx"))
+
+
+def test_onnx_refuses_what_is_no_graph(tmp_path: Path) -> None:
+    """A file that ONNX Runtime cannot read is an unusable version."""
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(UnusableVersion, match=r"cannot load model\.onnx"):
+        load_engine(tmp_path, EngineOptions("onnx"))
+
+
+def test_onnx_without_a_graph(saved_model: Path) -> None:
+    """A version without `model.onnx` cannot run on ONNX Runtime, and `auto` does not try."""
+    with pytest.raises(UnusableVersion, match=r"no model\.onnx"):
+        load_engine(saved_model, EngineOptions("onnx"))
+    assert load_engine(saved_model, EngineOptions("auto", "cpu", 2)).name == "tensorflow"
+
+
+def test_onnx_has_no_gpu(tmp_path: Path) -> None:
+    """ENGINE=onnx with DEVICE=gpu is refused, with what would work."""
+    with pytest.raises(MissingLibrary, match="DEVICE=gpu needs tensorflow"):
+        load_engine(write_onnx(tmp_path), EngineOptions("onnx", "gpu"))

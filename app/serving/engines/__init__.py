@@ -11,7 +11,9 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.artifact import ONNX
 from app.errors import InferenceFailed, MissingLibrary
+from app.serving.gpu import sees_gpu
 from app.text.padding import Int32Array, pad_rows
 
 EngineName = Literal["auto", "tensorflow", "onnx"]
@@ -59,25 +61,36 @@ class _Library:
     extra: str
 
 
-# An engine that is added here, with a module that has `load`, can be asked for and is found by
-# `auto`, which takes the first one whose package is installed.
 _LIBRARIES: Final = {
     "tensorflow": _Library("app.serving.engines.tensorflow", "tensorflow", "tensorflow"),
+    "onnx": _Library("app.serving.engines.onnx", "onnxruntime", "onnx"),
 }
 
 LoadEngine = Callable[[Path], Engine]
 """`load_engine` with its options settled; a fake one in tests."""
 
 
-def choose_engine(engine: EngineName) -> str:
-    """The engine that `engine` stands for on this machine, without importing its library.
+def choose_engine(options: EngineOptions, *, has_onnx: bool = True) -> str:
+    """The engine that runs a version on this machine, found without importing a library.
+
+    `auto` is TensorFlow where there is a GPU; else ONNX Runtime where the version has its graph;
+    else TensorFlow. Of these, the first whose library is installed.
+
+    Args:
+        options: What was asked for.
+        has_onnx: Whether the version has `model.onnx`.
 
     Raises:
-        MissingLibrary: This build does not have it, or its library is not installed.
+        MissingLibrary: No library that could run it is installed.
     """
-    names = list(_LIBRARIES) if engine == "auto" else [engine]
-    if names[0] not in _LIBRARIES:
-        raise MissingLibrary(f"this build has no engine {engine}; it has: {', '.join(_LIBRARIES)}")
+    if options.engine != "auto":
+        names = [options.engine]
+    elif options.device == "gpu" or not has_onnx:
+        names = ["tensorflow"]
+    elif options.device == "auto" and sees_gpu():
+        names = ["tensorflow", "onnx"]
+    else:
+        names = ["onnx", "tensorflow"]
     for name in names:
         if find_spec(_LIBRARIES[name].package) is not None:
             return name
@@ -95,8 +108,8 @@ def load_engine(folder: Path, options: EngineOptions) -> Engine:
         MissingLibrary: The library is not installed.
         UnusableVersion: The library cannot load the model.
     """
-    module = import_module(_LIBRARIES[choose_engine(options.engine)].module)
-    engine: Engine = module.load(folder, options)
+    name = choose_engine(options, has_onnx=(folder / ONNX).is_file())
+    engine: Engine = import_module(_LIBRARIES[name].module).load(folder, options)
     return engine
 
 
