@@ -31,7 +31,7 @@ $(BIN)/python:
 	  echo "make: Python cannot make a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 1; }
 
 $(SERVING): requirements/serve.txt pyproject.toml | $(BIN)/python
-	@echo "Installing what serving needs (a minute or two; TensorFlow is large)"
+	@echo "Installing what serving needs (half a minute)"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/serve.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -64,11 +64,11 @@ format: $(EVERYTHING) ## put the code into its format
 
 lock: ## both requirements files anew, from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
-	  --custom-compile-command "make lock" --extra tensorflow --extra install \
+	  --custom-compile-command "make lock" --extra onnx --extra install \
 	  --output-file requirements/serve.txt pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
 	  --custom-compile-command "make lock" --constraint requirements/serve.txt \
-	  --extra tensorflow --extra install --extra train --extra load --extra dev \
+	  --extra onnx --extra tensorflow --extra install --extra train --extra load --extra dev \
 	  --output-file requirements/dev.txt pyproject.toml
 
 train: $(EVERYTHING) ## the default recipes trained anew on DATA and exported into models/

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,10 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         status: int = options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read our output has what it wanted, as in `valence models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return OK
     except ValidationError as error:
         if options.debug:
             raise
-        return _complain(explain_settings_error(error), WRONG_CALL)
+        return _complain(explain_settings_error(error, typed=_typed(options)), WRONG_CALL)
     except ValenceError as error:
         if options.debug:
             raise
@@ -96,6 +101,7 @@ def _predict(options: argparse.Namespace) -> int:
     """Answer one text in this process, with the code of the service."""
     settings = _read_settings(options)
     logging.getLogger("app").addHandler(logging.NullHandler())  # the sentence says it all
+    from app.api.predict import describe_answer
     from app.api.schemas import check_text
     from app.main import engine_options, predict_once, request_limits
     from app.serving.engines import choose_engine
@@ -108,15 +114,7 @@ def _predict(options: argparse.Namespace) -> int:
         predict_once(settings, options.text, model=options.model, number=options.version)
     )
     if options.json:
-        answer = {
-            "model": version.name,
-            "version": version.number,
-            "label": prediction.label,
-            "probabilities": prediction.probabilities,
-            "tokens": prediction.tokens,
-            "truncated": prediction.truncated,
-        }
-        print(json.dumps(answer))
+        print(json.dumps(describe_answer(version, prediction)))
         return OK
     print(prediction.label)
     for label, probability in prediction.probabilities.items():
@@ -143,10 +141,12 @@ def _models(options: argparse.Namespace) -> int:
         what = ", ".join(row["labels"]) if row["usable"] else row["reason"]
         state = "ok" if row["usable"] else "unusable"
         print(f"{row['model']}/{row['version']}{default}: {state}: {what}")
+    for name, reason in repository.unreadable.items():
+        _complain(f"{name}: {reason}", FAILED)
     unusable = sum(not row["usable"] for row in rows)
     if unusable:
         return _complain(f"{unusable} of {len(rows)} versions cannot be used", FAILED)
-    return OK
+    return FAILED if repository.unreadable else OK
 
 
 def _inspect(repository: Repository, version: Version, *, verify: bool) -> dict[str, Any]:
@@ -172,12 +172,16 @@ def _inspect(repository: Repository, version: Version, *, verify: bool) -> dict[
 
 def _read_settings(options: argparse.Namespace) -> Settings:
     """Settings from the environment, over which the options of the call win."""
-    given = {
+    return Settings(**_typed(options))
+
+
+def _typed(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings among the options that were typed."""
+    return {
         name: value
         for name in Settings.model_fields
         if (value := getattr(options, name, None)) is not None
     }
-    return Settings(**given)
 
 
 def _make_parser() -> argparse.ArgumentParser:

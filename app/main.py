@@ -1,6 +1,7 @@
 """The composition root: settings in, a running service out."""
 
 import asyncio
+import gc
 import logging
 import math
 import socket
@@ -18,11 +19,13 @@ from app import __version__
 from app.api.error_handlers import (
     document_problem_schema,
     internal_error,
+    invalid_http,
     register_error_handlers,
 )
 from app.api.health import register_health, register_models
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
+from app.api.protocol import HTTPProtocol
 from app.api.schemas import Limits
 from app.errors import MissingLibrary, UnknownModel, UnusableVersion, ValenceError
 from app.serving.batcher import Batcher, EngineSlots
@@ -59,13 +62,18 @@ class Service:
     """
 
     def __init__(
-        self, settings: Settings, load: LoadEngine, registry: CollectorRegistry | None = None
+        self,
+        settings: Settings,
+        load: LoadEngine,
+        registry: CollectorRegistry | None = None,
+        on_loaded: Callable[[], None] = lambda: None,
     ) -> None:
         self.lifecycle = Lifecycle()
         self.metrics = Metrics(registry or CollectorRegistry())
         self.repository = Repository(settings.models_dir, settings.default_model)
         self.loading: asyncio.Task[None] | None = None
         self._load_engine = load
+        self._on_loaded = on_loaded
         self._slots = EngineSlots(engine_threads(settings))
         self._policy = BatchPolicy(
             max_items=settings.max_batch_items,
@@ -84,9 +92,10 @@ class Service:
         try:
             await asyncio.to_thread(self.repository.scan)
         except UnusableVersion as error:
-            self.lifecycle.explain(str(error))
-            logger.error("the service cannot become ready", extra={"reason": str(error)})  # noqa: TRY400
+            self._give_up(str(error))
             return
+        for name, reason in self.repository.unreadable.items():
+            logger.error("a model cannot be read", extra={"model": name, "reason": reason})
         self._advance(Phase.WARMING, "the models are being loaded")
         for candidate in self.repository.loading_order():
             if self.lifecycle.draining:
@@ -95,13 +104,17 @@ class Service:
         # Only now: a pod that is ready for one model and not yet for another would answer 503 to
         # requests that a pod beside it could have answered.
         if self.repository.newest_ready(self.repository.default or "") is not None:
+            self._on_loaded()
             self._advance(Phase.READY)
             seconds = round(time.monotonic() - started, 3)
             logger.info("the service is ready", extra={"seconds": seconds})
         else:
-            reason = self.repository.explain_default()
-            self.lifecycle.explain(reason)
-            logger.error("the service cannot become ready", extra={"reason": reason})
+            self._give_up(self.repository.explain_default())
+
+    def _give_up(self, reason: str) -> None:
+        """Say why there is nothing to be ready with."""
+        self.lifecycle.explain(reason)
+        logger.error("the service cannot become ready", extra={"reason": reason})
 
     async def load_one(self, name: str | None, number: int | None) -> Version:
         """Load the newest version of a model that can be used, or the one that is named.
@@ -158,13 +171,14 @@ class Service:
         started = time.monotonic()
         try:
             loaded = await asyncio.to_thread(load_version, candidate.folder, self._load_engine)
+            self._start(candidate, loaded)
         except (UnusableVersion, MissingLibrary) as error:
             candidate.refuse(str(error))
         except Exception as error:  # noqa: BLE001 one version must not keep the others from serving
             candidate.refuse(f"loading it met an unexpected {type(error).__name__}")
-            logger.error("a version broke while loading", extra=about | describe_exception(error))  # noqa: TRY400
-        else:
-            self._start(candidate, loaded)
+            logger.error(  # noqa: TRY400 the formatter keeps messages of exceptions out
+                "a version broke while loading", extra=about | describe_exception(error)
+            )
         outcome = "loaded" if candidate.state is State.READY else "refused"
         self.metrics.model_loads.labels(candidate.name, outcome).inc()
         if candidate.state is State.READY:
@@ -203,6 +217,7 @@ def create_app(
     *,
     load: LoadEngine | None = None,
     registry: CollectorRegistry | None = None,
+    on_loaded: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Put the rooms together. `app.state.service` is the `Service`.
 
@@ -210,12 +225,16 @@ def create_app(
         settings: Every knob.
         load: Loads the engine of a version folder; by default as the settings say.
         registry: Where metrics go; by default one with the figures of the process.
+        on_loaded: Called when the models are loaded, just before the service is ready.
     """
     if registry is None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
     service = Service(
-        settings, load or partial(load_engine, options=engine_options(settings)), registry
+        settings,
+        load or partial(load_engine, options=engine_options(settings)),
+        registry,
+        on_loaded,
     )
 
     @asynccontextmanager
@@ -324,7 +343,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     Raises:
         ValenceError: The address cannot be listened on.
     """
-    app = create_app(settings)
+    app = create_app(settings, on_loaded=freeze_heap)
     service: Service = app.state.service
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
@@ -340,6 +359,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             app,
             log_config=None,
             access_log=False,
+            http=partial(HTTPProtocol, refuse=service.refuse_invalid),  # type: ignore[arg-type]  # is called as the class would be
             lifespan="on",
             server_header=False,
             ws="none",
@@ -352,6 +372,16 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     )
     logger.info("the service is starting", extra={"address": address, "version": __version__})
     server.run(sockets=[listener])
+
+
+def freeze_heap() -> None:
+    """Take what is there by now out of the garbage collector's rounds.
+
+    A model's library keeps hundreds of thousands of objects for good, and each full round would
+    stop the event loop to walk over them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -370,6 +400,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)  # who connects from now on waits for the event loop to begin
     except OSError as error:
         raise ValenceError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ValenceError(f"cannot listen on {host}:{port}: this is no host name") from error
     return listener
 
 

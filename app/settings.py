@@ -4,6 +4,7 @@ Each is read from the environment variable `VALENCE_` plus its name, or from the
 `valence serve` with the same words.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, Self
 
@@ -46,7 +47,7 @@ class Settings(BaseSettings):
 
     max_text_chars: int = Field(100_000, ge=1, le=10**7, description="characters of one text")
     max_texts_per_request: int = Field(1024, ge=1, le=2**16, description="texts of one request")
-    max_body_bytes: int = Field(8 * 2**20, ge=64, le=2**30, description="bytes of one body")
+    max_body_bytes: int = Field(4 * 2**20, ge=64, le=2**30, description="bytes of one body")
     request_timeout_ms: int = Field(
         10_000, ge=1, le=600_000, description="the longest deadline, and the one by default"
     )
@@ -87,11 +88,17 @@ class Settings(BaseSettings):
         return self
 
 
-def explain_settings_error(error: ValidationError) -> str:
-    """The first thing that is wrong with the settings, in one sentence."""
+def explain_settings_error(error: ValidationError, typed: Collection[str] = ()) -> str:
+    """The first thing that is wrong with the settings, in one sentence.
+
+    Args:
+        error: What pydantic found.
+        typed: The settings that came as options of a call; they are named as options.
+    """
     first = error.errors()[0]
     if not first["loc"]:
         return first["msg"].removeprefix("Value error, ")
-    name = f"{ENV_PREFIX}{str(first['loc'][0]).upper()}"
+    field = str(first["loc"][0])
+    name = f"--{field.replace('_', '-')}" if field in typed else f"{ENV_PREFIX}{field.upper()}"
     rule = first["msg"].replace("Input should be", "must be")
     return f"{name} {rule}. Received: {first['input']}"

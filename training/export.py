@@ -76,7 +76,7 @@ def export(
     dataset = load_dataset(
         source or run.source, validation_share=config.validation_share, seed=config.seed
     )
-    _check_splits(run.data["splits"], dataset.card.splits)
+    _check_splits(DataCard(**run.data).splits, dataset.card.splits)
     round_embedding(model)
     validation_rows = encode(encoder, dataset.validation, "Encoding validation texts")
     unscaled = predict(model, validation_rows).astype(np.float64)

@@ -36,12 +36,14 @@ class RequestContext:
         model: The model's label in the metrics; set by the route.
         timeout: The header `X-Request-Timeout-Ms` as received.
         content_length: The header as received.
+        body_unread: Whether some of the body may still be on its way.
         status: Of the answer.
         error: The class of what went wrong.
         rejected: The `reason` under which `rejected_total` counts the request.
     """
 
     __slots__ = (
+        "body_unread",
         "content_length",
         "error",
         "model",
@@ -56,6 +58,7 @@ class RequestContext:
         self.model = NO_MODEL
         self.timeout: bytes | None = None
         self.content_length: bytes | None = None
+        self.body_unread = False
         self.status = CLIENT_GONE
         self.error = ""
         self.rejected = ""
@@ -66,8 +69,16 @@ class RequestContext:
                 self.timeout = value
             elif name == b"content-length":
                 self.content_length = value
+                self.body_unread = value != b"0"
+            elif name == b"transfer-encoding":
+                self.body_unread = True
         if not self.request_id:
-            self.request_id = os.urandom(16).hex()
+            self.request_id = make_request_id()
+
+
+def make_request_id() -> str:
+    """For a request that brings none."""
+    return os.urandom(16).hex()
 
 
 def context_of(scope: MutableMapping[str, Any]) -> RequestContext:
@@ -115,7 +126,8 @@ class RequestMiddleware:
                 context.status = message["status"]
                 headers = list(message.get("headers", ()))
                 headers.append((b"x-request-id", context.request_id.encode("ascii")))
-                if self._draining():
+                # What is left of a body would be taken for the next request.
+                if context.body_unread or self._draining():
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
             await send(message)
@@ -139,13 +151,18 @@ class RequestMiddleware:
             self._count(scope, context, time.monotonic() - started)
 
     def _count(self, scope: Scope, context: RequestContext, seconds: float) -> None:
-        """One request in the metrics; in the log only when the fault is on this side."""
+        """One request in the metrics; in the log when the fault is on this side.
+
+        A refusal is debugging: whoever asks too much, or in too much of a hurry, could fill the
+        log with them.
+        """
         route: str = getattr(scope.get("route"), "path", OTHER_ROUTE)
         self._metrics.observe_request(route, context.model, context.status, seconds)
         if context.rejected:
             self._metrics.rejected.labels(context.rejected).inc()
-        if context.status >= 500 and route != _PROBE:  # a probe's 503 is an answer
-            logger.warning(
+        if context.rejected or (context.status >= 500 and route != _PROBE):  # it answers by 503
+            logger.log(
+                logging.DEBUG if context.rejected else logging.WARNING,
                 "a request failed",
                 extra={
                     "request_id": context.request_id,

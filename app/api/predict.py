@@ -54,7 +54,7 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> No
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                body = await read_body(request.receive, context.content_length, limits)
+                body = await read_body(request.receive, context, limits)
                 call = read_predict(body, limits)
                 version = _find(repository, call, context)
                 answer = await _answer(request.receive, version, call, deadline)
@@ -93,13 +93,14 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> No
     )
 
 
-async def read_body(receive: Receive, content_length: bytes | None, limits: Limits) -> bytes:
+async def read_body(receive: Receive, context: RequestContext, limits: Limits) -> bytes:
     """Read a body, and no more of it than is allowed, whatever its length was said to be.
 
     Raises:
         TooLarge: It is longer than the limit.
     """
     limit = limits.max_body_bytes
+    content_length = context.content_length
     if content_length is not None and content_length.isdigit() and int(content_length) > limit:
         raise TooLarge(f"the body must have at most {limit} bytes. Received: {int(content_length)}")
     message = await receive()
@@ -115,6 +116,7 @@ async def read_body(receive: Receive, content_length: bytes | None, limits: Limi
         raise TooLarge(f"the body must have at most {limit} bytes. Received: more")
     if message["type"] == "http.disconnect":
         raise ClientGoneError
+    context.body_unread = False
     return b"".join(chunks) if len(chunks) > 1 else body
 
 
@@ -157,19 +159,20 @@ async def _cancel_on_disconnect(receive: Receive, asking: "asyncio.Task[Any] | N
 
 def _respond(version: Version, call: PredictCall, answer: Answer) -> Response:
     """Put the answers, and the errors of texts that were refused, in the order asked."""
-    head = {"model": version.name, "version": version.number}
     if call.single:
         only = answer.predictions[0]
         if isinstance(only, ValenceError):
             raise only
-        content = head | _describe(only)
+        content = describe_answer(version, only)
     else:
         predictions = iter(answer.predictions)
         count = len(call.texts) + len(call.refused)
-        content = head | {
+        content = {
+            "model": version.name,
+            "version": version.number,
             "predictions": [
                 _describe(call.refused.get(i) or next(predictions)) for i in range(count)
-            ]
+            ],
         }
     timing = (
         f"tokenize;dur={answer.tokenize_s * 1e3:.3f}, queue;dur={answer.queue_s * 1e3:.3f}, "
@@ -180,6 +183,11 @@ def _respond(version: Version, call: PredictCall, answer: Answer) -> Response:
         headers={"Server-Timing": timing},
         media_type="application/json",
     )
+
+
+def describe_answer(version: Version, prediction: Prediction) -> dict[str, Any]:
+    """The answer to `text`."""
+    return {"model": version.name, "version": version.number, **_describe(prediction)}
 
 
 def _describe(prediction: Prediction | ValenceError) -> dict[str, Any]:

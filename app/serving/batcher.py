@@ -125,11 +125,7 @@ class Batcher:
         settled = asyncio.get_running_loop().create_future()
         submission = Submission(rows, arrived=self._clock(), deadline=deadline, settled=settled)
         if not self._queue.admit(submission):
-            raise Overloaded(
-                f"the queue holds {len(self._queue)} of {self._policy.max_queue_items} texts and "
-                f"has no room for {len(rows)} more",
-                retry_after_s=len(self._queue) * self._item_s / self._slots.count,
-            )
+            raise self._overloaded(len(rows))
         self._show_queue()
         self._wake.set()
         try:
@@ -140,6 +136,17 @@ class Batcher:
             raise
         return submission
 
+    def require_room(self, count: int) -> None:
+        """Refuse `count` rows that could not be admitted now, before they cost anything.
+
+        Raises:
+            Overloaded, Draining, NotReady: As `submit`.
+        """
+        if self._refusal is not None:
+            raise self._refusal()
+        if not self._queue.has_room(count):
+            raise self._overloaded(count)
+
     async def drain(self) -> None:
         """Refuse new rows, answer every admitted one, then stop. Again is harmless."""
         if self._refusal is None:
@@ -149,6 +156,13 @@ class Batcher:
             await asyncio.wait([self._loop])
         if self._running:
             await asyncio.wait(self._running)
+
+    def _overloaded(self, count: int) -> Overloaded:
+        return Overloaded(
+            f"the queue holds {len(self._queue)} of {self._policy.max_queue_items} texts and "
+            f"has no room for {count} more",
+            retry_after_s=len(self._queue) * self._item_s / self._slots.count,
+        )
 
     async def _take_batches(self) -> None:
         """The loop."""

@@ -66,6 +66,7 @@ class Predictor:
         self._labels = tuple(labels)
         self._encode = encoder.encode
         self._batcher = batcher
+        self._tokenizing = 0  # texts in threads, or waiting for one
         self._metrics = metrics.for_model(name)
         self._predicted = metrics.for_labels(name, version, labels)
 
@@ -81,10 +82,12 @@ class Predictor:
                 is answered.
         """
         started = time.monotonic()
+        # Those on their way to the queue count, so that what waits for a thread is bounded, too.
+        self._batcher.require_room(self._tokenizing + len(texts))
         if sum(map(len, texts)) <= _INLINE_CHARS:
             rows = [self._encode(text) for text in texts]
         else:
-            rows = await asyncio.to_thread(self._encode_many, texts, deadline)
+            rows = await self._encode_beside(texts, deadline)
         tokenize_s = time.monotonic() - started
         self._metrics.tokenize_seconds.observe(tokenize_s)
         submission = await self._batcher.submit([row.ids for row in rows], deadline=deadline)
@@ -96,6 +99,14 @@ class Predictor:
     async def drain(self) -> None:
         """Refuse new texts, answer the admitted ones, then stop."""
         await self._batcher.drain()
+
+    async def _encode_beside(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
+        """Encode texts beside the event loop."""
+        self._tokenizing += len(texts)
+        try:
+            return await asyncio.to_thread(self._encode_many, texts, deadline)
+        finally:
+            self._tokenizing -= len(texts)
 
     def _encode_many(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
         """In a thread: encode texts until the deadline, after which nobody needs them."""

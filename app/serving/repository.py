@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from app.artifact import (
+    MODEL_NAME_PATTERN,
     TOKENIZER,
     GoldenRow,
     Manifest,
@@ -33,7 +34,7 @@ the edge, it moves by a whole step of 1/127, and later steps carry that on. As n
 move further than this, no label changes but where two were closer than twice as much.
 """
 
-_MODEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_MODEL_NAME: Final = re.compile(MODEL_NAME_PATTERN)
 _VERSION_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -91,37 +92,45 @@ class Repository:
     Attributes:
         folder: `models/`.
         versions: By model name in alphabetical order, the newest first.
+        unreadable: Why the folder of a model cannot be read, by its name.
     """
 
     def __init__(self, folder: Path, default: str | None = None) -> None:
         self.folder = folder
         self.versions: dict[str, list[Version]] = {}
+        self.unreadable: dict[str, str] = {}
         self._scanned = False
         self._wanted_default = default
 
     def scan(self) -> None:
         """Read which versions there are. Half-written ones, with a dot in front, are not seen.
 
+        A model whose folder cannot be read does not keep the others from serving.
+
         Raises:
             UnusableVersion: The folder cannot be read.
         """
         try:
-            names = sorted(
-                path.name
-                for path in self.folder.iterdir()
-                if _MODEL_NAME.fullmatch(path.name) and path.is_dir()
-            )
-            found = {name: self._find_versions(name) for name in names}
+            names = sorted(p.name for p in self.folder.iterdir() if _MODEL_NAME.fullmatch(p.name))
         except OSError as error:
             self._scanned = True
             raise UnusableVersion(
                 f"the folder of models cannot be read: {error.strerror}"
             ) from error
+        found: dict[str, list[Version]] = {}
+        unreadable: dict[str, str] = {}
+        for name in names:
+            try:
+                found[name] = self._find_versions(name)
+            except OSError as error:
+                unreadable[name] = f"its folder cannot be read: {error.strerror}"
         self.versions = {name: versions for name, versions in found.items() if versions}
+        self.unreadable = unreadable
         self._scanned = True
 
     def _find_versions(self, name: str) -> list[Version]:
-        folders = (self.folder / name).iterdir()
+        folder = self.folder / name
+        folders = folder.iterdir() if folder.is_dir() else ()
         numbers = (
             int(path.name)
             for path in folders
@@ -137,7 +146,7 @@ class Repository:
         """The model that answers when none is named: as set, else `lstm`, else the first."""
         if self._wanted_default is not None:
             return self._wanted_default
-        if PREFERRED_DEFAULT in self.versions:
+        if PREFERRED_DEFAULT in self.versions or PREFERRED_DEFAULT in self.unreadable:
             return PREFERRED_DEFAULT
         return next(iter(self.versions), None)
 
@@ -183,6 +192,8 @@ class Repository:
 
     def explain_default(self) -> str:
         """Why the default model cannot answer."""
+        if self.default in self.unreadable:
+            return f"the default model {self.default}: {self.unreadable[self.default]}"
         if not self.versions:
             return "there are no models in the repository"
         versions = self.versions.get(self.default or "")

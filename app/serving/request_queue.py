@@ -136,6 +136,10 @@ class RequestQueue:
         """Items waiting."""
         return self._waiting
 
+    def has_room(self, count: int) -> bool:
+        """Whether a request of `count` items would be admitted."""
+        return self._waiting + count <= self._policy.max_queue_items
+
     def admit(self, submission: Submission) -> bool:
         """Admit all items of a request, or none.
 
@@ -143,7 +147,7 @@ class RequestQueue:
             False when there is not room for all of them; then nothing has changed.
         """
         count = len(submission.items)
-        if self._waiting + count > self._policy.max_queue_items:
+        if not self.has_room(count):
             return False
         self._waiting += count
         self._submissions[submission] = count

@@ -79,13 +79,17 @@ class TextFormatter(logging.Formatter):
 
 
 def configure_logs(log_format: LogFormat, level: str, stream: TextIO | None = None) -> None:
-    """Send every logger of the process, uvicorn's too, to one handler on stdout."""
+    """Send every logger of the process, uvicorn's too, to one handler on stdout.
+
+    The level is that of our own loggers. Of the libraries only what is wrong is logged: their
+    debugging is a flood, uvicorn's start and stop lines repeat ours.
+    """
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(JSONFormatter() if log_format == "json" else TextFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Uvicorn's own start and stop lines repeat ours; its access log costs more than an answer.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.access").disabled = True
+    own_level = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(own_level, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("app").setLevel(own_level)
+    logging.getLogger("uvicorn.access").disabled = True  # it costs more than an answer
 
 
 def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:

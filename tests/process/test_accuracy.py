@@ -14,10 +14,16 @@ TEXTS_PER_REQUEST = 256
 AT_LEAST = {"lstm": 0.885, "bow": 0.88}
 
 
+@pytest.fixture(scope="module", params=["onnx", "tensorflow"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
+def server(engine: str) -> Iterator[ServerProcess]:
     """A server with the bundled models, all of them ready."""
-    with ServerProcess(MODELS) as server:
+    with ServerProcess(MODELS, "--engine", engine) as server:
         server.wait_for("the service is ready")
         yield server
 
@@ -34,7 +40,7 @@ def reviews() -> list[tuple[str, str]]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model", AT_LEAST)
 def test_accuracy_through_http(
-    server: ServerProcess, reviews: list[tuple[str, str]], model: str
+    server: ServerProcess, engine: str, reviews: list[tuple[str, str]], model: str
 ) -> None:
     """All 25,000 reviews, 256 a request: the accuracy of the manifest, and the promised one."""
     right = 0
@@ -46,7 +52,7 @@ def test_accuracy_through_http(
             predictions = zip(answer["predictions"], asked, strict=True)
             right += sum(prediction["label"] == label for prediction, (_, label) in predictions)
     accuracy = right / len(reviews)
-    print(f"{model} {answer['version']}: {accuracy:.4%} of {len(reviews):,} through HTTP")  # noqa: T201 - the figure that is asked for
+    print(f"{model} {answer['version']} on {engine}: {accuracy:.4%} of {len(reviews):,}")  # noqa: T201 - the figure that is asked for
     assert accuracy >= AT_LEAST[model]
     manifest = read_manifest(MODELS / model / str(answer["version"]))
-    assert accuracy == pytest.approx(manifest.metrics["test"]["tensorflow"]["accuracy"], abs=1e-4)
+    assert accuracy == pytest.approx(manifest.metrics["test"][engine]["accuracy"], abs=1e-4)

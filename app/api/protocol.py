@@ -1,0 +1,75 @@
+"""HTTP/1.1 on one connection: uvicorn's, with our answer to what is not HTTP."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import httptools
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+_MAX_HEAD_BYTES: Final = 64 * 1024
+"""Of a request line and headers that come in several pieces; one piece has at most 256 KiB."""
+
+
+class HTTPProtocol(HttpToolsProtocol):
+    """Ignores offers to upgrade, bounds the head of a request, and refuses noise with a problem.
+
+    A server may ignore an offer (RFC 9110, section 7.8), and curl --http2 and Java's HttpClient
+    make one with every first request. httptools stops at it and takes the body for the other
+    protocol, so the request is read again without the offer.
+
+    Args:
+        refuse: Makes the answer to what is not HTTP, and counts it.
+        arguments: Uvicorn's own.
+    """
+
+    def __init__(self, *, refuse: Callable[[], Response], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._refuse = refuse
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has come; uvicorn would write a warning into the log for each oddity."""
+        self._unset_keepalive_if_required()
+        rest: bytes | memoryview = data
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(rest)
+                    break
+                except httptools.HttpParserUpgrade as offer:
+                    rest = memoryview(rest)[offer.args[0] :]
+                    self._read_again_without_offer()
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return
+        if self.scope is None or "method" in self.scope:
+            self._head_bytes = 0
+        elif self._head_bytes > _MAX_HEAD_BYTES:
+            self.send_400_response("")
+        else:
+            self._head_bytes += len(data)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 our problem says it
+        """Refuse and close: where the next request would begin is anybody's guess."""
+        response = self._refuse()
+        headers = [*response.raw_headers, (b"connection", b"close")]
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        body = bytes(response.body)
+        self.transport.write(b"".join((STATUS_LINE[400], *lines, b"\r\n", body)))
+        self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        """Asked at an offer: True leaves the request alone until it is read again."""
+        return True
+
+    def _read_again_without_offer(self) -> None:
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        self.parser = httptools.HttpRequestParser(self)
+        if method == b"CONNECT":  # is no offer but a demand: whatever follows is for a tunnel
+            raise httptools.HttpParserError
+        head = [method, b" ", self.url, b" HTTP/", version.encode(), b"\r\n"]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += (name, b": ", value, b"\r\n")
+        self.parser.feed_data(b"".join((*head, b"\r\n")))
