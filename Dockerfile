@@ -12,13 +12,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 
 # Alone in its layer: it changes when the lock does. Without pip inside, and every file checked
-# against its hash; wheels only, so nothing is compiled and no setup.py runs. TensorFlow's C++
-# headers (430 MB of 2.21) serve those who compile operations; nothing here does.
+# against its hash; wheels only, so nothing is compiled and no setup.py runs.
 COPY requirements/serve.txt /build/serve.txt
 RUN python3 -m venv --without-pip /opt/venv \
     && python3 -m pip --python /opt/venv/bin/python install \
-        --require-hashes --only-binary :all: -r /build/serve.txt \
-    && rm -rf /opt/venv/lib/python3*/site-packages/tensorflow/include
+        --require-hashes --only-binary :all: -r /build/serve.txt
 
 # Readable by any user, whatever the umask of the checkout; bytecode made here, because the
 # service may not write where it runs.

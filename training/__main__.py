@@ -5,6 +5,7 @@ TensorFlow is imported by the verbs that need it, so that `--help` answers at on
 
 import argparse
 import dataclasses
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -44,8 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"valence-train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("valence-train: interrupted; nothing half-written is left", file=sys.stderr)
-        return 1
+        print(
+            "valence-train: interrupted; nothing half-written is left", file=sys.stderr, flush=True
+        )
+        # TensorFlow's threads may be in the middle of a step, and an interpreter that ends around
+        # them can crash: everything is cleaned up, so end without its farewells.
+        os._exit(1)
     except Exception as error:
         if options.debug:
             raise

@@ -170,13 +170,16 @@ def save(folder: Path, model: keras.Model, encoder: TextEncoder, *, temperature:
     signatures = {
         SIGNATURE: tf.function(
             score,
+            autograph=False,  # there is no Python control flow on tensors to convert
             input_signature=[
                 tf.TensorSpec([None, None], tf.int32, name="ids"),
                 tf.TensorSpec([None], tf.int32, name="lengths"),
             ],
         ),
         TEXT_SIGNATURE: tf.function(
-            score_text, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
+            score_text,
+            autograph=False,
+            input_signature=[tf.TensorSpec([None], tf.string, name="text")],
         ),
     }
     tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
