@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data/imdb
 RUNS ?= runs
-HOST ?= 127.0.0.1
-PORT ?= 8000
+# VALENCE_HOST and VALENCE_PORT of the environment hold unless HOST or PORT is given to make. (HOST of
+# the environment does not count: some shells set it to the name of the machine.)
+HOST := $(or $(VALENCE_HOST),127.0.0.1)
+PORT := $(or $(VALENCE_PORT),8000)
 IMAGE ?= valence
 USERS ?= 16
 DURATION ?= 1m
