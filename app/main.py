@@ -17,9 +17,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app import __version__
 from app.api.error_handlers import (
-    document_problem_schema,
+    document_common_parts,
     internal_error,
-    invalid_http,
+    refuse_invalid_http,
     register_error_handlers,
 )
 from app.api.health import register_health, register_models
@@ -101,10 +101,10 @@ class Service:
             if self.lifecycle.draining:
                 return
             await self._load_version(candidate)
+        self._on_loaded()
         # Only now: a pod that is ready for one model and not yet for another would answer 503 to
         # requests that a pod beside it could have answered.
         if self.repository.newest_ready(self.repository.default or "") is not None:
-            self._on_loaded()
             self._advance(Phase.READY)
             seconds = round(time.monotonic() - started, 3)
             logger.info("the service is ready", extra={"seconds": seconds})
@@ -257,7 +257,7 @@ def create_app(
     register_predict(app, service.repository, request_limits(settings))
     register_models(app, service.repository)
     register_health(app, service.lifecycle, registry)
-    document_problem_schema(app)
+    document_common_parts(app)
     app.add_middleware(
         RequestMiddleware,
         metrics=service.metrics,
@@ -359,7 +359,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             app,
             log_config=None,
             access_log=False,
-            http=partial(HTTPProtocol, refuse=service.refuse_invalid),  # type: ignore[arg-type]  # is called as the class would be
+            http=partial(HTTPProtocol, refuse=partial(refuse_invalid_http, service.metrics)),  # type: ignore[arg-type]  # called as the class would be
             lifespan="on",
             server_header=False,
             ws="none",

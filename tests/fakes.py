@@ -1,8 +1,10 @@
 """Stand-ins for the slow and the uncertain: a model with a gate, a clock moved by hand."""
 
 import asyncio
+import errno
+import os
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
@@ -139,6 +142,18 @@ def write_version(
         ),
     )
     return folder
+
+
+def lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a folder unreadable, even for root."""
+    read = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return read(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.middleware import PROBLEM_JSON, context_of
+from app.api.middleware import PROBLEM_JSON, context_of, make_request_id
 from app.api.schemas import Problem
 from app.errors import (
     DeadlineExceeded,
@@ -24,9 +24,14 @@ from app.errors import (
     UnknownModel,
     ValenceError,
 )
+from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 
 _NOT_READY_RETRY_S: Final = 1
 _SEE_LOG: Final = "the log of the service says more, under this request_id"
+_REQUEST_ID_HEADER: Final = {
+    "description": "Taken from the request, or made.",
+    "schema": {"type": "string", "examples": ["c0ffee5eed"]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +62,20 @@ class Kind:
         }
 
 
-INTERNAL: Final = Kind(500, "internal", "The service made a mistake")
+INTERNAL: Final = Kind(500, "internal", "The service made a mistake", _SEE_LOG)
+INVALID_HTTP: Final = Kind(
+    400,
+    "invalid-http",
+    "The request is not HTTP",
+    "the connection must carry HTTP/1.1 with a head of reasonable size, and not ask for a tunnel",
+)
 
 KINDS: Final[dict[type[Exception], Kind]] = {
     NotJSON: Kind(
         400,
         "not-json",
         "The body is not JSON",
-        "the body must be one JSON object in UTF-8; it stops being so at character 9",
+        "the body must be JSON; it stops being so at character 9",
     ),
     UnknownModel: Kind(
         404,
@@ -76,7 +87,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         413,
         "too-large",
         "Over a limit",
-        "a text must have at most 100000 characters. Received: 250000",
+        "text must have at most 100000 characters. Received: 250000",
     ),
     InvalidInput: Kind(
         422,
@@ -91,7 +102,12 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         "the queue holds 4090 of 4096 texts and has no room for 16 more",
         rejected="queue_full",
     ),
-    InferenceFailed: Kind(500, "inference-failed", "The model failed"),
+    InferenceFailed: Kind(
+        500,
+        "inference-failed",
+        "The model failed",
+        "the model failed on this text",
+    ),
     NotReady: Kind(
         503,
         "not-ready",
@@ -136,8 +152,17 @@ def problem_response(
 
 def internal_error(request_id: str) -> Response:
     """The answer to an exception that nobody foresaw: it is in the log, under `request_id`."""
-    content = INTERNAL.problem(_SEE_LOG) | {"request_id": request_id}
+    content = INTERNAL.problem(INTERNAL.example) | {"request_id": request_id}
     return Response(json.dumps(content), INTERNAL.status, media_type=PROBLEM_JSON)
+
+
+def refuse_invalid_http(metrics: Metrics) -> Response:
+    """The answer to what is not HTTP. No route meets it, so it is counted here."""
+    metrics.requests.labels(OTHER_ROUTE, NO_MODEL, str(INVALID_HTTP.status)).inc()
+    request_id = make_request_id()
+    content = INVALID_HTTP.problem(INVALID_HTTP.example) | {"request_id": request_id}
+    headers = {"X-Request-ID": request_id}
+    return Response(json.dumps(content), INVALID_HTTP.status, headers, PROBLEM_JSON)
 
 
 def register_error_handlers(app: FastAPI) -> None:
@@ -177,8 +202,11 @@ def register_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, answer_http_error)
 
 
-def document_problem_schema(app: FastAPI) -> None:
-    """Add `Problem` to the OpenAPI page, and take out the error body that FastAPI assumes."""
+def document_common_parts(app: FastAPI) -> None:
+    """Add to the OpenAPI page what all routes share, and take out the error body FastAPI assumes.
+
+    They share the schema `Problem`, the header `X-Request-ID` and the answer to our own mistakes.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -191,22 +219,32 @@ def document_problem_schema(app: FastAPI) -> None:
                 schemas.pop(name, None)
             for route in document["paths"].values():
                 for operation in route.values():
-                    if "HTTPValidationError" in str(operation["responses"].get("422")):
-                        del operation["responses"]["422"]
+                    responses = operation["responses"]
+                    if "HTTPValidationError" in str(responses.get("422")):
+                        del responses["422"]
+                    for status, response in document_problems(500).items():
+                        responses.setdefault(str(status), response)
+                    for response in responses.values():
+                        response.setdefault("headers", {})["X-Request-ID"] = _REQUEST_ID_HEADER
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
 
-def document_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route in OpenAPI: each status with its problems as examples."""
+def document_problems(*statuses: int, detail: str = "") -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route in OpenAPI: each status with its problems as examples.
+
+    Args:
+        statuses: That the route may answer with.
+        detail: What the examples say, if it is not what `KINDS` has.
+    """
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        kinds = [kind for kind in KINDS.values() if kind.status == status] or [INTERNAL]
+        kinds = [kind for kind in (*KINDS.values(), INTERNAL) if kind.status == status]
         examples = {
             kind.slug: {
                 "summary": kind.title,
-                "value": kind.problem(kind.example) | {"request_id": "c0ffee5eed"},
+                "value": kind.problem(detail or kind.example) | {"request_id": "c0ffee5eed"},
             }
             for kind in kinds
         }

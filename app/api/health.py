@@ -1,5 +1,7 @@
 """Live, ready, metrics, and what is in the repository of models."""
 
+from typing import Any, Final
+
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.responses import Response
@@ -19,20 +21,32 @@ from app.errors import UnknownModel
 from app.serving.lifecycle import Lifecycle
 from app.serving.repository import Repository, Version
 
+_UNREADY: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"model": Readiness, "description": "Not now; the reason says why"}
+}
+_METRICS_PAGE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {
+            "text/plain": {
+                "schema": {"type": "string"},
+                "example": (
+                    "# HELP valence_requests_in_flight Requests not answered yet\n"
+                    "# TYPE valence_requests_in_flight gauge\n"
+                    "valence_requests_in_flight 1.0\n"
+                ),
+            }
+        }
+    }
+}
+
 
 def register_health(app: FastAPI, lifecycle: Lifecycle, registry: CollectorRegistry) -> None:
     """Add `/livez`, `/readyz` and `/metrics`."""
 
-    @app.get("/livez", tags=["health"])
     async def livez() -> Liveness:
         """200 while the process answers at all; no model has a say in it."""
         return Liveness()
 
-    @app.get(
-        "/readyz",
-        tags=["health"],
-        responses={503: {"model": Readiness, "description": "Not now; the reason says why"}},
-    )
     async def readyz(response: Response) -> Readiness:
         """200 when traffic may come, 503 with the reason when not."""
         if lifecycle.ready:
@@ -40,10 +54,18 @@ def register_health(app: FastAPI, lifecycle: Lifecycle, registry: CollectorRegis
         response.status_code = 503
         return Readiness(ready=False, phase=lifecycle.phase, reason=lifecycle.reason)
 
-    @app.get("/metrics", tags=["health"], response_class=Response)
     async def metrics() -> Response:
         """Prometheus' text format."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    for path, probe in (("/livez", livez), ("/readyz", readyz)):
+        # Some probes and load balancers ask with HEAD. It comes first, for the header Allow.
+        app.add_api_route(path, probe, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/livez", livez, tags=["health"])
+    app.add_api_route("/readyz", readyz, tags=["health"], responses=_UNREADY)
+    app.add_api_route(
+        "/metrics", metrics, tags=["health"], response_class=Response, responses=_METRICS_PAGE
+    )
 
 
 def register_models(app: FastAPI, repository: Repository) -> None:
@@ -55,7 +77,11 @@ def register_models(app: FastAPI, repository: Repository) -> None:
         models = [_summarize(repository, name) for name in repository.versions]
         return ModelList(default=repository.default, models=models)
 
-    @app.get("/models/{name}", tags=["models"], responses=document_problems(404))
+    @app.get(
+        "/models/{name}",
+        tags=["models"],
+        responses=document_problems(404, detail="there is no such model; there are: bow, lstm"),
+    )
     async def describe_model(name: str) -> ModelDetail:
         """One model: its versions, and the card of the one that answers."""
         if name not in repository.versions:

@@ -28,6 +28,13 @@ from app.serving.predictor import Answer, Prediction
 from app.serving.repository import Repository, Version
 from app.telemetry.metrics import UNKNOWN_MODEL
 
+_SERVER_TIMING_HEADER: Final = {
+    "description": "Milliseconds from texts to ids, in the queue, and in the model.",
+    "schema": {
+        "type": "string",
+        "examples": ["tokenize;dur=0.061, queue;dur=0.112, infer;dur=1.930"],
+    },
+}
 _NOTHING: Final = Answer([], 0.0, 0.0, 0.0)
 
 
@@ -70,7 +77,10 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> No
         methods=["POST"],
         tags=["predict"],
         response_model=PredictAnswer | PredictAnswers,
-        responses=document_problems(400, 404, 413, 422, 429, 503, 504),
+        responses={
+            200: {"headers": {"Server-Timing": _SERVER_TIMING_HEADER}},
+            **document_problems(400, 404, 413, 422, 429, 500, 503, 504),
+        },
         openapi_extra={
             "requestBody": {
                 "required": True,

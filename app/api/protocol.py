@@ -1,14 +1,14 @@
 """HTTP/1.1 on one connection: uvicorn's, with our answer to what is not HTTP."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
 import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-_MAX_HEAD_BYTES: Final = 64 * 1024
-"""Of a request line and headers that come in several pieces; one piece has at most 256 KiB."""
+_MAX_HEAD_BYTES: Final = 256 * 1024
+"""Of a request line and headers: as much as an event loop reads at once, and more than proxies."""
 
 
 class HTTPProtocol(HttpToolsProtocol):
@@ -43,14 +43,15 @@ class HTTPProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("")
             return
-        if self.scope is None or "method" in self.scope:
+        scope = cast("Mapping[str, Any] | None", self.scope)  # uvicorn fills it bit by bit
+        if scope is None or "method" in scope:
             self._head_bytes = 0
-        elif self._head_bytes > _MAX_HEAD_BYTES:
-            self.send_400_response("")
         else:
             self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self.send_400_response("")
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 our problem says it
+    def send_400_response(self, msg: str) -> None:
         """Refuse and close: where the next request would begin is anybody's guess."""
         response = self._refuse()
         headers = [*response.raw_headers, (b"connection", b"close")]

@@ -440,4 +440,6 @@ class Readiness(_Body):
 class Liveness(_Body):
     """The event loop turns."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"live": True}]})
+
     live: bool = True

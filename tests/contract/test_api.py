@@ -1,23 +1,30 @@
 import asyncio
+import gc
 import gzip
 import json
 import logging
+import re
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.main import create_app
+from app.api.error_handlers import INTERNAL
+from app.errors import Overloaded
+from app.main import create_app, freeze_heap
 from app.serving.engines import Engine
+from app.serving.repository import State
 from app.settings import Settings
 from tests.fakes import (
     POISON,
     FakeEngine,
     Running,
+    lock,
     make_encoder,
     run_service,
     until,
@@ -34,6 +41,17 @@ async def small(fake_models: Path) -> AsyncIterator[Running]:
     """A ready service with low limits."""
     async with run_service(fake_models, **LIMITS) as service:
         yield service
+
+
+def http_scope(path: str, **headers: bytes) -> dict[str, Any]:
+    """A POST as a server hands it over."""
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.replace("_", "-").encode(), value) for name, value in headers.items()],
+    }
 
 
 # --- answers ---
@@ -228,6 +246,22 @@ async def test_body_over_its_limit(small: Running) -> None:
     assert_problem(await small.client.post("/predict", content=b" " * 1001), 413, "1000 bytes")
 
 
+async def test_body_over_its_limit_is_not_read(small: Running) -> None:
+    """413: a body whose Content-Length is over the limit is refused before any of it is read."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        pytest.fail("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = http_scope("/predict", content_length=b"1001")
+    await small.app(scope, receive, send)
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
 async def test_endless_body(small: Running) -> None:
     """413: a body without a length is read to the limit and not beyond."""
     sent = 0
@@ -287,6 +321,35 @@ async def test_queue_full(fake_models: Path) -> None:
     assert service.sample("rejected_total", reason="queue_full") == 1
 
 
+async def test_retry_after(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """429: Retry-After is what the queue expects, rounded up to whole seconds."""
+    monkeypatch.setattr(
+        running.service.repository.find().predictor,
+        "predict",
+        AsyncMock(side_effect=Overloaded("the queue is full", retry_after_s=6.1)),
+    )
+    assert (await running.predict(text="good")).headers["Retry-After"] == "7"
+
+
+async def test_refusals_do_not_fill_the_log(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a client brings about by asking too much is logged for debugging, a fault as such."""
+    caplog.set_level(logging.DEBUG, logger="app")
+    running.engine.gate.clear()
+    first = asyncio.create_task(running.predict(text="good"))
+    await running.engine.wait_until_running()
+    headers = {"X-Request-Timeout-Ms": "1"}
+    await running.client.post("/predict", json={"text": "bad"}, headers=headers)
+    running.engine.gate.set()
+    await first
+    await running.predict(text="poison")
+    failures = [r for r in caplog.records if r.getMessage() == "a request failed"]
+    assert [(vars(r)["status"], r.levelname) for r in failures] == [
+        *((504, "DEBUG"), (500, "WARNING")),
+    ]
+
+
 async def test_deadline_while_waiting(running: Running) -> None:
     """504: the deadline passed in the queue. The model never sees the text."""
     running.engine.gate.clear()
@@ -331,14 +394,7 @@ async def test_client_leaves(running: Running) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/predict",
-        "query_string": b"",
-        "headers": [],
-    }
-    leaving = asyncio.create_task(running.app(scope, messages.get, send))  # type: ignore[arg-type]
+    leaving = asyncio.create_task(running.app(http_scope("/predict"), messages.get, send))  # type: ignore[arg-type]
     await until(lambda: running.sample("queue_items", model="lstm") == 1)
     messages.put_nowait({"type": "http.disconnect"})
     await leaving
@@ -418,6 +474,16 @@ async def test_live_and_ready(running: Running) -> None:
     assert (response.status_code, response.json()["ready"]) == (200, True)
 
 
+async def test_head_of_probes(running: Running) -> None:
+    """A probe may ask with HEAD; what it may not ask with gets a list of what it may."""
+    for path in ("/livez", "/readyz"):
+        assert (await running.client.head(path)).status_code == 200
+        refused = await running.client.post(path)
+        assert set(refused.headers["Allow"].split(", ")) == {"GET", "HEAD"}
+    running.service.begin_drain()
+    assert (await running.client.head("/readyz")).status_code == 503
+
+
 async def test_no_models(tmp_path: Path) -> None:
     """Without models the service lives, is not ready and says why; 503 to whoever asks."""
     async with run_service(tmp_path, ready=False) as service:
@@ -441,6 +507,32 @@ async def test_refused_version(tmp_path: Path) -> None:
         assert (await service.predict(text="good")).json()["version"] == 1
         assert_problem(await service.predict(text="good", version=2), 404, "lstm (1)")
         assert service.sample("model_loads_total", model="lstm", outcome="refused") == 1
+
+
+async def test_version_that_does_not_start(
+    fake_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that fails after it was loaded is refused like one that fails before."""
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("app.main.Predictor", fail)
+    async with run_service(fake_models, ready=False) as service:
+        response = await service.client.get("/readyz")
+    assert response.json()["reason"].count("an unexpected ZeroDivisionError") == 2
+
+
+async def test_unreadable_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model whose folder cannot be read is named in the log; the others answer."""
+    write_version(tmp_path, "lstm", 1)
+    lock(write_version(tmp_path, "bow", 1).parent, monkeypatch)
+    async with run_service(tmp_path) as service:
+        assert (await service.predict(text="good")).status_code == 200
+    (record,) = [r for r in caplog.records if r.getMessage() == "a model cannot be read"]
+    assert vars(record)["model"] == "bow"
 
 
 async def test_refused_default(tmp_path: Path) -> None:
@@ -496,16 +588,76 @@ async def test_documentation(running: Running) -> None:
     }
     predict = document["paths"]["/predict"]["post"]
     assert predict["requestBody"]["content"]["application/json"]["schema"]["examples"]
-    assert set(predict["responses"]) == {
-        *("200", "400", "404", "413", "422", "429", "503", "504"),
-    }
-    for status in ("400", "404", "413", "422", "429", "503", "504"):
+    problems = {"400", "404", "413", "422", "429", "500", "503", "504"}
+    assert set(predict["responses"]) == {"200", *problems}
+    assert set(predict["responses"]["200"]["headers"]) == {"X-Request-ID", "Server-Timing"}
+    for status in problems:
         content = predict["responses"][status]["content"]
         assert list(content) == ["application/problem+json"]
         assert content["application/problem+json"]["examples"]
     assert "Problem" in document["components"]["schemas"]
     assert "HTTPValidationError" not in json.dumps(document)
     assert (await running.client.get("/docs")).status_code == 200
+
+
+def has_example(document: dict[str, Any], content: dict[str, Any]) -> bool:
+    """Whether a body is documented with an example, of its own or of its schema."""
+    schemas = content["schema"].get("anyOf", [content["schema"]])
+    names = [schema["$ref"].rpartition("/")[2] for schema in schemas if "$ref" in schema]
+    examples = [document["components"]["schemas"][name].get("examples") for name in names]
+    return bool("example" in content or "examples" in content or (examples and all(examples)))
+
+
+async def test_every_answer_has_an_example(running: Running) -> None:
+    """Every answer of every route is documented with an example and X-Request-ID; 500, too."""
+    document = (await running.client.get("/openapi.json")).json()
+    for path, route in document["paths"].items():
+        for operation in route.values():
+            assert "500" in operation["responses"]
+            for status, response in operation["responses"].items():
+                assert "X-Request-ID" in response["headers"], (path, status)
+                for content in response["content"].values():
+                    assert has_example(document, content), (path, status)
+
+
+async def test_documented_problems_are_the_real_ones(fake_models: Path) -> None:
+    """The details in the documentation are sentences that the service sends, but for figures."""
+    async with run_service(fake_models, max_queue_items=2, max_texts_per_request=2) as service:
+        document = (await service.client.get("/openapi.json")).json()
+        service.engine.gate.clear()
+        held = asyncio.create_task(service.predict(text="good"))
+        await service.engine.wait_until_running()
+        waiting = asyncio.create_task(service.predict(text="good"))
+        await until(lambda: service.sample("queue_items", model="lstm") == 1)
+        answers = [
+            await service.client.post("/predict", content=b'{"text" 5}'),
+            await service.predict(text="good", model="nobody"),
+            await service.predict(text="x" * 100_001),
+            await service.predict(text="a good film with \0"),
+            await service.predict(texts=["good", "bad"]),
+            await service.client.post(
+                "/predict", json={"text": "x"}, headers={"X-Request-Timeout-Ms": "1"}
+            ),
+            await service.client.get("/models/nobody"),
+        ]
+        service.engine.gate.set()
+        await asyncio.gather(held, waiting)
+        answers.append(await service.predict(text="poison"))
+        await service.service.drain()
+        answers.append(await service.predict(text="good"))
+        newest = service.service.repository.find("bow")
+        newest.state = State.LOADING
+        answers.append(await service.predict(text="good", model="bow"))
+    sent = {re.sub(r"\d+", "0", answer.json()["detail"]) for answer in answers}
+    documented = {
+        re.sub(r"\d+", "0", example["value"]["detail"])
+        for route in document["paths"].values()
+        for operation in route.values()
+        for response in operation["responses"].values()
+        for content in response["content"].values()
+        for example in content.get("examples", {}).values()
+    }
+    assert documented - {INTERNAL.example} == sent
 
 
 async def test_documented_examples_work(running: Running) -> None:
@@ -554,3 +706,26 @@ async def test_ready_when_every_model_is(fake_models: Path) -> None:
         may_load.set()
         await app.state.service.loading
         assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_loaded_before_ready(fake_models: Path) -> None:
+    """What is to be done once the models are loaded is done before the service is ready."""
+    phases: list[str] = []
+    app = create_app(
+        Settings(models_dir=fake_models, threads=1),
+        load=lambda _folder: FakeEngine(),
+        registry=CollectorRegistry(),
+        on_loaded=lambda: phases.append(app.state.service.lifecycle.phase),
+    )
+    async with app.router.lifespan_context(app):
+        await app.state.service.loading
+    assert phases == ["warming"]
+
+
+def test_frozen_heap() -> None:
+    """A frozen heap is left out of the rounds of the garbage collector."""
+    freeze_heap()
+    try:
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()

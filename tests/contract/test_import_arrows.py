@@ -41,7 +41,7 @@ LIBRARIES = {
     "rich": {"training"},
     "fastapi": {"app.api", "app.main"},
     "starlette": {"app.api", "app.main"},
-    "uvicorn": {"app.main"},
+    "uvicorn": {"app.api", "app.main"},
     "pydantic_settings": {"app.settings"},
     "locust": {"load_tests"},
 }

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server import PATIENCE_S, ROOT, ServerProcess, environment, run
+from tests.server import COMMAND, PATIENCE_S, ROOT, ServerProcess, environment, run
 
 Start = Callable[..., ServerProcess]
 
@@ -204,6 +205,23 @@ def test_port_in_use() -> None:
         result = run("serve", "--port", str(port))
     assert result.returncode == 1
     assert result.stderr == f"valence: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_reader_that_leaves() -> None:
+    """A command whose reader has seen enough ends quietly, as in `valence models | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        [*COMMAND, "models"],
+        cwd=ROOT,
+        env=environment(),
+        timeout=PATIENCE_S,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("engine", ["auto", "tensorflow", "onnx"])

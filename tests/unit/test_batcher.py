@@ -69,8 +69,8 @@ MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture
-async def make_bench(registry: CollectorRegistry) -> AsyncIterator[MakeBench]:
-    """Makes one batcher, and drains it after the test."""
+async def make_bench() -> AsyncIterator[MakeBench]:
+    """Makes batchers, and drains them after the test."""
 
     @asynccontextmanager
     async def drained(bench: Bench) -> AsyncIterator[None]:
@@ -82,7 +82,7 @@ async def make_bench(registry: CollectorRegistry) -> AsyncIterator[MakeBench]:
     benches: list[Bench] = []
 
     def make(**options: Any) -> Bench:
-        benches.append(Bench(registry, **options))
+        benches.append(Bench(CollectorRegistry(), **options))
         return benches[-1]
 
     yield make
@@ -165,10 +165,48 @@ async def test_full_queue_refuses_at_once(make_bench: MakeBench) -> None:
     await bench.until_waiting(1)
     with pytest.raises(Overloaded) as refusal:
         await bench.submit([GOOD], [BAD])
-    assert refusal.value.retry_after_s > 0
+    assert "1 of 2" in str(refusal.value)
     assert bench.sample("queue_items") == 1
     bench.engine.gate.set()
     await asyncio.gather(first, second)
+
+
+async def retry_after_s(bench: Bench, *, run_s: float, waiting: int) -> float:
+    """What a refused caller is told after a run of `run_s`, with so many items waiting."""
+    first = await bench.hold()
+    bench.clock.advance(run_s)
+    bench.engine.gate.set()
+    await first
+    held = [await bench.hold() for _ in range(bench.slots.count)]
+    others = bench.submit(*[[GOOD]] * waiting)
+    await bench.until_waiting(waiting)
+    with pytest.raises(Overloaded) as refusal:
+        await bench.submit(*[[GOOD]] * 101)
+    bench.engine.gate.set()
+    await asyncio.gather(*held, others)
+    return refusal.value.retry_after_s
+
+
+async def test_retry_after(make_bench: MakeBench) -> None:
+    """3. A refused caller waits in proportion to the queue and the time of a run, by slots."""
+    few = await retry_after_s(make_bench(), run_s=10, waiting=2)
+    many = await retry_after_s(make_bench(), run_s=10, waiting=6)
+    slow = await retry_after_s(make_bench(), run_s=1000, waiting=2)
+    half = await retry_after_s(make_bench(slots=2), run_s=10, waiting=2)
+    assert many == pytest.approx(3 * few)
+    assert half == pytest.approx(few / 2)
+    assert slow == pytest.approx(100 * few, rel=0.01)
+
+
+async def test_room_is_asked_for(make_bench: MakeBench) -> None:
+    """3. Whoever asks for room before the work of tokenizing gets the answer `submit` would."""
+    bench = make_bench(max_queue_items=2)
+    bench.batcher.require_room(2)
+    with pytest.raises(Overloaded):
+        bench.batcher.require_room(3)
+    await bench.batcher.drain()
+    with pytest.raises(Draining):
+        bench.batcher.require_room(1)
 
 
 async def test_expired_item_does_not_run(make_bench: MakeBench) -> None:
@@ -323,13 +361,16 @@ async def test_drain_answers_what_was_admitted(make_bench: MakeBench) -> None:
 async def test_drain_waits_for_the_running_batch(make_bench: MakeBench) -> None:
     """7. drain() returns after the last batch, not before."""
     bench = make_bench()
+    loop = bench.batcher._loop
+    assert loop is not None
     first = await bench.hold()
     draining = asyncio.create_task(bench.batcher.drain())
     await asyncio.sleep(0)
+    await asyncio.wait([loop])  # from here on drain() has nothing but the batch to wait for
     assert not draining.done()
     bench.engine.gate.set()
     await draining
-    assert first.done() or positives(await first) == [False]
+    assert positives(await first) == [False]
 
 
 async def test_drain_twice(make_bench: MakeBench) -> None:

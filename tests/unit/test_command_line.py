@@ -8,7 +8,7 @@ from app import main as composition
 from app.__main__ import main
 from app.serving import engines
 from app.settings import Settings
-from tests.fakes import FakeEngine, write_version
+from tests.fakes import FakeEngine, lock, write_version
 
 
 @pytest.fixture(autouse=True)
@@ -62,12 +62,22 @@ def test_wrong_call(arguments: tuple[str, ...], capsys: Output) -> None:
     assert "Traceback" not in captured.err
 
 
+def test_wrong_option(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong value is refused under the name by which it came: the option or the variable."""
+    assert call("serve", "--port", "99999") == 2
+    assert "--port must be" in capsys.readouterr().err
+    monkeypatch.setenv("VALENCE_MAX_TEXT_CHARS", "0")
+    assert call("serve", "--port", "0") == 2
+    assert "VALENCE_MAX_TEXT_CHARS must be" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("models", "--models-dir", "nowhere"), "cannot be read"),
         (("predict", "--models-dir", "nowhere", "good"), "cannot be read"),
         (("serve", "--host", "no.such.host.invalid"), "cannot listen"),
+        (("serve", "--host", "a" * 80 + ".x"), "no host name"),
     ],
 )
 def test_failure(arguments: tuple[str, ...], words: str, capsys: Output) -> None:
@@ -143,6 +153,16 @@ def test_models(fake_models: Path, capsys: Output) -> None:
     ]
     assert call("models", "--models-dir", fake_models) == 0
     assert "lstm/2 (default): ok: negative, positive" in capsys.readouterr().out
+
+
+def test_unreadable_model(tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose folder cannot be read: exit status 1, its name, and the others."""
+    write_version(tmp_path, "bow", 1)
+    lock(write_version(tmp_path, "lstm", 1).parent, monkeypatch)
+    assert call("models", "--models-dir", tmp_path) == 1
+    captured = capsys.readouterr()
+    assert "bow/1: ok" in captured.out
+    assert "lstm: its folder cannot be read: Permission denied" in captured.err
 
 
 def test_models_verify(tmp_path: Path, capsys: Output) -> None:

@@ -12,11 +12,12 @@ from app.telemetry.logs import LogFormat, configure_logs, log_loop_errors
 @pytest.fixture(autouse=True)
 def root_logger() -> Iterator[None]:
     """Leave the loggers as they were."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, own = logging.getLogger(), logging.getLogger("app")
+    handlers, levels = root.handlers[:], (root.level, own.level)
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
 
 
 def lines(log_format: LogFormat, level: str = "info") -> io.StringIO:
@@ -85,6 +86,24 @@ def test_level() -> None:
     logging.getLogger("app.x").info("quiet")
     logging.getLogger("app.x").warning("loud")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
+
+
+def test_libraries_do_not_debug() -> None:
+    """The level is that of our own loggers: a library is heard when something is wrong."""
+    stream = lines("json", "debug")
+    for name in ("app.x", "some.library", "uvicorn.error"):
+        logging.getLogger(name).debug("%s", name)
+        logging.getLogger(name).info("%s", name)
+    logging.getLogger("some.library").warning("wrong")
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert events == ["app.x", "app.x", "wrong"]
+
+
+def test_libraries_keep_to_a_higher_level() -> None:
+    """A level above warning holds for libraries, too."""
+    stream = lines("json", "error")
+    logging.getLogger("some.library").warning("wrong")
+    assert stream.getvalue() == ""
 
 
 @pytest.mark.anyio

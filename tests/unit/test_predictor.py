@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,12 +7,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.errors import DeadlineExceeded, InferenceFailed
+from app.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from app.serving.batcher import Batcher, EngineSlots
 from app.serving.predictor import Prediction, Predictor
 from app.serving.request_queue import BatchPolicy
 from app.telemetry.metrics import Metrics
-from tests.fakes import LABELS, FakeEngine, make_encoder
+from app.text.encoder import Encoded
+from tests.fakes import LABELS, FakeEngine, make_encoder, until
 
 pytestmark = pytest.mark.anyio
 
@@ -84,21 +86,58 @@ async def test_failure_stands_in_its_place(predictor: Predictor) -> None:
     assert (good.label, bad.label) == ("positive", "negative")
 
 
-async def test_long_texts_leave_the_event_loop_free(predictor: Predictor) -> None:
+class GatedEncoder:
+    """Holds every text until the gate is opened, and counts them."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.texts = 0
+        self._encoder = make_encoder()
+
+    def encode(self, text: str) -> Encoded:
+        """As the encoder does; an event loop that is held up here never opens the gate."""
+        self.texts += 1
+        assert self.gate.wait(5), "the event loop waits for the tokenizer"
+        return self._encoder.encode(text)
+
+
+@pytest.fixture
+def encoder(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> GatedEncoder:
+    gated = GatedEncoder()
+    monkeypatch.setattr(predictor, "_encode", gated.encode)
+    return gated
+
+
+LONG = "good film " * 2500
+
+
+async def test_long_texts_leave_the_event_loop_free(
+    predictor: Predictor, encoder: GatedEncoder
+) -> None:
     """Long texts are tokenized beside the event loop, with the same answers."""
-    turns = 0
+    asking = asyncio.create_task(ask(predictor, LONG, "bad"))
+    await until(lambda: encoder.texts == 1)
+    encoder.gate.set()
+    assert [prediction.tokens for prediction in await asking] == [5000, 1]
 
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
 
-    counting = asyncio.create_task(count())
-    predictions = await ask(predictor, *["good film " * 2000] * 3)
-    counting.cancel()
-    assert [prediction.tokens for prediction in predictions] == [4000] * 3
-    assert turns > 3
+async def test_no_room_no_tokenizing(predictor: Predictor, encoder: GatedEncoder) -> None:
+    """Texts for which the queue has no room are refused before they are tokenized."""
+    encoder.gate.set()
+    with pytest.raises(Overloaded):
+        await ask(predictor, *[LONG] * 101)
+    assert encoder.texts == 0
+
+
+async def test_texts_being_tokenized_need_room(predictor: Predictor, encoder: GatedEncoder) -> None:
+    """Texts that are being tokenized count as if they waited, until they do."""
+    asking = asyncio.create_task(ask(predictor, *[LONG] * 60))
+    await until(lambda: encoder.texts == 1)
+    with pytest.raises(Overloaded):
+        await ask(predictor, *["good"] * 60)
+    encoder.gate.set()
+    assert len(await asking) == 60
+    assert len(await ask(predictor, *["good"] * 60)) == 60
 
 
 async def test_deadline_while_tokenizing(predictor: Predictor, engine: FakeEngine) -> None:

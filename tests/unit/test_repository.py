@@ -17,7 +17,7 @@ from app.artifact import (
 )
 from app.errors import NotReady, UnknownModel, UnusableVersion
 from app.serving.repository import Repository, State, Version, load_version
-from tests.fakes import FakeEngine, make_encoder
+from tests.fakes import FakeEngine, lock, make_encoder
 
 
 def load_fake(_folder: Path) -> FakeEngine:
@@ -52,6 +52,19 @@ def test_versions_newest_first(tmp_path: Path) -> None:
     repository = scanned(tmp_path)
     numbers = {name: [v.number for v in vs] for name, vs in repository.versions.items()}
     assert numbers == {"a": [1], "b": [10, 9, 2]}
+
+
+def test_unreadable_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose folder cannot be read is told apart; the others serve, the default does not."""
+    for path in ("bow/1", "lstm/1"):
+        (tmp_path / path).mkdir(parents=True)
+    lock(tmp_path / "lstm", monkeypatch)
+    repository = scanned(tmp_path)
+    make_ready(repository, "bow/1")
+    assert describe(repository.find("bow")) == "bow/1"
+    assert list(repository.unreadable) == ["lstm"]
+    with pytest.raises(NotReady, match="lstm: its folder cannot be read: Permission denied"):
+        repository.find()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import json
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.api import schemas
 from app.api.schemas import Limits, PredictRequest, check_text, read_json, read_predict
-from app.errors import InvalidInput, NotJSON
+from app.errors import InvalidInput, NotJSON, TooLarge
 
 LIMITS = Limits(max_text_chars=50, max_texts=5, max_body_bytes=10_000, request_timeout_ms=1000)
 
@@ -33,6 +34,26 @@ def test_any_bytes(body: bytes) -> None:
     """Whatever the bytes, they are JSON or refused as none."""
     with contextlib.suppress(NotJSON):
         read_json(body)
+
+
+@pytest.mark.parametrize("texts", [b"[]", b"{}"])
+def test_large_body_of_tiny_parts(texts: bytes) -> None:
+    """The garbage collector does not walk over a large body while it is read, nor afterwards."""
+    rounds: list[str] = []
+
+    def note(phase: str, _details: dict[str, int]) -> None:
+        rounds.append(phase)
+
+    body = b'{"texts":[' + b",".join([texts] * 300_000) + b"]}"
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        with pytest.raises(TooLarge):
+            read_predict(body, LIMITS)
+        noted = len(rounds)
+    finally:
+        gc.callbacks.remove(note)
+    assert (noted, gc.isenabled()) == (0, True)
 
 
 @given(bodies | values)

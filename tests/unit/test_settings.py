@@ -63,6 +63,14 @@ def test_out_of_bounds(settings: dict[str, Any], words: list[str]) -> None:
         assert word in sentence
 
 
+def test_typed_option_is_named() -> None:
+    """A value that came as an option of the call is refused under the name that was typed."""
+    with pytest.raises(ValidationError) as error:
+        Settings(port=65536, max_queue_items=1)
+    sentence = explain_settings_error(error.value, typed=("port", "max_queue_items"))
+    assert sentence.startswith("--port must be")
+
+
 def test_every_setting_is_described() -> None:
     """Each setting has the sentence that --help shows."""
     assert all(field.description for field in Settings.model_fields.values())
