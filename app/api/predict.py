@@ -35,6 +35,7 @@ _SERVER_TIMING_HEADER: Final = {
         "examples": ["tokenize;dur=0.061, queue;dur=0.112, infer;dur=1.930"],
     },
 }
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _NOTHING: Final = Answer([], 0.0, 0.0, 0.0)
 
 
@@ -189,7 +190,7 @@ def _respond(version: Version, call: PredictCall, answer: Answer) -> Response:
         f"infer;dur={answer.inference_s * 1e3:.3f}"
     )
     return Response(
-        json.dumps(content, separators=(",", ":")),
+        _encode(content),
         headers={"Server-Timing": timing},
         media_type="application/json",
     )

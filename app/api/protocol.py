@@ -1,5 +1,6 @@
-"""HTTP/1.1 on one connection: uvicorn's, with our answer to what is not HTTP."""
+"""HTTP/1.1 on one connection: uvicorn's, with better manners at its beginning and its end."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
@@ -9,6 +10,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 _MAX_HEAD_BYTES: Final = 256 * 1024
 """Of a request line and headers: as much as an event loop reads at once, and more than proxies."""
+_LINGER_S: Final = 5.0
+_LINGER_BYTES: Final = 64 * 2**20
 
 
 class HTTPProtocol(HttpToolsProtocol):
@@ -28,8 +31,16 @@ class HTTPProtocol(HttpToolsProtocol):
         self._refuse = refuse
         self._head_bytes = 0
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
+        """Begin; uvicorn closes through a transport that takes its time."""
+        self._closing = _Closing(transport, self.loop, self._expects_more)
+        super().connection_made(cast("asyncio.Transport", self._closing))
+
     def data_received(self, data: bytes) -> None:
         """Read what has come; uvicorn would write a warning into the log for each oddity."""
+        if self._closing.is_closing():
+            self._closing.drop(len(data))
+            return
         self._unset_keepalive_if_required()
         rest: bytes | memoryview = data
         try:
@@ -74,3 +85,53 @@ class HTTPProtocol(HttpToolsProtocol):
             if name != b"upgrade":
                 head += (name, b": ", value, b"\r\n")
         self.parser.feed_data(b"".join((*head, b"\r\n")))
+
+    def _expects_more(self) -> bool:
+        """Whether part of a request is on its way; an idle connection may go at once."""
+        endless_head = self._head_bytes > _MAX_HEAD_BYTES
+        return endless_head or (self.cycle is not None and self.cycle.more_body)
+
+
+class _Closing:
+    """A transport that closes in stages (RFC 9112, section 9.6).
+
+    Closing while a body is on its way makes the client's system throw our answer away. So we say
+    that nothing more will come from here, and drop what comes for a while.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        expects_more: Callable[[], bool],
+    ) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._expects_more = expects_more
+        self._left = 0
+        self._end: asyncio.TimerHandle | None = None
+        self.write = transport.write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self._end is not None or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close; at once when nothing is expected, or when asked a second time."""
+        if self.is_closing() or not self._expects_more():
+            if self._end is not None:
+                self._end.cancel()
+            self._transport.close()
+            return
+        self._left = _LINGER_BYTES
+        self._end = self._loop.call_later(_LINGER_S, self._transport.close)
+        self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def drop(self, count: int) -> None:
+        """So many bytes have come; nobody reads them."""
+        self._left -= count
+        if self._left < 0:
+            self.close()

@@ -119,12 +119,23 @@ def test_body_refused_by_its_length(wire: Wire) -> None:
     assert wire.is_closed()
 
 
+CHUNK = b"fffff\r\n" + b" " * 0xFFFFF + b"\r\n"
+
+
 def test_endless_body(wire: Wire) -> None:
-    """A body without an end is not read beyond its refusal."""
-    wire.send(post("/predict", "Transfer-Encoding: chunked"), b"3e9\r\n" + b" " * 1001 + b"\r\n")
+    """A body without an end is refused, and not even dropped for ever."""
+    wire.send(post("/predict", "Transfer-Encoding: chunked"), CHUNK)
     answer = wire.read()
     assert (answer.status, answer.headers["connection"]) == (413, "close")
     assert wire.is_closed()
+    with pytest.raises(OSError, match=r"reset|Broken pipe"):
+        wire.send_bytes(CHUNK * 200)
+
+
+def test_refusal_reaches_who_sends_first(wire: Wire) -> None:
+    """A client that sends all of a refused body before it reads finds the refusal."""
+    wire.send(post("/predict", "Content-Length: 16777216"), b" " * 16_777_216)
+    assert wire.read().status == 413
 
 
 def test_body_nobody_reads(wire: Wire) -> None:
