@@ -1,1 +1,1 @@
-"""Load tests: a black box that speaks HTTP and imports nothing of the service."""
+"""Load tests: a black box that speaks HTTP; only the benchmark's ceiling imports the service."""

@@ -1,0 +1,82 @@
+"""The HTTP floor: a bare route on uvicorn that parses a body and answers a small one.
+
+What a request costs before any of it is validated, counted, tokenized or computed. Runs as
+`python -m load_tests.bench.floor`, prints its address as a line of JSON and ends with SIGTERM.
+"""
+
+import argparse
+import json
+import os
+import socket
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+FRAMEWORKS: Final = ("starlette", "fastapi")
+
+_BACKLOG: Final = 2048
+_ANSWER: Final = {
+    "model": "floor",
+    "version": 1,
+    "label": "positive",
+    "probabilities": {"negative": 0.25, "positive": 0.75},
+    "truncated": False,
+}
+
+
+async def predict(request: Request) -> Response:
+    """Parse the body, answer something of the size of a prediction."""
+    body: dict[str, Any] = json.loads(await request.body())
+    return JSONResponse(_ANSWER | {"tokens": len(body["text"])})
+
+
+async def readyz(_request: Request) -> Response:
+    """Ready as soon as it answers."""
+    return Response()
+
+
+def make_app(framework: str) -> Starlette:
+    """The two routes, on Starlette itself or as FastAPI's that read the request by hand."""
+    if framework == "starlette":
+        routes = [
+            Route("/predict", predict, methods=["POST"]),
+            Route("/readyz", readyz),
+        ]
+        return Starlette(routes=routes)
+    app = FastAPI()
+    app.post("/predict", response_model=None)(predict)
+    app.get("/readyz", response_model=None)(readyz)
+    return app
+
+
+def main() -> None:
+    """Serve until a signal ends it, from as many processes as asked behind one port."""
+    parser = argparse.ArgumentParser(description="The bare route that the benchmark compares with.")
+    parser.add_argument("framework", choices=FRAMEWORKS)
+    parser.add_argument("--workers", type=int, default=1, help="processes [1]")
+    options = parser.parse_args()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    print(json.dumps({"address": address}), flush=True)  # noqa: T201 - how the benchmark finds it
+    for _ in range(options.workers - 1):
+        if os.fork() == 0:
+            break
+    # As the service configures its own.
+    config = uvicorn.Config(
+        make_app(options.framework),
+        log_config=None,
+        access_log=False,
+        http="httptools",
+        server_header=False,
+        ws="none",
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The figures that the service must show, and whether it does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from load_tests.bench.figures import ModelFigures, Scenario, ServiceFigures, median
+
+ENGINE: Final = "onnx"
+BUSY: Final = Scenario(1, 64)
+ALONE: Final = Scenario(1, 1)
+MANY: Final = Scenario(256, 4)
+"""With one such request at a time, nothing is computed while it is tokenized and answered."""
+FLOOR: Final = "starlette"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One figure and its bound.
+
+    Attributes:
+        value: None where it was not measured.
+    """
+
+    name: str
+    value: float | None
+    bound: float
+    side: Literal["at least", "at most"]
+    unit: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """None where it was not measured."""
+        if self.value is None:
+            return None
+        return self.value >= self.bound if self.side == "at least" else self.value <= self.bound
+
+
+def judge(services: Sequence[ServiceFigures]) -> list[Goal]:
+    """Every goal, for the models on ONNX Runtime."""
+    service = next((one for one in services if one.engine == ENGINE), ServiceFigures(ENGINE))
+    models = {figures.model: figures for figures in service.models}
+    lstm = models.get("lstm") or ModelFigures("lstm", 0, ENGINE, "")
+    bow = models.get("bow") or ModelFigures("bow", 0, ENGINE, "")
+    busy = lstm.sample(BUSY)
+    resident = service.resident_bytes
+    return [
+        Goal("lstm, 64 at once: texts/s over the ceiling", lstm.of_ceiling(BUSY), 0.60, "at least"),
+        Goal("lstm, 64 at once: p99 over p50", lstm.tail(BUSY), 2.5, "at most"),
+        Goal(
+            "lstm, 1 at a time: p50 minus in-process tokenize + infer",
+            *(lstm.added_ms(ALONE), 0.35, "at most", "ms"),
+        ),
+        Goal(
+            f"lstm, {MANY.texts} texts a request: texts/s over the ceiling",
+            *(lstm.of_ceiling(MANY), 0.85, "at least"),
+        ),
+        Goal(
+            f"bow, 64 at once: requests/s over a bare {FLOOR.capitalize()} route",
+            *(bow.of_floor(FLOOR, BUSY.connections), 0.45, "at least"),
+        ),
+        Goal(
+            "lstm, 64 at once: real tokens over real and filler",
+            *(busy.real_share if busy else None, 0.85, "at least"),
+        ),
+        Goal("start to ready, all models", median(service.ready_s), 1.5, "at most", "s"),
+        Goal(
+            "resident memory under load, all models",
+            *(None if resident is None else resident / 2**20, 250, "at most", "MiB"),
+        ),
+    ]

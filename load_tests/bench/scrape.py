@@ -1,0 +1,70 @@
+"""What the service counts about itself: `/metrics` in Prometheus' text format."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+_SAMPLE: Final = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+_LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Model runs of one model since the process began.
+
+    Attributes:
+        real_tokens: That belong to texts.
+        filler_tokens: That fill rows up to the longest of their batch.
+        batches: Model runs.
+        items: Rows of all of them.
+    """
+
+    real_tokens: float = 0
+    filler_tokens: float = 0
+    batches: float = 0
+    items: float = 0
+
+    def since(self, before: "Counted") -> "Counted":
+        """What has been counted since `before`."""
+        return Counted(
+            self.real_tokens - before.real_tokens,
+            self.filler_tokens - before.filler_tokens,
+            self.batches - before.batches,
+            self.items - before.items,
+        )
+
+    @property
+    def real_share(self) -> float | None:
+        """Real tokens of all that were computed; None where nothing was."""
+        tokens = self.real_tokens + self.filler_tokens
+        return self.real_tokens / tokens if tokens else None
+
+    @property
+    def batch_size(self) -> float | None:
+        """Items of a model run, on average; None where there was none."""
+        return self.items / self.batches if self.batches else None
+
+
+def parse(page: str, model: str) -> Counted:
+    """Read what is counted of `model`; series of several processes are added up."""
+
+    def total(name: str, **labels: str) -> float:
+        wanted = {"model": model, **labels}.items()
+        return sum(value for found, value in _samples(page, name) if wanted <= found.items())
+
+    return Counted(
+        real_tokens=total("valence_batch_tokens_total", kind="real"),
+        filler_tokens=total("valence_batch_tokens_total", kind="padded"),
+        batches=total("valence_batch_items_count"),
+        items=total("valence_batch_items_sum"),
+    )
+
+
+def _samples(page: str, name: str) -> list[tuple[Mapping[str, str], float]]:
+    matches = (_SAMPLE.match(line) for line in page.splitlines() if line.startswith(name))
+    return [
+        (dict(_LABEL.findall(match["labels"] or "")), float(match["value"]))
+        for match in matches
+        if match and match["name"] == name
+    ]

@@ -1,0 +1,83 @@
+"""wrk as the load generator: C, and by far the lightest on the processor that it shares."""
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from load_tests.bench.errors import BenchError
+from load_tests.bench.load import Load, Outcome
+
+SCRIPT: Final = Path(__file__).parents[1] / "predict.lua"
+MARK: Final = "result: "
+"""What `predict.lua` writes in front of its line of JSON."""
+
+_TIMEOUT_S: Final = 30
+_PATIENCE_S: Final = 30
+_ERRORS: Final = {
+    "status": "another status than 200",
+    "connect": "no connection",
+    "read": "the connection was lost",
+    "write": "a request could not be sent",
+    "timeout": f"no answer within {_TIMEOUT_S} seconds",
+}
+
+
+class Wrk:
+    """Runs wrk with `predict.lua`. One thread, so that the bodies are sent in turn."""
+
+    name = "wrk"
+
+    def __init__(self, executable: str) -> None:
+        self._executable = executable
+
+    def run(self, load: Load) -> Outcome:
+        """Send for as long as asked; see `Generator.run`."""
+        seconds = max(round(load.seconds), 1)
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            bodies = Path(folder) / "bodies.jsonl"
+            bodies.write_bytes(b"".join(body + b"\n" for body in load.bodies))
+            command = [
+                *(self._executable, "-t1", f"-c{load.connections}", f"-d{seconds}s"),
+                *("--timeout", f"{_TIMEOUT_S}s", "-s", str(SCRIPT)),
+                f"http://127.0.0.1:{load.port}{load.path}",
+            ]
+            try:
+                done = subprocess.run(  # noqa: S603 - the path of wrk, and numbers
+                    command,
+                    env=os.environ | {"BODIES": str(bodies)},
+                    timeout=seconds + _PATIENCE_S,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise BenchError(f"wrk cannot run: {type(error).__name__}") from error
+        if done.returncode:
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
+            raise BenchError(f"wrk failed with status {done.returncode}: {lines[-1]}")
+        return parse(done.stdout)
+
+
+def parse(output: str) -> Outcome:
+    """Read what wrk printed with `predict.lua`.
+
+    Raises:
+        BenchError: The line of the script is not there, or is another one.
+    """
+    lines = [line for line in output.splitlines() if line.startswith(MARK)]
+    try:
+        result: dict[str, Any] = json.loads(lines[-1].removeprefix(MARK))
+        failed = {what: int(result["errors"][name]) for name, what in _ERRORS.items()}
+        return Outcome(
+            # wrk counts every answer that it could read, whatever its status.
+            answered=int(result["requests"]) - int(result["errors"]["status"]),
+            seconds=result["duration_us"] / 1e6,
+            p50_ms=result["p50_us"] / 1e3,
+            p99_ms=result["p99_us"] / 1e3,
+            errors={what: count for what, count in failed.items() if count},
+        )
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise BenchError("wrk printed no result: predict.lua did not come to its end") from error

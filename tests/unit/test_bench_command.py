@@ -1,0 +1,81 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from load_tests.bench import __main__ as command
+from load_tests.bench.__main__ import main
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help has examples."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    assert "python -m load_tests.bench --quick" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--rounds", "0"], ["--engines", "abacus"], ["--connections", "-1"], ["what"]]
+)
+def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """An option with a value it cannot have is a wrong call."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--models", "abacus"], "bench: there is no model abacus in"),
+        (["--data", "/nowhere/texts"], "bench: texts cannot be read as text: FileNotFoundError"),
+    ],
+)
+def test_wrong_calls(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    fake_models: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is not there is a wrong call, with one sentence and no files."""
+    out = tmp_path / "out"
+    assert main(["--models-dir", str(fake_models), "--out", str(out), *arguments]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.startswith(sentence) for line in errors] == [True]
+    assert not out.exists()
+
+
+def test_without_wrk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without wrk the bundled generator sends, unless wrk was asked for by name."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert command._choose_generator("auto").name == "bundled"
+    assert main(["--generator", "wrk"]) == 2
+    assert "wrk is not installed" in capsys.readouterr().err
+
+
+def test_generator_of_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrk is taken where it is installed, unless the bundled generator was asked for."""
+    monkeypatch.setattr(shutil, "which", lambda _: "/bin/wrk")
+    names = [command._choose_generator(name).name for name in ("auto", "wrk", "bundled")]
+    assert names == ["wrk", "wrk", "bundled"]
+
+
+def test_engines_that_are_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An engine whose library is missing is left out, with a sentence."""
+    monkeypatch.setattr(command, "find_spec", lambda name: name == "onnxruntime" or None)
+    assert command._installed(["onnx", "tensorflow"]) == ["onnx"]
+    assert "tensorflow is left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [([], 1), (["--threads", "2"], 1), (["--workers", "3"], 3), (["--workers=2", "--port=0"], 2)],
+)
+def test_the_bare_route_has_as_many_processes(options: list[str], workers: int) -> None:
+    """The bare route gets the processes that the service is given."""
+    assert command._workers(options) == workers
