@@ -16,7 +16,7 @@ DURATION ?= 1m
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test accuracy check format lock train load image manifests clean
+.PHONY: help setup serve test accuracy check format lock train bench load image manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,9 @@ train: $(EVERYTHING) ## the default recipes trained anew on DATA and exported in
 	@for recipe in bow lstm; do \
 	  $(BIN)/python -m training train --config $$recipe --data $(DATA) --run $(RUNS)/$$recipe && \
 	  $(BIN)/python -m training export --run $(RUNS)/$$recipe --models models || exit 1; done
+
+bench: $(EVERYTHING) ## the service beside its in-process ceiling and a bare HTTP route
+	@$(BIN)/python -m load_tests.bench --out $(RUNS)/bench $(ARGS)
 
 load: $(EVERYTHING) ## a Locust run against HOST:PORT, with its report in runs/load.html
 	@mkdir -p $(RUNS)
