@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DATA ?= ../shared/data/imdb
+DATA ?= data/imdb
 RUNS ?= runs
 # VALENCE_HOST and VALENCE_PORT of the environment hold unless HOST or PORT is given to make. (HOST of
 # the environment does not count: some shells set it to the name of the machine.)
@@ -12,6 +12,8 @@ PORT := $(or $(VALENCE_PORT),8000)
 IMAGE ?= valence
 USERS ?= 16
 DURATION ?= 1m
+
+FETCH := $(BIN)/valence-train fetch imdb gets them, or name a folder, DATA=...
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -53,7 +55,8 @@ test: $(EVERYTHING) ## the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
 accuracy: $(EVERYTHING) ## the bundled models on the IMDB test reviews, through HTTP (needs the data)
-	@$(BIN)/python -m pytest -s -m slow tests/process/test_accuracy.py
+	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
+	@VALENCE_DATA=$(abspath $(DATA)/..) $(BIN)/python -m pytest -s -m slow tests/process/test_accuracy.py
 
 check: $(EVERYTHING) ## lint, format and types
 	@$(BIN)/ruff check .
@@ -74,6 +77,7 @@ lock: ## both requirements files anew, from pyproject.toml (needs uv)
 	  --output-file requirements/dev.txt pyproject.toml
 
 train: $(EVERYTHING) ## the default recipes trained anew on DATA and exported into models/
+	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
 	@for recipe in bow lstm; do \
 	  $(BIN)/python -m training train --config $$recipe --data $(DATA) --run $(RUNS)/$$recipe && \
 	  $(BIN)/python -m training export --run $(RUNS)/$$recipe --models models || exit 1; done
@@ -82,6 +86,8 @@ bench: $(EVERYTHING) ## the service beside its in-process ceiling and a bare HTT
 	@$(BIN)/python -m load_tests.bench --out $(RUNS)/bench $(ARGS)
 
 load: $(EVERYTHING) ## a Locust run against HOST:PORT, with its report in runs/load.html
+	@$(BIN)/python -c 'import urllib.request as u; u.urlopen("http://$(HOST):$(PORT)/readyz")' 2>/dev/null || { \
+	  echo "make: no ready service at $(HOST):$(PORT); start one in another terminal: make serve" >&2; exit 1; }
 	@mkdir -p $(RUNS)
 	@$(BIN)/locust -f load_tests/locustfile.py --headless --host http://$(HOST):$(PORT) \
 	  --users $(USERS) --spawn-rate $(USERS) --run-time $(DURATION) --html $(RUNS)/load.html

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app import __version__
+from app.api.documentation import register_documentation
 from app.api.error_handlers import (
     document_common_parts,
     internal_error,
@@ -249,10 +250,12 @@ def create_app(
         description=DESCRIPTION,
         version=__version__,
         lifespan=lifespan,
+        docs_url=None,  # ours says what to do where its scripts cannot be loaded
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.service = service
+    register_documentation(app)
     register_error_handlers(app)
     register_predict(app, service.repository, request_limits(settings))
     register_models(app, service.repository)
@@ -341,8 +344,13 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         announce: Called with the address when the service is ready.
 
     Raises:
-        ValenceError: The address cannot be listened on.
+        ValenceError: The address cannot be listened on, or there is no folder of models.
     """
+    if not settings.models_dir.is_dir():
+        raise ValenceError(
+            f"the folder of models must exist. Received: {settings.models_dir.absolute()}; name "
+            "another with --models-dir or VALENCE_MODELS_DIR"
+        )
     app = create_app(settings, on_loaded=freeze_heap)
     service: Service = app.state.service
     listener = listen(settings.host, settings.port)
@@ -399,7 +407,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(_BACKLOG)  # who connects from now on waits for the event loop to begin
     except OSError as error:
-        raise ValenceError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise ValenceError(
+            f"cannot listen on {host}:{port}: {error.strerror}; --port names another"
+        ) from error
     except UnicodeError as error:
         raise ValenceError(f"cannot listen on {host}:{port}: this is no host name") from error
     return listener

@@ -136,11 +136,14 @@ def write(path: Path, text: str) -> Path:
 def real_data(name: str) -> Path:
     """A file or folder of the real data sets; skips the test where they are absent.
 
-    They are looked for in VALENCE_DATA, or in ../shared/data beside the repository.
+    They are looked for in VALENCE_DATA, in data/, and in ../shared/data beside the repository.
     """
     repository = Path(__file__).resolve().parents[1]
-    folder = Path(os.environ.get("VALENCE_DATA", repository.parent / "shared" / "data"))
-    path = folder / name
-    if not path.exists():
-        pytest.skip(f"the real data is absent: no {name} in VALENCE_DATA or ../shared/data")
-    return path
+    named = os.environ.get("VALENCE_DATA")
+    places = (
+        [Path(named)] if named else [repository / "data", repository.parent / "shared" / "data"]
+    )
+    for place in places:
+        if (place / name).exists():
+            return place / name
+    pytest.skip(f"the real data is absent: no {name} in VALENCE_DATA, data or ../shared/data")

@@ -14,6 +14,7 @@ from pathlib import Path
 from app.errors import InvalidInput, ValenceError
 from training.config import Config, config_names, load_config
 from training.dataset import Source
+from training.formats import SplitName
 from training.quiet import import_tensorflow
 
 _EXAMPLES = """\
@@ -43,6 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         print(f"valence-train: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if options.debug:
+            raise
+        print(
+            f"valence-train: training needs the package {error.name}, which is not installed: "
+            "run make setup, or install valence[train]",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(
@@ -90,7 +100,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     import_tensorflow()
     from training.evaluate import evaluate_version
 
-    scores = evaluate_version(options.version_folder, _source(options), options.split)
+    one_file = options.data.is_file() and options.test is None
+    split: SplitName = options.split or ("train" if one_file else "test")
+    scores = evaluate_version(options.version_folder, _source(options), split)
     for name, value in scores.items():
         print(f"{name:28} {value:.4f}")
 
@@ -204,14 +216,13 @@ def _parser() -> argparse.ArgumentParser:
         _evaluate,
         "score an exported version on labelled texts",
         "valence-train evaluate models/lstm/1 --data data/imdb --split test\n"
-        "  valence-train evaluate models/lstm/1 --data mine.csv --split train",
+        "  valence-train evaluate models/lstm/1 --data mine.csv",
     )
     evaluate.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
     evaluate.add_argument(
         "--split",
         choices=["train", "test"],
-        default="test",
-        help="split of a data folder; a single file is all `train` [%(default)s]",
+        help="which texts of a data folder [test]; of a single file all are taken",
     )
     _add_source(evaluate, required=True)
     return parser

@@ -70,6 +70,8 @@ def read_json(body: bytes) -> Any:
     Raises:
         NotJSON: It is not JSON in UTF-8, or nested or long-winded beyond what can be read.
     """
+    if not body:
+        raise NotJSON('the body must be JSON, as in {"text": "..."}; it is empty')
     try:
         return _decode(body.decode("utf-8"))
     except json.JSONDecodeError as error:
@@ -114,7 +116,10 @@ def _read_predict(body: bytes, limits: Limits) -> PredictCall:
         raise InvalidInput(f"the body must be an object. Received: {_type_name(content)}")
     for field in content:
         if field not in _FIELDS:
-            raise InvalidInput(f"the body must have no field {field[:_SHOWN_CHARS]!a}")
+            raise InvalidInput(
+                f"the body must have no field {field[:_SHOWN_CHARS]!a}; it takes text or texts, "
+                "model, version"
+            )
     if ("text" in content) == ("texts" in content):
         raise InvalidInput("the body must have either text or texts")
     model = _read_model(content.get("model"))

@@ -115,7 +115,7 @@ class Repository:
         except OSError as error:
             self._scanned = True
             raise UnusableVersion(
-                f"the folder of models cannot be read: {error.strerror}"
+                f"the folder of models, {self.folder}, cannot be read: {error.strerror}"
             ) from error
         found: dict[str, list[Version]] = {}
         unreadable: dict[str, str] = {}

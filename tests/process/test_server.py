@@ -204,7 +204,8 @@ def test_port_in_use() -> None:
         port = taken.getsockname()[1]
         result = run("serve", "--port", str(port))
     assert result.returncode == 1
-    assert result.stderr == f"valence: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    sentence = f"cannot listen on 127.0.0.1:{port}: Address already in use; --port names another"
+    assert result.stderr == f"valence: {sentence}\n"
 
 
 def test_reader_that_leaves() -> None:

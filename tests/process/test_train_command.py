@@ -64,6 +64,21 @@ def test_a_failure(arguments: list[str]) -> None:
     assert "Traceback" in debugged.stderr
 
 
+def test_without_the_training_packages() -> None:
+    """Where only serving is installed, the sentence says what is missing and how to get it."""
+    program = (
+        "import sys; sys.modules['rich'] = None\n"
+        "from training.__main__ import main\n"
+        "sys.exit(main(['train', '--config', 'smoke', '--data', 'x']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "run make setup, or install valence[train]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("module", ["app", "training", "app.__main__", "training.__main__"])
 def test_import_without_tensorflow(module: str) -> None:
     """Importing the packages and their command lines does not import TensorFlow."""

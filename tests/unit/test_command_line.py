@@ -74,8 +74,9 @@ def test_wrong_option(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("models", "--models-dir", "nowhere"), "cannot be read"),
+        (("models", "--models-dir", "nowhere"), "the folder of models, nowhere, cannot be read"),
         (("predict", "--models-dir", "nowhere", "good"), "cannot be read"),
+        (("serve", "--models-dir", "nowhere"), "nowhere; name another with --models-dir"),
         (("serve", "--host", "no.such.host.invalid"), "cannot listen"),
         (("serve", "--host", "a" * 80 + ".x"), "no host name"),
     ],

@@ -1,12 +1,14 @@
 """The figures of a split."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from app.artifact import read_manifest
 from app.errors import DataError
 from tests.corpus import make_corpus, write_csv
-from tests.trained import Workshop
+from tests.trained import Workshop, call
 from training.dataset import Source
 from training.evaluate import (
     evaluate_version,
@@ -67,3 +69,9 @@ def test_labels_the_model_has_not(workshop: Workshop) -> None:
     path = write_csv(workshop.runs.parent / "three.csv", texts)
     with pytest.raises(DataError, match=r"negative, positive\. Received: neutral"):
         evaluate_version(workshop.models / "lstm" / "1", Source(str(path)), "train")
+
+
+def test_one_file_is_scored_whole(workshop: Workshop, tmp_path: Path) -> None:
+    """A single file of texts needs no word on which part of it is meant."""
+    path = write_csv(tmp_path / "mine.csv", make_corpus(20, seed=8))
+    assert call("evaluate", workshop.models / "lstm" / "1", "--data", path) == 0

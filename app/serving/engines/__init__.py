@@ -97,7 +97,7 @@ def choose_engine(options: EngineOptions, *, has_onnx: bool = True) -> str:
     library = _LIBRARIES[names[0]]
     raise MissingLibrary(
         f"the engine {names[0]} needs the package {library.package}, which is not installed: "
-        f"install valence[{library.extra}]"
+        f"run make setup, or install valence[{library.extra}]"
     )
 
 
