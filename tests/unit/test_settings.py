@@ -29,11 +29,11 @@ def test_defaults() -> None:
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each setting is read from VALENCE_ and its name; an empty one counts as absent."""
-    monkeypatch.setenv("VALENCE_MAX_BATCH_ITEMS", "8")
+    monkeypatch.setenv("VALENCE_MAX_BATCH_ITEMS", "4")
     monkeypatch.setenv("VALENCE_LOG_LEVEL", "WARNING")
     monkeypatch.setenv("VALENCE_PORT", "")
     settings = Settings()
-    assert (settings.max_batch_items, settings.log_level, settings.port) == (8, "warning", 8000)
+    assert (settings.max_batch_items, settings.log_level, settings.port) == (4, "warning", 8000)
 
 
 def test_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
