@@ -1,7 +1,7 @@
 """Rows of ids into batches of like length, in a seeded order."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import keras
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from app.text.padding import Int32Array, pad_rows
 from app.text.vocabulary import FIRST_WORD, UNKNOWN
+from training.progress import track
+
+Probabilities = NDArray[np.float64]
 
 _BATCHES_SORTED_TOGETHER: Final = 50
 """Sorting within windows keeps padding low and still gives every epoch other neighbours."""
@@ -83,6 +86,30 @@ class ScoringBatches(keras.utils.PyDataset):  # type: ignore[misc]
     def __getitem__(self, index: int) -> tuple[Int32Array, NDArray[np.int32]]:
         chosen = self._batches[index]
         return rectangle(self._rows, chosen), self._targets[chosen]
+
+
+def score_rows(
+    run: Callable[[Int32Array, Int32Array], Any], rows: Sequence[Int32Array], batch_size: int
+) -> Probabilities:
+    """Run a model over all rows, in batches of like length.
+
+    Args:
+        run: Gets `ids` int32 (batch, width) and `lengths` int32 (batch,); answers (batch, classes).
+        rows: The ids of each text.
+        batch_size: Texts a run.
+
+    Returns:
+        float64 of shape (rows, classes). Row i belongs to rows[i].
+    """
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    scored = []
+    for chosen in track(_slices(order, batch_size), "Scoring"):
+        lengths = np.array([len(rows[i]) for i in chosen], np.int32)
+        scored.append(run(rectangle(rows, chosen), lengths))
+    together = np.concatenate(scored).astype(np.float64)
+    probabilities = np.empty_like(together)
+    probabilities[order] = together
+    return probabilities
 
 
 def rectangle(rows: Sequence[Int32Array], chosen: Sequence[int]) -> Int32Array:

@@ -1,6 +1,6 @@
 """Results: what an exported version says of labelled texts, and how good that is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,13 +13,11 @@ from app.artifact import SIGNATURE, TEXT_SIGNATURE, TOKENIZER, read_manifest, ve
 from app.errors import DataError, UnusableVersion
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
-from training.batches import rectangle
+from training.batches import Probabilities, score_rows
 from training.dataset import Source
 from training.formats import SplitName
 from training.progress import track
 from training.scores import confusion_matrix, measure_reliability, roc_curves, score_labels
-
-Probabilities = NDArray[np.float64]
 
 _OUTPUT: Final = "probabilities"
 _TEMPERATURES: Final = np.geomspace(0.25, 4.0, 401)
@@ -45,7 +43,7 @@ class ExportedModel:
             answer = self._score(ids=tf.constant(ids), lengths=tf.constant(lengths))
             return answer[_OUTPUT].numpy()
 
-        return _score(run, rows, batch_size)
+        return score_rows(run, rows, batch_size)
 
     def score_texts(self, texts: Sequence[str]) -> Probabilities:
         """Probabilities through the signature that takes raw text, in one batch."""
@@ -69,23 +67,7 @@ class OnnxModel:
         def run(ids: Int32Array, lengths: Int32Array) -> Any:
             return self._session.run([_OUTPUT], {"ids": ids, "lengths": lengths})[0]
 
-        return _score(run, rows, batch_size)
-
-
-def _score(
-    run: Callable[[Int32Array, Int32Array], Any], rows: Sequence[Int32Array], batch_size: int
-) -> Probabilities:
-    """Run `run(ids, lengths)` over all rows, in batches of like length."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    scored = []
-    for start in track(range(0, len(order), batch_size), "Scoring"):
-        chosen = order[start : start + batch_size]
-        lengths = np.array([len(rows[i]) for i in chosen], np.int32)
-        scored.append(run(rectangle(rows, chosen), lengths))
-    together = np.concatenate(scored).astype(np.float64)
-    probabilities = np.empty_like(together)
-    probabilities[order] = together
-    return probabilities
+        return score_rows(run, rows, batch_size)
 
 
 def evaluate_version(folder: Path, source: Source, split: SplitName) -> dict[str, float]:

@@ -26,10 +26,11 @@ from app.artifact import (
 from app.errors import DataError, InvalidInput, UnusableVersion
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
+from training.batches import Probabilities
 from training.config import Config
 from training.data import Corpus
 from training.dataset import Dataset, Source, load_dataset
-from training.evaluate import ExportedModel, Probabilities, fit_temperature, measure, rescale
+from training.evaluate import ExportedModel, fit_temperature, measure, rescale
 from training.golden import GOLDEN_TEXTS
 from training.model import EMBEDDING
 from training.onnx_export import Kept, Reference, export_onnx
@@ -79,7 +80,7 @@ def export(
     _check_splits(DataCard(**run.data).splits, dataset.card.splits)
     round_embedding(model)
     validation_rows = encode(encoder, dataset.validation, "Encoding validation texts")
-    unscaled = predict(model, validation_rows).astype(np.float64)
+    unscaled = predict(model, validation_rows)
     temperature = fit_temperature(unscaled, _targets(dataset.validation))
 
     with written_aside(target) as folder:
@@ -203,9 +204,7 @@ def _score_golden(
     """The golden texts as ids, and their answers, once all three ways to an answer agree."""
     rows = [exported.encoder.encode(text).ids for text in GOLDEN_TEXTS]
     answers = exported.score(rows)
-    check_parity(
-        "serve_ids", answers, rescale(predict(model, rows).astype(np.float64), temperature)
-    )
+    check_parity("serve_ids", answers, rescale(predict(model, rows), temperature))
     check_parity("serving_default", exported.score_texts(GOLDEN_TEXTS), answers)
     return rows, answers
 
@@ -300,4 +299,4 @@ def _write_report(
 
 
 def _lengths(encoder: TextEncoder, corpus: Corpus) -> Int32Array:
-    return np.array([encoder.encode(text).tokens for text in corpus.texts()], np.int32)
+    return np.array([len(encoder.tokenize(text)) for text in corpus.texts()], np.int32)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from app.artifact import ONNX
 from app.text.padding import Int32Array
-from training.evaluate import OnnxModel, Probabilities
+from training.batches import Probabilities
+from training.evaluate import OnnxModel
 from training.onnx_graph import Precision, build_onnx, precisions
 
 PARITY: Final = 1e-4

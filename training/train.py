@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from app import __version__
 from app.artifact import TOKENIZER
@@ -17,7 +16,7 @@ from app.errors import DataError
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from app.text.vocabulary import Vocabulary
-from training.batches import ScoringBatches, TrainingBatches
+from training.batches import Probabilities, ScoringBatches, TrainingBatches, score_rows
 from training.config import Config
 from training.data import Corpus
 from training.dataset import Source, load_dataset
@@ -179,13 +178,9 @@ def encode(encoder: TextEncoder, corpus: Corpus, description: str) -> list[Int32
     return [encoder.encode(text).ids for text in track(corpus.texts(), description)]
 
 
-def predict(model: keras.Model, rows: Sequence[Int32Array]) -> NDArray[np.float32]:
-    """Probabilities of the Keras model itself, (rows, classes)."""
-    batches = ScoringBatches(rows, np.zeros(len(rows), np.int32))
-    scored = np.concatenate([model.predict_on_batch(batches[i][0]) for i in range(len(batches))])
-    probabilities = np.empty_like(scored)
-    probabilities[batches.order] = scored
-    return probabilities
+def predict(model: keras.Model, rows: Sequence[Int32Array]) -> Probabilities:
+    """Probabilities of the Keras model itself, float64 (rows, classes)."""
+    return score_rows(lambda ids, _lengths: model.predict_on_batch(ids), rows, batch_size=256)
 
 
 def _optimizer(config: Config) -> keras.optimizers.Optimizer:
