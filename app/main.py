@@ -29,12 +29,13 @@ from app.api.predict import register_predict
 from app.api.protocol import HTTPProtocol
 from app.api.schemas import Limits
 from app.errors import MissingLibrary, UnknownModel, UnusableVersion, ValenceError
-from app.serving.batcher import Batcher, EngineSlots
+from app.serving.batcher import Batcher
 from app.serving.engines import EngineOptions, LoadEngine, load_engine, visible_cores
 from app.serving.lifecycle import Lifecycle, Phase
 from app.serving.predictor import Prediction, Predictor
 from app.serving.repository import LoadedVersion, Repository, State, Version, load_version
 from app.serving.request_queue import BatchPolicy
+from app.serving.slots import EngineSlots
 from app.settings import Settings
 from app.telemetry.logs import describe_exception, log_loop_errors
 from app.telemetry.metrics import Metrics
@@ -199,7 +200,6 @@ class Service:
             metrics=self.metrics.for_model(name),
             on_death=partial(self.lifecycle.report_fault, f"{name}/{number}"),
         )
-        batcher.start()
         predictor = Predictor(
             name=name,
             version=number,

@@ -1,10 +1,9 @@
-"""The loop of one model: take a batch, run it off the event loop, settle every waiter, drain."""
+"""One model: take a batch when a thread is free, run it, settle every waiter, drain."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,6 +17,7 @@ from app.errors import (
 )
 from app.serving.engines import Engine, infer
 from app.serving.request_queue import BatchPolicy, Item, RequestQueue, Submission
+from app.serving.slots import EngineSlots
 from app.telemetry.logs import describe_exception
 from app.telemetry.metrics import ModelMetrics
 from app.text.padding import Int32Array
@@ -26,31 +26,6 @@ logger = logging.getLogger(__name__)
 
 _RATE_WEIGHT: Final = 0.2
 _FIRST_GUESS_S: Final = 0.01
-
-
-class EngineSlots:
-    """The threads that run models, shared by all models of the process: one batch each."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._free = asyncio.Semaphore(count)
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="engine")
-
-    async def acquire(self) -> None:
-        """Wait for a free thread; models that wait are served in turn."""
-        await self._free.acquire()
-
-    def release(self) -> None:
-        """Hand the thread to whoever waits."""
-        self._free.release()
-
-    async def run(self, work: Callable[[], list[list[float]]]) -> list[list[float]]:
-        """Run `work` on the acquired thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    def close(self) -> None:
-        """End the threads when their work is done."""
-        self._threads.shutdown(wait=False)
 
 
 class Batcher:
@@ -66,8 +41,8 @@ class Batcher:
         policy: How long items wait and how many go together.
         slots: Where the model runs.
         metrics: The series of the model.
-        on_death: Called with a reason when the loop dies, which only a fault in this program
-            can bring about. Every waiter has its error by then.
+        on_death: Called with a reason when forming or settling a batch breaks, which only a fault
+            in this program can bring about. Every waiter has its error by then.
         clock: Monotonic, in seconds.
     """
 
@@ -90,17 +65,13 @@ class Batcher:
         self._on_death = on_death
         self._clock = clock
         self._queue = RequestQueue(policy, clock)
-        self._wake = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
-        self._running: set[asyncio.Task[None]] = set()
+        self._asking = False  # for a slot
+        self._timer: asyncio.TimerHandle | None = None
+        self._running = 0
         self._refusal: Callable[[], NotReady] | None = None
+        self._drained = asyncio.Event()
         self._item_s = _FIRST_GUESS_S  # of an engine's time, measured as a moving average
         self._shown = 0
-
-    def start(self) -> None:
-        """Begin to take batches, on the running event loop."""
-        self._loop = asyncio.create_task(self._take_batches())
-        self._loop.add_done_callback(self._end)
 
     async def submit(self, rows: Sequence[Int32Array], *, deadline: float) -> Submission:
         """Wait until every row has its probabilities or its error.
@@ -118,7 +89,7 @@ class Batcher:
             Overloaded: There is not room for all rows. None was admitted.
             DeadlineExceeded: The deadline passed before the model could run.
             Draining: The batcher takes nothing new.
-            NotReady: The loop has died.
+            NotReady: The batcher has broken down.
         """
         if self._refusal is not None:
             raise self._refusal()
@@ -127,12 +98,13 @@ class Batcher:
         if not self._queue.admit(submission):
             raise self._overloaded(len(rows))
         self._show_queue()
-        self._wake.set()
+        self._see_to_departure()
         try:
             await settled
         except asyncio.CancelledError:
             self._metrics.cancelled_items.inc(self._queue.remove(submission))
             self._show_queue()
+            self._note_end()
             raise
         return submission
 
@@ -151,11 +123,9 @@ class Batcher:
         """Refuse new rows, answer every admitted one, then stop. Again is harmless."""
         if self._refusal is None:
             self._refusal = partial(Draining, "the model is being stopped")
-        self._wake.set()
-        if self._loop is not None:
-            await asyncio.wait([self._loop])
-        if self._running:
-            await asyncio.wait(self._running)
+            self._see_to_departure()
+            self._note_end()
+        await self._drained.wait()
 
     def _overloaded(self, count: int) -> Overloaded:
         return Overloaded(
@@ -164,20 +134,43 @@ class Batcher:
             retry_after_s=len(self._queue) * self._item_s / self._slots.count,
         )
 
-    async def _take_batches(self) -> None:
-        """The loop."""
-        while await self._wait_for_departure():
-            await self._slots.acquire()
-            batch: list[Item] = []
-            try:
-                batch = self._take_batch()
-            finally:
-                if not batch:
-                    self._slots.release()
-            if batch:
-                run = asyncio.create_task(self._run(batch))
-                self._running.add(run)
-                run.add_done_callback(self._running.discard)
+    def _see_to_departure(self, now: float | None = None) -> None:
+        """Ask for a slot when a batch may leave, now or as soon as its time has come."""
+        if self._asking:
+            return
+        departure = self._queue.next_departure()
+        if departure is None:
+            return
+        delay_s = 0.0
+        if self._policy.max_queue_delay_s and self._refusal is None:
+            delay_s = departure - (self._clock() if now is None else now)
+        if delay_s <= 0:
+            self._asking = True
+            self._slots.request(self._depart)
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake, departure)
+
+    def _wake(self, departure: float) -> None:
+        """The time has come for what was to leave at `departure`; it may have left by itself."""
+        self._timer = None
+        self._see_to_departure(max(departure, self._clock()))
+
+    def _depart(self) -> None:
+        """Take a batch and run it on the slot that was granted."""
+        self._asking = False
+        try:
+            batch = self._take_batch()
+        except Exception as error:  # noqa: BLE001 whoever waits must hear of it
+            self._slots.release()
+            self._die(error)
+            return
+        if batch:
+            self._running += 1
+            self._run(batch, partial(self._finish, batch, self._clock()))
+            self._see_to_departure()
+        else:
+            self._slots.release()
+            self._note_end()
 
     def _take_batch(self) -> list[Item]:
         """The next batch; empty when all that waited has expired or left."""
@@ -191,109 +184,138 @@ class Batcher:
                 )
         return batch
 
-    async def _wait_for_departure(self) -> bool:
-        """Wait until a batch may leave; False when none ever will."""
-        while True:
-            self._wake.clear()
-            departure = self._queue.next_departure()
-            if departure is None:
-                if self._refusal is not None:
-                    return False
-                await self._wake.wait()
-                continue
-            delay_s = departure - self._clock()
-            if delay_s <= 0 or self._refusal is not None:
-                return True
-            try:
-                async with asyncio.timeout(delay_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                return True
-
-    async def _run(self, batch: list[Item]) -> None:
-        """Run one batch on the acquired slot and settle its items."""
-        try:
-            await self._infer(batch)
-        except Exception as error:  # noqa: BLE001 whatever a model raises fails its batch alone
-            await self._run_apart(batch, error)
-        finally:
-            self._slots.release()
-
-    async def _run_apart(self, batch: list[Item], error: Exception) -> None:
-        """After a failed run: each item alone, so that only those fail that must."""
-        if len(batch) == 1:
-            self._fail(batch[0], error)
-            return
-        for item in batch:
-            if item.submission.settled.done():
-                continue  # its caller left in the meantime
-            try:
-                await self._infer([item])
-            except Exception as item_error:  # noqa: BLE001 as above, for one item
-                self._fail(item, item_error)
-
-    async def _infer(self, batch: list[Item]) -> None:
-        """One model run: the answers of all items of `batch`, or an exception."""
-        lengths = [len(item.ids) for item in batch]
+    def _run(
+        self, batch: list[Item], done: Callable[[list[list[float]], BaseException | None], None]
+    ) -> None:
+        """One model run on a granted slot."""
+        engine, labels = self._engine, self._labels
         rows = [item.ids for item in batch]
-        started = self._clock()
-        answer = await self._slots.run(
-            lambda: infer(self._engine, rows, labels=self._labels).tolist()
-        )
-        seconds = self._clock() - started
-        self._item_s += _RATE_WEIGHT * (seconds / len(batch) - self._item_s)
-        metrics = self._metrics
-        metrics.inference_seconds.observe(seconds)
-        metrics.batch_items.observe(len(batch))
-        metrics.real_tokens.inc(sum(lengths))
-        metrics.padded_tokens.inc(max(lengths) * len(lengths) - sum(lengths))
-        for item, probabilities in zip(batch, answer, strict=True):
-            metrics.queue_delay_seconds.observe(item.taken_at - item.submission.arrived)
-            item.submission.inference_s = max(item.submission.inference_s, seconds)
-            self._settle(item, probabilities=probabilities)
+        self._slots.run(lambda: infer(engine, rows, labels=labels).tolist(), done)
 
-    def _fail(self, item: Item, error: Exception) -> None:
+    def _finish(
+        self,
+        batch: list[Item],
+        started: float,
+        answer: list[list[float]],
+        error: BaseException | None,
+    ) -> None:
+        """After a run: settle its items, or run each alone when it failed."""
+        if error is not None and len(batch) > 1:
+            self._run_apart(iter(batch))
+            return
+        try:
+            self._conclude(batch, started, answer, error)
+        except Exception as fault:  # noqa: BLE001 whoever waits must hear of it
+            self._die(fault, batch)
+        self._end_run()
+
+    def _run_apart(self, rest: Iterator[Item]) -> None:
+        """After a failed run, on its slot: each item alone, so that only those fail that must."""
+        for item in rest:
+            if item.submission.settled.done() and not item.followers:
+                self._queue.finish(item)  # its caller left in the meantime
+                continue
+            self._run([item], partial(self._finish_apart, item, rest, self._clock()))
+            return
+        self._end_run()
+
+    def _finish_apart(
+        self,
+        item: Item,
+        rest: Iterator[Item],
+        started: float,
+        answer: list[list[float]],
+        error: BaseException | None,
+    ) -> None:
+        """After the run of one item of a failed batch: settle it, then run the next."""
+        try:
+            self._conclude([item], started, answer, error)
+        except Exception as fault:  # noqa: BLE001 as in _finish
+            self._die(fault, [item, *rest])
+        self._run_apart(rest)
+
+    def _conclude(
+        self,
+        batch: list[Item],
+        started: float,
+        answer: list[list[float]],
+        error: BaseException | None,
+    ) -> None:
+        """Settle the items of a run: all with their answers, or the only one with its error."""
+        if error is None:
+            seconds = self._clock() - started
+            self._observe(batch, seconds)
+            for item, probabilities in zip(batch, answer, strict=True):
+                self._settle(item, seconds, probabilities, None)
+            return
+        (item,) = batch
         logger.error(
             "the model failed on a text",
             extra={"model": self._metrics.name, "length": len(item.ids)}
             | describe_exception(error),
         )
-        self._settle(item, error=InferenceFailed("the model failed on this text"))
+        self._settle(item, 0.0, None, InferenceFailed("the model failed on this text"))
+
+    def _observe(self, batch: list[Item], seconds: float) -> None:
+        """Count one run."""
+        count = len(batch)
+        self._item_s += _RATE_WEIGHT * (seconds / count - self._item_s)
+        lengths = [len(item.ids) for item in batch]
+        real = sum(lengths)
+        metrics = self._metrics
+        metrics.inference_seconds.observe(seconds)
+        metrics.batch_items.observe(count)
+        metrics.real_tokens.inc(real)
+        metrics.padded_tokens.inc(max(lengths) * count - real)
 
     def _settle(
         self,
         item: Item,
-        *,
-        probabilities: list[float] | None = None,
-        error: ValenceError | None = None,
+        seconds: float,
+        probabilities: list[float] | None,
+        error: ValenceError | None,
     ) -> None:
-        """Give an item its answer, once, and wake its caller when it was the last one."""
-        if item.probabilities is not None or item.error is not None:
-            return
-        item.probabilities = probabilities
-        item.error = error
-        submission = item.submission
-        submission.unsettled -= 1
-        if submission.unsettled == 0 and not submission.settled.done():
-            submission.settled.set_result(None)
+        """Give an item and its followers their answer; wake each caller that has all of its own."""
+        for each in (item, *self._queue.finish(item)):
+            each.probabilities = probabilities
+            each.error = error
+            submission = each.submission
+            self._metrics.queue_delay_seconds.observe(each.taken_at - submission.arrived)
+            if seconds > submission.inference_s:
+                submission.inference_s = seconds
+            submission.unsettled -= 1
+            if submission.unsettled == 0 and not submission.settled.done():
+                submission.settled.set_result(None)
+
+    def _end_run(self) -> None:
+        """The slot is free again."""
+        self._running -= 1
+        self._slots.release()
+        self._note_end()
+
+    def _note_end(self) -> None:
+        """Tell `drain` when the last admitted item has its answer."""
+        if self._refusal is not None and not self._running and not len(self._queue):
+            self._drained.set()
 
     def _show_queue(self) -> None:
         """Bring the gauge up to date; versions of one model share it, so it moves by steps."""
         waiting = len(self._queue)
-        self._metrics.queue_items.inc(waiting - self._shown)
-        self._shown = waiting
+        if waiting != self._shown:
+            self._metrics.queue_items.inc(waiting - self._shown)
+            self._shown = waiting
 
-    def _end(self, loop: asyncio.Task[None]) -> None:
-        """Leave nobody waiting when the loop is over. After a drain nobody does."""
-        error = None if loop.cancelled() else loop.exception()
-        if error is None and self._refusal is not None:
-            return
-        reason = f"the loop of the model {self._metrics.name} has died"
+    def _die(self, error: Exception, batch: Sequence[Item] = ()) -> None:
+        """Leave nobody waiting: neither in the queue nor for the batch that broke."""
+        reason = f"the batches of the model {self._metrics.name} have broken down"
         self._refusal = partial(NotReady, reason)
-        for submission in self._queue.close():
+        abandoned = [item.submission for item in batch]
+        for item in batch:
+            abandoned += [follower.submission for follower in item.followers]
+        for submission in (*self._queue.close(), *abandoned):
             if not submission.settled.done():
                 submission.settled.set_exception(NotReady(reason))
         self._show_queue()
-        if error is not None:
-            logger.critical(reason, extra=describe_exception(error))
+        logger.critical(reason, extra=describe_exception(error))
         self._on_death(reason)
+        self._note_end()

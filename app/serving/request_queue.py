@@ -46,7 +46,7 @@ class Item:
         taken_at: When it left the queue, on the clock of the queue.
     """
 
-    __slots__ = ("error", "ids", "probabilities", "submission", "taken_at")
+    __slots__ = ("error", "followers", "ids", "probabilities", "submission", "taken_at")
 
     def __init__(self, ids: Int32Array, submission: "Submission") -> None:
         self.ids = ids
@@ -54,6 +54,7 @@ class Item:
         self.probabilities: list[float] | None = None
         self.error: ValenceError | None = None
         self.taken_at = 0.0
+        self.followers: list[Item] = []
 
 
 class Submission:
@@ -203,6 +204,9 @@ class RequestQueue:
             self._leave(item)
             item.taken_at = now
         return Taken(batch, expired)
+
+    def finish(self, item: Item) -> list[Item]:
+        return item.followers
 
     def close(self) -> list[Submission]:
         """Take every request out, unanswered."""

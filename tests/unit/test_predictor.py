@@ -8,8 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from app.errors import DeadlineExceeded, InferenceFailed, Overloaded
-from app.serving.batcher import Batcher, EngineSlots
+from app.serving.batcher import Batcher
 from app.serving.predictor import Prediction, Predictor
+from app.serving.slots import EngineSlots
 from app.serving.request_queue import BatchPolicy
 from app.telemetry.metrics import Metrics
 from app.text.encoder import Encoded
@@ -34,7 +35,6 @@ async def predictor(engine: FakeEngine, metrics: Metrics) -> AsyncIterator[Predi
         metrics=metrics.for_model("lstm"),
         on_death=pytest.fail,
     )
-    batcher.start()
     predictor = Predictor(
         name="lstm",
         version=3,
