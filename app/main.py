@@ -23,6 +23,7 @@ from app.api.error_handlers import (
     refuse_invalid_http,
     register_error_handlers,
 )
+from app.api.front_door import FrontDoor
 from app.api.health import register_health, register_models
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
@@ -245,7 +246,13 @@ def create_app(
         yield
         await service.drain()
 
-    app = FastAPI(
+    app = FrontDoor(
+        wrap=partial(
+            RequestMiddleware,
+            metrics=service.metrics,
+            draining=lambda: service.lifecycle.draining,
+            answer_unexpected=internal_error,
+        ),
         title="Valence",
         description=DESCRIPTION,
         version=__version__,
@@ -261,12 +268,6 @@ def create_app(
     register_models(app, service.repository)
     register_health(app, service.lifecycle, registry)
     document_common_parts(app)
-    app.add_middleware(
-        RequestMiddleware,
-        metrics=service.metrics,
-        draining=lambda: service.lifecycle.draining,
-        answer_unexpected=internal_error,
-    )
     return app
 
 
@@ -370,6 +371,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             http=partial(HTTPProtocol, refuse=partial(refuse_invalid_http, service.metrics)),  # type: ignore[arg-type]  # called as the class would be
             lifespan="on",
             server_header=False,
+            proxy_headers=False,  # nothing here asks where a request came from
             ws="none",
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=settings.drain_timeout_s,

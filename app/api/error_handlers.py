@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.api.middleware import PROBLEM_JSON, context_of, make_request_id
 from app.api.schemas import Problem
@@ -143,10 +144,10 @@ def problem_of(error: ValenceError) -> dict[str, Any]:
 
 
 def problem_response(
-    request: Request, problem: dict[str, Any], headers: dict[str, str] | None = None
+    scope: Scope, problem: dict[str, Any], headers: dict[str, str] | None = None
 ) -> Response:
     """A whole answer that is a problem."""
-    content = problem | {"request_id": context_of(request.scope).request_id}
+    content = problem | {"request_id": context_of(scope).request_id}
     return Response(json.dumps(content), problem["status"], headers, PROBLEM_JSON)
 
 
@@ -165,24 +166,29 @@ def refuse_invalid_http(metrics: Metrics) -> Response:
     return Response(json.dumps(content), INVALID_HTTP.status, headers, PROBLEM_JSON)
 
 
+def answer_valence_error(scope: Scope, error: ValenceError) -> Response:
+    """The answer to an exception of ours, and the note of it in the request's context."""
+    kind = kind_of(error)
+    context = context_of(scope)
+    context.error = type(error).__name__
+    context.rejected = kind.rejected
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    elif isinstance(error, NotReady):
+        headers["Retry-After"] = str(_NOT_READY_RETRY_S)
+    # What is not in the table was never meant for a client's eyes.
+    detail = _SEE_LOG if kind is INTERNAL else str(error)
+    return problem_response(scope, kind.problem(detail), headers)
+
+
 def register_error_handlers(app: FastAPI) -> None:
     """Answer every exception that leaves a route with problem details."""
 
-    async def answer_valence_error(request: Request, error: Exception) -> Response:
+    async def handle_valence_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, ValenceError):
             raise error
-        kind = kind_of(error)
-        context = context_of(request.scope)
-        context.error = type(error).__name__
-        context.rejected = kind.rejected
-        headers = {}
-        if isinstance(error, Overloaded):
-            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-        elif isinstance(error, NotReady):
-            headers["Retry-After"] = str(_NOT_READY_RETRY_S)
-        # What is not in the table was never meant for a client's eyes.
-        detail = _SEE_LOG if kind is INTERNAL else str(error)
-        return problem_response(request, kind.problem(detail), headers)
+        return answer_valence_error(request.scope, error)
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
@@ -196,9 +202,9 @@ def register_error_handlers(app: FastAPI) -> None:
         else:
             kind = Kind(error.status_code, "http", "The request was refused")
             detail = "see the status"
-        return problem_response(request, kind.problem(detail), dict(error.headers or {}))
+        return problem_response(request.scope, kind.problem(detail), dict(error.headers or {}))
 
-    app.add_exception_handler(ValenceError, answer_valence_error)
+    app.add_exception_handler(ValenceError, handle_valence_error)
     app.add_exception_handler(HTTPException, answer_http_error)
 
 

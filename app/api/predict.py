@@ -3,16 +3,13 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive
+from starlette.types import Receive, Scope, Send
 
-from app.api.error_handlers import document_problems, problem_of
+from app.api.error_handlers import answer_valence_error, document_problems, problem_of
+from app.api.front_door import RawRoute
 from app.api.middleware import ClientGoneError, RequestContext, context_of
 from app.api.schemas import (
     Limits,
@@ -35,42 +32,47 @@ _SERVER_TIMING_HEADER: Final = {
         "examples": ["tokenize;dur=0.061, queue;dur=0.112, infer;dur=1.930"],
     },
 }
+_WATCH_AFTER_S: Final = 0.05
+"""Requests that take longer have their connection watched."""
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _NOTHING: Final = Answer([], 0.0, 0.0, 0.0)
-
-
-class RawRoute(APIRoute):
-    """A documented route whose function reads the request and writes the answer itself."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The function as it is: FastAPI's own handler would double the cost of a request."""
-        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return handler
 
 
 def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> None:
     """Add `POST /predict`."""
 
-    async def predict(request: Request) -> Response:
+    async def predict(scope: Scope, receive: Receive, send: Send) -> None:
         """Tell the sentiment of one text, or of several at once.
 
         Takes JSON whatever the Content-Type says. Texts of a list that break a rule get an
         `error` in their place; their neighbours are answered.
         """
-        context = context_of(request.scope)
-        timeout_s = read_timeout_s(context.timeout, limits)
-        deadline = time.monotonic() + timeout_s
+        context = context_of(scope)
         try:
-            async with asyncio.timeout(timeout_s):
-                body = await read_body(request.receive, context, limits)
+            timeout_s = read_timeout_s(context.timeout, limits)
+            guard = Guard(receive, timeout_s)
+            try:
+                body = await read_body(receive, context, limits)
+                guard.body_read = True
                 call = read_predict(body, limits)
                 version = _find(repository, call, context)
-                answer = await _answer(request.receive, version, call, deadline)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"the answer was not ready within {timeout_s * 1e3:.0f} ms"
-            ) from None
-        return _respond(version, call, answer)
+                answer = await _answer(version, call, guard.deadline)
+            except asyncio.CancelledError:
+                guard.explain()
+                raise
+            finally:
+                guard.close()
+            content, timing = _respond(version, call, answer)
+        except ValenceError as error:
+            await answer_valence_error(scope, error)(scope, receive, send)
+            return
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(content)),
+            (b"server-timing", timing),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
     app.router.add_api_route(
         "/predict",
@@ -142,34 +144,88 @@ def _find(repository: Repository, call: PredictCall, context: RequestContext) ->
     return version
 
 
-async def _answer(receive: Receive, version: Version, call: PredictCall, deadline: float) -> Answer:
-    """Ask the predictor, and give up when the client does."""
+async def _answer(version: Version, call: PredictCall, deadline: float) -> Answer:
     if version.predictor is None:
         raise NotReady("the model is being loaded")
-    if not call.texts:
-        return _NOTHING
-    asking = asyncio.current_task()
-    watch = asyncio.create_task(_cancel_on_disconnect(receive, asking))
-    try:
-        return await version.predictor.predict(call.texts, deadline=deadline)
-    except asyncio.CancelledError:
-        if asking is not None and watch.done() and not watch.cancelled():
-            asking.uncancel()
+    return await version.predictor.predict(call.texts, deadline=deadline) if call.texts else _NOTHING
+
+
+class Guard:
+    """Ends the handling of a request whose deadline passes or whose client leaves.
+
+    Most requests are answered before either is worth a thought, so all they pay for is a timer.
+    Only one that takes longer gets a task that watches its connection.
+
+    Attributes:
+        deadline: On the monotonic clock, in seconds.
+        body_read: Whether the connection may be watched; until then, the body is being read.
+
+    Args:
+        receive: Of the request.
+        timeout_s: From now to the deadline.
+    """
+
+    __slots__ = ("_asking", "_gone", "_late", "_receive", "_timeout_s", "_timer", "_watch", "body_read", "deadline")
+
+    def __init__(self, receive: Receive, timeout_s: float) -> None:
+        self.deadline = time.monotonic() + timeout_s
+        self.body_read = False
+        self._receive = receive
+        self._timeout_s = timeout_s
+        self._asking = asyncio.current_task()
+        self._watch: asyncio.Task[None] | None = None
+        self._gone = self._late = False
+        delay_s = min(timeout_s, _WATCH_AFTER_S)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
+
+    def close(self) -> None:
+        """The request is over."""
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def explain(self) -> None:
+        """After a cancellation: raise what it means, if it was ours.
+
+        Raises:
+            DeadlineExceeded: The deadline has passed.
+            ClientGoneError: The client has left.
+        """
+        if not (self._gone or self._late) or self._asking is None:
+            return
+        self._asking.uncancel()
+        if self._gone:
             raise ClientGoneError from None
-        raise
-    finally:
-        watch.cancel()
+        raise DeadlineExceeded(
+            f"the answer was not ready within {self._timeout_s * 1e3:.0f} ms"
+        ) from None
+
+    def _look(self) -> None:
+        """The request takes long."""
+        left_s = self.deadline - time.monotonic()
+        if left_s <= 0:
+            self._late = True
+            self._end()
+            return
+        if self.body_read and self._watch is None:
+            self._watch = asyncio.create_task(self._watch_connection())
+        # A body that is still being read has the deadline alone, and is looked at again.
+        delay_s = left_s if self.body_read else min(left_s, _WATCH_AFTER_S)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
+
+    async def _watch_connection(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
 
 
-async def _cancel_on_disconnect(receive: Receive, asking: "asyncio.Task[Any] | None") -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if asking is not None:
-        asking.cancel()
-
-
-def _respond(version: Version, call: PredictCall, answer: Answer) -> Response:
-    """Put the answers, and the errors of texts that were refused, in the order asked."""
+def _respond(version: Version, call: PredictCall, answer: Answer) -> tuple[bytes, bytes]:
+    """The body, with the answers and the refused texts' errors in the order asked; the timing."""
     if call.single:
         only = answer.predictions[0]
         if isinstance(only, ValenceError):
@@ -185,15 +241,12 @@ def _respond(version: Version, call: PredictCall, answer: Answer) -> Response:
                 _describe(call.refused.get(i) or next(predictions)) for i in range(count)
             ],
         }
-    timing = (
-        f"tokenize;dur={answer.tokenize_s * 1e3:.3f}, queue;dur={answer.queue_s * 1e3:.3f}, "
-        f"infer;dur={answer.inference_s * 1e3:.3f}"
+    timing = b"tokenize;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f" % (
+        answer.tokenize_s * 1e3,
+        answer.queue_s * 1e3,
+        answer.inference_s * 1e3,
     )
-    return Response(
-        _encode(content),
-        headers={"Server-Timing": timing},
-        media_type="application/json",
-    )
+    return _encode(content).encode("ascii"), timing
 
 
 def describe_answer(version: Version, prediction: Prediction) -> dict[str, Any]:

@@ -27,7 +27,6 @@ class EngineSlots:
         self._granting = False
         self._jobs: SimpleQueue[tuple[Work, Done] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def request(self, granted: Callable[[], None]) -> None:
         """Call `granted` when a thread is free and all who asked before have had theirs.
@@ -63,18 +62,16 @@ class EngineSlots:
             self._line.popleft()()
 
     def _start(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._threads = [
-            threading.Thread(target=self._work, name=f"engine-{n}", daemon=True)
+            threading.Thread(target=self._work, args=(loop,), name=f"engine-{n}", daemon=True)
             for n in range(self.count)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _work(self) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: one job after the other."""
-        loop = self._loop
-        assert loop is not None
         while (job := self._jobs.get()) is not None:
             work, done = job
             result, error = None, None

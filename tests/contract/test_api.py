@@ -564,7 +564,7 @@ async def test_stopped(running: Running) -> None:
     assert running.sample("rejected_total", reason="draining") == 1
 
 
-async def test_dead_loop(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_breakdown(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the loop of a model dies its waiters get 503, and the service is no longer ready."""
 
     def break_down(*_args: object, **_options: object) -> None:
@@ -572,7 +572,7 @@ async def test_dead_loop(running: Running, monkeypatch: pytest.MonkeyPatch) -> N
 
     with monkeypatch.context() as broken:
         broken.setattr("app.serving.request_queue.choose_batch", break_down)
-        assert_problem(await running.predict(text="good"), 503, "died")
+        assert_problem(await running.predict(text="good"), 503, "broken down")
     assert (await running.predict(text="good", model="bow")).status_code == 200
     response = await running.client.get("/readyz")
     assert response.status_code == 503
