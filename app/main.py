@@ -268,6 +268,7 @@ def create_app(
     register_models(app, service.repository)
     register_health(app, service.lifecycle, registry)
     document_common_parts(app)
+    app.open()
     return app
 
 

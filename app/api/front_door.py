@@ -1,7 +1,7 @@
 """The front: FastAPI documents and routes; the routes that must be fast are reached at once."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -37,25 +37,25 @@ class FrontDoor(FastAPI):
     """
 
     def __init__(self, *, wrap: WrapStack, **arguments: Any) -> None:
-        self._wrap: Final = wrap
         super().__init__(**arguments)
+        self._enter = wrap(self._dispatch)
+        self._raw_routes: dict[tuple[str, str], RawRoute] = {}
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """Called by Starlette at the first request, when all routes are there."""
-        routes = {
-            (method, route.path): route
-            for route in self.routes
-            if isinstance(route, RawRoute) and "{" not in route.path
-            for method in route.methods or ()
-        }
-        the_long_way = super().build_middleware_stack()
+    def open(self) -> None:
+        """All routes are there; from now on the raw ones are reached at once."""
+        for route in self.routes:
+            if isinstance(route, RawRoute) and "{" not in route.path:
+                self._raw_routes |= {(method, route.path): route for method in route.methods or ()}
 
-        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-            route = routes.get((scope["method"], scope["path"])) if "method" in scope else None
-            if route is None:
-                await the_long_way(scope, receive, send)
-            else:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._enter(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            route = self._raw_routes.get((scope["method"], scope["path"]))
+            if route is not None:
                 scope["route"] = route
                 await route.app(scope, receive, send)
-
-        return self._wrap(dispatch)
+                return
+        await super().__call__(scope, receive, send)

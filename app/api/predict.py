@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from functools import lru_cache
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -34,7 +35,8 @@ _SERVER_TIMING_HEADER: Final = {
 }
 _WATCH_AFTER_S: Final = 0.05
 """Requests that take longer have their connection watched."""
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_quote: Final = lru_cache(maxsize=1024)(json.dumps)
+"""A string of a closed set, such as a label, as JSON."""
 _NOTHING: Final = Answer([], 0.0, 0.0, 0.0)
 
 
@@ -147,7 +149,9 @@ def _find(repository: Repository, call: PredictCall, context: RequestContext) ->
 async def _answer(version: Version, call: PredictCall, deadline: float) -> Answer:
     if version.predictor is None:
         raise NotReady("the model is being loaded")
-    return await version.predictor.predict(call.texts, deadline=deadline) if call.texts else _NOTHING
+    return (
+        await version.predictor.predict(call.texts, deadline=deadline) if call.texts else _NOTHING
+    )
 
 
 class Guard:
@@ -165,7 +169,17 @@ class Guard:
         timeout_s: From now to the deadline.
     """
 
-    __slots__ = ("_asking", "_gone", "_late", "_receive", "_timeout_s", "_timer", "_watch", "body_read", "deadline")
+    __slots__ = (
+        "_asking",
+        "_gone",
+        "_late",
+        "_receive",
+        "_timeout_s",
+        "_timer",
+        "_watch",
+        "body_read",
+        "deadline",
+    )
 
     def __init__(self, receive: Receive, timeout_s: float) -> None:
         self.deadline = time.monotonic() + timeout_s
@@ -230,37 +244,39 @@ def _respond(version: Version, call: PredictCall, answer: Answer) -> tuple[bytes
         only = answer.predictions[0]
         if isinstance(only, ValenceError):
             raise only
-        content = describe_answer(version, only)
+        content = _write_answer(version, _write(only))
     else:
         predictions = iter(answer.predictions)
         count = len(call.texts) + len(call.refused)
-        content = {
-            "model": version.name,
-            "version": version.number,
-            "predictions": [
-                _describe(call.refused.get(i) or next(predictions)) for i in range(count)
-            ],
-        }
+        items = [_write(call.refused.get(i) or next(predictions)) for i in range(count)]
+        content = _write_answer(version, f'"predictions":[{{{"},{".join(items)}}}]')
     timing = b"tokenize;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f" % (
         answer.tokenize_s * 1e3,
         answer.queue_s * 1e3,
         answer.inference_s * 1e3,
     )
-    return _encode(content).encode("ascii"), timing
+    return content.encode("ascii"), timing
+
+
+def _write(prediction: Prediction | ValenceError) -> str:
+    """One text's part of the answer as JSON, without its braces.
+
+    By hand: a JSON encoder takes three times as long for so small an object.
+    """
+    if isinstance(prediction, ValenceError):
+        return f'"error":{json.dumps(problem_of(prediction))}'
+    probabilities = ",".join([f"{_quote(k)}:{p!r}" for k, p in prediction.probabilities.items()])
+    return (
+        f'"label":{_quote(prediction.label)},"probabilities":{{{probabilities}}},'
+        f'"tokens":{prediction.tokens},"truncated":{"true" if prediction.truncated else "false"}'
+    )
+
+
+def _write_answer(version: Version, rest: str) -> str:
+    return f'{{"model":{_quote(version.name)},"version":{version.number},{rest}}}'
 
 
 def describe_answer(version: Version, prediction: Prediction) -> dict[str, Any]:
-    """The answer to `text`."""
-    return {"model": version.name, "version": version.number, **_describe(prediction)}
-
-
-def _describe(prediction: Prediction | ValenceError) -> dict[str, Any]:
-    """One text's part of the answer."""
-    if isinstance(prediction, ValenceError):
-        return {"error": problem_of(prediction)}
-    return {
-        "label": prediction.label,
-        "probabilities": prediction.probabilities,
-        "tokens": prediction.tokens,
-        "truncated": prediction.truncated,
-    }
+    """The answer to `text`, as the route gives it."""
+    answer: dict[str, Any] = json.loads(_write_answer(version, _write(prediction)))
+    return answer
