@@ -23,6 +23,8 @@ REPORT: Final = "report"
 
 SIGNATURE: Final = "serve_ids"
 """The signature the service calls: `ids` int32 (b, t), `lengths` int32 (b,) → `probabilities`."""
+CUDNN_SIGNATURE: Final = "serve_ids_cudnn"
+"""The same function for a GPU, in a version with an LSTM; a version need not have it."""
 TEXT_SIGNATURE: Final = "serving_default"
 """The signature for other programs: `text` string (b,) → `probabilities` float32 (b, c)."""
 

@@ -16,6 +16,14 @@ settings.register_profile("valence", deadline=None)
 settings.load_profile("valence")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `gpu` where TensorFlow sees no GPU."""
+    if item.get_closest_marker("gpu"):
+        tensorflow = pytest.importorskip("tensorflow")
+        if not tensorflow.config.list_physical_devices("GPU"):
+            pytest.skip("no GPU is visible to TensorFlow")
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """Asynchronous tests run on asyncio, as the service does."""

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120
 
 
-def environment() -> dict[str, str]:
+def environment(*, gpu: bool = False) -> dict[str, str]:
     """Ours without settings: those of the machine that runs the tests say nothing."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("VALENCE_", "TF_CPP_"))}
-    return clean | {"CUDA_VISIBLE_DEVICES": "-1"}
+    return clean if gpu else clean | {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,11 +37,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 class ServerProcess:
     """A real `valence serve`, and its log as it comes."""
 
-    def __init__(self, models: Path, *options: str) -> None:
+    def __init__(self, models: Path, *options: str, gpu: bool = False) -> None:
         self.process = subprocess.Popen(
             [*COMMAND, "serve", "--port", "0", "--models-dir", str(models), *options],
             cwd=ROOT,
-            env=environment(),
+            env=environment(gpu=gpu),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """Artifact: a version folder that any program may rely on, or nothing at all."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app import __version__
 from app.artifact import (
+    CUDNN_SIGNATURE,
     REPORT,
     SIGNATURE,
     TEXT_SIGNATURE,
@@ -69,6 +70,8 @@ def export(
         InvalidInput: The version exists already.
         UnusableVersion: The exported model and the Keras model disagree.
     """
+    # A GPU would round factors to ten bits, and its golden rows be no rule for a CPU.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     run = Run.read(run_folder)
     config = Config.from_mapping(run.config)
     target = _target(models / config.name, version)
@@ -157,7 +160,7 @@ def round_embedding(model: keras.Model) -> None:
 
 
 def save(folder: Path, model: keras.Model, encoder: TextEncoder, *, temperature: float) -> None:
-    """Write the SavedModel with both signatures, and the tokenizer beside it."""
+    """Write the SavedModel with its signatures, and the tokenizer beside it."""
     module = tf.Module()
     module.graph = ServingGraph(model, temperature=temperature)
     module.text = TextGraph(encoder)
@@ -165,26 +168,29 @@ def save(folder: Path, model: keras.Model, encoder: TextEncoder, *, temperature:
     def score(ids: Any, lengths: Any) -> dict[str, Any]:
         return {"probabilities": module.graph(ids, lengths)}
 
+    def score_on_cudnn(ids: Any, lengths: Any) -> dict[str, Any]:
+        return {"probabilities": module.graph.on_cudnn(ids, lengths)}
+
     def score_text(text: Any) -> dict[str, Any]:
         return score(*module.text(text))
 
+    padded_ids = (
+        tf.TensorSpec([None, None], tf.int32, name="ids"),
+        tf.TensorSpec([None], tf.int32, name="lengths"),
+    )
     signatures = {
-        SIGNATURE: tf.function(
-            score,
-            autograph=False,  # there is no Python control flow on tensors to convert
-            input_signature=[
-                tf.TensorSpec([None, None], tf.int32, name="ids"),
-                tf.TensorSpec([None], tf.int32, name="lengths"),
-            ],
-        ),
-        TEXT_SIGNATURE: tf.function(
-            score_text,
-            autograph=False,
-            input_signature=[tf.TensorSpec([None], tf.string, name="text")],
-        ),
+        SIGNATURE: _function(score, *padded_ids),
+        TEXT_SIGNATURE: _function(score_text, tf.TensorSpec([None], tf.string, name="text")),
     }
+    if module.graph.has_lstm:
+        signatures[CUDNN_SIGNATURE] = _function(score_on_cudnn, *padded_ids)
     tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
     encoder.save(folder / TOKENIZER)
+
+
+def _function(python: Callable[..., dict[str, Any]], *inputs: tf.TensorSpec) -> Any:
+    # Without autograph: there is no Python control flow on tensors to convert.
+    return tf.function(python, autograph=False, input_signature=inputs)
 
 
 def _target(folder: Path, version: int | None) -> Path:

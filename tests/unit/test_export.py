@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from app.artifact import read_golden, read_manifest, verify_files
 from app.errors import DataError, InvalidInput, UnusableVersion
@@ -90,6 +91,13 @@ def test_disagreement_leaves_nothing(
     with pytest.raises(UnusableVersion, match=r"within 1e-05 .* Received: 2"):
         export(workshop.runs / "lstm", tmp_path / "models")
     assert contents(tmp_path) == []
+
+
+def test_full_precision(workshop: Workshop, tmp_path: Path) -> None:
+    """Golden rows are computed in full single precision, on a GPU as on a CPU."""
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    export(workshop.runs / "bow", tmp_path / "models")
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 @pytest.mark.parametrize("answer", [0.50002, float("nan")])

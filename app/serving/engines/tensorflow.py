@@ -1,5 +1,6 @@
 """A SavedModel on TensorFlow, on CPU or GPU. The one module of the service that imports it."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,33 +11,43 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import SIGNATURE
+from app.artifact import CUDNN_SIGNATURE, SIGNATURE
 from app.errors import MissingLibrary, UnusableVersion
 from app.serving.engines import Device, EngineOptions
 from app.text.padding import Int32Array
 
 _OUTPUT: Final = "probabilities"
 
+logger = logging.getLogger(__name__)
+
 
 class TensorFlowEngine:
-    """The signature `serve_ids` of a loaded SavedModel. Thread-safe."""
+    """A signature of a loaded SavedModel that takes ids. Thread-safe.
+
+    Attributes:
+        signature: Which one.
+    """
 
     name = "tensorflow"
 
-    def __init__(self, model: Any, tensorflow: Any) -> None:
+    def __init__(self, model: Any, signature: str, tensorflow: Any) -> None:
+        self.signature = signature
         self._model = model  # owns the variables that the signature reads
-        self._signature = model.signatures[SIGNATURE]
+        self._function = model.signatures[signature]
         self._tensor = tensorflow.convert_to_tensor
 
     def run(self, ids: Int32Array, lengths: Int32Array) -> NDArray[np.floating]:
         """Probabilities of shape (rows, labels); see `Engine.run`."""
-        answer = self._signature(ids=self._tensor(ids), lengths=self._tensor(lengths))
+        answer = self._function(ids=self._tensor(ids), lengths=self._tensor(lengths))
         probabilities: NDArray[np.floating] = answer[_OUTPUT].numpy()
         return probabilities
 
 
 def load(folder: Path, options: EngineOptions) -> TensorFlowEngine:
-    """Load the SavedModel in `folder`.
+    """Load the SavedModel in `folder`, with the signature for the device.
+
+    On a GPU that is the one for cuDNN, where the version has it and cuDNN can run it; else
+    `serve_ids`, which runs anywhere.
 
     Raises:
         MissingLibrary: TensorFlow is not installed, or the device is not there.
@@ -51,7 +62,25 @@ def load(folder: Path, options: EngineOptions) -> TensorFlowEngine:
         ) from error
     if SIGNATURE not in model.signatures:
         raise UnusableVersion(f"the SavedModel has no signature {SIGNATURE}")
-    return TensorFlowEngine(model, tensorflow)
+    if tensorflow.config.get_visible_devices("GPU"):  # none with DEVICE=cpu
+        engine = _try_cudnn(model, tensorflow)
+        if engine is not None:
+            return engine
+    return TensorFlowEngine(model, SIGNATURE, tensorflow)
+
+
+def _try_cudnn(model: Any, tensorflow: Any) -> TensorFlowEngine | None:
+    """The engine on cuDNN, if the version has that signature and one row comes through."""
+    if CUDNN_SIGNATURE not in model.signatures:
+        return None
+    engine = TensorFlowEngine(model, CUDNN_SIGNATURE, tensorflow)
+    try:
+        engine.run(np.zeros((1, 1), np.int32), np.ones(1, np.int32))
+    except Exception as error:  # noqa: BLE001 TensorFlow raises whatever its C++ side meets
+        reason = type(error).__name__
+        logger.warning("cuDNN fails; the model runs without it", extra={"reason": reason})
+        return None
+    return engine
 
 
 @cache
@@ -70,6 +99,8 @@ def _import_tensorflow(device: Device, threads: int) -> Any:
     tensorflow.get_logger().setLevel("ERROR")
     if device == "gpu" and not gpus:
         raise MissingLibrary("no GPU is visible to TensorFlow: install valence[gpu], or DEVICE=cpu")
+    # A GPU may round factors to ten bits: then an answer would depend on the batch it comes from.
+    tensorflow.config.experimental.enable_tensor_float_32_execution(False)
     try:
         # Batches run side by side, one core each: that beats one batch on many cores.
         tensorflow.config.threading.set_intra_op_parallelism_threads(1)

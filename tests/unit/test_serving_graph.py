@@ -1,0 +1,132 @@
+"""The graph's second way through an LSTM, cuDNN's: what can be known of it without a GPU."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from app.artifact import CUDNN_SIGNATURE, SIGNATURE, TEXT_SIGNATURE
+from tests.trained import Workshop
+from training.config import Config
+from training.model import build_model
+from training.serving_graph import ServingGraph
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def cut(buffer: NDArray[np.float32], *shapes: tuple[int, ...]) -> list[NDArray[np.float32]]:
+    """Arrays that lie one behind the other; they must be the whole buffer."""
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    assert buffer.shape == (ends[-1],)
+    parts = np.split(buffer, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def lstm_of_cudnn(
+    *,
+    input: Any,  # noqa: A002 TensorFlow calls it so
+    input_h: Any,
+    input_c: Any,
+    params: Any,
+    sequence_lengths: Any,
+    **attributes: Any,
+) -> Any:
+    """What `CudnnRNNV3` computes, as cuDNN documents it.
+
+    Its buffer, from front to back: four matrices for the input, for the gates i (input), f
+    (forget), c (new cell) and o (output), each (units, inputs) by rows; four for the state before,
+    each (units, units); four biases for the input, four for the state.
+    """
+    assert attributes == {"rnn_mode": "lstm", "is_training": False, "time_major": True}
+    steps, rows, inputs = input.shape
+    layers, _, units = input_h.shape
+    assert (layers, input_c.shape) == (1, (1, rows, units))
+    assert sequence_lengths.numpy().tolist() == [steps] * rows  # no padding: every row is full
+    matrices = [(units, inputs)] * 4 + [(units, units)] * 4
+    parts = cut(params.numpy(), *matrices, *[(units,)] * 8)
+    w, r, bw, br = (parts[first : first + 4] for first in (0, 4, 8, 12))
+    h, c = input_h.numpy()[0], input_c.numpy()[0]
+    output = []
+    for x in input.numpy():
+        i, f, g, o = (x @ w[k].T + h @ r[k].T + bw[k] + br[k] for k in range(4))
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        output.append(h)
+    return SimpleNamespace(output=tf.constant(np.stack(output), tf.float32))
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    """An LSTM of unequal widths, none of whose biases is another's."""
+    config = Config(
+        name="lstm", architecture="lstm", embedding=5, units=7, hidden=(6,), max_length=12, head=4
+    )
+    model = build_model(config, vocabulary=30, classes=3)
+    generator = np.random.default_rng(1)
+    model.set_weights([generator.normal(0, 0.7, w.shape) for w in model.get_weights()])
+    layer = model.get_layer("embedding")
+    layer.vectors = layer.vectors.astype(np.float16).astype(np.float32)
+    return model
+
+
+def test_packed_for_cudnn(model: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cuDNN that does what its manual says gives the answers of Keras, padding or not."""
+    lengths = np.array([12, 5, 1], np.int32)
+    ids = np.random.default_rng(2).integers(2, 30, (3, 12), dtype=np.int32)
+    ids[np.arange(12) >= lengths[:, None]] = 0
+    monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", lstm_of_cudnn)
+    answers = ServingGraph(model, temperature=1.0).on_cudnn(ids, lengths)
+    np.testing.assert_allclose(answers, model.predict(ids, verbose=0), atol=1e-5)
+
+
+def operations(signature: Any) -> Iterator[Any]:
+    """Every node that a signature of a loaded SavedModel may run, in functions it calls too."""
+    graph = signature.graph.as_graph_def()
+    functions = {function.signature.name: function.node_def for function in graph.library.function}
+    names, pending = set(functions), [graph.node]
+    while pending:
+        for node in pending.pop():
+            yield node
+            called = {a.func.name for a in node.attr.values() if a.HasField("func")} & names
+            names -= called
+            pending += [functions[name] for name in called]
+
+
+def test_saved_for_cudnn(workshop: Workshop) -> None:
+    """An LSTM is saved with a signature for cuDNN, whose attributes are there after loading."""
+    loaded = tf.saved_model.load(str(workshop.models / "lstm" / "1"))
+    (node,) = (n for n in operations(loaded.signatures[CUDNN_SIGNATURE]) if "Cudnn" in n.op)
+    texts = [node.attr[name].s for name in ("rnn_mode", "direction", "input_mode")]
+    assert node.op == "CudnnRNNV3"
+    assert texts == [b"lstm", b"unidirectional", b"linear_input"]
+    assert (node.attr["time_major"].b, node.attr["is_training"].b) == (True, False)
+
+
+@pytest.mark.parametrize("signature", [SIGNATURE, TEXT_SIGNATURE])
+def test_runs_anywhere(workshop: Workshop, signature: str) -> None:
+    """The other signatures hold nothing of cuDNN: they run on a CPU, beside the one that cannot."""
+    loaded = tf.saved_model.load(str(workshop.models / "lstm" / "1"))
+    names = {node.op for node in operations(loaded.signatures[signature])}
+    assert "BlockLSTMV2" in names
+    assert not any("Cudnn" in name for name in names)
+
+
+def test_nothing_for_cudnn(workshop: Workshop) -> None:
+    """A model without an LSTM has no signature for cuDNN."""
+    loaded = tf.saved_model.load(str(workshop.models / "bow" / "1"))
+    assert set(loaded.signatures) == {SIGNATURE, TEXT_SIGNATURE}
+
+
+def test_weights_are_saved_once(workshop: Workshop) -> None:
+    """Both ways through the LSTM read the same three variables."""
+    folder = workshop.models / "lstm" / "1" / "variables"
+    names = [name for name, _ in tf.train.list_variables(str(folder / "variables"))]
+    of_lstm = sorted(name.split("/")[2] for name in names if name.startswith("graph/_features/"))
+    assert of_lstm == ["_bias", "_embedding", "_kernel"]
