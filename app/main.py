@@ -13,7 +13,6 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, ProcessCollector
 
 from app import __version__
 from app.api.documentation import register_documentation
@@ -68,11 +67,10 @@ class Service:
         self,
         settings: Settings,
         load: LoadEngine,
-        registry: CollectorRegistry | None = None,
         on_loaded: Callable[[], None] = lambda: None,
     ) -> None:
         self.lifecycle = Lifecycle()
-        self.metrics = Metrics(registry or CollectorRegistry())
+        self.metrics = Metrics()
         self.repository = Repository(settings.models_dir, settings.default_model)
         self.loading: asyncio.Task[None] | None = None
         self._load_engine = load
@@ -218,7 +216,6 @@ def create_app(
     settings: Settings,
     *,
     load: LoadEngine | None = None,
-    registry: CollectorRegistry | None = None,
     on_loaded: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Put the rooms together. `app.state.service` is the `Service`.
@@ -226,16 +223,11 @@ def create_app(
     Args:
         settings: Every knob.
         load: Loads the engine of a version folder; by default as the settings say.
-        registry: Where metrics go; by default one with the figures of the process.
         on_loaded: Called when the models are loaded, just before the service is ready.
     """
-    if registry is None:
-        registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
     service = Service(
         settings,
         load or partial(load_engine, options=engine_options(settings)),
-        registry,
         on_loaded,
     )
 
@@ -266,7 +258,7 @@ def create_app(
     register_error_handlers(app)
     register_predict(app, service.repository, request_limits(settings))
     register_models(app, service.repository)
-    register_health(app, service.lifecycle, registry)
+    register_health(app, service.lifecycle, service.metrics.tally)
     document_common_parts(app)
     app.open()
     return app

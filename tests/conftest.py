@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from prometheus_client import CollectorRegistry
 
 from app.telemetry.metrics import Metrics
 from tests.fakes import Running, run_service, write_version
@@ -31,15 +30,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def registry() -> CollectorRegistry:
-    """A fresh registry of metrics."""
-    return CollectorRegistry()
-
-
-@pytest.fixture
-def metrics(registry: CollectorRegistry) -> Metrics:
-    """Metrics in a fresh registry."""
-    return Metrics(registry)
+def metrics() -> Metrics:
+    """Fresh metrics."""
+    return Metrics()
 
 
 @pytest.fixture(scope="session")

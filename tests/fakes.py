@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.artifact import (
     TOKENIZER,
@@ -28,6 +28,7 @@ from app.artifact import (
 from app.main import Service, create_app
 from app.serving.engines import Engine, infer
 from app.settings import Settings
+from app.telemetry.metrics import Metrics
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from app.text.vocabulary import Vocabulary
@@ -42,6 +43,16 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let the event loop turn until `condition` holds."""
     while not condition():  # noqa: ASYNC110 - what is waited for has no event to wait on
         await asyncio.sleep(0)
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """The value of one series, as the page has it."""
+    page = metrics.tally.render(metrics.tally.snapshot()).decode()
+    for family in text_string_to_metric_families(page):
+        for series in family.samples:
+            if (series.name, series.labels) == (f"valence_{name}", labels):
+                return series.value
+    return None
 
 
 class ManualClock:
@@ -163,7 +174,6 @@ class Running:
     app: FastAPI
     client: httpx.AsyncClient
     service: Service
-    registry: CollectorRegistry
     engines: dict[str, FakeEngine] = field(default_factory=dict)
 
     @property
@@ -177,7 +187,7 @@ class Running:
 
     def sample(self, name: str, **labels: str) -> float | None:
         """The value of one series."""
-        return self.registry.get_sample_value(f"valence_{name}", labels)
+        return sample(self.service.metrics, name, **labels)
 
 
 @asynccontextmanager
@@ -197,10 +207,7 @@ async def run_service(
         engine = engines[f"{folder.parent.name}/{folder.name}"] = FakeEngine()
         return engine
 
-    registry = CollectorRegistry()
-    app = create_app(
-        Settings(models_dir=models, **{"threads": 1, **settings}), load=load, registry=registry
-    )
+    app = create_app(Settings(models_dir=models, **{"threads": 1, **settings}), load=load)
     service: Service = app.state.service
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
@@ -213,6 +220,6 @@ async def run_service(
         client = await stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://valence")
         )
-        yield Running(app, client, service, registry, engines)
+        yield Running(app, client, service, engines)
         for engine in engines.values():
             engine.gate.set()

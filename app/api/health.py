@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from fastapi import FastAPI
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from app.api.error_handlers import document_problems
@@ -20,6 +20,7 @@ from app.api.schemas import (
 from app.errors import UnknownModel
 from app.serving.lifecycle import Lifecycle
 from app.serving.repository import Repository, Version
+from app.telemetry.tally import Tally
 
 _UNREADY: Final[dict[int | str, dict[str, Any]]] = {
     503: {"model": Readiness, "description": "Not now; the reason says why"}
@@ -40,7 +41,7 @@ _METRICS_PAGE: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def register_health(app: FastAPI, lifecycle: Lifecycle, registry: CollectorRegistry) -> None:
+def register_health(app: FastAPI, lifecycle: Lifecycle, tally: Tally) -> None:
     """Add `/livez`, `/readyz` and `/metrics`."""
 
     async def livez() -> Liveness:
@@ -56,7 +57,7 @@ def register_health(app: FastAPI, lifecycle: Lifecycle, registry: CollectorRegis
 
     async def metrics() -> Response:
         """Prometheus' text format."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(tally.render(tally.snapshot()), media_type=CONTENT_TYPE_LATEST)
 
     for path, probe in (("/livez", livez), ("/readyz", readyz)):
         # Some probes and load balancers ask with HEAD. It comes first, for the header Allow.

@@ -7,13 +7,7 @@ client makes up counts as `other` or `unknown`, so nobody can mint a series.
 from collections.abc import Sequence
 from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-)
+from app.telemetry.tally import Combine, Counter, Family, Gauge, Histogram, Tally
 
 OTHER_ROUTE: Final = "other"
 UNKNOWN_MODEL: Final = "unknown"
@@ -29,9 +23,6 @@ _SECONDS: Final = (
 _TOKENIZE_SECONDS: Final = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5)
 _ITEMS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _CONFIDENCES: Final = (0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
-
-# A second series per counter with its birthday doubles the page and answers nobody's question.
-disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class ModelMetrics:
@@ -69,26 +60,32 @@ class ModelMetrics:
 
 
 class Metrics:
-    """Names, units, buckets and labels, declared once in `registry`."""
+    """Names, units, buckets and labels, declared once.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+    Attributes:
+        tally: The numbers of this process; it makes them a page, and those of several one.
+    """
+
+    def __init__(self) -> None:
+        tally = self.tally = Tally()
         self._requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-        def counter(name: str, what: str, *labels: str) -> Counter:
-            return Counter(f"valence_{name}", what, labels, registry=registry)
+        def counter(name: str, what: str, *labels: str) -> Family[Counter]:
+            return tally.counter(f"valence_{name}", what, *labels)
 
-        def gauge(name: str, what: str, *labels: str) -> Gauge:
-            return Gauge(f"valence_{name}", what, labels, registry=registry)
+        def gauge(name: str, what: str, *labels: str, combine: Combine = sum) -> Family[Gauge]:
+            return tally.gauge(f"valence_{name}", what, *labels, combine=combine)
 
-        def histogram(name: str, what: str, buckets: Sequence[float], *labels: str) -> Histogram:
-            return Histogram(f"valence_{name}", what, labels, buckets=buckets, registry=registry)
+        def histogram(
+            name: str, what: str, bounds: Sequence[float], *labels: str
+        ) -> Family[Histogram]:
+            return tally.histogram(f"valence_{name}", what, bounds, *labels)
 
         self.requests = counter("requests_total", "Requests answered", "route", "model", "status")
         self.request_seconds = histogram(
             "request_duration_seconds", "Arrival to answer", _SECONDS, "route", "model"
         )
-        self.requests_in_flight = gauge("requests_in_flight", "Requests not answered yet")
+        self.requests_in_flight = gauge("requests_in_flight", "Requests not answered yet").labels()
         self.rejected = counter("rejected_total", "Requests refused, by reason", "reason")
 
         self.tokenize_seconds = histogram(
@@ -122,6 +119,7 @@ class Metrics:
         self.model_info = gauge(
             *("model_info", "1 for each version that is ready"),
             *("model", "version", "engine", "default"),
+            combine=max,
         )
         self.model_loads = counter(
             "model_loads_total", "Versions loaded or refused", "model", "outcome"

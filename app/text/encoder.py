@@ -90,7 +90,8 @@ class TextEncoder:
         if truncated:
             tokens = tokens[: self._head] + tokens[count - self._tail :]
         ids = [BEGIN, *self.vocabulary.ids(tokens)]
-        return Encoded(np.array(ids, dtype=np.int32), count, ids.count(UNKNOWN), truncated)
+        row = np.fromiter(ids, np.int32, len(ids))
+        return Encoded(row, count, ids.count(UNKNOWN), truncated)
 
     def fingerprint(self) -> str:
         """Sha256, in hexadecimal, of all that decides which ids a text gets.

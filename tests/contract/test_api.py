@@ -12,7 +12,6 @@ from unittest.mock import AsyncMock
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
 
 from app.api.error_handlers import INTERNAL
 from app.errors import Overloaded
@@ -695,9 +694,7 @@ async def test_ready_when_every_model_is(fake_models: Path) -> None:
             may_load.wait()
         return FakeEngine()
 
-    app = create_app(
-        Settings(models_dir=fake_models, threads=1), load=load, registry=CollectorRegistry()
-    )
+    app = create_app(Settings(models_dir=fake_models, threads=1), load=load)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -716,7 +713,6 @@ async def test_loaded_before_ready(fake_models: Path) -> None:
     app = create_app(
         Settings(models_dir=fake_models, threads=1),
         load=lambda _folder: FakeEngine(),
-        registry=CollectorRegistry(),
         on_loaded=lambda: phases.append(app.state.service.lifecycle.phase),
     )
     async with app.router.lifespan_context(app):

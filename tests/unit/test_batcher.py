@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
 from app.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady, Overloaded
 from app.serving.batcher import Batcher
 from app.serving.slots import EngineSlots
 from app.serving.request_queue import BatchPolicy, Submission
 from app.telemetry.metrics import Metrics
-from tests.fakes import BAD, BROKEN, FILM, GOOD, POISON, FakeEngine, ManualClock, until
+from tests.fakes import BAD, BROKEN, FILM, GOOD, POISON, FakeEngine, ManualClock, sample, until
 
 pytestmark = pytest.mark.anyio
 
@@ -21,11 +20,11 @@ pytestmark = pytest.mark.anyio
 class Bench:
     """A batcher on a fake engine, and what a test asks of it."""
 
-    def __init__(self, registry: CollectorRegistry, *, slots: int = 1, **policy: Any) -> None:
+    def __init__(self, *, slots: int = 1, **policy: Any) -> None:
         self.engine = FakeEngine()
         self.deaths: list[str] = []
         self.clock = ManualClock()
-        self.registry = registry
+        self.metrics = Metrics()
         defaults = {
             "max_items": 4,
             "max_tokens": 10_000,
@@ -38,7 +37,7 @@ class Bench:
             labels=2,
             policy=BatchPolicy(**(defaults | policy)),
             slots=self.slots,
-            metrics=Metrics(registry).for_model("fake"),
+            metrics=self.metrics.for_model("fake"),
             on_death=self.deaths.append,
             clock=self.clock,
         )
@@ -62,7 +61,7 @@ class Bench:
 
     def sample(self, name: str, **labels: str) -> float | None:
         """The value of one series."""
-        return self.registry.get_sample_value(f"valence_{name}", {"model": "fake", **labels})
+        return sample(self.metrics, name, model="fake", **labels)
 
 
 MakeBench = Callable[..., Bench]
@@ -82,7 +81,7 @@ async def make_bench() -> AsyncIterator[MakeBench]:
     benches: list[Bench] = []
 
     def make(**options: Any) -> Bench:
-        benches.append(Bench(CollectorRegistry(), **options))
+        benches.append(Bench(**options))
         return benches[-1]
 
     yield make
@@ -382,10 +381,10 @@ async def test_drain_twice(make_bench: MakeBench) -> None:
         await bench.submit([GOOD])
 
 
-async def test_models_share_the_slots(registry: CollectorRegistry) -> None:
+async def test_models_share_the_slots() -> None:
     """Two models on one slot take turns; neither keeps it while it has nothing to do."""
-    one = Bench(registry)
-    two = Bench(CollectorRegistry())
+    one = Bench()
+    two = Bench()
     two.batcher._slots = one.slots
     assert positives(await one.submit([GOOD])) == [True]
     assert positives(await two.submit([GOOD])) == [True]

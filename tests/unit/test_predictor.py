@@ -2,10 +2,10 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from app.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from app.serving.batcher import Batcher
@@ -14,7 +14,7 @@ from app.serving.slots import EngineSlots
 from app.serving.request_queue import BatchPolicy
 from app.telemetry.metrics import Metrics
 from app.text.encoder import Encoded
-from tests.fakes import LABELS, FakeEngine, make_encoder, until
+from tests.fakes import LABELS, FakeEngine, make_encoder, sample, until
 
 pytestmark = pytest.mark.anyio
 
@@ -147,14 +147,11 @@ async def test_deadline_while_tokenizing(predictor: Predictor, engine: FakeEngin
     assert engine.batches == []
 
 
-async def test_counts(predictor: Predictor, registry: CollectorRegistry) -> None:
+async def test_counts(predictor: Predictor, metrics: Metrics) -> None:
     """Labels, tokens, unknown words and truncated texts are counted."""
     await ask(predictor, "good film seldom seen", "bad " * 100, "bad")
     labels = {"model": "lstm", "version": "3"}
-
-    def value(name: str, **more: str) -> float | None:
-        return registry.get_sample_value(f"valence_{name}", more)
-
+    value = partial(sample, metrics)
     assert value("predictions_total", **labels, label="negative") == 2
     assert value("predictions_total", **labels, label="positive") == 1
     assert value("tokens_total", model="lstm") == 4 + 31 + 1

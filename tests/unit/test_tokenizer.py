@@ -1,15 +1,22 @@
 """Where words begin and end."""
 
+import re
 import unicodedata
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.text.characters import IDEOGRAPH_RANGES, WORD_RANGES, character_class
-from app.text.tokenizer import Tokenizer
+from app.text.tokenizer import STANDARD_PATTERN, Tokenizer
+from tests.corpus import make_corpus
 
 tokenize = Tokenizer()
+find = re.compile(STANDARD_PATTERN).findall
+"""What `tokenize` must find, whichever way it takes."""
+
+TRICKY = "ab'!?<>&;. \n0éß\xa0\x85"
 
 
 def test_words_and_marks() -> None:
@@ -56,6 +63,49 @@ def test_tokens_stand_in_the_text(text: str) -> None:
     position = 0
     for token in tokenize(text):
         position = text.index(token, position) + len(token)
+
+
+@given(st.text(st.characters(max_codepoint=0x7F)))
+def test_ascii(text: str) -> None:
+    """The tokens of ASCII text are those of the pattern."""
+    assert tokenize(text) == find(text)
+
+
+@given(st.text(TRICKY))
+def test_tricky_text(text: str) -> None:
+    """So are those of text in which apostrophes, marks and separators crowd together."""
+    assert tokenize(text) == find(text)
+
+
+@given(st.text(st.one_of(st.sampled_from(TRICKY), st.characters(exclude_categories=["Cs"]))))
+def test_any_text(text: str) -> None:
+    """So are those of any text."""
+    assert tokenize(text) == find(text)
+
+
+def test_every_short_tricky_text() -> None:
+    """So are those of every text of three tricky characters, and of up to six about apostrophes."""
+    texts = ["".join(characters) for characters in product(TRICKY, repeat=3)]
+    for length in range(7):
+        texts += ["".join(characters) for characters in product("a' !", repeat=length)]
+    assert [text for text in texts if tokenize(text) != find(text)] == []
+
+
+def test_every_latin_character() -> None:
+    """So are those of texts with any of the first characters of Unicode."""
+    texts = [f"{c} {c}{c} a{c}b a'{c}'b" for c in map(chr, range(0x180))]
+    assert [text for text in texts if tokenize(text) != find(text)] == []
+
+
+def test_reviews() -> None:
+    """So are those of reviews."""
+    texts = [sample.text for sample in make_corpus(200, seed=7)]
+    assert [tokenize(text) for text in texts] == [find(text) for text in texts]
+
+
+def test_another_pattern() -> None:
+    """A pattern other than the standard one is followed to the letter."""
+    assert Tokenizer("[a-z]+'?")("don't! Stop") == ["don'", "t", "top"]
 
 
 def test_classes_do_not_overlap() -> None:

@@ -1,0 +1,192 @@
+"""Numbers of one process and of several, and the page they make."""
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.telemetry.tally import Snapshot, Tally
+
+BOUNDS = (0.5, 1.0, 2.5)
+
+
+def read(page: bytes) -> dict[tuple[str, str], float]:
+    """The value of each series of a page: by its name and the values of its labels."""
+    return {
+        (series.name, " ".join(series.labels.values())): series.value
+        for family in text_string_to_metric_families(page.decode())
+        for series in family.samples
+    }
+
+
+@dataclass
+class Worker:
+    """A process that counts; each declares the same."""
+
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self.answers = self.tally.counter("answers_total", "Answers given", "model", "status")
+        self.waiting = self.tally.gauge("waiting", "Items waiting").labels()
+        self.ready = self.tally.gauge("ready", "1 when ready", "model", combine=max)
+        self.seconds = self.tally.histogram("seconds", "Time taken", BOUNDS, "model")
+
+    def work(self, waiting: int, *seconds: float) -> Snapshot:
+        """Count some work."""
+        self.ready.labels("lstm").set(1)
+        self.waiting.inc(waiting)
+        for value in seconds:
+            self.answers.labels("lstm", "200").inc()
+            self.seconds.labels("lstm").observe(value)
+        return self.tally.snapshot()
+
+    def page(self, *snapshots: Snapshot) -> dict[tuple[str, str], float]:
+        """The page of all snapshots together."""
+        return read(self.tally.render(self.tally.merge(snapshots)))
+
+
+def test_page_of_one_process() -> None:
+    """Each kind has its lines on the page, with help, type and labels."""
+    worker = Worker()
+    page = worker.tally.render(worker.work(3, 0.2, 2.0)).decode()
+    ours = page[page.index("# HELP answers_total") :]
+    assert ours == (
+        "# HELP answers_total Answers given\n"
+        "# TYPE answers_total counter\n"
+        'answers_total{model="lstm",status="200"} 2.0\n'
+        "# HELP waiting Items waiting\n"
+        "# TYPE waiting gauge\n"
+        "waiting 3.0\n"
+        "# HELP ready 1 when ready\n"
+        "# TYPE ready gauge\n"
+        'ready{model="lstm"} 1.0\n'
+        "# HELP seconds Time taken\n"
+        "# TYPE seconds histogram\n"
+        'seconds_bucket{le="0.5",model="lstm"} 1.0\n'
+        'seconds_bucket{le="1.0",model="lstm"} 1.0\n'
+        'seconds_bucket{le="2.5",model="lstm"} 2.0\n'
+        'seconds_bucket{le="+Inf",model="lstm"} 2.0\n'
+        'seconds_count{model="lstm"} 2.0\n'
+        'seconds_sum{model="lstm"} 2.2\n'
+    )
+
+
+@given(
+    st.lists(
+        st.one_of(st.sampled_from([*BOUNDS, 0.0]), st.floats(allow_nan=False, allow_infinity=False))
+    )
+)
+def test_histogram_agrees_with_the_library(values: list[float]) -> None:
+    """Buckets are cumulative and include their bound: the page is that of the library's own."""
+    registry = CollectorRegistry()
+    theirs = Histogram("seconds", "Time taken", buckets=BOUNDS, registry=registry)
+    tally = Tally()
+    ours = tally.histogram("seconds", "Time taken", BOUNDS).labels()
+    for value in values:
+        theirs.observe(value)
+        ours.observe(value)
+    expected = {k: v for k, v in read(generate_latest(registry)).items() if "created" not in k[0]}
+    found = {k: v for k, v in read(tally.render(tally.snapshot())).items() if "process" not in k[0]}
+    assert found == expected
+
+
+def test_gauge() -> None:
+    """A gauge goes up, down, and to a value."""
+    tally = Tally()
+    gauge = tally.gauge("waiting", "Items waiting").labels()
+    gauge.inc(5)
+    gauge.dec()
+    moved = tally.snapshot()
+    gauge.set(9)
+    pages = [read(tally.render(snapshot)) for snapshot in (moved, tally.snapshot())]
+    assert [page["waiting", ""] for page in pages] == [4, 9]
+
+
+def test_processes_add_up() -> None:
+    """The page of two processes has the sums of their counters, gauges and buckets."""
+    one, two = Worker(), Worker()
+    two.answers.labels("bow", "429").inc(7)  # which the other one has not met
+    page = one.page(one.work(3, 0.2, 9.0), two.work(4, 0.7))
+    assert (page["answers_total", "lstm 200"], page["answers_total", "bow 429"]) == (3, 7)
+    assert page["waiting", ""] == 7
+    buckets = [page["seconds_bucket", f"{bound} lstm"] for bound in ("0.5", "1.0", "2.5", "+Inf")]
+    assert buckets == [1, 2, 2, 3]
+    assert page["seconds_sum", "lstm"] == pytest.approx(9.9)
+
+
+def test_what_is_so_in_two_processes_is_so_once() -> None:
+    """A gauge that says whether takes the maximum."""
+    one, two = Worker(), Worker()
+    assert one.page(one.work(0), two.work(0), Worker().tally.snapshot())["ready", "lstm"] == 1
+
+
+def test_merged_pages_can_be_merged() -> None:
+    """A merged snapshot is a snapshot: processes may be merged in any groups."""
+    one, two, three = Worker(), Worker(), Worker()
+    taken = [one.work(1, 0.5), two.work(2, 0.25, 0.25), three.work(3, 4.0)]
+    together = one.tally.merge(taken[:2])
+    assert one.page(together, taken[2]) == pytest.approx(one.page(*taken))
+
+
+def test_a_snapshot_travels_as_json() -> None:
+    """A snapshot that went through JSON makes the same page."""
+    worker = Worker()
+    snapshot = worker.work(3, 0.1, 0.2, 7.0)
+    received = json.loads(json.dumps(snapshot))
+    assert worker.tally.render(received) == worker.tally.render(snapshot)
+    assert worker.page(received, snapshot)["answers_total", "lstm 200"] == 6
+
+
+def test_a_snapshot_stands_still() -> None:
+    """What is counted after a snapshot is not in it."""
+    worker = Worker()
+    snapshot = worker.work(1, 0.5)
+    worker.work(1, 0.5)
+    assert worker.page(snapshot)["answers_total", "lstm 200"] == 1
+
+
+def test_figures_of_the_process() -> None:
+    """The figures of the process are those of the library, by its names."""
+    expected = {
+        series.name
+        for family in ProcessCollector(registry=None).collect()
+        for series in family.samples
+    }
+    tally = Tally()
+    page = read(tally.render(tally.snapshot()))
+    assert {name for name, _ in page} == expected
+    assert all(page.values())
+
+
+def test_figures_of_processes() -> None:
+    """Memory and processor time add; the start is that of the first process."""
+    tally = Tally()
+    names = [
+        f"process_{name}"
+        for name in ("resident_memory_bytes", "cpu_seconds_total", "start_time_seconds")
+    ]
+
+    def figures(*numbers: float) -> Snapshot:
+        return {name: [((), (number,))] for name, number in zip(names, numbers, strict=True)}
+
+    page = read(tally.render(tally.merge([figures(5, 1, 1000), figures(6, 2, 900)])))
+    assert [page[name, ""] for name in names] == [11, 3, 900]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example('say "no"\n\\n')
+def test_label_values_are_escaped(value: str) -> None:
+    """Whatever a label holds, it is the same on the page."""
+    tally = Tally()
+    tally.counter("answers_total", "Answers given", "model").labels(value).inc()
+    assert read(tally.render(tally.snapshot()))["answers_total", value] == 1
+
+
+def test_labels_are_complete() -> None:
+    """A series has a value for each label."""
+    with pytest.raises(ValueError, match=r"takes 2 label values\. Received: 1"):
+        Worker().answers.labels("lstm")
