@@ -76,7 +76,8 @@ def _serve(options: argparse.Namespace) -> int:
     """Run the service until a signal ends it."""
     settings = _read_settings(options)
     # Imported late, here and below, so that --help and `models` answer at once.
-    from app.main import engine_options, serve
+    from app.main import engine_options
+    from app.server import serve
     from app.serving.engines import choose_engine
     from app.telemetry.logs import configure_logs
 

@@ -1,17 +1,13 @@
 """The composition root: settings in, a running service out."""
 
 import asyncio
-import gc
 import logging
 import math
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from types import FrameType
 
-import uvicorn
 from fastapi import FastAPI
 
 from app import __version__
@@ -19,18 +15,22 @@ from app.api.documentation import register_documentation
 from app.api.error_handlers import (
     document_common_parts,
     internal_error,
-    refuse_invalid_http,
     register_error_handlers,
 )
 from app.api.front_door import FrontDoor
 from app.api.health import register_health, register_models
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
-from app.api.protocol import HTTPProtocol
 from app.api.schemas import Limits
 from app.errors import MissingLibrary, UnknownModel, UnusableVersion, ValenceError
 from app.serving.batcher import Batcher
-from app.serving.engines import EngineOptions, LoadEngine, load_engine, visible_cores
+from app.serving.engines import (
+    EngineOptions,
+    LoadEngine,
+    choose_engine,
+    load_engine,
+    visible_cores,
+)
 from app.serving.lifecycle import Lifecycle, Phase
 from app.serving.predictor import Prediction, Predictor
 from app.serving.repository import LoadedVersion, Repository, State, Version, load_version
@@ -39,13 +39,9 @@ from app.serving.slots import EngineSlots
 from app.settings import Settings
 from app.telemetry.logs import describe_exception, log_loop_errors
 from app.telemetry.metrics import Metrics
+from app.workers import Workers, can_fork_workers
 
 logger = logging.getLogger(__name__)
-
-_BACKLOG = 2048
-# Longer than the minute that most load balancers keep an idle connection: the side that sends the
-# next request should be the one that closes, or the request meets a closed door.
-_KEEP_ALIVE_S = 75
 
 DESCRIPTION = """Sentiment of English texts, from models trained on real reviews.
 
@@ -75,7 +71,7 @@ class Service:
         self.loading: asyncio.Task[None] | None = None
         self._load_engine = load
         self._on_loaded = on_loaded
-        self._slots = EngineSlots(engine_threads(settings))
+        self._slots = EngineSlots(settings.threads or visible_cores())
         self._policy = BatchPolicy(
             max_items=settings.max_batch_items,
             max_tokens=settings.max_batch_tokens,
@@ -89,7 +85,6 @@ class Service:
 
     async def _load(self) -> None:
         """Load every version, those of the default model first; refuse those that fail."""
-        started = time.monotonic()
         try:
             await asyncio.to_thread(self.repository.scan)
         except UnusableVersion as error:
@@ -107,8 +102,6 @@ class Service:
         # requests that a pod beside it could have answered.
         if self.repository.newest_ready(self.repository.default or "") is not None:
             self._advance(Phase.READY)
-            seconds = round(time.monotonic() - started, 3)
-            logger.info("the service is ready", extra={"seconds": seconds})
         else:
             self._give_up(self.repository.explain_default())
 
@@ -145,7 +138,6 @@ class Service:
         """Say that traffic should go elsewhere; what comes nevertheless is still answered."""
         if not self.lifecycle.draining:
             self._advance(Phase.DRAINING, "the service is shutting down")
-            logger.info("the service is draining")
 
     async def drain(self) -> None:
         """Answer what was admitted, then stop. Again is harmless."""
@@ -159,7 +151,6 @@ class Service:
         await asyncio.gather(*(predictor.drain() for predictor in predictors))
         self._slots.close()
         self.lifecycle.advance(Phase.STOPPED, "the service has stopped")
-        logger.info("the service has stopped")
 
     def _advance(self, phase: Phase, reason: str = "") -> None:
         if not self.lifecycle.draining:  # a signal may come at any time
@@ -217,6 +208,7 @@ def create_app(
     *,
     load: LoadEngine | None = None,
     on_loaded: Callable[[], None] = lambda: None,
+    workers: Workers | None = None,
 ) -> FastAPI:
     """Put the rooms together. `app.state.service` is the `Service`.
 
@@ -224,6 +216,7 @@ def create_app(
         settings: Every knob.
         load: Loads the engine of a version folder; by default as the settings say.
         on_loaded: Called when the models are loaded, just before the service is ready.
+        workers: The other processes that answer on the same port, if there are any.
     """
     service = Service(
         settings,
@@ -258,7 +251,7 @@ def create_app(
     register_error_handlers(app)
     register_predict(app, service.repository, request_limits(settings))
     register_models(app, service.repository)
-    register_health(app, service.lifecycle, service.metrics.tally)
+    register_health(app, service.lifecycle, service.metrics.tally, workers)
     document_common_parts(app)
     app.open()
     return app
@@ -286,138 +279,26 @@ async def predict_once(
     return version, only
 
 
-class Server(uvicorn.Server):
-    """Uvicorn that leaves in two steps.
-
-    SIGTERM or SIGINT: unready at once, still answering for the drain delay, so that load
-    balancers notice; then no new connections, and the open requests are finished. A second signal
-    skips the delay.
-    """
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        *,
-        drain_delay_s: float,
-        on_drain: Callable[[], None],
-        on_listening: Callable[[], None],
-    ) -> None:
-        super().__init__(config)
-        self._drain_delay_s = drain_delay_s
-        self._on_drain = on_drain
-        self._on_listening = on_listening
-        self._draining = False
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, then tell."""
-        await super().startup(sockets)
-        self._event_loop = asyncio.get_running_loop()
-        self._on_listening()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handle a signal. Uvicorn would raise it again at the end; our exit status is 0."""
-        if self._draining or not self.started:
-            self.should_exit = True
-            return
-        self._draining = True
-        self._event_loop.call_soon_threadsafe(self._begin_drain)
-
-    def _begin_drain(self) -> None:
-        self._on_drain()
-        self._event_loop.call_later(self._drain_delay_s, self._stop)
-
-    def _stop(self) -> None:
-        self.should_exit = True
-
-
-def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Run the service until a signal ends it.
-
-    Args:
-        settings: Every knob.
-        announce: Called with the address when the service is ready.
-
-    Raises:
-        ValenceError: The address cannot be listened on, or there is no folder of models.
-    """
-    if not settings.models_dir.is_dir():
-        raise ValenceError(
-            f"the folder of models must exist. Received: {settings.models_dir.absolute()}; name "
-            "another with --models-dir or VALENCE_MODELS_DIR"
-        )
-    app = create_app(settings, on_loaded=freeze_heap)
-    service: Service = app.state.service
-    listener = listen(settings.host, settings.port)
-    host, port = listener.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    background: set[asyncio.Task[None]] = set()
-
-    async def announce_when_ready() -> None:
-        await service.lifecycle.wait_until_ready()
-        announce(address)
-
-    server = Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            http=partial(HTTPProtocol, refuse=partial(refuse_invalid_http, service.metrics)),  # type: ignore[arg-type]  # called as the class would be
-            lifespan="on",
-            server_header=False,
-            proxy_headers=False,  # nothing here asks where a request came from
-            ws="none",
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=settings.drain_timeout_s,
-        ),
-        drain_delay_s=settings.drain_delay_s,
-        on_drain=service.begin_drain,
-        on_listening=lambda: background.add(asyncio.create_task(announce_when_ready())),
-    )
-    logger.info("the service is starting", extra={"address": address, "version": __version__})
-    server.run(sockets=[listener])
-
-
-def freeze_heap() -> None:
-    """Take what is there by now out of the garbage collector's rounds.
-
-    A model's library keeps hundreds of thousands of objects for good, and each full round would
-    stop the event loop to walk over them.
-    """
-    gc.collect()
-    gc.freeze()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket, before anything slow begins.
-
-    Raises:
-        ValenceError: The address is taken, or not one of this machine.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)  # who connects from now on waits for the event loop to begin
-    except OSError as error:
-        raise ValenceError(
-            f"cannot listen on {host}:{port}: {error.strerror}; --port names another"
-        ) from error
-    except UnicodeError as error:
-        raise ValenceError(f"cannot listen on {host}:{port}: this is no host name") from error
-    return listener
-
-
-def engine_threads(settings: Settings) -> int:
-    """Batches that run at once."""
-    return settings.threads or visible_cores()
-
-
 def engine_options(settings: Settings) -> EngineOptions:
     """What the engines are told."""
-    return EngineOptions(settings.engine, settings.device, engine_threads(settings))
+    return EngineOptions(settings.engine, settings.device, settings.threads or visible_cores())
+
+
+def divide_cores(settings: Settings) -> Settings:
+    """Settle how many workers there are, and how many batches each runs at once.
+
+    One Python process keeps about one core busy with HTTP and text, so on a CPU there is a worker
+    for each core, with one batch at a time: measured in docs/measurements.md. TensorFlow's own
+    memory is several times that of the models, and a GPU is better fed by one process: there is
+    one worker then.
+    """
+    cores = visible_cores()
+    workers = settings.workers
+    if not workers:
+        alone = not can_fork_workers() or choose_engine(engine_options(settings)) != "onnx"
+        workers = 1 if alone else max(1, cores // (settings.threads or 1))
+    threads = settings.threads or max(1, cores // workers)
+    return settings.model_copy(update={"workers": workers, "threads": threads})
 
 
 def request_limits(settings: Settings) -> Limits:

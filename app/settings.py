@@ -22,6 +22,14 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
 
+    workers: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="processes behind the port; 0: one for each core where models run on ONNX "
+        "Runtime, else 1",
+    )
+
     models_dir: Path = Field(Path("models"), description="folder of <name>/<version>/")
     default_model: str | None = Field(
         None, description="model that answers when none is named; else lstm, else the first"
@@ -33,7 +41,10 @@ class Settings(BaseSettings):
         "auto", description="where it runs: auto, cpu or gpu"
     )
     threads: int = Field(
-        0, ge=0, le=256, description="batches that run at once, a core each; 0: as many as cores"
+        0,
+        ge=0,
+        le=256,
+        description="batches that run at once in each worker, a core each; 0: the cores, shared out",
     )
 
     # By make bench: more rows answer no more requests, pad more and take more memory.
@@ -44,7 +55,9 @@ class Settings(BaseSettings):
     max_queue_delay_ms: float = Field(
         0, ge=0, le=1000, description="how long an idle engine waits for a batch to fill"
     )
-    max_queue_items: int = Field(4096, ge=1, le=2**20, description="texts waiting at most")
+    max_queue_items: int = Field(
+        4096, ge=1, le=2**20, description="texts waiting at most, in each worker"
+    )
 
     max_text_chars: int = Field(100_000, ge=1, le=10**7, description="characters of one text")
     max_texts_per_request: int = Field(1024, ge=1, le=2**16, description="texts of one request")

@@ -21,6 +21,7 @@ from app.errors import UnknownModel
 from app.serving.lifecycle import Lifecycle
 from app.serving.repository import Repository, Version
 from app.telemetry.tally import Tally
+from app.workers import Workers, WorkerState
 
 _UNREADY: Final[dict[int | str, dict[str, Any]]] = {
     503: {"model": Readiness, "description": "Not now; the reason says why"}
@@ -41,8 +42,10 @@ _METRICS_PAGE: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def register_health(app: FastAPI, lifecycle: Lifecycle, tally: Tally) -> None:
-    """Add `/livez`, `/readyz` and `/metrics`."""
+def register_health(
+    app: FastAPI, lifecycle: Lifecycle, tally: Tally, workers: Workers | None
+) -> None:
+    """Add `/livez`, `/readyz` and `/metrics`; the latter two tell about all workers."""
 
     async def livez() -> Liveness:
         """200 while the process answers at all; no model has a say in it."""
@@ -50,14 +53,21 @@ def register_health(app: FastAPI, lifecycle: Lifecycle, tally: Tally) -> None:
 
     async def readyz(response: Response) -> Readiness:
         """200 when traffic may come, 503 with the reason when not."""
-        if lifecycle.ready:
-            return Readiness(ready=True, phase=lifecycle.phase)
-        response.status_code = 503
-        return Readiness(ready=False, phase=lifecycle.phase, reason=lifecycle.reason)
+        states = [WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)]
+        states += workers.states if workers else ()
+        phases = [state.phase for state in states[1:]] or None
+        for state in states:
+            if not state.ready:
+                response.status_code = 503
+                return Readiness(
+                    ready=False, phase=state.phase, reason=state.reason, workers=phases
+                )
+        return Readiness(ready=True, phase=lifecycle.phase, workers=phases)
 
     async def metrics() -> Response:
         """Prometheus' text format."""
-        return Response(tally.render(tally.snapshot()), media_type=CONTENT_TYPE_LATEST)
+        figures = tally.merge(await workers.gather()) if workers else tally.snapshot()
+        return Response(tally.render(figures), media_type=CONTENT_TYPE_LATEST)
 
     for path, probe in (("/livez", livez), ("/readyz", readyz)):
         # Some probes and load balancers ask with HEAD. It comes first, for the header Allow.

@@ -24,18 +24,31 @@ class HTTPProtocol(HttpToolsProtocol):
 
     Args:
         refuse: Makes the answer to what is not HTTP, and counts it.
+        on_lost: Called when the connection has ended.
         arguments: Uvicorn's own.
     """
 
-    def __init__(self, *, refuse: Callable[[], Response], **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        refuse: Callable[[], Response],
+        on_lost: Callable[[], None] = lambda: None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self._refuse = refuse
+        self._on_lost = on_lost
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Begin; uvicorn closes through a transport that takes its time."""
         self._closing = _Transport(transport, self.loop, self._expects_more)
         super().connection_made(cast("asyncio.Transport", self._closing))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended, one way or another."""
+        super().connection_lost(exc)
+        self._on_lost()
 
     def data_received(self, data: bytes) -> None:
         """Read what has come; uvicorn would write a warning into the log for each oddity."""

@@ -427,11 +427,12 @@ class Readiness(_Body):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"ready": True, "phase": "ready", "reason": None},
+                {"ready": True, "phase": "ready", "reason": None, "workers": ["ready", "ready"]},
                 {
                     "ready": False,
                     "phase": "warming",
                     "reason": "the models are being loaded",
+                    "workers": ["ready", "warming"],
                 },
             ]
         }
@@ -440,6 +441,9 @@ class Readiness(_Body):
     ready: bool
     phase: str
     reason: str | None = None
+    workers: list[str] | None = Field(
+        default=None, description="The phase of each worker, where there are several."
+    )
 
 
 class Liveness(_Body):

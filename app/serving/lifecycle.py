@@ -1,6 +1,6 @@
 """The life of the process, from the first socket to the last answer."""
 
-import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -30,13 +30,14 @@ class Lifecycle:
 
     Attributes:
         phase: Changed by `advance` alone.
+        on_change: Called after every change.
     """
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
         self._reason = "the repository of models is being read"
         self._faults: dict[str, str] = {}
-        self._ready = asyncio.Event()
+        self.on_change: Callable[[], None] = lambda: None
 
     @property
     def ready(self) -> bool:
@@ -67,17 +68,14 @@ class Lifecycle:
             raise RuntimeError(f"{self.phase} cannot become {phase}")
         self.phase = phase
         self._reason = reason
-        if phase is Phase.READY:
-            self._ready.set()
+        self.on_change()
 
     def explain(self, reason: str) -> None:
         """Replace the reason of the current phase."""
         self._reason = reason
+        self.on_change()
 
     def report_fault(self, what: str, reason: str) -> None:
         """Make the process unready for good, whatever its phase: `what` has broken down."""
         self._faults[what] = reason
-
-    async def wait_until_ready(self) -> None:
-        """Return when the phase READY begins."""
-        await self._ready.wait()
+        self.on_change()

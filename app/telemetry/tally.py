@@ -48,6 +48,10 @@ class _Value:
         """What a snapshot holds: the value."""
         return [self.value]
 
+    def load(self, numbers: Sequence[float]) -> None:
+        """Go on from what a snapshot holds."""
+        (self.value,) = numbers
+
 
 class Counter(_Value):
     """Only grows."""
@@ -92,6 +96,11 @@ class Histogram:
     def numbers(self) -> list[float]:
         """What a snapshot holds: the sum of the values, then the count of each bucket alone."""
         return [self._sum, *self._counts]
+
+    def load(self, numbers: Sequence[float]) -> None:
+        """Go on from what a snapshot holds."""
+        self._sum, *counts = numbers
+        self._counts = [int(count) for count in counts]
 
 
 Series = TypeVar("Series", Counter, Gauge, Histogram)
@@ -232,6 +241,14 @@ class Tally:
     def merge(self, snapshots: Sequence[Snapshot]) -> Snapshot:
         """The snapshots of several processes, each with a tally like this one, as one."""
         return {name: family.merge(snapshots) for name, family in self._families.items()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on counting where another process ended. Its gauges told of that process alone."""
+        for name, rows in snapshot.items():
+            family = self._families.get(name)
+            if isinstance(family, (_Counters, _Histograms)):
+                for values, numbers in rows:
+                    family.labels(*values).load(numbers)
 
     def render(self, snapshot: Snapshot) -> bytes:
         """The page of a snapshot in Prometheus' text format."""
