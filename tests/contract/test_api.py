@@ -15,7 +15,8 @@ import pytest
 
 from app.api.error_handlers import INTERNAL
 from app.errors import Overloaded
-from app.main import create_app, freeze_heap
+from app.main import create_app
+from app.server import freeze_heap
 from app.serving.engines import Engine
 from app.serving.repository import State
 from app.settings import Settings

@@ -16,15 +16,20 @@ ALLOWED: dict[str, set[str]] = {
     "app.artifact": {"app.text", "app.errors"},
     "app.telemetry": set(),
     "app.serving": {"app.artifact", "app.text", "app.telemetry", "app.errors"},
-    "app.api": {"app.serving", "app.telemetry", "app.errors"},
+    "app.workers": set(),
+    "app.api": {"app.serving", "app.telemetry", "app.errors", "app.workers"},
     "app.settings": set(),
     "app.main": {
         *("app.artifact", "app.text", "app.telemetry", "app.errors", "app.serving", "app.api"),
-        *("app", "app.settings"),
+        *("app", "app.settings", "app.workers"),
+    },
+    "app.server": {
+        *("app.telemetry", "app.errors", "app.serving", "app.api", "app.workers"),
+        *("app", "app.settings", "app.main"),
     },
     "app.__main__": {
         *("app.artifact", "app.text", "app.telemetry", "app.errors", "app.serving", "app.api"),
-        *("app", "app.settings", "app.main"),
+        *("app", "app.settings", "app.main", "app.server"),
     },
     "training": {"app", "app.text", "app.artifact", "app.errors"},
     "load_tests": set(),
@@ -46,7 +51,7 @@ LIBRARIES = {
     "rich": {"training"},
     "fastapi": {"app.api", "app.main", "load_tests.bench.floor"},
     "starlette": {"app.api", "app.main", "load_tests.bench.floor"},
-    "uvicorn": {"app.api", "app.main", "load_tests.bench.floor"},
+    "uvicorn": {"app.api", "app.server", "load_tests.bench.floor"},
     "pydantic_settings": {"app.settings"},
     "locust": {"load_tests"},
 }

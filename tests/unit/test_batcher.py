@@ -9,8 +9,8 @@ import pytest
 
 from app.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady, Overloaded
 from app.serving.batcher import Batcher
-from app.serving.slots import EngineSlots
 from app.serving.request_queue import BatchPolicy, Submission
+from app.serving.slots import EngineSlots
 from app.telemetry.metrics import Metrics
 from tests.fakes import BAD, BROKEN, FILM, GOOD, POISON, FakeEngine, ManualClock, sample, until
 

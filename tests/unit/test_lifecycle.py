@@ -1,4 +1,3 @@
-import asyncio
 
 import pytest
 
@@ -67,12 +66,18 @@ def test_fault() -> None:
 
 
 @pytest.mark.anyio
-async def test_wait_until_ready() -> None:
-    """Whoever waits for READY is woken when it begins."""
+def test_on_change() -> None:
+    """Whoever asked for it is told of every change, when it has happened."""
     lifecycle = Lifecycle()
-    waiting = asyncio.create_task(lifecycle.wait_until_ready())
-    lifecycle.advance(Phase.WARMING)
-    await asyncio.sleep(0)
-    assert not waiting.done()
+    seen: list[tuple[Phase, bool, str]] = []
+    lifecycle.on_change = lambda: seen.append((lifecycle.phase, lifecycle.ready, lifecycle.reason))
+    lifecycle.advance(Phase.WARMING, "loading")
+    lifecycle.explain("still loading")
     lifecycle.advance(Phase.READY)
-    await waiting
+    lifecycle.report_fault("lstm/1", "broken")
+    assert seen == [
+        (Phase.WARMING, False, "loading"),
+        (Phase.WARMING, False, "still loading"),
+        (Phase.READY, True, ""),
+        (Phase.READY, False, "broken"),
+    ]

@@ -10,8 +10,8 @@ import pytest
 from app.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from app.serving.batcher import Batcher
 from app.serving.predictor import Prediction, Predictor
-from app.serving.slots import EngineSlots
 from app.serving.request_queue import BatchPolicy
+from app.serving.slots import EngineSlots
 from app.telemetry.metrics import Metrics
 from app.text.encoder import Encoded
 from tests.fakes import LABELS, FakeEngine, make_encoder, sample, until
