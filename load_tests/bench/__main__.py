@@ -88,7 +88,6 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
         seconds=1 if options.quick else options.seconds,
         texts=texts,
         generator=generator,
-        floor_workers=_workers(serve_options),
         serve_options=serve_options,
     )
     about = {
@@ -101,7 +100,6 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
             "texts": len(texts),
             "source": f"from {options.data.name}" if options.data else "generated",
             "seed": options.seed,
-            "floor_workers": plan.floor_workers,
             "busy_cores_before": busy_cores(),
         },
     }
@@ -151,13 +149,6 @@ def _installed(engines: Sequence[str]) -> list[str]:
     if not found:
         raise BenchError("none of the engines is installed")
     return found
-
-
-def _workers(serve_options: Sequence[str]) -> int:
-    """How many processes `valence serve` is told to be, which the bare route then is, too."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--workers", type=int, default=1)
-    return max(int(parser.parse_known_args(list(serve_options))[0].workers), 1)
 
 
 def _complain(sentence: str, status: int) -> int:

@@ -186,13 +186,16 @@ class ModelFigures:
 
 @dataclass(slots=True)
 class ServiceFigures:
-    """One process of the service with all its models, on one engine.
+    """The service with all its models, on one engine.
 
     Attributes:
         ready_s: Of each start.
-        resident_ready_bytes: Memory when it was ready, all processes of it together.
-        resident_bytes: The most that was seen between the scenarios.
+        resident_ready_bytes: Memory when it was ready, all processes of it together; what they
+            share is counted once.
+        resident_bytes: The most of it that was seen between the scenarios.
+        resident_sum_bytes: The same, but what they share is counted for each.
         processes: How many there were.
+        workers: How many of them answered.
         models: What was measured of each.
     """
 
@@ -200,7 +203,9 @@ class ServiceFigures:
     ready_s: list[float] = field(default_factory=list)
     resident_ready_bytes: int | None = None
     resident_bytes: int | None = None
+    resident_sum_bytes: int | None = None
     processes: int | None = None
+    workers: int = 0
     models: list[ModelFigures] = field(default_factory=list)
 
 

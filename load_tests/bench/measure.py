@@ -41,7 +41,6 @@ class Plan:
         seconds: Of each load in a round.
         texts: What is sent.
         generator: Sends it.
-        floor_workers: Processes of the bare route: as many as answer in the service.
         serve_options: For `valence serve`.
     """
 
@@ -53,7 +52,6 @@ class Plan:
     seconds: float
     texts: Sequence[str]
     generator: Generator
-    floor_workers: int = 1
     serve_options: Sequence[str] = ()
 
     @property
@@ -123,8 +121,9 @@ class _Bench:
             self._service = stack.enter_context(server)
             self._figures.ready_s.append(server.ready_s)
             self._look_at_memory()
+            self._figures.workers = self._count_workers()
             self._floors = {
-                name: stack.enter_context(serve_floor(name, plan.floor_workers))
+                name: stack.enter_context(serve_floor(name, self._figures.workers))
                 for name in (FLOOR, _FASTAPI)
             }
             subjects = [self._prepare(model) for model in plan.models]
@@ -150,6 +149,11 @@ class _Bench:
         )
         figures.errors = Counter(outcome.errors) + subject.wrong(1, outcome.sample)
         return subject
+
+    def _count_workers(self) -> int:
+        """How many processes of the service answer; the bare route gets as many."""
+        _, page = self._service.get("/readyz")
+        return len(json.loads(page).get("workers") or "1")
 
     def _find_version(self, model: str) -> int:
         """The version that answers for a model: the newest that is ready."""
@@ -226,6 +230,9 @@ class _Bench:
             self._figures.resident_ready_bytes or usage.resident_bytes
         )
         self._figures.resident_bytes = max(self._figures.resident_bytes or 0, usage.resident_bytes)
+        self._figures.resident_sum_bytes = max(
+            self._figures.resident_sum_bytes or 0, usage.resident_sum_bytes
+        )
         self._figures.processes = usage.processes
 
 

@@ -20,12 +20,14 @@ class Usage:
 
     Attributes:
         cpu_s: Processor time since it began; that of children that ended is in it.
-        resident_bytes: Memory now. What processes share is counted for each.
+        resident_bytes: Memory now. What processes share is counted once, where the system tells.
+        resident_sum_bytes: Memory now, what processes share counted for each of them.
         processes: How many there are.
     """
 
     cpu_s: float
     resident_bytes: int
+    resident_sum_bytes: int
     processes: int
 
 
@@ -37,23 +39,26 @@ def read_usage(pid: int, proc: Path = PROC) -> Usage | None:
         return None
     ticks = sum(
         int(fields[position])
-        for fields in family
+        for fields in family.values()
         for position in (_USER, _SYSTEM, _WAITED_USER, _WAITED_SYSTEM)
     )
-    pages = sum(int(fields[_RESIDENT]) for fields in family)
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    resident = {member: int(fields[_RESIDENT]) * page_bytes for member, fields in family.items()}
+    shares = {member: _read_share(proc / str(member)) for member in family}
     return Usage(
         cpu_s=ticks / os.sysconf("SC_CLK_TCK"),
-        resident_bytes=pages * os.sysconf("SC_PAGE_SIZE"),
+        resident_bytes=sum(shares[member] or resident[member] for member in family),
+        resident_sum_bytes=sum(resident.values()),
         processes=len(family),
     )
 
 
-def _family(pid: int, table: dict[int, list[str]]) -> list[list[str]]:
+def _family(pid: int, table: dict[int, list[str]]) -> dict[int, list[str]]:
     """The fields of a process and of everything below it."""
-    found: list[list[str]] = []
+    found: dict[int, list[str]] = {}
     wanted = {pid} & table.keys()
     while wanted:
-        found += [table[member] for member in wanted]
+        found |= {member: table[member] for member in wanted}
         wanted = {child for child, fields in table.items() if int(fields[_PARENT]) in wanted}
     return found
 
@@ -64,3 +69,12 @@ def _read_stat(folder: Path) -> list[str]:
         return (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def _read_share(folder: Path) -> int | None:
+    """Bytes of a process, of each shared page only its share; None where the system is silent."""
+    try:
+        lines = (folder / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), None)

@@ -55,7 +55,9 @@ def _service(service: ServiceFigures) -> dict[str, Any]:
         "starts_s": service.ready_s,
         "resident_ready_bytes": service.resident_ready_bytes,
         "resident_bytes": service.resident_bytes,
+        "resident_sum_bytes": service.resident_sum_bytes,
         "processes": service.processes,
+        "workers": service.workers,
         "models": [_model(figures) for figures in service.models],
     }
 

@@ -57,8 +57,10 @@ def _describe_service(service: ServiceFigures) -> str:
     return (
         f"The service on {service.engine}, all models: ready after {ready} s (median of "
         f"{len(service.ready_s)}); resident memory {_mebibytes(service.resident_ready_bytes)} when "
-        f"ready, {_mebibytes(service.resident_bytes)} under load; "
-        f"processes: {service.processes or 'unknown'}"
+        f"ready, {_mebibytes(service.resident_bytes)} under load "
+        f"({_mebibytes(service.resident_sum_bytes)} with what its processes share counted for "
+        f"each); processes: {service.processes or 'unknown'}, of which answer: "
+        f"{service.workers or 'unknown'}, as many as of the bare routes"
     )
 
 

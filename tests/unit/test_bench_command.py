@@ -70,12 +70,3 @@ def test_engines_that_are_not_installed(
     monkeypatch.setattr(command, "find_spec", lambda name: name == "onnxruntime" or None)
     assert command._installed(["onnx", "tensorflow"]) == ["onnx"]
     assert "tensorflow is left out" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("options", "workers"),
-    [([], 1), (["--threads", "2"], 1), (["--workers", "3"], 3), (["--workers=2", "--port=0"], 2)],
-)
-def test_the_bare_route_has_as_many_processes(options: list[str], workers: int) -> None:
-    """The bare route gets the processes that the service is given."""
-    assert command._workers(options) == workers

@@ -1,4 +1,3 @@
-
 import pytest
 
 from app.serving.lifecycle import Lifecycle, Phase
