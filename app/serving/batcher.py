@@ -225,7 +225,8 @@ class Batcher:
             self._fail(batch[0], error)
             return
         for item in batch:
-            if item.submission.settled.done():
+            if item.submission.settled.done() and not item.followers:
+                self._queue.finish(item)
                 continue  # its caller left in the meantime
             try:
                 await self._infer([item])
@@ -247,10 +248,12 @@ class Batcher:
         metrics.batch_items.observe(len(batch))
         metrics.real_tokens.inc(sum(lengths))
         metrics.padded_tokens.inc(max(lengths) * len(lengths) - sum(lengths))
-        for item, probabilities in zip(batch, answer, strict=True):
-            metrics.queue_delay_seconds.observe(item.taken_at - item.submission.arrived)
-            item.submission.inference_s = max(item.submission.inference_s, seconds)
-            self._settle(item, probabilities=probabilities)
+        for leader, probabilities in zip(batch, answer, strict=True):
+            for item in (leader, *self._queue.finish(leader)):
+                metrics.queue_delay_seconds.observe(item.taken_at - item.submission.arrived)
+                item.submission.inference_s = max(item.submission.inference_s, seconds)
+                self._settle(item, probabilities=probabilities)
+        self._show_queue()
 
     def _fail(self, item: Item, error: Exception) -> None:
         logger.error(
@@ -258,7 +261,9 @@ class Batcher:
             extra={"model": self._metrics.name, "length": len(item.ids)}
             | describe_exception(error),
         )
-        self._settle(item, error=InferenceFailed("the model failed on this text"))
+        for each in (item, *self._queue.finish(item)):
+            self._settle(each, error=InferenceFailed("the model failed on this text"))
+        self._show_queue()
 
     def _settle(
         self,
