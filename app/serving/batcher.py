@@ -251,7 +251,7 @@ class Batcher:
         (item,) = batch
         logger.error(
             "the model failed on a text",
-            extra={"model": self._metrics.name, "length": len(item.ids)}
+            extra={"model": self._metrics.name, "length": item.length}
             | describe_exception(error),
         )
         self._settle(item, 0.0, None, InferenceFailed("the model failed on this text"))
@@ -260,7 +260,7 @@ class Batcher:
         """Count one run."""
         count = len(batch)
         self._item_s += _RATE_WEIGHT * (seconds / count - self._item_s)
-        lengths = [len(item.ids) for item in batch]
+        lengths = [item.length for item in batch]
         real = sum(lengths)
         metrics = self._metrics
         metrics.inference_seconds.observe(seconds)
@@ -290,6 +290,7 @@ class Batcher:
     def _end_run(self) -> None:
         """The slot is free again."""
         self._running -= 1
+        self._show_queue()  # who waited for the answer of an equal item has left, too
         self._slots.release()
         self._note_end()
 
@@ -311,7 +312,7 @@ class Batcher:
         self._refusal = partial(NotReady, reason)
         abandoned = [item.submission for item in batch]
         for item in batch:
-            abandoned += [follower.submission for follower in item.followers]
+            abandoned += [follower.submission for follower in item.followers or ()]
         for submission in (*self._queue.close(), *abandoned):
             if not submission.settled.done():
                 submission.settled.set_exception(NotReady(reason))

@@ -22,6 +22,7 @@ class Bench:
 
     def __init__(self, *, slots: int = 1, **policy: Any) -> None:
         self.engine = FakeEngine()
+        self.holds = 0
         self.deaths: list[str] = []
         self.clock = ManualClock()
         self.metrics = Metrics()
@@ -48,9 +49,10 @@ class Bench:
         return asyncio.create_task(self.batcher.submit(arrays, deadline=deadline))
 
     async def hold(self) -> asyncio.Task[Submission]:
-        """Occupy the engine with a text; open the gate to let it go on."""
+        """Occupy an engine slot with a text; open the gate to let it go on."""
         self.engine.gate.clear()
-        first = self.submit([FILM])
+        self.holds += 1
+        first = self.submit([FILM] * self.holds)
         await self.engine.wait_until_running()
         return first
 
@@ -132,18 +134,18 @@ async def test_batch_grows_while_the_engine_is_busy(make_bench: MakeBench) -> No
     """1. What comes while the engine is busy leaves as one batch when it is free."""
     bench = make_bench()
     first = await bench.hold()
-    others = [bench.submit([GOOD]), bench.submit([BAD]), bench.submit([GOOD])]
+    others = [bench.submit([GOOD]), bench.submit([BAD]), bench.submit([FILM, GOOD])]
     await bench.until_waiting(3)
     bench.engine.gate.set()
     await asyncio.gather(first, *others)
-    assert bench.engine.batches == [[[FILM]], [[GOOD], [BAD], [GOOD]]]
+    assert bench.engine.batches == [[[FILM]], [[GOOD], [BAD], [FILM, GOOD]]]
 
 
 async def test_results_belong_to_their_items(make_bench: MakeBench) -> None:
     """2. Result i belongs to item i, over as many batches as it takes."""
     bench = make_bench(max_items=3)
     signs = [n % 3 == 0 for n in range(20)]
-    rows = [[GOOD if sign else BAD] * (n % 5 + 1) for n, sign in enumerate(signs)]
+    rows = [[GOOD if sign else BAD] * (n + 1) for n, sign in enumerate(signs)]
     assert positives(await bench.submit(*rows)) == signs
     assert len(bench.engine.batches) >= 7
 
@@ -315,7 +317,7 @@ async def test_several_slots(make_bench: MakeBench) -> None:
     """6. As many batches run at once as there are engine slots, and no more."""
     bench = make_bench(slots=2, max_items=1)
     bench.engine.gate.clear()
-    tasks = [bench.submit([GOOD]) for _ in range(3)]
+    tasks = [bench.submit([word]) for word in (GOOD, BAD, FILM)]
     await bench.engine.wait_until_running()
     await bench.engine.wait_until_running()
     await bench.until_waiting(1)

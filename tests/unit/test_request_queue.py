@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from app.serving.request_queue import BatchPolicy, RequestQueue, Submission
 from tests.fakes import ManualClock
 
 FOREVER = 1e9
+_WORDS = count()
 
 
 @pytest.fixture
@@ -28,8 +30,13 @@ def make_queue(clock: ManualClock, **policy: Any) -> RequestQueue:
 
 
 def request(clock: ManualClock, *lengths: int, deadline: float = FOREVER) -> Submission:
-    """A request with a text of each length."""
-    rows = [np.ones(length, dtype=np.int32) for length in lengths]
+    """A request with a text of each length, all different."""
+    return ask(clock, *((next(_WORDS), length) for length in lengths), deadline=deadline)
+
+
+def ask(clock: ManualClock, *texts: tuple[int, int], deadline: float = FOREVER) -> Submission:
+    """A request with texts that are a word, repeated."""
+    rows = [np.full(length, word, dtype=np.int32) for word, length in texts]
     settled: Any = None  # the queue leaves it alone
     return Submission(rows, arrived=clock(), deadline=deadline, settled=settled)
 
@@ -149,19 +156,19 @@ def test_others_do_not_starve_a_long_request(clock: ManualClock) -> None:
 
 
 def test_long_request_is_sorted(clock: ManualClock) -> None:
-    """With nobody else waiting, all texts of a long request are looked at for like lengths."""
+    """The texts of a long request are taken by length, the longest first."""
     queue = make_queue(clock, max_items=2)
-    admit(queue, request(clock, 9, 300, 400, 10))
-    sizes = [sorted(len(item.ids) for item in queue.take_batch().batch) for _ in range(2)]
-    assert sizes == [[9, 10], [300, 400]]
+    admit(queue, request(clock, 9, 380, 400, 10, 11))
+    sizes = [[item.length for item in queue.take_batch().batch] for _ in range(3)]
+    assert sizes == [[400, 380], [11, 10], [9]]
 
 
 def test_line_leaves_no_empty_rows(clock: ManualClock) -> None:
     """Rows that the line cannot fill with like lengths go to items without a place in it."""
     queue = make_queue(clock, max_items=2)
-    names = {"many": request(clock, 9, 300, 10), "one": request(clock, 400)}
+    names = {"one": request(clock, 9), "many": request(clock, 10, 300, 200)}
     admit(queue, *names.values())
-    assert drain(queue, names) == [["many", "many"], ["many", "one"]]
+    assert drain(queue, names) == [["one", "many"], ["many"], ["many"]]
 
 
 def test_expired_item_is_not_taken(clock: ManualClock) -> None:
@@ -204,6 +211,176 @@ def test_close_hands_back_every_request(clock: ManualClock) -> None:
     admit(queue, *submissions)
     assert queue.close() == submissions
     assert len(queue) == 0
+
+
+A, B, C = (-1, 7), (-2, 7), (-3, 7)
+"""Three different texts of one length."""
+
+
+def test_equal_texts_are_computed_once(clock: ManualClock) -> None:
+    """Texts equal to one that waits need no row of a batch; they share its answer."""
+    queue = make_queue(clock)
+    one, other = ask(clock, A, A), ask(clock, B, A)
+    admit(queue, one, other)
+    batch = queue.take_batch().batch
+    assert batch == [one.items[0], other.items[0]]
+    assert queue.finish(batch[0]) == [one.items[1], other.items[1]]
+    assert queue.finish(batch[1]) == []
+    assert len(queue) == 0
+
+
+def test_equal_to_a_running_one(clock: ManualClock) -> None:
+    """A text equal to one that is being computed waits for that answer, not for a batch."""
+    queue = make_queue(clock)
+    admit(queue, ask(clock, A))
+    (leader,) = queue.take_batch().batch
+    clock.advance(2)
+    late = ask(clock, A)
+    admit(queue, late)
+    assert queue.next_departure() is None
+    assert queue.take_batch().batch == []
+    assert queue.finish(leader) == late.items
+    assert late.queue_delay_s == 0
+
+
+def test_follower_leaves_with_its_leader(clock: ManualClock) -> None:
+    """The wait of a follower ends with that of its leader."""
+    queue = make_queue(clock)
+    admit(queue, ask(clock, A))
+    clock.advance(2)
+    follower = ask(clock, A)
+    admit(queue, follower)
+    clock.advance(3)
+    queue.take_batch()
+    assert follower.queue_delay_s == 3
+
+
+def test_answered_text_is_computed_anew(clock: ManualClock) -> None:
+    """Answers are not kept: after `finish` an equal text gets a row again."""
+    queue = make_queue(clock)
+    for submission in (ask(clock, A), ask(clock, A)):
+        admit(queue, submission)
+        assert queue.take_batch().batch == submission.items
+        queue.finish(submission.items[0])
+
+
+def test_followers_count_until_answered(clock: ManualClock) -> None:
+    """Followers take memory, so the bound holds for them, also while their leader runs."""
+    queue = make_queue(clock, max_queue_items=3)
+    admit(queue, ask(clock, A), ask(clock, A, A))
+    assert not queue.has_room(1)
+    (leader,) = queue.take_batch().batch
+    assert len(queue) == 2
+    assert not queue.admit(ask(clock, A, A))
+    queue.finish(leader)
+    assert queue.has_room(3)
+
+
+def test_leader_who_leaves_hands_its_place_on(clock: ManualClock) -> None:
+    """When the caller of a waiting leader leaves, its first follower has the same place."""
+    queue = make_queue(clock, max_items=1)
+    leaving, heir, last = ask(clock, A, A), ask(clock, A), ask(clock, A)
+    admit(queue, leaving, ask(clock, B), heir, last)
+    assert queue.remove(leaving) == 2
+    assert queue.take_batch().batch == heir.items
+    assert queue.finish(heir.items[0]) == last.items
+
+
+def test_heirs_leave_one_by_one(clock: ManualClock) -> None:
+    """A text is computed for as long as anybody waits for it."""
+    queue = make_queue(clock)
+    callers = [ask(clock, A) for _ in range(4)]
+    admit(queue, *callers)
+    for caller in (callers[0], callers[2], callers[1]):
+        assert queue.remove(caller) == 1
+    assert queue.take_batch().batch == callers[3].items
+    assert queue.finish(callers[3].items[0]) == []
+
+
+def test_running_leader_answers_though_its_caller_left(clock: ManualClock) -> None:
+    """A model run is not undone: it answers the followers of a text whose caller left."""
+    queue = make_queue(clock)
+    leaving, staying, later = ask(clock, A), ask(clock, A), ask(clock, A)
+    admit(queue, leaving, staying)
+    queue.take_batch()
+    assert queue.remove(leaving) == 0
+    admit(queue, later)
+    assert queue.finish(leaving.items[0]) == staying.items + later.items
+
+
+def test_follower_who_leaves(clock: ManualClock) -> None:
+    """A follower whose caller left gets no answer, whether its leader waits or runs."""
+    queue = make_queue(clock)
+    leader, first, second = ask(clock, A), ask(clock, A), ask(clock, A)
+    admit(queue, leader, first, second)
+    assert queue.remove(first) == 1
+    queue.take_batch()
+    assert queue.remove(second) == 1
+    assert queue.finish(leader.items[0]) == []
+
+
+def test_follower_expires(clock: ManualClock) -> None:
+    """The deadline of a follower is its own, not that of its leader."""
+    queue = make_queue(clock)
+    leader, late = ask(clock, A), ask(clock, A, deadline=clock.now + 1)
+    admit(queue, leader, late)
+    clock.advance(1)
+    assert queue.take_batch() == (leader.items, [(late, 1)])
+
+
+def test_close_names_those_who_only_follow(clock: ManualClock) -> None:
+    """Closing hands back followers too; what runs is left to run."""
+    queue = make_queue(clock)
+    admit(queue, ask(clock, A))
+    (leader,) = queue.take_batch().batch
+    follower = ask(clock, A)
+    admit(queue, follower)
+    assert queue.close() == [follower]
+    assert queue.finish(leader) == []
+
+
+def test_single_text_does_not_follow_into_a_backlog(clock: ManualClock) -> None:
+    """A text equal to one that has no place yet takes the place it would have had anyway."""
+    queue = make_queue(clock, max_items=1)
+    many, one = ask(clock, A, B, C), ask(clock, C)
+    admit(queue, many, one)
+    assert queue.take_batch().batch == [many.items[0]]
+    assert queue.take_batch().batch == one.items
+    assert queue.finish(one.items[0]) == [many.items[2]]
+    assert queue.take_batch().batch == [many.items[1]]
+    assert len(queue) == 0
+
+
+def test_inherited_place_is_not_passed_on(clock: ManualClock) -> None:
+    """A long request that inherited a place has its usual share of the line afterwards."""
+    queue = make_queue(clock, max_items=1)
+    leaving, many = ask(clock, A), ask(clock, (-1, 7), (-4, 6), (-5, 5), (-6, 4))
+    names = {"many": many, "one": request(clock, 7)}
+    admit(queue, leaving, *names.values())
+    queue.remove(leaving)
+    assert [taken(queue, names) for _ in range(2)] == [["many"], ["many"]]
+    names["late"] = request(clock, 7)
+    admit(queue, names["late"])
+    assert drain(queue, names) == [["one"], ["many"], ["late"], ["many"]]
+
+
+def test_heir_without_a_place(clock: ManualClock) -> None:
+    """What followed a text without a place goes on to wait among those of its own request."""
+    queue = make_queue(clock, max_items=1)
+    leaving = ask(clock, (-4, 9), (-5, 6))
+    staying = ask(clock, (-6, 9), (-7, 8), (-5, 6), (-8, 4))
+    admit(queue, leaving, staying)
+    queue.remove(leaving)
+    assert [queue.take_batch().batch[0] for _ in range(4)] == staying.items
+
+
+def test_last_heir_without_a_place(clock: ManualClock) -> None:
+    """What followed a text without a place joins the line if all others of its request did."""
+    queue = make_queue(clock, max_items=1)
+    leaving, staying = ask(clock, (-4, 9), (-5, 6)), ask(clock, (-6, 9), (-5, 6))
+    admit(queue, leaving, staying)
+    queue.remove(leaving)
+    assert [queue.take_batch().batch[0] for _ in range(2)] == staying.items
 
 
 @given(

@@ -50,6 +50,29 @@ def test_preferred_items_come_first() -> None:
     assert shapes.choose_batch(waiting, preferred=3, max_items=4, max_tokens=1000) == [0, 2, 1, 3]
 
 
+def test_short_texts_go_together() -> None:
+    """A few tokens of padding are free, whatever part of a short text they are."""
+    assert choose_batch([1, 9, 30], max_items=9, max_tokens=1000) == [0, 1]
+
+
+def wasteful(batch: list[int]) -> bool:
+    """Whether a batch of these lengths has more padding than it may."""
+    padded = max(batch) * len(batch)
+    allowed = max((1 - shapes.LEAST_FILL) * padded, shapes.FREE_PADDING * len(batch))
+    return padded - sum(batch) > allowed
+
+
+@given(lengths, st.integers(1, 40))
+def test_batch_grows_as_long_as_it_is_well_filled(waiting: list[int], max_items: int) -> None:
+    """A batch keeps the bound on padding, and nothing that keeps it is left out of free rows."""
+    chosen = choose_batch(waiting, max_items=max_items, max_tokens=10**6)
+    batch = [waiting[index] for index in chosen]
+    assert not wasteful(batch)
+    if len(chosen) < max_items:
+        left_out = set(range(len(waiting))) - set(chosen)
+        assert all(wasteful([*batch, waiting[index]]) for index in left_out)
+
+
 @given(lengths, st.integers(1, 40), st.integers(1, 5000))
 def test_limits_hold(waiting: list[int], max_items: int, max_tokens: int) -> None:
     """Every batch is led by the oldest, has no item twice, and keeps both limits."""
