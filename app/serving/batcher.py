@@ -106,6 +106,8 @@ class Batcher:
             self._show_queue()
             self._note_end()
             raise
+        for item in submission.items:
+            del item.submission  # they refer to each other, and nobody needs this way any more
         return submission
 
     def require_room(self, count: int) -> None:

@@ -13,7 +13,8 @@ from app.telemetry.metrics import Metrics
 from app.text.encoder import Encoded, TextEncoder
 
 _INLINE_CHARS: Final = 20_000
-"""Texts longer than this together are tokenized in a thread: about a millisecond's work."""
+"""Texts longer than this together are tokenized in a thread. So much takes 0.3 ms, and 0.9 ms at
+worst, which is with an accented letter somewhere: less than one run of the model."""
 
 
 @dataclass(slots=True)  # not frozen, here and below: that triples the time to make one
