@@ -17,6 +17,7 @@ from app.serving.repository import Repository, Version
 from app.settings import ENV_PREFIX, Settings, explain_settings_error
 
 OK, FAILED, WRONG_CALL = 0, 1, 2
+_STDERR = 2
 
 _SERVE_EXAMPLES = f"""examples:
   valence serve
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         status: int = options.command(options)
-        sys.stdout.flush()
+        print(end="", flush=True)  # also where there is no stdout
     except BrokenPipeError:  # who read our output has what it wanted, as in `valence models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return OK
@@ -75,13 +76,16 @@ def _complain(sentence: str, status: int) -> int:
 def _serve(options: argparse.Namespace) -> int:
     """Run the service until a signal ends it."""
     settings = _read_settings(options)
+    _fill_closed_streams()
     # Imported late, here and below, so that --help and `models` answer at once.
     from app.main import engine_options
     from app.server import serve
     from app.serving.engines import choose_engine
     from app.telemetry.logs import configure_logs
 
-    log_format = settings.log_format or ("text" if sys.stdout.isatty() else "json")
+    # Without a stdout logs go to stderr.
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    log_format = settings.log_format or ("text" if on_terminal else "json")
     configure_logs(log_format, settings.log_level)
     choose_engine(engine_options(settings))
 
@@ -96,6 +100,13 @@ def _serve(options: argparse.Namespace) -> int:
 
     serve(settings, announce)
     return OK
+
+
+def _fill_closed_streams() -> None:
+    """Where a standard stream is closed, keep a socket from taking its number: uvloop aborts."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(number)
 
 
 def _predict(options: argparse.Namespace) -> int:

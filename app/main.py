@@ -22,7 +22,8 @@ from app.api.health import register_health, register_models
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
 from app.api.schemas import Limits
-from app.errors import MissingLibrary, UnknownModel, UnusableVersion, ValenceError
+from app.artifact import ONNX
+from app.errors import InvalidInput, MissingLibrary, UnknownModel, UnusableVersion, ValenceError
 from app.serving.batcher import Batcher
 from app.serving.engines import (
     EngineOptions,
@@ -284,18 +285,36 @@ def engine_options(settings: Settings) -> EngineOptions:
     return EngineOptions(settings.engine, settings.device, settings.threads or visible_cores())
 
 
-def divide_cores(settings: Settings) -> Settings:
+def divide_cores(
+    settings: Settings,
+    *,
+    count_cores: Callable[[], int] = visible_cores,
+    can_fork: Callable[[], bool] = can_fork_workers,
+) -> Settings:
     """Settle how many workers there are, and how many batches each runs at once.
 
     One Python process keeps about one core busy with HTTP and text, so on a CPU there is a worker
     for each core, with one batch at a time: measured in docs/measurements.md. TensorFlow's own
     memory is several times that of the models, and a GPU is better fed by one process: there is
     one worker then.
+
+    Args:
+        settings: Every knob; 0 workers or threads are those to settle.
+        count_cores: Tells how many there are for this process.
+        can_fork: Whether there may be more than one worker here.
+
+    Raises:
+        InvalidInput: More than one worker is asked for where that cannot be.
+        MissingLibrary: No library that could run the models is installed.
     """
-    cores = visible_cores()
+    cores = count_cores()
     workers = settings.workers
+    if workers > 1 and not can_fork():
+        raise InvalidInput(f"WORKERS must be 0 or 1 on this system. Received: {workers}")
     if not workers:
-        alone = not can_fork_workers() or choose_engine(engine_options(settings)) != "onnx"
+        has_onnx = any(settings.models_dir.glob(f"*/*/{ONNX}"))
+        engine = choose_engine(engine_options(settings), has_onnx=has_onnx)
+        alone = engine != "onnx" or not can_fork()
         workers = 1 if alone else max(1, cores // (settings.threads or 1))
     threads = settings.threads or max(1, cores // workers)
     return settings.model_copy(update={"workers": workers, "threads": threads})

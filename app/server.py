@@ -22,9 +22,10 @@ from app.main import Service, create_app, divide_cores
 from app.serving.lifecycle import Phase
 from app.settings import Settings
 from app.telemetry.logs import tag_logs
+from app.telemetry.metrics import Metrics
 from app.workers import WorkerState
 from app.workers.link import Duties, Link
-from app.workers.supervisor import Supervisor
+from app.workers.supervisor import Delays, Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ _BACKLOG: Final = 2048
 # Longer than the minute that most load balancers keep an idle connection: the side that sends the
 # next request should be the one that closes, or the request meets a closed door.
 _KEEP_ALIVE_S: Final = 75
+
+# Of a worker that has answered everything; far more than it takes.
+_CLOSING_S: Final = 5
+_LAST_WORDS_S: Final = 0.1
 
 Announce = Callable[[str], None]
 
@@ -74,7 +79,8 @@ def serve(settings: Settings, announce: Announce) -> None:
             listener,
             settings.workers,
             work=partial(_work, settings),
-            drain_delay_s=settings.drain_delay_s,
+            arithmetic=Metrics().tally,
+            delays=Delays(settings.drain_delay_s, settings.drain_timeout_s + _CLOSING_S),
             on_ready=tell_ready,
         ).run()
     logger.info("the service has stopped")
@@ -125,7 +131,7 @@ class Server(uvicorn.Server):
                 http=partial(  # type: ignore[arg-type]  # called as the class would be
                     HTTPProtocol,
                     refuse=partial(refuse_invalid_http, self._service.metrics),
-                    on_lost=link.count_closed if link else lambda: None,
+                    on_lost=link.pulse.count_closed if link else lambda: None,
                 ),
                 lifespan="on",
                 server_header=False,
@@ -150,6 +156,19 @@ class Server(uvicorn.Server):
                 )
             )
             self._tell_phase()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if self._link is not None:
+            self._link.pulse.beat()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as uvicorn does, which closes at once where it has not read a request yet."""
+        if self._link is not None:
+            await asyncio.gather(*self._adopting, return_exceptions=True)
+            await asyncio.sleep(_LAST_WORDS_S)  # who was just let in says what it wants
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -34,12 +34,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-class ServerProcess:
-    """A real `valence serve`, and its log as it comes."""
+class LoggingProcess:
+    """A process that logs to stdout, and its log as it comes."""
 
-    def __init__(self, models: Path, *options: str, gpu: bool = False) -> None:
+    def __init__(self, *command: str, gpu: bool = False) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, "serve", "--port", "0", "--models-dir", str(models), *options],
+            command,
             cwd=ROOT,
             env=environment(gpu=gpu),
             text=True,
@@ -71,27 +71,22 @@ class ServerProcess:
         """What the log says, without the details."""
         return [line["event"] for line in self.log]
 
-    def wait_for(self, event: str) -> dict[str, Any]:
-        """Return the first line of the log with this event."""
+    def wait_for(self, event: str, *, times: int = 1) -> dict[str, Any]:
+        """Return the first line of the log with this event, when it is there so many times."""
 
         def settled() -> bool:
-            return event in self.events() or "the log has ended" in self.events()
+            return self.events().count(event) >= times or "the log has ended" in self.events()
 
         with self._news:
             assert self._news.wait_for(settled, PATIENCE_S), self.log
-        assert event in self.events(), (self.log, self.errors)
+        assert self.events().count(event) >= times, (self.log, self.errors)
         return self.log[self.events().index(event)]
 
-    def __enter__(self) -> "ServerProcess":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def client(self) -> httpx.Client:
-        """A client of the address in the log."""
-        address = self.wait_for("the service is starting")["address"]
-        return httpx.Client(base_url=address, timeout=PATIENCE_S)
 
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""
@@ -112,3 +107,16 @@ class ServerProcess:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+
+
+class ServerProcess(LoggingProcess):
+    """A real `valence serve`."""
+
+    def __init__(self, models: Path, *options: str, gpu: bool = False) -> None:
+        address = ("--port", "0", "--models-dir", str(models))
+        super().__init__(*COMMAND, "serve", *address, *options, gpu=gpu)
+
+    def client(self) -> httpx.Client:
+        """A client of the address in the log."""
+        address = self.wait_for("the service is starting")["address"]
+        return httpx.Client(base_url=address, timeout=PATIENCE_S)

@@ -217,6 +217,7 @@ class Tally:
     def __init__(self) -> None:
         self._families: dict[str, Family[Any]] = {}
         self._process = ProcessCollector(registry=None)
+        self._inherited: dict[str, float] = {}  # counted by a process before this one
         self._read_process()
 
     def counter(self, name: str, what: str, *labels: str) -> Family[Counter]:
@@ -242,13 +243,21 @@ class Tally:
         """The snapshots of several processes, each with a tally like this one, as one."""
         return {name: family.merge(snapshots) for name, family in self._families.items()}
 
+    def remains(self, snapshot: Snapshot) -> Snapshot:
+        """What counts on when a process has ended. Its gauges told of that process alone."""
+        return {
+            name: rows
+            for name, rows in snapshot.items()
+            if isinstance(self._families.get(name), (_Counters, _Histograms))
+        }
+
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on counting where another process ended. Its gauges told of that process alone."""
-        for name, rows in snapshot.items():
-            family = self._families.get(name)
-            if isinstance(family, (_Counters, _Histograms)):
-                for values, numbers in rows:
-                    family.labels(*values).load(numbers)
+        """Go on counting where another process ended."""
+        for name, rows in self.remains(snapshot).items():
+            for values, numbers in rows:
+                self._families[name].labels(*values).load(numbers)
+                if name in self._inherited:
+                    (self._inherited[name],) = numbers
 
     def render(self, snapshot: Snapshot) -> bytes:
         """The page of a snapshot in Prometheus' text format."""
@@ -262,10 +271,11 @@ class Tally:
                 if name not in self._families:
                     if metric.type == "counter":
                         self.counter(name, metric.documentation)
+                        self._inherited[name] = 0.0
                     else:
                         combine = min if name == _START_TIME else sum
                         self.gauge(name, metric.documentation, combine=combine)
-                self._families[name].labels().value = sample.value
+                self._families[name].labels().value = self._inherited.get(name, 0.0) + sample.value
 
     def _add(self, family: AnyFamily) -> AnyFamily:
         self._families[family.name] = family

@@ -31,7 +31,7 @@ class Workers(Protocol):
         ...
 
     async def gather(self) -> list[Any]:
-        """The figures of all workers that answer in time, those of the one that asks among them."""
+        """The figures of all workers, those of the one that asks among them."""
         ...
 
 

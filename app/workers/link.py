@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from app.workers import WorkerState
 from app.workers.messages import hear, tell
+from app.workers.pulse import Pulse
 
+# Longer than the supervisor waits for the others, as it answers then with what it knows.
 _PATIENCE_S: Final = 2.0
 _CONNECTIONS_A_TURN: Final = 16
 
@@ -38,12 +40,13 @@ class Link:
         number: Of the worker, from 1.
         control: Messages, both ways.
         connections: Accepted connections, from the supervisor.
-        closed: One cell of memory shared with the supervisor: connections that have ended.
+        pulse: What the supervisor sees without a message.
         states: Where all workers stand at first.
         inherited: The last figures of the worker that this one replaces.
 
     Attributes:
         number: As given.
+        pulse: As given; `beat` is to be called while the event loop turns.
         states: Where all workers stand, this one among them.
         inherited: As given.
     """
@@ -53,20 +56,20 @@ class Link:
         number: int,
         control: socket.socket,
         connections: socket.socket,
-        closed: "memoryview[int]",
+        pulse: Pulse,
         *,
         states: list[WorkerState],
         inherited: Any = None,
     ) -> None:
         self.number = number
+        self.pulse = pulse
         self.states = states
         self.inherited = inherited
         self._control = control
         self._connections = connections
-        self._closed = closed
         self._duties: Duties | None = None
         self._questions = itertools.count()
-        self._open_questions: dict[int, asyncio.Future[list[Any]]] = {}
+        self._open_questions: dict[int, asyncio.Future[Any]] = {}
 
     def open(self, duties: Duties) -> None:
         """Begin to listen, on the running event loop."""
@@ -79,19 +82,14 @@ class Link:
         """Tell where this worker stands."""
         tell(self._control, phase=state.phase, ready=state.ready, reason=state.reason)
 
-    def count_closed(self) -> None:
-        """One connection has ended."""
-        self._closed[0] += 1
-
     async def gather(self) -> list[Any]:
-        """The figures of all workers that answer in time, this one's among them."""
+        """The figures of all workers, merged; this one's alone when the supervisor is silent."""
         number = next(self._questions)
         answer = self._open_questions[number] = asyncio.get_running_loop().create_future()
         try:
             if tell(self._control, question=number):
                 async with asyncio.timeout(_PATIENCE_S):
-                    figures: list[Any] = await answer
-                    return figures
+                    return [await answer]
         except TimeoutError:
             pass
         finally:
@@ -105,7 +103,7 @@ class Link:
             return
         if message is None:  # the supervisor is gone, and with it the port
             asyncio.get_running_loop().remove_reader(self._control.fileno())
-            duties.stop()
+            self._stop(duties)
         elif "states" in message:
             self.states = [WorkerState(**state) for state in message["states"]]
         elif "report" in message:
@@ -117,18 +115,33 @@ class Link:
         elif "drain" in message:
             duties.drain()
         elif "stop" in message:
-            duties.stop()
+            self._stop(duties)
+
+    def _stop(self, duties: Duties) -> None:
+        """Whoever was let in before is served still."""
+        while self._take_connection(duties):
+            pass
+        asyncio.get_running_loop().remove_reader(self._connections.fileno())
+        duties.stop()
 
     def _take_connections(self, duties: Duties) -> None:
         for _ in range(_CONNECTIONS_A_TURN):
-            try:
-                token, descriptors, _flags, _address = socket.recv_fds(self._connections, 1, 1)
-            except OSError:
+            if not self._take_connection(duties):
                 return
-            if not token:
-                asyncio.get_running_loop().remove_reader(self._connections.fileno())
-                return
-            for descriptor in descriptors:
-                connection = socket.socket(fileno=descriptor)
-                connection.setblocking(False)
-                duties.adopt(connection)
+
+    def _take_connection(self, duties: Duties) -> bool:
+        """Take one connection; False when there is none."""
+        try:
+            token, descriptors, _flags, _address = socket.recv_fds(self._connections, 1, 1)
+        except OSError:
+            return False
+        if not token:
+            asyncio.get_running_loop().remove_reader(self._connections.fileno())
+            return False
+        for descriptor in descriptors:
+            connection = socket.socket(fileno=descriptor)
+            connection.setblocking(False)
+            duties.adopt(connection)
+        if not descriptors:  # this process may open no more: the system has closed the connection
+            self.pulse.count_closed()
+        return True

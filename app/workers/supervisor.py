@@ -1,33 +1,51 @@
 """The process that owns the port: it hands connections to workers and replaces those that die.
 
-It computes nothing and answers nobody, so nothing that a request or a model does can bring it down.
+It reads no request and runs no model, so nothing that these do can bring it down.
 """
 
 import contextlib
 import logging
-import mmap
 import os
+import sched
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final, NoReturn
 
 from app.workers import WorkerState
+from app.workers.figures import Arithmetic, Figures
 from app.workers.link import Link
 from app.workers.messages import hear, make_line, tell
+from app.workers.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
-_CELL_BYTES: Final = 8
 _FIRST_RESTART_S: Final = 0.5
 _LAST_RESTART_S: Final = 30.0
+_REPORT_WITHIN_S: Final = 1.0
 _ACCEPTS_A_TURN: Final = 64
+_ACCEPT_AGAIN_S: Final = 0.1
+_LOOK_EVERY_S: Final = 1.0
 
 _STARTING: Final = WorkerState("starting", ready=False, reason="a worker is starting")
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """How long things may take.
+
+    Attributes:
+        drain_s: Between being unready and closing the port.
+        end_s: From then on, until a worker that has not ended is killed.
+        silence_s: That the event loop of a worker stands still, until it is killed.
+    """
+
+    drain_s: float
+    end_s: float
+    silence_s: float = 30.0
 
 
 @dataclass(eq=False)
@@ -39,28 +57,20 @@ class _Worker:
         pid: Of the process.
         control: Our end of the line for messages.
         connections: Our end of the line for connections.
+        pulse: What it shows without a message.
+        failures: How often this number has died since it was last ready.
         handed: Connections it was given.
         state: As it told last.
-        restarts: How often this number was replaced since it was last ready.
     """
 
     number: int
     pid: int
     control: socket.socket
     connections: socket.socket
+    pulse: Pulse
+    failures: int
     handed: int = 0
     state: WorkerState = _STARTING
-    restarts: int = 0
-
-
-@dataclass
-class _Question:
-    """A worker wants the figures of all."""
-
-    asking: _Worker
-    number: int
-    missing: set[int]
-    figures: list[Any] = field(default_factory=list)
 
 
 class Supervisor:
@@ -73,7 +83,8 @@ class Supervisor:
         listener: Listening, and not blocking.
         count: Workers.
         work: Runs in each child process, and returns its exit status.
-        drain_delay_s: Seconds between being unready and closing the port.
+        arithmetic: How the workers' figures are merged.
+        delays: How long things may take.
         on_ready: Called when all workers are ready for the first time.
     """
 
@@ -83,83 +94,96 @@ class Supervisor:
         count: int,
         *,
         work: Callable[[Link], int],
-        drain_delay_s: float,
+        arithmetic: Arithmetic,
+        delays: Delays,
         on_ready: Callable[[], None],
     ) -> None:
         self._listener = listener
         self._count = count
         self._work = work
-        self._drain_delay_s = drain_delay_s
+        self._figures = Figures(arithmetic)
+        self._delays = delays
         self._on_ready = on_ready
         self._selector = selectors.DefaultSelector()
-        # Who has how many connections must be known at once, not when a message has come.
-        self._closed = memoryview(mmap.mmap(-1, _CELL_BYTES * count)).cast("q")
+        self._later = sched.scheduler(time.monotonic)
         self._workers: dict[int, _Worker] = {}
-        self._due: dict[int, tuple[float, int]] = {}  # number → when to replace it, which time
-        # Of each worker, the last that it told: what is counted must not fall when one dies.
-        self._last_figures: dict[int, Any] = {}
-        self._questions: dict[int, _Question] = {}
-        self._next_question = 0
+        self._accepting = False
+        self._nobodys: socket.socket | None = None
+        self._looked_at = self._awake_since = time.monotonic()
         self._signals = 0
-        self._stop_at: float | None = None
-        self._stopping = False
-        self._was_ready = self._told_draining = False
+        self._draining = self._stopping = False
+        self._told_ready = self._told_draining = False
 
     def run(self) -> None:
         """Return when the last worker has ended after a signal."""
         with self._catch_signals():
             for number in range(1, self._count + 1):
                 self._start(number)
-            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+            self._open_port()
+            self._look()
             while not (self._stopping and not self._workers):
-                for key, _ in self._selector.select(self._seconds_to_next()):
+                for key, _ in self._selector.select(self._later.run(blocking=False)):
                     key.data()
-                self._do_what_is_due()
+                self._heed_signals()
         self._selector.close()
 
     # --- workers
 
-    def _start(self, number: int, restarts: int = 0) -> None:
-        """Fork one worker."""
+    def _start(self, number: int, failures: int = 0) -> None:
+        """Start one worker, or try again later; once the end has begun, none."""
+        if self._draining:
+            return
+        try:
+            worker = self._fork(number, failures)
+        except OSError as error:  # too many processes or open files
+            why = "a worker cannot be started"
+            self._start_later(number, failures + 1, why, reason=error.strerror)
+            return
+        self._workers[number] = worker
+        self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._listen(worker))
+
+    def _start_later(self, number: int, failures: int, why: str, **about: object) -> None:
+        """Say what has happened, and try again in a while, which grows."""
+        delay_s = min(_FIRST_RESTART_S * 2 ** min(failures - 1, 10), _LAST_RESTART_S)
+        self._later.enter(delay_s, 0, self._start, (number, failures))
+        logger.critical(why, extra={"worker": number, **about, "next_in_seconds": delay_s})
+
+    def _fork(self, number: int, failures: int) -> _Worker:
+        pulse = Pulse()
         control, its_control = make_line()
         connections, its_connections = make_line()
-        self._closed[number - 1] = 0
-        sys.stdout.flush()
-        sys.stderr.flush()
+        link = Link(
+            *(number, its_control, its_connections, pulse),
+            states=[_STARTING] * self._count,
+            inherited=self._figures.of(number),
+        )
         pid = os.fork()
         if pid == 0:
-            status = 1
-            try:
-                for ours in (control, connections, self._listener):
-                    ours.close()
-                self._forget_everything()
-                cell = self._closed[number - 1 : number]
-                link = Link(
-                    *(number, its_control, its_connections, cell),
-                    states=[_STARTING] * self._count,
-                    inherited=self._last_figures.get(number),
-                )
-                status = self._work(link)
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(status)  # what the parent registered for its own end is not ours to run
+            self._become_worker(link, control, connections)
         its_control.close()
         its_connections.close()
-        worker = _Worker(number, pid, control, connections, restarts=restarts)
-        self._workers[number] = worker
-        self._selector.register(control, selectors.EVENT_READ, lambda: self._listen(worker))
+        return _Worker(number, pid, control, connections, pulse, failures)
 
-    def _forget_everything(self) -> None:
-        """In a child: keep no line of other workers open, or they would not see us end."""
-        self._selector.close()
-        for worker in self._workers.values():
-            worker.control.close()
-            worker.connections.close()
-        signal.set_wakeup_fd(-1)
-        # A terminal sends its signals to all processes; the supervisor's word is what counts.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+    def _become_worker(self, link: Link, *ours: socket.socket) -> NoReturn:
+        """In a child: forget who we were, work, and end."""
+        status = 1
+        try:
+            # A terminal sends its signals to all processes; the supervisor's word is what counts.
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            # What is open twice does not end when one side closes it.
+            for worker in self._workers.values():
+                ours += (worker.control, worker.connections)
+            for end in (self._listener, self._nobodys, *ours):
+                if end is not None:
+                    end.close()
+            self._selector.close()
+            status = self._work(link)
+        except Exception:  # the next one may fare better
+            logger.critical("a worker has failed", extra={"worker": link.number}, exc_info=True)
+        finally:
+            os._exit(status)  # what the parent registered for its own end is not ours to run
 
     def _listen(self, worker: _Worker) -> None:
         try:
@@ -171,12 +195,14 @@ class Supervisor:
         elif "phase" in message:
             worker.state = WorkerState(**message)
             if worker.state.ready:
-                worker.restarts = 0
+                worker.failures = 0
             self._tell_states()
         elif "question" in message:
-            self._ask_all(worker, message["question"])
+            lines = {number: other.control for number, other in self._workers.items()}
+            identifier = self._figures.ask(lines, worker.number, message["question"])
+            self._later.enter(_REPORT_WITHIN_S, 0, self._figures.give_up, (identifier,))
         elif "report" in message:
-            self._take_report(worker, message["report"], message["figures"])
+            self._figures.take(worker.number, message["report"], message["figures"])
 
     def _bury(self, worker: _Worker) -> None:
         """A worker has ended."""
@@ -185,20 +211,12 @@ class Supervisor:
         worker.connections.close()
         del self._workers[worker.number]
         _, status = os.waitpid(worker.pid, 0)
-        for identifier in list(self._questions):
-            self._take_report(worker, identifier, None)
-        if self._stop_at is None:
-            delay_s = min(_FIRST_RESTART_S * 2**worker.restarts, _LAST_RESTART_S)
-            self._due[worker.number] = (time.monotonic() + delay_s, worker.restarts + 1)
-            logger.critical(
-                "a worker has died and will be replaced",
-                extra={
-                    "worker": worker.number,
-                    "status": os.waitstatus_to_exitcode(status),
-                    "seconds": delay_s,
-                },
-            )
-            self._tell_states()
+        self._figures.bury(worker.number)
+        if not self._stopping:
+            status = os.waitstatus_to_exitcode(status)
+            failures = worker.failures + 1
+            self._start_later(worker.number, failures, "a worker has died", status=status)
+        self._tell_states()
 
     def _tell_states(self) -> None:
         """Tell every worker where all of them stand, and the log what is true of all."""
@@ -209,66 +227,85 @@ class Supervisor:
         as_json = [{"phase": s.phase, "ready": s.ready, "reason": s.reason} for s in states]
         for worker in self._workers.values():
             tell(worker.control, states=as_json)
-        if not self._was_ready and all(state.ready for state in states):
-            self._was_ready = True
+        if not self._told_ready and all(state.ready for state in states):
+            self._told_ready = True
             self._on_ready()
-        if not self._told_draining and all(state.phase == "draining" for state in states):
+        known = (worker.state.phase for worker in self._workers.values())
+        if self._draining and not self._told_draining and all(p == "draining" for p in known):
             self._told_draining = True
             logger.info("the service is draining")
 
-    # --- figures
-
-    def _ask_all(self, asking: _Worker, number: int) -> None:
-        """Collect the figures of all workers for the one that was asked for them."""
-        self._next_question += 1
-        question = _Question(asking, number, missing=set(self._workers))
-        question.figures += [f for n, f in self._last_figures.items() if n not in self._workers]
-        self._questions[self._next_question] = question
-        for worker in list(self._workers.values()):
-            if not tell(worker.control, report=self._next_question):
-                self._take_report(worker, self._next_question, None)
-
-    def _take_report(self, worker: _Worker, identifier: int, figures: Any) -> None:
-        """One worker has answered, or never will."""
-        question = self._questions.get(identifier)
-        if question is None or worker.number not in question.missing:
+    def _look(self) -> None:
+        """Kill workers that stand still; while they drain, they are given `end_s` instead."""
+        now = time.monotonic()
+        if now > self._looked_at + 5 * _LOOK_EVERY_S:
+            self._awake_since = now  # we stood still ourselves, maybe all of us did
+        self._looked_at = now
+        if self._draining:
             return
-        question.missing.discard(worker.number)
-        if figures is None:
-            figures = self._last_figures.get(worker.number)
-        if figures is not None:
-            self._last_figures[worker.number] = figures
-            question.figures.append(figures)
-        if not question.missing:
-            del self._questions[identifier]
-            tell(question.asking.control, answer=question.number, figures=question.figures)
+        for worker in self._workers.values():
+            if now > max(worker.pulse.last_beat_s, self._awake_since) + self._delays.silence_s:
+                self._kill(worker, "a worker stands still and is killed")
+        self._later.enter(_LOOK_EVERY_S, 0, self._look)
 
     # --- connections
 
-    def _accept(self) -> None:
-        """Hand what has connected to the workers with the fewest connections."""
+    def _open_port(self) -> None:
+        if not self._stopping:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+            self._accepting = True
+
+    def _rest(self) -> None:
+        """Leave what connects to wait before the port: no process or no descriptor is free."""
+        self._selector.unregister(self._listener)
+        self._accepting = False
+        self._later.enter(_ACCEPT_AGAIN_S, 0, self._open_port)
+
+    def _accept(self) -> bool:
+        """Hand over what has connected.
+
+        Returns:
+            Whether there may be more.
+        """
         for _ in range(_ACCEPTS_A_TURN):
             try:
-                connection, _ = self._listener.accept()
-            except OSError:  # nobody is left to be accepted, or left before we came
-                return
-            with connection:
-                self._hand_out(connection)
+                if self._nobodys is None:
+                    self._nobodys, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionError):  # nobody is left, or left before we came
+                return False
+            except OSError:
+                self._rest()
+                return False
+            if not self._hand_out(self._nobodys):
+                self._rest()
+                return False
+            self._nobodys.close()
+            self._nobodys = None
+        return True
 
-    def _hand_out(self, connection: socket.socket) -> None:
-        """Those that are ready come first; without any, the others at least say so."""
+    def _hand_out(self, connection: socket.socket) -> bool:
+        """Hand a connection to the worker with the fewest.
+
+        One that stands still comes last. Those that are ready come before the others, which at
+        least can say that they are not.
+        """
+        beating_s = time.monotonic() - _LOOK_EVERY_S
         for worker in sorted(
             self._workers.values(),
-            key=lambda w: (not w.state.ready, w.handed - self._closed[w.number - 1]),
+            key=lambda w: (
+                *(w.pulse.last_beat_s < beating_s, not w.state.ready),
+                w.handed - w.pulse.closed,
+            ),
         ):
             try:
                 socket.send_fds(worker.connections, [b"c"], [connection.fileno()])
             except OSError:
                 continue  # it has died, or has not looked for long
             worker.handed += 1
-            return
+            return True
+        return False
 
-    # --- signals and what is due
+    # --- the end
 
     @contextlib.contextmanager
     def _catch_signals(self) -> Iterator[None]:
@@ -291,33 +328,36 @@ class Supervisor:
             wakes.close()
             woken.close()
 
-    def _seconds_to_next(self) -> float | None:
-        times = [when for when, _ in self._due.values()]
-        if self._stop_at is not None and not self._stopping:
-            times.append(self._stop_at)
-        return max(0.0, min(times) - time.monotonic()) if times else None
-
-    def _do_what_is_due(self) -> None:
-        now = time.monotonic()
-        if self._signals and self._stop_at is None:
-            self._stop_at = now + self._drain_delay_s
-            self._due.clear()
+    def _heed_signals(self) -> None:
+        if self._signals and not self._draining:
+            self._draining = True
             for worker in self._workers.values():
                 tell(worker.control, drain=True)
-        if self._stop_at is not None and not self._stopping:
-            if now >= self._stop_at or self._signals > 1:
-                self._stop()
-            return
-        for number, (when, restarts) in list(self._due.items()):
-            if now >= when:
-                del self._due[number]
-                self._start(number, restarts)
+            self._tell_states()
+            self._later.enter(self._delays.drain_s, 0, self._stop)
+        if self._signals > 1:
+            self._stop()
 
     def _stop(self) -> None:
         """Close the port, with whoever stood before it let in, and let the workers finish."""
+        if self._stopping:
+            return
+        while self._accepting and self._accept():
+            pass
         self._stopping = True
-        self._accept()
-        self._selector.unregister(self._listener)
+        if self._accepting:
+            self._selector.unregister(self._listener)
+        if self._nobodys is not None:
+            self._nobodys.close()
         self._listener.close()
         for worker in self._workers.values():
             tell(worker.control, stop=True)
+        self._later.enter(self._delays.end_s, 0, self._kill_all)
+
+    def _kill_all(self) -> None:
+        for worker in self._workers.values():
+            self._kill(worker, "a worker does not end and is killed")
+
+    def _kill(self, worker: _Worker, why: str) -> None:
+        logger.critical(why, extra={"worker": worker.number})
+        os.kill(worker.pid, signal.SIGKILL)

@@ -19,6 +19,10 @@ FOLDERS = [ROOT / "k8s" / "base", *OVERLAYS]
 # Closing the models and the event loop once every request is answered; far more than it takes.
 CLOSING_S = 5
 
+# A worker with the bundled models after 16 bodies of 3.5 MB at once, and what it shares with the
+# others: docs/kubernetes.md.
+WORKER_MIB, SUPERVISOR_MIB = 140, 32
+
 PROBES = ("startup", "readiness", "liveness")
 
 
@@ -45,7 +49,7 @@ def container(pod: Object) -> Object:
 
 @pytest.fixture
 def settings(objects: dict[str, Object], container: Object) -> dict[str, str]:
-    """What the process finds in its environment, VALENCE_THREADS as the cluster works it out."""
+    """What the service finds in its environment, VALENCE_WORKERS as the cluster works it out."""
     (source,) = container["envFrom"]
     assert source["configMapRef"]["name"] == objects["ConfigMap"]["metadata"]["name"]
     settings = dict(objects["ConfigMap"]["data"])
@@ -172,9 +176,23 @@ def test_the_pod_runs_as_the_user_of_the_image(pod: Object) -> None:
 
 
 def test_the_cpu_limit_is_whole(container: Object) -> None:
-    """The limit is a whole number, as the cluster rounds it up to make VALENCE_THREADS."""
+    """The limit is a whole number, as the cluster rounds it up to make VALENCE_WORKERS."""
     assert int(container["resources"]["limits"]["cpu"]) >= 1
     assert {"cpu", "memory"} == set(container["resources"]["requests"])
+
+
+def test_every_core_has_work_and_no_more(settings: dict[str, str], container: Object) -> None:
+    """Workers times their threads are the cores of the CPU limit."""
+    threads = int(settings["VALENCE_WORKERS"]) * int(settings["VALENCE_THREADS"])
+    assert threads == int(container["resources"]["limits"]["cpu"])
+
+
+def test_every_worker_has_memory(settings: dict[str, str], container: Object) -> None:
+    """The memory that is requested holds each worker with some load, and the limit twice that."""
+    needed = int(settings["VALENCE_WORKERS"]) * WORKER_MIB + SUPERVISOR_MIB
+    resources = container["resources"]
+    assert needed <= _mebibytes(resources["requests"]["memory"])
+    assert 2 * needed <= _mebibytes(resources["limits"]["memory"])
 
 
 def test_selectors_find_the_pods(objects: dict[str, Object]) -> None:
@@ -204,6 +222,11 @@ def test_prod_runs_a_fixed_image() -> None:
     )
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     assert re.search(rf"(@sha256:[0-9a-f]{{64}}|:{re.escape(__version__)})$", image)
+
+
+def _mebibytes(quantity: str) -> int:
+    number, unit = int(quantity[:-2]), quantity[-2:]
+    return number * {"Mi": 1, "Gi": 1024}[unit]
 
 
 def _by_name(objects: Any) -> dict[tuple[str, str], Object]:

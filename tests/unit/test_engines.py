@@ -18,6 +18,7 @@ from app.serving.engines import (
     choose_engine,
     infer,
     load_engine,
+    visible_cores,
 )
 from tests.fakes import BAD, GOOD, FakeEngine
 
@@ -323,3 +324,28 @@ def test_onnx_has_no_gpu(tmp_path: Path) -> None:
     """ENGINE=onnx with DEVICE=gpu is refused, with what would work."""
     with pytest.raises(MissingLibrary, match="DEVICE=gpu needs tensorflow"):
         load_engine(write_onnx(tmp_path), EngineOptions("onnx", "gpu"))
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "5000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "6400000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu.max": "nonsense"}, 8),
+        ({}, 8),
+    ],
+)
+def test_quota_of_a_container(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process on 8 cores counts those of its container's quota, rounded up, and at least one."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert visible_cores(tmp_path) == cores

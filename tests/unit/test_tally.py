@@ -190,3 +190,31 @@ def test_labels_are_complete() -> None:
     """A series has a value for each label."""
     with pytest.raises(ValueError, match=r"takes 2 label values\. Received: 1"):
         Worker().answers.labels("lstm")
+
+
+def test_successor() -> None:
+    """A process goes on counting where another has ended; how that one stood is forgotten."""
+    left = Worker().work(3, 0.2, 2.0)
+    successor = Worker()
+    successor.tally.restore(json.loads(json.dumps(left)))
+    page = successor.page(successor.work(1, 0.3))
+    assert page["answers_total", "lstm 200"] == 3
+    assert (page["seconds_count", "lstm"], page["seconds_sum", "lstm"]) == (3, pytest.approx(2.5))
+    assert page["waiting", ""] == 1
+
+
+def test_processor_time_of_a_successor() -> None:
+    """The processor time of a process that has ended is counted on, however often one looks."""
+    name, spent = "process_cpu_seconds_total", 1e6
+    tally = Tally()
+    own = tally.snapshot()[name][0][1][0]
+    tally.restore({name: [((), (spent,))]})
+    tally.snapshot()
+    assert spent + own <= tally.snapshot()[name][0][1][0] < 2 * spent
+
+
+def test_remains() -> None:
+    """Of a process that has ended its counts remain, and nothing of what it held."""
+    worker = Worker()
+    remains = worker.tally.remains(worker.work(3, 0.2))
+    assert set(remains) == {"answers_total", "seconds", "process_cpu_seconds_total"}

@@ -1,5 +1,6 @@
 """What a model run is, and which library does it. A module per engine imports its library."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ EngineName = Literal["auto", "tensorflow", "onnx"]
 Device = Literal["auto", "cpu", "gpu"]
 
 _TOTAL_TOLERANCE: Final = 1e-3
+_CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 class Engine(Protocol):
@@ -142,8 +144,31 @@ def infer(engine: Engine, rows: Sequence[Int32Array], *, labels: int) -> NDArray
     return normalized
 
 
-def visible_cores() -> int:
-    """Cores this process may use, as far as the operating system tells."""
+def visible_cores(cgroup: Path = _CGROUP) -> int:
+    """Cores this process may use: those it may run on, or fewer where a container has a quota.
+
+    A quota is processor time in each period, as `docker run --cpus` and a pod's CPU limit set it;
+    1.5 cores count as 2.
+
+    Args:
+        cgroup: Where a container sees its limits: `cpu.max` (version 2), or `cpu/cpu.cfs_quota_us`
+            and `cpu/cpu.cfs_period_us` (version 1).
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(cores, _read_quota(cgroup) or cores)
+
+
+def _read_quota(cgroup: Path) -> int | None:
+    """Cores of the quota, rounded up; None where there is none."""
+    try:
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
+        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else None
+    except (OSError, ValueError):  # no such files, or the quota is the word max
+        return None
