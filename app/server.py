@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import time
@@ -72,6 +73,7 @@ def serve(settings: Settings, announce: Announce) -> None:
         announce(address)
 
     if settings.workers == 1:
+        run_in_long_slices()
         Server(settings, on_ready=tell_ready).run(sockets=[listener])
     else:
         listener.setblocking(False)
@@ -89,6 +91,7 @@ def serve(settings: Settings, announce: Announce) -> None:
 def _work(settings: Settings, link: Link) -> int:
     """Be one of several workers."""
     tag_logs(worker=link.number)
+    run_in_long_slices()
     Server(settings, link=link).run(sockets=[])
     return 0
 
@@ -228,6 +231,18 @@ class Server(uvicorn.Server):
         )
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
+
+
+def run_in_long_slices() -> None:
+    """Ask Linux not to interrupt a thread of ours for another that has just woken up.
+
+    Under load each request that comes in would interrupt the model for a moment and spoil its
+    caches. This way requests gather until the model has had its slice, at most some milliseconds:
+    4 % more answers (docs/measurements.md). Where the cores are idle nothing changes.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another system, or it is forbidden
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def freeze_heap() -> None:

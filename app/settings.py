@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=256,
-        description="batches that run at once in each worker, a core each; 0: the cores, shared out",
+        description="batches that run at once in each worker, a core each; 0: its share of cores",
     )
 
     # By make bench: more rows answer no more requests, pad more and take more memory.

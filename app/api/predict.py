@@ -173,6 +173,7 @@ class Guard:
         "_asking",
         "_gone",
         "_late",
+        "_loop",
         "_receive",
         "_timeout_s",
         "_timer",
@@ -186,11 +187,12 @@ class Guard:
         self.body_read = False
         self._receive = receive
         self._timeout_s = timeout_s
-        self._asking = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        self._asking = asyncio.current_task(self._loop)
         self._watch: asyncio.Task[None] | None = None
         self._gone = self._late = False
         delay_s = min(timeout_s, _WATCH_AFTER_S)
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
+        self._timer = self._loop.call_later(delay_s, self._look)
 
     def close(self) -> None:
         """The request is over."""
@@ -225,7 +227,7 @@ class Guard:
             self._watch = asyncio.create_task(self._watch_connection())
         # A body that is still being read has the deadline alone, and is looked at again.
         delay_s = left_s if self.body_read else min(left_s, _WATCH_AFTER_S)
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
+        self._timer = self._loop.call_later(delay_s, self._look)
 
     async def _watch_connection(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

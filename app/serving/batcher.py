@@ -65,6 +65,7 @@ class Batcher:
         self._on_death = on_death
         self._clock = clock
         self._queue = RequestQueue(policy, clock)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._asking = False  # for a slot
         self._timer: asyncio.TimerHandle | None = None
         self._running = 0
@@ -93,7 +94,9 @@ class Batcher:
         """
         if self._refusal is not None:
             raise self._refusal()
-        settled = asyncio.get_running_loop().create_future()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # asks the system each time: once is enough
+        settled = self._loop.create_future()
         submission = Submission(rows, arrived=self._clock(), deadline=deadline, settled=settled)
         if not self._queue.admit(submission):
             raise self._overloaded(len(rows))
@@ -253,8 +256,7 @@ class Batcher:
         (item,) = batch
         logger.error(
             "the model failed on a text",
-            extra={"model": self._metrics.name, "length": item.length}
-            | describe_exception(error),
+            extra={"model": self._metrics.name, "length": item.length} | describe_exception(error),
         )
         self._settle(item, 0.0, None, InferenceFailed("the model failed on this text"))
 
