@@ -6,7 +6,6 @@ What a request costs before any of it is validated, counted, tokenized or comput
 
 import argparse
 import json
-import os
 import socket
 from typing import Any, Final
 
@@ -55,17 +54,13 @@ def make_app(framework: str) -> Starlette:
 
 
 def main() -> None:
-    """Serve until a signal ends it, from as many processes as asked behind one port."""
+    """Serve until a signal ends it."""
     parser = argparse.ArgumentParser(description="The bare route that the benchmark compares with.")
     parser.add_argument("framework", choices=FRAMEWORKS)
-    parser.add_argument("--workers", type=int, default=1, help="processes [1]")
     options = parser.parse_args()
     listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     print(json.dumps({"address": address}), flush=True)  # noqa: T201 - how the benchmark finds it
-    for _ in range(options.workers - 1):
-        if os.fork() == 0:
-            break
     # As the service configures its own.
     config = uvicorn.Config(
         make_app(options.framework),

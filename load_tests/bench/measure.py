@@ -123,7 +123,7 @@ class _Bench:
             self._look_at_memory()
             self._figures.workers = self._count_workers()
             self._floors = {
-                name: stack.enter_context(serve_floor(name, self._figures.workers))
+                name: stack.enter_context(serve_floor(name))
                 for name in (FLOOR, _FASTAPI)
             }
             subjects = [self._prepare(model) for model in plan.models]
@@ -151,7 +151,7 @@ class _Bench:
         return subject
 
     def _count_workers(self) -> int:
-        """How many processes of the service answer; the bare route gets as many."""
+        """How many processes of the service answer."""
         _, page = self._service.get("/readyz")
         return len(json.loads(page).get("workers") or "1")
 

@@ -143,9 +143,9 @@ def serve(models: Path, engine: str, options: Sequence[str] = ()) -> Server:
     )
 
 
-def serve_floor(framework: str, workers: int) -> Server:
-    """The bare route, to be entered, on a free port."""
-    return Server("load_tests.bench.floor", framework, "--workers", str(workers))
+def serve_floor(framework: str) -> Server:
+    """The bare route in one process, to be entered, on a free port."""
+    return Server("load_tests.bench.floor", framework)
 
 
 def _environment() -> dict[str, str]:

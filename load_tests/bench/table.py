@@ -60,7 +60,7 @@ def _describe_service(service: ServiceFigures) -> str:
         f"ready, {_mebibytes(service.resident_bytes)} under load "
         f"({_mebibytes(service.resident_sum_bytes)} with what its processes share counted for "
         f"each); processes: {service.processes or 'unknown'}, of which answer: "
-        f"{service.workers or 'unknown'}, as many as of the bare routes"
+        f"{service.workers or 'unknown'}; the bare routes are one process"
     )
 
 
