@@ -365,6 +365,37 @@ async def test_deadline_while_waiting(running: Running) -> None:
     assert running.sample("rejected_total", reason="deadline") == 1
 
 
+async def test_deadline_while_the_body_comes(running: Running) -> None:
+    """504: the deadline passed before the body was there."""
+    sent: list[Any] = []
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    messages.put_nowait({"type": "http.request", "body": b'{"text": ', "more_body": True})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = http_scope("/predict", x_request_timeout_ms=b"1")
+    await running.app(scope, messages.get, send)  # type: ignore[arg-type]
+    assert sent[0]["status"] == 504
+    assert running.sample("requests_in_flight") == 0
+
+
+async def test_equal_texts_in_flight(running: Running) -> None:
+    """Requests for one text that are in flight together get one computed answer."""
+    running.engine.gate.clear()
+    first = asyncio.create_task(running.predict(text="film"))
+    await running.engine.wait_until_running()
+    texts = ("good film", "good film", "GOOD film!?", "film")
+    others = [asyncio.create_task(running.predict(text=text)) for text in texts]
+    await until(lambda: running.sample("queue_items", model="lstm") == 4)
+    running.engine.gate.set()
+    answers = [response.json() for response in await asyncio.gather(first, *others)]
+    assert answers[1] == answers[2]
+    assert answers[0] == answers[4]
+    computed = [row for batch in running.engine.batches for row in batch]
+    assert len(computed) == len({tuple(row) for row in computed}) == 3
+
+
 @pytest.mark.parametrize("header", ["0", "10001", "-5", "1.5", "soon", "", "9" * 5000, "²"])
 async def test_wrong_timeout(running: Running, header: str) -> None:
     """422: X-Request-Timeout-Ms is no whole number from 1 to the setting."""
