@@ -123,8 +123,7 @@ class _Bench:
             self._look_at_memory()
             self._figures.workers = self._count_workers()
             self._floors = {
-                name: stack.enter_context(serve_floor(name))
-                for name in (FLOOR, _FASTAPI)
+                name: stack.enter_context(serve_floor(name)) for name in (FLOOR, _FASTAPI)
             }
             subjects = [self._prepare(model) for model in plan.models]
             for number in range(1, plan.rounds + 1):
