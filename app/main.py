@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -65,10 +65,11 @@ class Service:
         settings: Settings,
         load: LoadEngine,
         on_loaded: Callable[[], None] = lambda: None,
+        known: Collection[tuple[str, int]] | None = None,
     ) -> None:
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
-        self.repository = Repository(settings.models_dir, settings.default_model)
+        self.repository = Repository(settings.models_dir, settings.default_model, known=known)
         self.loading: asyncio.Task[None] | None = None
         self._load_engine = load
         self._on_loaded = on_loaded
@@ -210,6 +211,7 @@ def create_app(
     load: LoadEngine | None = None,
     on_loaded: Callable[[], None] = lambda: None,
     workers: Workers | None = None,
+    known: Collection[tuple[str, int]] | None = None,
 ) -> FastAPI:
     """Put the rooms together. `app.state.service` is the `Service`.
 
@@ -218,11 +220,13 @@ def create_app(
         load: Loads the engine of a version folder; by default as the settings say.
         on_loaded: Called when the models are loaded, just before the service is ready.
         workers: The other processes that answer on the same port, if there are any.
+        known: Name and number of the versions that may be loaded; None for all that are there.
     """
     service = Service(
         settings,
         load or partial(load_engine, options=engine_options(settings)),
         on_loaded,
+        known,
     )
 
     @asynccontextmanager

@@ -8,8 +8,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -18,9 +19,10 @@ import uvicorn
 from app import __version__
 from app.api.error_handlers import refuse_invalid_http
 from app.api.protocol import HTTPProtocol
-from app.errors import ValenceError
+from app.errors import UnusableVersion, ValenceError
 from app.main import Service, create_app, divide_cores
 from app.serving.lifecycle import Phase
+from app.serving.repository import Repository
 from app.settings import Settings
 from app.telemetry.logs import tag_logs
 from app.telemetry.metrics import Metrics
@@ -80,7 +82,7 @@ def serve(settings: Settings, announce: Announce) -> None:
         Supervisor(
             listener,
             settings.workers,
-            work=partial(_work, settings),
+            work=partial(_work, settings, list_versions(settings.models_dir)),
             arithmetic=Metrics().tally,
             delays=Delays(settings.drain_delay_s, settings.drain_timeout_s + _CLOSING_S),
             on_ready=tell_ready,
@@ -88,11 +90,25 @@ def serve(settings: Settings, announce: Announce) -> None:
     logger.info("the service has stopped")
 
 
-def _work(settings: Settings, link: Link) -> int:
+def list_versions(models_dir: Path) -> Collection[tuple[str, int]] | None:
+    """Name and number of what there is at the start; None when that cannot be told.
+
+    A worker that replaces another, days later, answers with these and no others: which version
+    answers must not depend on the connection.
+    """
+    repository = Repository(models_dir)
+    try:
+        repository.scan()
+    except UnusableVersion:
+        return None  # each worker will say why
+    return {(v.name, v.number) for versions in repository.versions.values() for v in versions}
+
+
+def _work(settings: Settings, known: Collection[tuple[str, int]] | None, link: Link) -> int:
     """Be one of several workers."""
     tag_logs(worker=link.number)
     run_in_long_slices()
-    Server(settings, link=link).run(sockets=[])
+    Server(settings, link=link, known=known).run(sockets=[])
     return 0
 
 
@@ -107,6 +123,7 @@ class Server(uvicorn.Server):
         settings: Every knob.
         on_ready: Called once when the service is ready.
         link: To the supervisor, for a worker.
+        known: Name and number of the versions that may be loaded; None for all that are there.
     """
 
     def __init__(
@@ -115,13 +132,14 @@ class Server(uvicorn.Server):
         *,
         on_ready: Callable[[], None] = lambda: None,
         link: Link | None = None,
+        known: Collection[tuple[str, int]] | None = None,
     ) -> None:
         self._link = link
         self._drain_delay_s = settings.drain_delay_s
         self._on_ready = on_ready
         self._signalled = self._was_ready = False
         self._adopting: set[asyncio.Task[object]] = set()
-        app = create_app(settings, on_loaded=freeze_heap, workers=link)
+        app = create_app(settings, on_loaded=freeze_heap, workers=link, known=known)
         self._service: Service = app.state.service
         self._service.lifecycle.on_change = self._tell_phase
         if link is not None and link.inherited is not None:

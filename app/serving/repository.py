@@ -1,7 +1,7 @@
 """`models/<name>/<version>/`: what there is, what answers, and the checks before it may."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -89,14 +89,26 @@ class Repository:
 
     Every version is loaded; the newest one that is ready answers for its model.
 
+    Args:
+        folder: `models/`.
+        default: Name of the model that answers when none is named.
+        known: Name and number of the versions that may be loaded; None for all that are there.
+
     Attributes:
         folder: `models/`.
         versions: By model name in alphabetical order, the newest first.
         unreadable: Why the folder of a model cannot be read, by its name.
     """
 
-    def __init__(self, folder: Path, default: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        default: str | None = None,
+        *,
+        known: Collection[tuple[str, int]] | None = None,
+    ) -> None:
         self.folder = folder
+        self._known = known
         self.versions: dict[str, list[Version]] = {}
         self.unreadable: dict[str, str] = {}
         self._scanned = False
@@ -139,6 +151,7 @@ class Repository:
         return [
             Version(name, number, self.folder / name / str(number))
             for number in sorted(numbers, reverse=True)
+            if self._known is None or (name, number) in self._known
         ]
 
     @property

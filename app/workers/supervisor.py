@@ -29,6 +29,8 @@ _REPORT_WITHIN_S: Final = 1.0
 _ACCEPTS_A_TURN: Final = 64
 _ACCEPT_AGAIN_S: Final = 0.1
 _LOOK_EVERY_S: Final = 1.0
+_STILL_AFTER_S: Final = 3.0
+"""Of silence, until a worker counts as standing still: longer than any load keeps it silent."""
 
 _STARTING: Final = WorkerState("starting", ready=False, reason="a worker is starting")
 
@@ -61,6 +63,7 @@ class _Worker:
         failures: How often this number has died since it was last ready.
         handed: Connections it was given.
         state: As it told last.
+        still: Whether its event loop has not turned for long.
     """
 
     number: int
@@ -71,6 +74,13 @@ class _Worker:
     failures: int
     handed: int = 0
     state: WorkerState = _STARTING
+    still: bool = False
+
+    def describe(self) -> WorkerState:
+        """Where it stands, to the best of our knowledge."""
+        if not self.still:
+            return self.state
+        return WorkerState(self.state.phase, ready=False, reason="a worker stands still")
 
 
 class Supervisor:
@@ -112,7 +122,7 @@ class Supervisor:
         self._looked_at = self._awake_since = time.monotonic()
         self._signals = 0
         self._draining = self._stopping = False
-        self._told_ready = self._told_draining = False
+        self._all_ready = self._told_ready = self._told_draining = False
 
     def run(self) -> None:
         """Return when the last worker has ended after a signal."""
@@ -131,7 +141,7 @@ class Supervisor:
 
     def _start(self, number: int, failures: int = 0) -> None:
         """Start one worker, or try again later; once the end has begun, none."""
-        if self._draining:
+        if self._signals:
             return
         try:
             worker = self._fork(number, failures)
@@ -221,17 +231,31 @@ class Supervisor:
     def _tell_states(self) -> None:
         """Tell every worker where all of them stand, and the log what is true of all."""
         states = [
-            self._workers[number].state if number in self._workers else _STARTING
+            self._workers[number].describe() if number in self._workers else _STARTING
             for number in range(1, self._count + 1)
         ]
         as_json = [{"phase": s.phase, "ready": s.ready, "reason": s.reason} for s in states]
         for worker in self._workers.values():
             tell(worker.control, states=as_json)
-        if not self._told_ready and all(state.ready for state in states):
+        if self._draining:
+            self._tell_draining()
+        elif all(state.ready for state in states) != self._all_ready:
+            self._all_ready = not self._all_ready
+            self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """All workers have become ready, or one is no more."""
+        if not self._all_ready:
+            logger.warning("not all workers are ready")
+        elif self._told_ready:
+            logger.info("all workers are ready again")
+        else:
             self._told_ready = True
             self._on_ready()
+
+    def _tell_draining(self) -> None:
         known = (worker.state.phase for worker in self._workers.values())
-        if self._draining and not self._told_draining and all(p == "draining" for p in known):
+        if not self._told_draining and all(phase == "draining" for phase in known):
             self._told_draining = True
             logger.info("the service is draining")
 
@@ -244,8 +268,12 @@ class Supervisor:
         if self._draining:
             return
         for worker in self._workers.values():
-            if now > max(worker.pulse.last_beat_s, self._awake_since) + self._delays.silence_s:
+            silent_s = now - max(worker.pulse.last_beat_s, self._awake_since)
+            if silent_s > self._delays.silence_s:
                 self._kill(worker, "a worker stands still and is killed")
+            if (silent_s > _STILL_AFTER_S) != worker.still:
+                worker.still = not worker.still
+                self._tell_states()
         self._later.enter(_LOOK_EVERY_S, 0, self._look)
 
     # --- connections
@@ -331,6 +359,7 @@ class Supervisor:
     def _heed_signals(self) -> None:
         if self._signals and not self._draining:
             self._draining = True
+            logger.info("the service was told to stop")
             for worker in self._workers.values():
                 tell(worker.control, drain=True)
             self._tell_states()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -140,8 +141,25 @@ def test_worker_that_dies(server: ServerProcess, clients: list[httpx.Client]) ->
         assert (len(after), before[0] in after, before[1] in after) == (2, False, True)
 
 
+def test_version_from_after_the_start(tmp_path: Path) -> None:
+    """A worker that replaces another answers with the versions of the start and no others."""
+    models = shutil.copytree(ROOT / "models" / "bow", tmp_path / "models" / "bow").parent
+    with ServerProcess(models, *TWO) as server:
+        server.wait_for("the service is ready")
+        shutil.copytree(models / "bow" / "1", models / "bow" / "2")
+        os.kill(children(server)[0], signal.SIGKILL)
+        server.wait_for("all workers are ready again")
+        with ExitStack() as connections:
+            clients = [connections.enter_context(server.client()) for _ in range(4)]
+            lists = [client.get("/models").json()["models"][0]["versions"] for client in clients]
+    assert [[version["version"] for version in versions] for versions in lists] == [[1]] * 4
+
+
 def test_worker_that_stands_still(server: ServerProcess, clients: list[httpx.Client]) -> None:
-    """While a worker stands still, others get what is new, and its last figures count."""
+    """While a worker stands still, others get what is new, and its last figures count.
+
+    Soon /readyz says so, until it goes on.
+    """
     assert [ask(client) for client in clients] == [200, 200]
     assert count_requests(clients[0]) == 2
     stopped = children(server)[0]
@@ -153,8 +171,12 @@ def test_worker_that_stands_still(server: ServerProcess, clients: list[httpx.Cli
             assert [page.result() for page in done] == [2]  # the other waits for the stopped one
             assert len(waiting) == 1
             assert ask(newcomer) == 200
+            while (answer := newcomer.get("/readyz")).status_code == 200:
+                pass
+            assert answer.json()["reason"] == "a worker stands still"
         finally:
             os.kill(stopped, signal.SIGCONT)
+        until_ready(newcomer)
 
 
 def test_supervisor_that_dies(server: ServerProcess) -> None:
