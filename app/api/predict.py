@@ -33,6 +33,8 @@ _SERVER_TIMING_HEADER: Final = {
         "examples": ["tokenize;dur=0.061, queue;dur=0.112, infer;dur=1.930"],
     },
 }
+_MOST_DIGITS: Final = 18
+"""Of a length that are read: with so many it is over any limit."""
 _WATCH_AFTER_S: Final = 0.05
 """Requests that take longer have their connection watched."""
 _quote: Final = lru_cache(maxsize=1024)(json.dumps)
@@ -115,9 +117,12 @@ async def read_body(receive: Receive, context: RequestContext, limits: Limits) -
         TooLarge: It is longer than the limit.
     """
     limit = limits.max_body_bytes
-    content_length = context.content_length
-    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
-        raise TooLarge(f"the body must have at most {limit} bytes. Received: {int(content_length)}")
+    # Zeros in front are allowed, any number of them, and int() does not take any number of digits.
+    digits = (context.content_length or b"").lstrip(b"0")
+    if digits.isdigit():
+        announced = int(digits[:_MOST_DIGITS])
+        if announced > limit:
+            raise TooLarge(f"the body must have at most {limit} bytes. Received: {announced}")
     message = await receive()
     body: bytes = message.get("body", b"")
     chunks = [body]

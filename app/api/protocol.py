@@ -6,7 +6,11 @@ from typing import Any, Final, cast
 
 import httptools
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 _MAX_HEAD_BYTES: Final = 256 * 1024
 """Of a request line and headers: as much as an event loop reads at once, and more than proxies."""
@@ -38,6 +42,7 @@ class HTTPProtocol(HttpToolsProtocol):
         super().__init__(**arguments)
         self._refuse = refuse
         self._on_lost = on_lost
+        self._answering: RequestResponseCycle | None = None
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
@@ -48,6 +53,10 @@ class HTTPProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended, one way or another."""
         super().connection_lost(exc)
+        # Uvicorn tells the request that came last, which need not be the one that is answered.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         self._on_lost()
 
     def data_received(self, data: bytes) -> None:
@@ -84,6 +93,10 @@ class HTTPProtocol(HttpToolsProtocol):
         body = bytes(response.body)
         self.transport.write(b"".join((STATUS_LINE[400], *lines, b"\r\n", body)))
         self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _should_upgrade(self) -> bool:
         """Asked at an offer: True leaves the request alone until it is read again."""

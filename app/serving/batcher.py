@@ -136,7 +136,7 @@ class Batcher:
         return Overloaded(
             f"the queue holds {len(self._queue)} of {self._policy.max_queue_items} texts and "
             f"has no room for {count} more",
-            retry_after_s=len(self._queue) * self._item_s / self._slots.count,
+            retry_after_s=self._queue.to_compute * self._item_s / self._slots.count,
         )
 
     def _see_to_departure(self, now: float | None = None) -> None:
@@ -163,15 +163,17 @@ class Batcher:
     def _depart(self) -> None:
         """Take a batch and run it on the slot that was granted."""
         self._asking = False
+        batch: list[Item] = []
         try:
             batch = self._take_batch()
+            if batch:
+                self._run(batch, partial(self._finish, batch, self._clock()))
+                self._running += 1
         except Exception as error:  # noqa: BLE001 whoever waits must hear of it
             self._slots.release()
-            self._die(error)
+            self._die(error, batch)
             return
         if batch:
-            self._running += 1
-            self._run(batch, partial(self._finish, batch, self._clock()))
             self._see_to_departure()
         else:
             self._slots.release()

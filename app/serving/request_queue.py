@@ -49,7 +49,8 @@ class Item:
         length: Of `ids`, in tokens.
         submission: The request it came with.
         leader: The equal item that is computed in its place; kept by the queue.
-        followers: The items that share its answer; None for none, as most have. Kept by the queue.
+        followers: The items that share its answer, as an ordered set; None for none, as most have.
+            Kept by the queue.
         probabilities: Float per label, once the model ran.
         error: Why there are none.
         taken_at: When it left the queue, on the clock of the queue. A follower leaves with its
@@ -74,7 +75,7 @@ class Item:
         self.length = len(ids)
         self.submission = submission
         self.leader: Item | None = None
-        self.followers: list[Item] | None = None
+        self.followers: dict[Item, None] | None = None
         self.probabilities: list[float] | None = None
         self.error: ValenceError | None = None
         self.taken_at = 0.0
@@ -195,6 +196,11 @@ class RequestQueue:
         """Items waiting: for a batch, or as followers for the answer of an equal item."""
         return self._waiting
 
+    @property
+    def to_compute(self) -> int:
+        """Items waiting for a batch; the others share the answer of an equal one."""
+        return len(self._line) + len(self._placeless)
+
     def has_room(self, count: int) -> bool:
         """Whether a request of `count` items would be admitted."""
         return self._waiting + count <= self._policy.max_queue_items
@@ -278,7 +284,7 @@ class RequestQueue:
             The followers, which share the answer.
         """
         del self._running[item.key]
-        followers = item.followers or []
+        followers = list(item.followers or ())
         item.followers = None
         for follower in followers:
             follower.leader = None
@@ -332,8 +338,8 @@ class RequestQueue:
     def _follow(self, item: Item, leader: Item) -> None:
         """Let an item share the answer of its equal."""
         if leader.followers is None:
-            leader.followers = []
-        leader.followers.append(item)
+            leader.followers = {}
+        leader.followers[item] = None
         item.leader = leader
         if item.key in self._running:
             item.taken_at = item.submission.arrived
@@ -343,14 +349,14 @@ class RequestQueue:
         leader = item.leader
         if leader is None or leader.followers is None:
             return
-        leader.followers.remove(item)
+        del leader.followers[item]
         item.leader = None
 
     def _overtake(self, item: Item) -> None:
         """Let an equal item that has no place, and all that follow it, follow one that has."""
         last = self._placeless.pop(item.key)
         self._leave_backlog(last)
-        followers = [last, *(last.followers or ())]
+        followers = dict.fromkeys((last, *(last.followers or ())))
         last.followers = None
         for follower in followers:
             follower.leader = item
@@ -365,7 +371,7 @@ class RequestQueue:
         heir, *others = item.followers
         item.followers = None
         heir.leader = None
-        heir.followers = others
+        heir.followers = dict.fromkeys(others)
         for other in others:
             other.leader = heir
         backlog = self._backlogs.get(heir.submission)

@@ -47,7 +47,11 @@ class EngineSlots:
         self._grant()
 
     def run(self, work: Work, done: Done) -> None:
-        """Run `work` on a granted thread; `done` gets its result or exception, on the loop."""
+        """Run `work` on a granted thread; `done` gets its result or exception, on the loop.
+
+        Raises:
+            RuntimeError: The system gives no thread.
+        """
         if not self._threads:
             self._start()
         self._jobs.put((work, done))
@@ -66,12 +70,12 @@ class EngineSlots:
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._threads = [
-            threading.Thread(target=self._work, args=(loop,), name=f"engine-{n}", daemon=True)
-            for n in range(self.count)
-        ]
-        for thread in self._threads:
+        for number in range(self.count):
+            thread = threading.Thread(
+                target=self._work, args=(loop,), name=f"engine-{number}", daemon=True
+            )
             thread.start()
+            self._threads.append(thread)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: one job after the other."""

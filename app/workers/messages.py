@@ -22,10 +22,14 @@ def tell(line: socket.socket, **message: Any) -> bool:
     """Send a message.
 
     Returns:
-        False when it was lost: the other side is gone, or has not listened for long.
+        False when it was lost: the other side is gone, or has not listened for long, or the message
+        is too long.
     """
+    content = json.dumps(message).encode()
+    if len(content) > MAX_MESSAGE_BYTES:
+        return False
     try:
-        line.send(json.dumps(message).encode())
+        line.send(content)
     except OSError:
         return False
     return True

@@ -54,6 +54,10 @@ def http_scope(path: str, **headers: bytes) -> dict[str, Any]:
     }
 
 
+async def drop(_message: Any) -> None:
+    """Send to nobody."""
+
+
 # --- answers ---
 
 
@@ -380,6 +384,37 @@ async def test_deadline_while_the_body_comes(running: Running) -> None:
     assert running.sample("requests_in_flight") == 0
 
 
+@pytest.mark.parametrize(("zeros", "length", "status"), [(5000, 16, 200), (5000, 9**30, 413)])
+async def test_length_with_zeros_in_front(
+    running: Running, zeros: int, length: int, status: int
+) -> None:
+    """A Content-Length may have any number of zeros in front."""
+    response = await running.client.post(
+        "/predict",
+        content=b'{"text": "good"}',
+        headers={"Content-Length": "0" * zeros + str(length)},
+    )
+    assert response.status_code == status
+
+
+async def test_client_leaves_after_a_late_body(running: Running) -> None:
+    """A client whose body took its time is watched as well, once the body is there."""
+    running.engine.gate.clear()
+    first = asyncio.create_task(running.predict(text="good"))
+    await running.engine.wait_until_running()
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    asking = asyncio.create_task(running.app(http_scope("/predict"), messages.get, drop))  # type: ignore[arg-type]
+    looked = asyncio.get_running_loop().time() + 0.1  # the first look finds the body unread
+    await until(lambda: asyncio.get_running_loop().time() > looked)
+    messages.put_nowait({"type": "http.request", "body": b'{"text": "bad"}', "more_body": False})
+    await until(lambda: running.sample("queue_items", model="lstm") == 1)
+    messages.put_nowait({"type": "http.disconnect"})
+    await asking
+    running.engine.gate.set()
+    await first
+    assert len(running.engine.batches) == 1
+
+
 async def test_equal_texts_in_flight(running: Running) -> None:
     """Requests for one text that are in flight together get one computed answer."""
     running.engine.gate.clear()
@@ -438,8 +473,13 @@ async def test_client_leaves(running: Running) -> None:
     assert running.sample("requests_total", **gone) == 1
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/models")])
 async def test_unexpected_error(
-    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    path: str,
 ) -> None:
     """500: a mistake of ours is answered, and logged without the message it carries."""
 
@@ -447,7 +487,8 @@ async def test_unexpected_error(
         raise KeyError("SECRET")
 
     monkeypatch.setattr(running.service.repository, "find", fail)
-    response = await running.predict(text="good")
+    monkeypatch.setattr("app.api.health._summarize", fail)
+    response = await running.client.request(method, path, json={"text": "good"})
     assert_problem(response, 500)
     assert "SECRET" not in response.text
     assert "SECRET" not in caplog.text

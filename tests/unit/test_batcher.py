@@ -179,8 +179,8 @@ async def retry_after_s(bench: Bench, *, run_s: float, waiting: int) -> float:
     bench.engine.gate.set()
     await first
     held = [await bench.hold() for _ in range(bench.slots.count)]
-    others = bench.submit(*[[GOOD]] * waiting)
-    await bench.until_waiting(waiting)
+    others = bench.submit(*([GOOD] * n for n in range(1, waiting + 1)), [GOOD])
+    await bench.until_waiting(waiting + 1)  # one shares an answer, so it takes no time
     with pytest.raises(Overloaded) as refusal:
         await bench.submit(*[[GOOD]] * 101)
     bench.engine.gate.set()
@@ -266,6 +266,41 @@ async def test_poisonous_item_fails_alone(make_bench: MakeBench) -> None:
     await first
 
 
+async def test_caller_who_leaves_a_failing_batch(make_bench: MakeBench) -> None:
+    """4. Of a failed batch, an item whose caller has left is not run again."""
+    bench = make_bench()
+    first = await bench.hold()
+    poison, leaving = bench.submit([POISON]), bench.submit([GOOD])
+    await bench.until_waiting(2)
+    bench.engine.gate.set()
+    await first
+    bench.engine.gate.clear()
+    await bench.engine.wait_until_running()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    bench.engine.gate.set()
+    await poison
+    assert bench.engine.batches[1:] == [[[POISON], [GOOD]], [[POISON]]]
+
+
+async def test_equal_item_of_a_failing_batch(make_bench: MakeBench) -> None:
+    """4. Of a failed batch, an item whose caller has left is run for whom shares its answer."""
+    bench = make_bench()
+    first = await bench.hold()
+    poison, leaving, staying = (bench.submit(row) for row in ([POISON], [GOOD], [GOOD]))
+    await bench.until_waiting(3)
+    bench.engine.gate.set()
+    await first
+    bench.engine.gate.clear()
+    await bench.engine.wait_until_running()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    bench.engine.gate.set()
+    assert positives(await staying) == [True]
+    await poison
+    assert bench.sample("queue_items") == 0
+
+
 async def test_failed_batch_leaves_the_next_alone(make_bench: MakeBench) -> None:
     """4. After a batch that failed the next one is answered."""
     bench = make_bench()
@@ -343,6 +378,20 @@ async def test_breakdown(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch)
         await waiting
     with pytest.raises(NotReady, match="broken down"):
         await bench.submit([GOOD])
+    assert len(bench.deaths) == 1
+
+
+async def test_no_thread_to_run_on(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """6. If the system gives no thread, every waiter gets an error, and it is told."""
+    bench = make_bench()
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    waiting = bench.submit([GOOD])
+    with pytest.raises(NotReady, match="broken down"):
+        await waiting
     assert len(bench.deaths) == 1
 
 

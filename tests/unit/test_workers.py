@@ -15,7 +15,7 @@ from app.settings import Settings
 from app.workers import WorkerState, can_fork_workers
 from app.workers.figures import Figures
 from app.workers.link import Duties, Link
-from app.workers.messages import hear, make_line, tell
+from app.workers.messages import MAX_MESSAGE_BYTES, hear, make_line, tell
 from app.workers.pulse import Pulse
 
 needs_lines = pytest.mark.skipif(not can_fork_workers(), reason="there are no such lines here")
@@ -45,6 +45,14 @@ def test_messages_stay_apart(line: tuple[socket.socket, socket.socket]) -> None:
 
 
 @needs_lines
+def test_message_that_is_too_long(line: tuple[socket.socket, socket.socket]) -> None:
+    """What could not be heard whole is not sent."""
+    one, other = line
+    assert not tell(one, words="x" * MAX_MESSAGE_BYTES)
+    with pytest.raises(BlockingIOError):
+        hear(other)
+
+
 def test_other_side_that_is_gone(line: tuple[socket.socket, socket.socket]) -> None:
     """Nobody can be told anything when the other side is gone, and who listens learns it."""
     here, there = line

@@ -1,0 +1,64 @@
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from app.api.protocol import HTTPProtocol
+from tests.fakes import until
+
+pytestmark = pytest.mark.anyio
+
+REQUEST = b"POST / HTTP/1.1\r\nHost: valence\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Connection(asyncio.Transport):
+    """Somebody at the other end, who says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+async def test_client_who_leaves_with_requests_in_line() -> None:
+    """A client that sent two requests at once and leaves is gone for the one that is answered."""
+    seen: list[str] = []
+
+    async def watch(_scope: Scope, receive: Receive, _send: Send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            seen.append(message["type"])
+        seen.append(message["type"])
+
+    config = Config(watch, lifespan="off", log_config=None)
+    config.load()
+    protocol = HTTPProtocol(
+        refuse=Response,
+        config=config,
+        server_state=ServerState(),
+        app_state={},
+        _loop=asyncio.get_running_loop(),
+    )
+    protocol.connection_made(Connection())
+    protocol.data_received(2 * REQUEST)
+    await until(lambda: bool(seen))
+    protocol.connection_lost(None)
+    await until(lambda: seen[-1] == "http.disconnect")
+    assert seen == ["http.request", "http.disconnect"]
