@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import signal
 import socket
 import time
@@ -75,7 +74,6 @@ def serve(settings: Settings, announce: Announce) -> None:
         announce(address)
 
     if settings.workers == 1:
-        run_in_long_slices()
         Server(settings, on_ready=tell_ready).run(sockets=[listener])
     else:
         listener.setblocking(False)
@@ -107,7 +105,6 @@ def list_versions(models_dir: Path) -> Collection[tuple[str, int]] | None:
 def _work(settings: Settings, known: Collection[tuple[str, int]] | None, link: Link) -> int:
     """Be one of several workers."""
     tag_logs(worker=link.number)
-    run_in_long_slices()
     Server(settings, link=link, known=known).run(sockets=[])
     return 0
 
@@ -249,18 +246,6 @@ class Server(uvicorn.Server):
         )
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
-
-
-def run_in_long_slices() -> None:
-    """Ask Linux not to interrupt a thread of ours for another that has just woken up.
-
-    Under load each request that comes in would interrupt the model for a moment and spoil its
-    caches. This way requests gather until the model has had its slice, at most some milliseconds:
-    4 % more answers (docs/measurements.md). Where the cores are idle nothing changes.
-    """
-    with contextlib.suppress(AttributeError, OSError):  # another system, or it is forbidden
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def freeze_heap() -> None:
