@@ -65,7 +65,6 @@ class Batcher:
         self._on_death = on_death
         self._clock = clock
         self._queue = RequestQueue(policy, clock)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._asking = False  # for a slot
         self._timer: asyncio.TimerHandle | None = None
         self._running = 0
@@ -94,9 +93,7 @@ class Batcher:
         """
         if self._refusal is not None:
             raise self._refusal()
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()  # asks the system each time: once is enough
-        settled = self._loop.create_future()
+        settled = asyncio.get_running_loop().create_future()
         submission = Submission(rows, arrived=self._clock(), deadline=deadline, settled=settled)
         if not self._queue.admit(submission):
             raise self._overloaded(len(rows))
@@ -167,7 +164,7 @@ class Batcher:
         try:
             batch = self._take_batch()
             if batch:
-                self._run(batch, partial(self._finish, batch, self._clock()))
+                self._run(batch, iter(()))
                 self._running += 1
         except Exception as error:  # noqa: BLE001 whoever waits must hear of it
             self._slots.release()
@@ -191,55 +188,50 @@ class Batcher:
                 )
         return batch
 
-    def _run(
-        self, batch: list[Item], done: Callable[[list[list[float]], BaseException | None], None]
-    ) -> None:
-        """One model run on a granted slot."""
+    def _run(self, batch: list[Item], rest: Iterator[Item]) -> None:
+        """One model run on a granted slot; for `rest` see `_finish`."""
         engine, labels = self._engine, self._labels
         rows = [item.ids for item in batch]
-        self._slots.run(lambda: infer(engine, rows, labels=labels).tolist(), done)
+        self._slots.run(
+            lambda: infer(engine, rows, labels=labels).tolist(),
+            partial(self._finish, batch, rest, self._clock()),
+        )
 
     def _finish(
         self,
         batch: list[Item],
-        started: float,
-        answer: list[list[float]],
-        error: BaseException | None,
-    ) -> None:
-        """After a run: settle its items, or run each alone when it failed."""
-        if error is not None and len(batch) > 1:
-            self._run_apart(iter(batch))
-            return
-        try:
-            self._conclude(batch, started, answer, error)
-        except Exception as fault:  # noqa: BLE001 whoever waits must hear of it
-            self._die(fault, batch)
-        self._end_run()
-
-    def _run_apart(self, rest: Iterator[Item]) -> None:
-        """After a failed run, on its slot: each item alone, so that only those fail that must."""
-        for item in rest:
-            if item.submission.settled.done() and not item.followers:
-                self._queue.finish(item)  # its caller left in the meantime
-                continue
-            self._run([item], partial(self._finish_apart, item, rest, self._clock()))
-            return
-        self._end_run()
-
-    def _finish_apart(
-        self,
-        item: Item,
         rest: Iterator[Item],
         started: float,
         answer: list[list[float]],
         error: BaseException | None,
     ) -> None:
-        """After the run of one item of a failed batch: settle it, then run the next."""
-        try:
-            self._conclude([item], started, answer, error)
-        except Exception as fault:  # noqa: BLE001 as in _finish
-            self._die(fault, [item, *rest])
+        """After a run: settle its items, or run each alone when it failed.
+
+        Args:
+            batch: The items of the run.
+            rest: Those of a failed batch that are still to be run alone.
+            started: When the run began.
+            answer: Of the model, if it gave one.
+            error: Why it gave none.
+        """
+        if error is not None and len(batch) > 1:
+            rest = iter(batch)
+        else:
+            try:
+                self._conclude(batch, started, answer, error)
+            except Exception as fault:  # noqa: BLE001 whoever waits must hear of it
+                self._die(fault, [*batch, *rest])
         self._run_apart(rest)
+
+    def _run_apart(self, rest: Iterator[Item]) -> None:
+        """After a run, on its slot: run the next item alone; when none is left, free the slot."""
+        for item in rest:
+            if item.submission.settled.done() and not item.followers:
+                self._queue.finish(item)  # its caller left in the meantime
+                continue
+            self._run([item], rest)
+            return
+        self._end_run()
 
     def _conclude(
         self,

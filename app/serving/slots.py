@@ -25,7 +25,6 @@ class EngineSlots:
         self._free = count
         self._line: deque[Callable[[], None]] = deque()
         self._granting = False
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._jobs: SimpleQueue[tuple[Work, Done] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
@@ -37,9 +36,7 @@ class EngineSlots:
         self._line.append(granted)
         if self._free and not self._granting:
             self._granting = True
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._grant)
+            asyncio.get_running_loop().call_soon(self._grant)
 
     def release(self) -> None:
         """Hand a granted thread to whoever waits."""

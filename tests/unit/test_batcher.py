@@ -266,12 +266,13 @@ async def test_poisonous_item_fails_alone(make_bench: MakeBench) -> None:
     await first
 
 
-async def test_caller_who_leaves_a_failing_batch(make_bench: MakeBench) -> None:
-    """4. Of a failed batch, an item whose caller has left is not run again."""
-    bench = make_bench()
+async def leave_a_failing_batch(
+    bench: Bench, *others: Sequence[int]
+) -> list[asyncio.Task[Submission]]:
+    """Run a poisonous item with one whose caller leaves during the run; returns the others."""
     first = await bench.hold()
-    poison, leaving = bench.submit([POISON]), bench.submit([GOOD])
-    await bench.until_waiting(2)
+    poison, leaving, *staying = (bench.submit(row) for row in ([POISON], [GOOD], *others))
+    await bench.until_waiting(2 + len(others))
     bench.engine.gate.set()
     await first
     bench.engine.gate.clear()
@@ -280,24 +281,21 @@ async def test_caller_who_leaves_a_failing_batch(make_bench: MakeBench) -> None:
     await asyncio.wait([leaving])
     bench.engine.gate.set()
     await poison
+    return staying
+
+
+async def test_caller_who_leaves_a_failing_batch(make_bench: MakeBench) -> None:
+    """4. Of a failed batch, an item whose caller has left is not run again."""
+    bench = make_bench()
+    await leave_a_failing_batch(bench)
     assert bench.engine.batches[1:] == [[[POISON], [GOOD]], [[POISON]]]
 
 
 async def test_equal_item_of_a_failing_batch(make_bench: MakeBench) -> None:
     """4. Of a failed batch, an item whose caller has left is run for whom shares its answer."""
     bench = make_bench()
-    first = await bench.hold()
-    poison, leaving, staying = (bench.submit(row) for row in ([POISON], [GOOD], [GOOD]))
-    await bench.until_waiting(3)
-    bench.engine.gate.set()
-    await first
-    bench.engine.gate.clear()
-    await bench.engine.wait_until_running()
-    leaving.cancel()
-    await asyncio.wait([leaving])
-    bench.engine.gate.set()
+    (staying,) = await leave_a_failing_batch(bench, [GOOD])
     assert positives(await staying) == [True]
-    await poison
     assert bench.sample("queue_items") == 0
 
 
