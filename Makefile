@@ -76,11 +76,12 @@ lock: ## both requirements files anew, from pyproject.toml (needs uv)
 	  --extra onnx --extra tensorflow --extra install --extra train --extra load --extra dev \
 	  --output-file requirements/dev.txt pyproject.toml
 
-train: $(EVERYTHING) ## the default recipes trained anew on DATA and exported into models/
+train: $(EVERYTHING) ## the default recipes trained anew on DATA, exported into models/ and evaluated
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
 	@for recipe in bow lstm; do \
 	  $(BIN)/python -m training train --config $$recipe --data $(DATA) --run $(RUNS)/$$recipe && \
-	  $(BIN)/python -m training export --run $(RUNS)/$$recipe --models models || exit 1; done
+	  version=$$($(BIN)/python -m training export --run $(RUNS)/$$recipe --models models) && \
+	  $(BIN)/python -m training evaluate "$$version" --data $(DATA) || exit 1; done
 
 bench: $(EVERYTHING) ## the service beside its in-process ceiling and a bare HTTP route
 	@$(BIN)/python -m load_tests.bench --out $(RUNS)/bench $(ARGS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.artifact import read_manifest, verify_files
+from app.artifact import read_manifest, read_verified
 from app.errors import InvalidInput, UnusableVersion, ValenceError
 from app.serving.repository import Repository, Version
 from app.settings import ENV_PREFIX, Settings, explain_settings_error
@@ -170,9 +170,7 @@ def _inspect(repository: Repository, version: Version, *, verify: bool) -> dict[
         "usable": True,
     }
     try:
-        manifest = read_manifest(version.folder)
-        if verify:
-            verify_files(version.folder, manifest)
+        manifest = (read_verified if verify else read_manifest)(version.folder)
     except UnusableVersion as error:
         return row | {"usable": False, "reason": str(error)}
     return row | {

@@ -79,8 +79,8 @@ class Manifest(_Record):
         created: ISO 8601, UTC.
         text_fingerprint: `TextEncoder.fingerprint()` of the tokenizer the model was trained with.
         temperature: By which the logits are divided inside the model; 1 leaves them as they are.
-        metrics: `metrics[split][engine][name]`, measured through the exported version. The split
-            `test` was read once.
+        metrics: `metrics[split][engine][name]`, measured through the exported version: `validation`
+            at export, `test` when `valence-train evaluate` read it, once.
         engines: What each engine needs to know, and for `onnx` how its graph did at export:
             `precision` is that of `model.onnx`, or null where no graph was kept.
         limits: What the model is not good for, in sentences for its card.
@@ -197,6 +197,27 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise UnusableVersion(f"{name} must have {expected.size} bytes. Received: {found.size}")
         if found.sha256 != expected.sha256:
             raise UnusableVersion(f"{name} differs from its sha256 in {MANIFEST}")
+
+
+def read_verified(folder: Path) -> Manifest:
+    """Read the manifest of a version and compare every file with it.
+
+    `valence-train evaluate` exchanges a version for a copy with test figures. Who reads meanwhile
+    may see files of both; then the manifest is another one afterwards, and is read again.
+
+    Raises:
+        UnusableVersion: As `read_manifest` and `verify_files`, or a file cannot be read.
+    """
+    manifest = read_manifest(folder)
+    try:
+        verify_files(folder, manifest)
+    except (UnusableVersion, OSError) as error:
+        if read_manifest(folder) != manifest:
+            return read_verified(folder)
+        if isinstance(error, OSError):
+            raise UnusableVersion(f"a file cannot be read: {error.strerror}") from error
+        raise
+    return manifest
 
 
 def write_golden(folder: Path, rows: Iterable[GoldenRow]) -> None:

@@ -98,13 +98,23 @@ def _export(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     import_tensorflow()
-    from training.evaluate import evaluate_version
+    from training.evaluate import Question, evaluate_version
+    from training.summary import print_evaluation
 
     one_file = options.data.is_file() and options.test is None
     split: SplitName = options.split or ("train" if one_file else "test")
-    scores = evaluate_version(options.version_folder, _source(options), split)
-    for name, value in scores.items():
-        print(f"{name:28} {value:.4f}")
+    question = Question(
+        source=_source(options),
+        split=split,
+        engine=options.engine,
+        against=options.against,
+        report=options.report,
+        texts=options.texts,
+        again=options.again,
+    )
+    print_evaluation(evaluate_version(options.version_folder, question))
+    if options.report:
+        print(f"{options.report / 'report.html'}")
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -214,15 +224,46 @@ def _parser() -> argparse.ArgumentParser:
         verbs,
         "evaluate",
         _evaluate,
-        "score an exported version on labelled texts",
-        "valence-train evaluate models/lstm/1 --data data/imdb --split test\n"
-        "  valence-train evaluate models/lstm/1 --data mine.csv",
+        "score an exported version on labelled texts, through the code that serves",
+        "valence-train evaluate models/lstm/1 --data data/imdb\n"
+        "  valence-train evaluate models/lstm/1 --data mine.csv --label 5=positive"
+        " --label 1=negative\n"
+        "  valence-train evaluate models/lstm/2 --data mine.csv --against models/bow/1"
+        " --report runs/mine --texts",
+    )
+    evaluate.description = (
+        "Score an exported version on labelled texts, through the code that serves. The test texts "
+        "of its own data set are read once: what they gave goes into the version's manifest and "
+        "report, and is read out from then on."
     )
     evaluate.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
     evaluate.add_argument(
         "--split",
         choices=["train", "test"],
         help="which texts of a data folder [test]; of a single file all are taken",
+    )
+    evaluate.add_argument(
+        "--engine",
+        default="auto",
+        choices=["auto", "onnx", "tensorflow"],
+        help="which engine answers [%(default)s: the one that the service would choose]",
+    )
+    evaluate.add_argument(
+        "--against",
+        type=Path,
+        metavar="VERSION",
+        help="compare with this version [the one before, if it has the same labels]",
+    )
+    evaluate.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="write a report of these texts there"
+    )
+    evaluate.add_argument(
+        "--texts",
+        action="store_true",
+        help="with --report: a page mistakes.html with the beginnings of the texts it got wrong",
+    )
+    evaluate.add_argument(
+        "--again", action="store_true", help="read test texts that were read before once more"
     )
     _add_source(evaluate, required=True)
     return parser

@@ -1,6 +1,13 @@
-"""Results: what an exported version says of labelled texts, and how good that is."""
+"""Results: what an exported version says of labelled texts, and how good that is.
 
-from collections.abc import Sequence
+`evaluate_version` asks a version through the code that serves. The test texts that a version's
+manifest names are read once, and what was found goes into the version; any other labelled texts
+leave it as it is. `ExportedModel` and `OnnxModel` are for export, where there is no version yet.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,15 +16,36 @@ import onnxruntime
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from app.artifact import SIGNATURE, TEXT_SIGNATURE, TOKENIZER, read_manifest, verify_files
-from app.errors import DataError, UnusableVersion
+from app.artifact import (
+    MANIFEST,
+    REPORT,
+    SIGNATURE,
+    TEXT_SIGNATURE,
+    TOKENIZER,
+    Manifest,
+    read_verified,
+)
+from app.errors import DataError, InvalidInput, MissingLibrary, UnusableVersion
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.batches import Probabilities, score_rows
+from training.data import Corpus, fingerprint
 from training.dataset import Source
 from training.formats import SplitName
-from training.progress import track
-from training.scores import confusion_matrix, measure_reliability, roc_curves, score_labels
+from training.record import record_test
+from training.report import (
+    METRICS,
+    Report,
+    describe_paired,
+    describe_split,
+    render_mistakes,
+    write_report,
+)
+from training.run import written_aside
+from training.scores import Scored, compare_paired
+from training.scores import log_loss as log_loss
+from training.scores import measure as measure
+from training.served import EngineName, ServedVersion, list_engines
 
 _OUTPUT: Final = "probabilities"
 _TEMPERATURES: Final = np.geomspace(0.25, 4.0, 401)
@@ -70,72 +98,182 @@ class OnnxModel:
         return score_rows(run, rows, batch_size)
 
 
-def evaluate_version(folder: Path, source: Source, split: SplitName) -> dict[str, float]:
-    """Score an exported version on labelled texts.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to evaluate on, and what to do with the answer.
+
+    Attributes:
+        source: Where the texts are.
+        split: Which split of them.
+        engine: Which engine answers; `auto` is the one that the service would choose.
+        against: A version to compare with; by default the one before, if it has the same labels.
+        report: A folder for a report of its own; an earlier report there is replaced.
+        texts: Whether that report also gets the beginnings of the texts it got wrong.
+        again: Whether test texts that were read before are read again.
+    """
+
+    source: Source
+    split: SplitName = "test"
+    engine: EngineName = "auto"
+    against: Path | None = None
+    report: Path | None = None
+    texts: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a version scored.
+
+    Attributes:
+        version: Name and number, as `lstm/1`.
+        texts: What it was asked, as `imdb test`.
+        metrics: `metrics[engine][name]`; the engine that serves comes first.
+        split: Everything that is known of the answers of the first engine, by `describe_split`;
+            empty where a version from before there were such reports was read out.
+        recorded: Whether the figures are those that the version already had.
+        own: Whether they are of the version's own test texts, and so stand in its manifest.
+    """
+
+    version: str
+    texts: str
+    metrics: Mapping[str, Mapping[str, float]]
+    split: Mapping[str, Any]
+    recorded: bool
+    own: bool
+
+
+def evaluate_version(folder: Path, question: Question) -> Evaluation:
+    """Score an exported version on labelled texts, as it would answer them in service.
+
+    Its own test texts, told by their fingerprint, are read once: every engine that the version has
+    scores them, the manifest and the report get what was found, and later calls read that out.
 
     Args:
         folder: `models/<name>/<version>`.
-        source: Where the texts are.
-        split: Which split of them.
-
-    Returns:
-        See `measure`.
+        question: On what, and what for.
 
     Raises:
-        UnusableVersion: The folder is no exported version, or was altered.
+        InvalidInput: The folder for the report is no such folder, or there is nothing to report.
+        UnusableVersion: The version, or the one to compare with, does not pass its checks.
         DataError: The data is wrong, or has labels that the model has not.
+        MissingLibrary: The library of the engine is not installed.
     """
+    _check(question)
     try:
-        manifest = read_manifest(folder)
-        verify_files(folder, manifest)
+        manifest = read_verified(folder)
     except UnusableVersion as error:
         raise UnusableVersion(f"{folder}: {error}") from error
-    corpus = source.read(split)
-    if unknown := set(corpus.labels) - set(manifest.labels):
-        raise DataError(
-            f"labels must be among those of the model, {', '.join(manifest.labels)}. "
-            f"Received: {', '.join(sorted(unknown))}"
+    corpus = question.source.read(question.split)
+    own = fingerprint(corpus) == manifest.data.splits.get("test")
+    if own and "test" in manifest.metrics and not question.again:
+        return _read_out(folder, manifest, corpus, question)
+    writing = written_aside(question.report, replaces=METRICS) if question.report else nullcontext()
+    with writing as aside:
+        other = _find_other(folder, manifest.labels, question)
+        engines = list_engines(folder, question.engine)
+        answers = {
+            engine: ServedVersion.load(folder, engine).score(corpus)
+            for engine in (engines if own else engines[:1])
+        }
+        scored = answers[engines[0]]
+        evaluation = Evaluation(
+            version=f"{manifest.name}/{manifest.version}",
+            texts=corpus.name,
+            metrics={
+                engine: measure(each.probabilities, each.y_true, each.labels)
+                for engine, each in answers.items()
+            },
+            split=describe_split(
+                scored,
+                texts=corpus.name,
+                engine=engines[0],
+                against=_compare(other, scored, corpus) if other else None,
+            ),
+            recorded=False,
+            own=own,
         )
-    exported = ExportedModel(folder)
-    index = {label: position for position, label in enumerate(manifest.labels)}
-    targets = np.array([index[example.label] for example in corpus.examples], np.int32)
-    rows = [exported.encoder.encode(text).ids for text in track(corpus.texts(), "Encoding")]
-    return measure(exported.score(rows), targets, manifest.labels)
+        if aside is not None:
+            _write_apart(aside, manifest, evaluation, corpus.texts() if question.texts else None)
+        if own:
+            record_test(folder, manifest, evaluation.metrics, evaluation.split)
+    return evaluation
 
 
-def measure(
-    probabilities: Probabilities, targets: NDArray[np.int32], labels: Sequence[str]
-) -> dict[str, float]:
-    """Every score of a split.
-
-    Args:
-        probabilities: (texts, classes).
-        targets: The true class of each text, int32 (texts,).
-        labels: Of the classes.
-
-    Returns:
-        `accuracy`, `macro_f1`, `log_loss`, `roc_auc` (the mean over labels against the rest when
-        there are more than two; left out where no label has both kinds of text) and
-        `expected_calibration_error`.
-    """
-    matrix = confusion_matrix(targets, probabilities)
-    f1 = [row["f1"] for row in score_labels(matrix, labels).values()]
-    areas = [curve.area() for curve in roc_curves(targets, probabilities, labels).values()]
-    scores = {
-        "accuracy": np.trace(matrix) / matrix.sum(),
-        "macro_f1": np.mean(f1),
-        "log_loss": log_loss(probabilities, targets),
-        "expected_calibration_error": measure_reliability(targets, probabilities).error,
-    }
-    if areas:
-        scores["roc_auc"] = np.mean(areas)
-    return {name: round(float(value), 6) for name, value in scores.items()}
+def _check(question: Question) -> None:
+    """Refuse what can be refused before anything is read."""
+    if question.texts and question.report is None:
+        raise InvalidInput("--texts needs --report: a version never holds texts of a data set")
+    for folder in question.report.resolve().parents if question.report else ():
+        if (folder / MANIFEST).is_file():
+            raise InvalidInput(
+                f"--report must be outside of every version. Received: {question.report}, "
+                f"in the version {folder}"
+            )
 
 
-def log_loss(probabilities: Probabilities, targets: NDArray[np.int32]) -> float:
-    """Mean negative logarithm of what the true class was given."""
-    given = probabilities[np.arange(len(targets)), targets]
-    return float(-np.log(np.maximum(given, 1e-15)).mean())
+def _read_out(folder: Path, manifest: Manifest, corpus: Corpus, question: Question) -> Evaluation:
+    """What the version already knows of its test texts."""
+    if question.report is not None or question.against is not None:
+        raise InvalidInput(
+            f"the test texts of {manifest.name}/{manifest.version} were read before, and are read "
+            f"once; their report is {folder / REPORT / 'report.html'}. For --report or --against "
+            "add --again"
+        )
+    return Evaluation(
+        version=f"{manifest.name}/{manifest.version}",
+        texts=corpus.name,
+        metrics=manifest.metrics["test"],
+        split=Report.read(folder / REPORT).splits.get("test", {}),
+        recorded=True,
+        own=True,
+    )
+
+
+def _find_other(folder: Path, labels: tuple[str, ...], question: Question) -> ServedVersion | None:
+    """What to compare with: the version that was named, or the nearest before that can answer."""
+    if question.against is not None:
+        other = ServedVersion.load(question.against, question.engine)
+        if set(other.manifest.labels) != set(labels):
+            raise DataError(
+                f"--against must have the same labels, {', '.join(labels)}. "
+                f"Received: {', '.join(other.manifest.labels)}"
+            )
+        return other
+    for earlier in _list_earlier(folder.resolve()):
+        try:
+            other = ServedVersion.load(earlier, question.engine)
+        except (UnusableVersion, MissingLibrary):
+            continue
+        if set(other.manifest.labels) == set(labels):
+            return other
+    return None
+
+
+def _compare(other: ServedVersion, scored: Scored, corpus: Corpus) -> dict[str, Any]:
+    """McNemar's test on the same texts."""
+    found = compare_paired(scored.right(), other.score(corpus).right())
+    return describe_paired(f"{other.manifest.name}/{other.manifest.version}", found)
+
+
+def _list_earlier(folder: Path) -> Iterator[Path]:
+    """The lower versions of the same name, the highest first."""
+    numbers = {int(path.name) for path in folder.parent.iterdir() if path.name.isdecimal()}
+    for number in sorted(numbers, reverse=True):
+        if number < int(folder.name):
+            yield folder.parent / str(number)
+
+
+def _write_apart(
+    folder: Path, manifest: Manifest, evaluation: Evaluation, texts: Sequence[str] | None
+) -> None:
+    """A report that belongs to these texts, not to the version."""
+    title = f"{manifest.name} {manifest.version}"
+    report = Report(title=title, labels=manifest.labels, limits=manifest.limits)
+    write_report(folder, report.with_split(evaluation.texts, evaluation.split, evaluation.metrics))
+    if texts is not None:
+        page = render_mistakes(f"{title}: mistakes", evaluation.split, texts)
+        (folder / "mistakes.html").write_text(page, encoding="utf-8")
 
 
 def fit_temperature(probabilities: Probabilities, targets: NDArray[np.int32]) -> float:

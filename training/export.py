@@ -31,16 +31,18 @@ from training.batches import Probabilities
 from training.config import Config
 from training.data import Corpus
 from training.dataset import Dataset, Source, load_dataset
-from training.evaluate import ExportedModel, fit_temperature, measure, rescale
+from training.evaluate import ExportedModel, fit_temperature, rescale
 from training.golden import GOLDEN_TEXTS
 from training.model import EMBEDDING
 from training.onnx_export import Kept, Reference, export_onnx
-from training.progress import console
-from training.report import ReportData, write_report
+from training.progress import console, track
+from training.report import Report, describe_lengths, describe_split, write_report
 from training.run import MODEL, Run, written_aside
+from training.scores import Scored, measure
+from training.served import collect
 from training.serving_graph import ServingGraph
 from training.text_graph import TextGraph
-from training.train import encode, predict
+from training.train import predict
 
 PARITY: Final = 1e-5
 """How far the exported model may be from the Keras model, on any probability of a golden row."""
@@ -54,7 +56,8 @@ def export(
 ) -> Path:
     """Make `models/<name>/<version>/` from a finished training.
 
-    The folder appears at once and complete, or not at all.
+    The folder appears at once and complete, or not at all. All figures are of validation: the test
+    texts are compared with those of the training, by fingerprint, and answered by `evaluate` alone.
 
     Args:
         run_folder: What `valence-train train` wrote.
@@ -82,7 +85,9 @@ def export(
     )
     _check_splits(DataCard(**run.data).splits, dataset.card.splits)
     round_embedding(model)
-    validation_rows = encode(encoder, dataset.validation, "Encoding validation texts")
+    texts = dataset.validation.texts()
+    encoded = [encoder.encode(text) for text in track(texts, "Encoding validation texts")]
+    validation_rows = [each.ids for each in encoded]
     unscaled = predict(model, validation_rows)
     temperature = fit_temperature(unscaled, _targets(dataset.validation))
 
@@ -90,21 +95,14 @@ def export(
         save(folder, model, encoder, temperature=temperature)
         exported = ExportedModel(folder)
         golden, golden_answers = _score_golden(exported, model, temperature)
-        scored = dataset.validation, exported.score(validation_rows)
-        reference = Reference(
-            golden, golden_answers, validation_rows, scored[1], _targets(dataset.validation)
-        )
+        answers, targets = exported.score(validation_rows), _targets(dataset.validation)
+        scored = collect(dataset.validation, run.labels, encoded, answers)
+        reference = Reference(golden, golden_answers, validation_rows, answers, targets)
         onnx, onnx_record = export_onnx(folder, model, reference, temperature=temperature)
         write_golden(folder, _golden_rows(golden, golden_answers, onnx))
-        metrics = {"validation": {_ENGINE: _measure(*scored)}}
+        metrics = {_ENGINE: measure(answers, targets, run.labels)}
         if onnx is not None:
-            metrics["validation"][_ONNX] = _measure(dataset.validation, onnx.answers.validation)
-        if dataset.test is not None:
-            test_rows = encode(encoder, dataset.test, "Encoding test texts")
-            scored = dataset.test, exported.score(test_rows)
-            metrics["test"] = {_ENGINE: _measure(*scored)}
-            if onnx is not None:
-                metrics["test"][_ONNX] = _measure(dataset.test, onnx.model.score(test_rows))
+            metrics[_ONNX] = measure(onnx.answers.validation, targets, run.labels)
         manifest = Manifest(
             name=config.name,
             version=int(target.name),
@@ -117,12 +115,12 @@ def export(
             text_fingerprint=encoder.fingerprint(),
             data=DataCard(**run.data),
             temperature=temperature,
-            metrics=metrics,
+            metrics={"validation": metrics},
             engines={_ENGINE: {"signature": SIGNATURE}, _ONNX: onnx_record},
             limits=_limits(config, dataset),
             files={},
         )
-        _write_report(folder, manifest, run, encoder, dataset, *scored)
+        _write_report(folder, manifest, run, encoder, dataset, scored, unscaled)
         write_manifest(folder, manifest)
     _tell(metrics, onnx_record)
     return target
@@ -244,20 +242,15 @@ def check_parity(signature: str, answers: Probabilities, expected: Probabilities
         )
 
 
-def _measure(corpus: Corpus, probabilities: Probabilities) -> dict[str, float]:
-    return measure(probabilities, _targets(corpus), corpus.labels)
-
-
 def _targets(corpus: Corpus) -> NDArray[np.int32]:
     return np.array(corpus.targets(), np.int32)
 
 
-def _tell(metrics: dict[str, dict[str, dict[str, float]]], onnx_record: dict[str, Any]) -> None:
+def _tell(metrics: dict[str, dict[str, float]], onnx_record: dict[str, Any]) -> None:
     """Print what the version scores, and what became of `model.onnx`."""
-    for split, engines in metrics.items():
-        for engine, scores in engines.items():
-            figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-            console.print(f"{split}: {engine}: {figures}", highlight=False, soft_wrap=True)
+    for engine, scores in metrics.items():
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        console.print(f"validation: {engine}: {figures}", highlight=False, soft_wrap=True)
     for precision, outcome in onnx_record["tried"].items():
         verdict = outcome["fault"] or "agrees with the SavedModel"
         console.print(f"onnx: {precision} {verdict}", highlight=False, soft_wrap=True)
@@ -280,27 +273,32 @@ def _write_report(
     run: Run,
     encoder: TextEncoder,
     dataset: Dataset,
-    corpus: Corpus,
-    probabilities: Probabilities,
+    scored: Scored,
+    unscaled: Probabilities,
 ) -> None:
-    losses = run.history["val_loss"]
+    before = measure(unscaled, scored.y_true, run.labels)
+    after = manifest.metrics["validation"][_ENGINE]
+    sureness = ("expected_calibration_error", "log_loss")
+    report = Report(
+        title=f"{manifest.name} {manifest.version}",
+        labels=manifest.labels,
+        calibration={
+            "temperature": round(manifest.temperature, 4),
+            "validation_before": {name: before[name] for name in sureness},
+            "validation_after": {name: after[name] for name in sureness},
+        },
+        history=run.history,
+        best_epoch=int(np.argmin(run.history["val_loss"])) + 1,
+        lengths=describe_lengths(_lengths(encoder, dataset.train), encoder.config.max_length - 1),
+        data={"name": manifest.data.name, **manifest.data.counts},
+        settings=run.config,
+        limits=manifest.limits,
+    )
+    name = f"{dataset.validation.name}, held out"
+    validation = describe_split(scored, texts=name, engine=_ENGINE)
     write_report(
         folder / REPORT,
-        ReportData(
-            title=f"{manifest.name} {manifest.version}",
-            evaluated_on=f"{len(corpus):,} texts of {corpus.name}",
-            labels=manifest.labels,
-            y_true=_targets(corpus),
-            probabilities=probabilities,
-            history=run.history,
-            lengths=_lengths(encoder, dataset.train),
-            max_tokens=encoder.config.max_length - 1,
-            metrics=manifest.metrics,
-            data={"name": manifest.data.name, **manifest.data.counts},
-            settings={**run.config, "temperature": round(manifest.temperature, 4)},
-            best_epoch=int(np.argmin(losses)) + 1,
-            limits=manifest.limits,
-        ),
+        report.with_split("validation", validation, manifest.metrics["validation"]),
     )
 
 

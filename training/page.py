@@ -27,6 +27,7 @@ dl { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.6rem 0 0; }
 dl div { flex: 1 1 9rem; padding: .8rem 1.1rem; background: #f5f7fa; border-radius: .5rem; }
 dt { color: #52606d; font-size: .85rem; }
 dd { margin: 0; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
+dd small { display: block; color: #52606d; font-size: .8rem; white-space: nowrap; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 th, td { padding: .4rem .8rem; text-align: left; vertical-align: top; font-weight: 400;
@@ -57,7 +58,14 @@ $sections
 """)
 
 _NUMBER: Final = ' class="number"'
-_ACRONYMS: Final = {"roc": "ROC", "p95": "95th percentile", "lstm": "LSTM"}
+_ACRONYMS: Final = {
+    "auc": "area",
+    "f1": "F1",
+    "lstm": "LSTM",
+    "mcnemar": "McNemar",
+    "p95": "95th percentile",
+    "roc": "ROC",
+}
 
 
 def render_page(
@@ -68,17 +76,17 @@ def render_page(
     Args:
         title: Plain text, as all but the sections.
         summary: A sentence or two below it.
-        figures: The few numbers to see first, by name.
+        figures: The few numbers to see first, by name; what stands after a line feed is small.
         sections: HTML made by the functions below, by heading.
     """
     boxes = "\n".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd>{_figure(value)}</dd></div>"
         for name, value in figures.items()
     )
     return _PAGE.substitute(
         title=escape(title),
         summary=escape(summary),
-        figures=f"<dl>\n{boxes}\n</dl>",
+        figures=f"<dl>\n{boxes}\n</dl>" if figures else "",
         sections="\n".join(
             f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>"
             for heading, content in sections.items()
@@ -110,7 +118,7 @@ def render_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> 
         for engine, scores in engines.items()
     ]
     names = list(dict.fromkeys(name for _, _, scores in runs for name in scores))
-    return _render_table(
+    return render_table(
         ["Split", "Engine", *map(_words, names)],
         [
             ([split, engine], [_number(scores.get(name)) for name in names])
@@ -122,7 +130,7 @@ def render_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> 
 def render_scores(scores: Mapping[str, Mapping[str, float]]) -> str:
     """A row per label, a column per score."""
     names = list(dict.fromkeys(name for row in scores.values() for name in row))
-    return _render_table(
+    return render_table(
         ["Label", *map(_words, names)],
         [([label], [_number(row.get(name)) for name in names]) for label, row in scores.items()],
     )
@@ -146,8 +154,20 @@ def render_list(sentences: Sequence[str]) -> str:
     return "<ul>\n" + "".join(f"<li>{escape(sentence)}</li>\n" for sentence in sentences) + "</ul>"
 
 
-def _render_table(heads: Sequence[str], rows: Sequence[tuple[list[str], list[str]]]) -> str:
-    """Rows of names and of numbers, which stand flush right."""
+def render_table(
+    heads: Sequence[str],
+    rows: Sequence[tuple[list[str], list[str]]],
+    words: Sequence[str] = (),
+    words_head: str = "",
+) -> str:
+    """Rows of names and of numbers, which stand flush right.
+
+    Args:
+        heads: Of the columns.
+        rows: The names and the numbers of each; all have as many.
+        words: For each row what stands in a last column, if any.
+        words_head: Of that column.
+    """
     if not rows:
         return ""
     named = len(rows[0][0])
@@ -155,17 +175,25 @@ def _render_table(heads: Sequence[str], rows: Sequence[tuple[list[str], list[str
         f'<th scope="col"{_NUMBER if k >= named else ""}>{escape(head)}</th>'
         for k, head in enumerate(heads)
     )
+    if words:
+        top += f'<th scope="col">{escape(words_head)}</th>'
+    last = [f"<td>{escape(cell)}</td>" for cell in words] or [""] * len(rows)
     body = "\n".join(
         "<tr>"
         + "".join(f'<th scope="row">{escape(name)}</th>' for name in names)
         + "".join(f"<td{_NUMBER}>{escape(number)}</td>" for number in numbers)
-        + "</tr>"
-        for names, numbers in rows
+        + f"{cell}</tr>"
+        for (names, numbers), cell in zip(rows, last, strict=True)
     )
     return (
         f'<div class="table"><table>\n<thead><tr>{top}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _figure(value: str) -> str:
+    number, _, beside = value.partition("\n")
+    return escape(number) + (f"<small>{escape(beside)}</small>" if beside else "")
 
 
 def _words(name: str) -> str:
@@ -189,10 +217,10 @@ def _fact(value: object) -> str:
             return f"{value:,}"
         case float():
             return f"{value:g}"
-        case dict():
+        case Mapping():
             pairs = ((str(name).replace("_", " "), _fact(item)) for name, item in value.items())
             return ", ".join(f"{name} {fact}" for name, fact in pairs)
-        case list():
+        case list() | tuple():
             return ", ".join(map(_fact, value))
         case _:
             return str(value)

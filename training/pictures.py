@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image  # comes with matplotlib
 
-from training.scores import BINS, Curve, FloatArray, IntArray, Reliability
+from training.scores import BINS, IntArray
 
 _INK: Final = "#1f2933"
 _MUTED: Final = "#616e7c"
@@ -39,6 +39,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "axes.titlepad": 9,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
+    "figure.constrained_layout.h_pad": 0.09,  # inches; with less, titles lose their tops
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "grid.color": _LINE,
@@ -87,7 +88,7 @@ def draw_history(history: Mapping[str, Sequence[float]], best_epoch: int | None)
                 axes.axvline(best_epoch, color=_MUTED, linestyle=":", linewidth=1.2, zorder=0)
             if axes.get_legend_handles_labels()[0]:
                 axes.legend()
-        right.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+        right.yaxis.set_major_formatter(_percent)
         png = _render(figure)
     last = ", ".join(f"{key} {values[-1]:.3f}" for key, values in history.items() if len(values))
     kept = "" if best_epoch is None else f"; the weights of epoch {best_epoch} (dotted) were kept"
@@ -117,8 +118,9 @@ def draw_confusion(matrix: IntArray, labels: Sequence[str]) -> Picture:
                 ha="center",
                 va="center",
             )
-        axes.set_xticks(range(len(labels)), labels)
-        axes.set_yticks(range(len(labels)), labels, rotation=90, va="center")
+        names = [shorten(label) for label in labels]
+        axes.set_xticks(range(len(labels)), names)
+        axes.set_yticks(range(len(labels)), names, rotation=90, va="center")
         axes.tick_params(length=0)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
@@ -135,17 +137,30 @@ def draw_confusion(matrix: IntArray, labels: Sequence[str]) -> Picture:
     )
 
 
-def draw_roc(curves: Mapping[str, Curve]) -> Picture:
+def draw_roc(curves: Mapping[str, Mapping[str, Any]]) -> Picture:
     """One curve per label, with its area; chance is dotted."""
     with rc_context(_STYLE):
-        figure, axes = _square("ROC", "False positive rate", "True positive rate")
+        figure = Figure(figsize=_SQUARE, layout="constrained")
+        axes = figure.subplots()
+        _draw_diagonal(axes)
         for (label, curve), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
-            axes.plot(*_thin(curve), color=colour, label=f"{label}, area {curve.area():.4f}")
+            axes.plot(
+                curve["false_positive_rate"],
+                curve["true_positive_rate"],
+                color=colour,
+                label=f"{shorten(label)}, area {curve['area']:.4f}",
+            )
         if curves:
             axes.legend(loc="lower right")
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axes.set(
+            title="ROC",
+            xlabel="False positive rate",
+            ylabel="True positive rate",
+            xlim=(-0.01, 1.01),
+            ylim=(-0.01, 1.01),
+        )
         png = _render(figure)
-    areas = ", ".join(f"{label} {curve.area():.4f}" for label, curve in curves.items())
+    areas = ", ".join(f"{label} {curve['area']:.4f}" for label, curve in curves.items())
     return Picture(
         png,
         alt=f"ROC curves; areas: {areas or 'none, for lack of two labels'}",
@@ -154,51 +169,174 @@ def draw_roc(curves: Mapping[str, Curve]) -> Picture:
     )
 
 
-def draw_reliability(found: Reliability, *, classes: int) -> Picture:
-    """Accuracy by confidence; a calibrated model follows the dotted line."""
+def draw_reliability(
+    *,
+    confidence: Sequence[float | None],
+    accuracy: Sequence[float | None],
+    counts: Sequence[int],
+    error: float,
+    classes: int,
+) -> Picture:
+    """Accuracy by confidence, and below it the texts of each bin; a calibrated model follows the
+    dotted line. The values are those of `scores.Reliability`, None in an empty bin.
+    """  # noqa: D205 - the first sentence needs the second line
     with rc_context(_STYLE):
-        title = f"Reliability, calibration error {found.error:.4f}"
-        figure, axes = _square(title, "Confidence", "Accuracy")
-        full = found.counts > 0
-        axes.bar(
-            (np.arange(BINS) / BINS)[full],
-            found.accuracy[full],
-            width=1 / BINS,
-            align="edge",
-            color=_PALE_BLUE,
-            edgecolor="white",
-        )
-        axes.plot(
-            found.confidence[full],
-            found.accuracy[full],
-            "o",
-            color=_BLUE,
-            markersize=4.5,
-        )
+        figure = Figure(figsize=_SQUARE, layout="constrained")
+        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
+        _draw_diagonal(axes)
+        full = np.array(counts) > 0
+        left = (np.arange(BINS) / BINS)[full]
+        bars: dict[str, Any] = {"width": 1 / BINS, "align": "edge", "edgecolor": "white"}
+        right = np.array(accuracy, float)[full]
+        axes.bar(left, right, color=_PALE_BLUE, **bars)
+        axes.plot(np.array(confidence, float)[full], right, "o", color=_BLUE, markersize=4.5)
+        below.bar(left, np.array(counts)[full], color=_PALE_BLUE, **bars)
         lowest = np.floor(BINS / classes) / BINS  # the most probable label has at least 1 / classes
-        axes.set(xlim=(lowest, 1.01), ylim=(0, 1.01))
+        axes.set(xlim=(lowest, 1.01), ylim=(0, 1.01), ylabel="Accuracy")
+        axes.set_title(f"Reliability: ECE {error:.4f}, {sum(counts):,} texts")
+        below.set(xlabel="Confidence", ylabel="Texts")
+        below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        below.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+        below.grid(visible=False, axis="x")
         png = _render(figure)
     return Picture(
         png,
-        alt=f"Reliability diagram; the expected calibration error is {found.error:.4f}",
-        caption="How often the label was right, by how sure the model was; ideal is dotted.",
+        alt=f"Reliability diagram; the expected calibration error is {error:.4f}",
+        caption="How often the label was right, by how sure the model was (ideal is dotted), and "
+        "how many texts it was so sure of.",
     )
 
 
-def draw_lengths(lengths: IntArray, max_tokens: int) -> Picture:
-    """Histogram of lengths in tokens, with the length at which texts are cut."""
-    share = float((lengths > max_tokens).mean()) if len(lengths) else 0.0
+def draw_slices(
+    by_length: Sequence[Mapping[str, Any]], by_unknown: Sequence[Mapping[str, Any]]
+) -> Picture:
+    """Accuracy by length and by share of unknown words, with 95 % intervals.
+
+    Args:
+        by_length: Of `scores.slice_accuracy`, parted by tokens.
+        by_unknown: The same, parted by the share of unknown words.
+    """
+    panels = (
+        ("Accuracy by length", "Tokens", "g", by_length),
+        ("Accuracy by share of unknown words", "Unknown words", ".0%", by_unknown),
+    )
+    # Intervals of slices with hardly a text would flatten all others: they run out of the picture.
+    rows = [*by_length, *by_unknown]
+    telling = sum(row["texts"] for row in by_length) / 100
+    lowest = min(
+        *(row["accuracy"] for row in rows), *(row["low"] for row in rows if row["texts"] >= telling)
+    )
+    with rc_context(_STYLE):
+        figure = Figure(figsize=_WIDE, layout="constrained")
+        for axes, (title, xlabel, form, slices) in zip(
+            figure.subplots(1, 2, sharey=True), panels, strict=True
+        ):
+            accuracy = np.array([row["accuracy"] for row in slices])
+            ends = np.array([[row["low"] for row in slices], [row["high"] for row in slices]])
+            places = np.arange(len(slices))
+            axes.errorbar(
+                places, accuracy, np.abs(ends - accuracy), fmt="o", color=_BLUE, markersize=5,
+                capsize=3, elinewidth=1.4,
+            )  # fmt: skip
+            texts = [f"{_name_slice(row, form)}\n{row['texts']:,}" for row in slices]
+            axes.set_xticks(places, texts, fontsize=8)
+            room = 0.06 * (1 - lowest) + 1e-3
+            axes.set(title=title, xlabel=f"{xlabel}, and how many texts")
+            axes.set(xlim=(-0.6, len(slices) - 0.4), ylim=(max(0, lowest - room), 1 + room))
+            axes.yaxis.set_major_formatter(_percent)
+            axes.grid(visible=False, axis="x")
+        png = _render(figure)
+    told = []
+    for title, _, form, slices in panels:
+        shares = (f"{_name_slice(row, form)} {row['accuracy']:.1%}" for row in slices)
+        told.append(f"{title}: {', '.join(shares)}")
+    return Picture(
+        png,
+        alt=". ".join(told),
+        caption="Accuracy with 95 % intervals, by tokens of the text and by the share of them "
+        "that the vocabulary does not have.",
+    )
+
+
+def draw_comparison(rows: Sequence[tuple[str, float, tuple[float, float]]], figure: str) -> Picture:
+    """A bar per model, with its 95 % interval.
+
+    Args:
+        rows: Name, value and interval of each, from top to bottom.
+        figure: What the value is called.
+    """
+    names = [shorten(name, 40) for name, _, _ in rows]
+    values = np.array([value for _, value, _ in rows])
+    ends = np.array([interval for _, _, interval in rows]).T
+    with rc_context(_STYLE):
+        drawing = Figure(figsize=(_WIDE[0], 1.0 + 0.3 * len(rows)), layout="constrained")
+        axes = drawing.subplots()
+        places = np.arange(len(rows))
+        axes.barh(places, values, color=_PALE_BLUE, height=0.7)
+        axes.set_yticks(places, names)
+        axes.errorbar(
+            values, places, xerr=np.abs(ends - values), fmt="o", color=_BLUE, markersize=4,
+            capsize=3, elinewidth=1.4,
+        )  # fmt: skip
+        for place, value, high in zip(places, values, ends[1], strict=True):
+            axes.annotate(
+                f"{value:.2%}", (high, place), (6, 0), textcoords="offset points", va="center"
+            )
+        lowest, highest = ends.min(), ends.max()
+        room = max(highest - lowest, 0.01)
+        axes.set(title=figure, xlim=(max(0, lowest - 0.25 * room), highest + 0.18 * room))
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter(_percent)
+        axes.grid(visible=False, axis="y")
+        png = _render(drawing)
+    told = ", ".join(f"{name} {value:.2%}" for name, value, _ in rows)
+    return Picture(
+        png,
+        alt=f"{figure}: {told}",
+        caption=f"{figure}, with 95 % intervals; the axis does not begin at 0.",
+    )
+
+
+def shorten(label: str, limit: int = 16) -> str:
+    """A label that leaves room for the rest of a picture."""
+    return label if len(label) <= limit else f"{label[: limit - 1]}…"
+
+
+def _name_slice(row: Mapping[str, Any], form: str) -> str:
+    """By its upper edge, which is all there is room for."""
+    if row["up_to"] is None:
+        return f"over {row['above']:{form}}"
+    return f"to {row['up_to']:{form}}" if row["up_to"] else "none"
+
+
+def _percent(share: float, _place: float) -> str:
+    return f"{100 * share:.4g}%"
+
+
+def draw_lengths(
+    *, texts: int, counts: Sequence[int], width: int, max_tokens: int, share_cut: float
+) -> Picture:
+    """Histogram of lengths in tokens, with the length at which texts are cut.
+
+    Args:
+        texts: How many.
+        counts: Of bars, from 0 tokens on; the last holds all that are longer.
+        width: Of a bar, in tokens.
+        max_tokens: Where texts are cut.
+        share_cut: The part that is longer.
+    """
     with rc_context(_STYLE):
         figure = Figure(figsize=_WIDE, layout="constrained")
         axes = figure.subplots()
-        longest = max(int(np.percentile(lengths, 99.5)) if len(lengths) else 0, max_tokens)
-        edge = longest * 1.05 + 1
-        axes.hist(np.minimum(lengths, edge), bins=60, range=(0, edge), color=_BLUE)
-        axes.axvline(max_tokens, color=_ORANGE, linestyle="--")
+        edge = width * len(counts)
+        left = np.arange(len(counts)) * width - 0.5  # so that whole numbers are in the middle
+        axes.bar(left, counts, width=width, align="edge", color=_BLUE)
+        axes.axvline(max_tokens + 0.5, color=_ORANGE, linestyle="--")
         beyond_half = max_tokens > edge / 2
         axes.annotate(
-            f"cut at {max_tokens:,} tokens\n{share:.1%} are longer",
-            xy=(max_tokens, 0.95),
+            f"cut at {max_tokens:,} tokens\n{share_cut:.1%} are longer",
+            xy=(max_tokens + 0.5, 0.95),
             xycoords=("data", "axes fraction"),
             xytext=(-7 if beyond_half else 7, 0),
             textcoords="offset points",
@@ -206,35 +344,24 @@ def draw_lengths(lengths: IntArray, max_tokens: int) -> Picture:
             ha="right" if beyond_half else "left",
             va="top",
         )
-        axes.set(title="Text lengths", xlabel="Tokens", ylabel="Texts", xlim=(0, edge))
+        axes.set(title="Text lengths", xlabel="Tokens", ylabel="Texts", xlim=(-0.5, edge - 0.5))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=False, axis="x")
         png = _render(figure)
     return Picture(
         png,
-        alt=f"Histogram of the lengths of {len(lengths):,} training texts; {share:.1%} are longer "
+        alt=f"Histogram of the lengths of {texts:,} training texts; {share_cut:.1%} are longer "
         f"than {max_tokens:,} tokens",
         caption="Training texts by length in tokens; the last bar holds all that are longer still.",
     )
 
 
-def _square(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_SQUARE, layout="constrained")
-    axes = figure.subplots()
+def _draw_diagonal(axes: Axes) -> None:
     axes.plot([0, 1], [0, 1], color=_MUTED, linestyle=":", linewidth=1.1)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
 
 
 def _cycle(count: int) -> list[str]:
     return [_COLOURS[k % len(_COLOURS)] for k in range(count)]
-
-
-def _thin(curve: Curve, points: int = 400) -> tuple[FloatArray, FloatArray]:
-    """No more points than a picture can show, the first and the last among them."""
-    size = len(curve.false_positive_rate)
-    kept = np.unique(np.linspace(0, size - 1, points).round().astype(np.int64))
-    return curve.false_positive_rate[kept], curve.true_positive_rate[kept]
 
 
 def _render(figure: Figure) -> bytes:

@@ -1,4 +1,4 @@
-"""Scores: how good probabilities are, beyond accuracy.
+"""Scores: how good probabilities are, how sure that is, and where they are worse.
 
 Everywhere `y_true` is int (n,), indices of labels, and `probabilities` is float (n, c).
 """
@@ -9,12 +9,78 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
 BINS: Final = 15
 """Bins of equal width for calibration, as in Guo et al. (2017)."""
+
+RESAMPLES: Final = 10_000
+"""Of a bootstrap: the ends of an interval then vary by a hundredth of its width."""
+
+_Z_95: Final = 1.959964
+"""95 % of a normal distribution are within so many standard deviations of its mean."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a model answered on labelled texts.
+
+    Attributes:
+        labels: In the order of the model's outputs, at least two.
+        y_true: int (n,), at least one text.
+        probabilities: float (n, c), rows summing to 1.
+        tokens: int (n,), of each whole text, before truncation.
+        unknown: float (n,), the share of the tokens read that the vocabulary does not have.
+    """
+
+    labels: tuple[str, ...]
+    y_true: IntArray
+    probabilities: FloatArray
+    tokens: IntArray
+    unknown: FloatArray
+
+    def __post_init__(self) -> None:
+        """Refuse arrays whose shapes contradict each other."""
+        expected = (len(self.y_true), len(self.labels))
+        if self.probabilities.shape != expected or not len(self.y_true):
+            raise ValueError(
+                f"probabilities must have a row per text and a column per label, {expected}, and "
+                f"at least one row. Received: {self.probabilities.shape}"
+            )
+        if self.tokens.shape != self.y_true.shape or self.unknown.shape != self.y_true.shape:
+            raise ValueError(
+                f"tokens and unknown must have an entry per text, {len(self.y_true)}. "
+                f"Received: {self.tokens.shape}, {self.unknown.shape}"
+            )
+
+    def right(self) -> NDArray[np.bool_]:
+        """Which texts got their label: bool (n,)."""
+        found: NDArray[np.bool_] = self.probabilities.argmax(axis=1) == self.y_true
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two models on the same texts, by which of them was right.
+
+    Attributes:
+        both: Texts that both got right.
+        only_first: That only the first got right.
+        only_second: That only the second got right.
+        neither: That neither got right.
+        p_value: The chance that two equally good models differ at least as much.
+    """
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p_value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +115,41 @@ class Reliability:
     accuracy: FloatArray
     counts: IntArray
     error: float
+
+
+def measure(
+    probabilities: FloatArray, targets: IntArray, labels: Sequence[str]
+) -> dict[str, float]:
+    """Every score of a split.
+
+    Args:
+        probabilities: float (n, c).
+        targets: The true class of each text, int (n,).
+        labels: Of the classes.
+
+    Returns:
+        `accuracy`, `macro_f1`, `log_loss`, `roc_auc` (the mean over labels against the rest when
+        there are more than two; left out where no label has both kinds of text) and
+        `expected_calibration_error`.
+    """
+    matrix = confusion_matrix(targets, probabilities)
+    f1 = [row["f1"] for row in score_labels(matrix, labels).values()]
+    areas = [curve.area() for curve in roc_curves(targets, probabilities, labels).values()]
+    scores = {
+        "accuracy": np.trace(matrix) / matrix.sum(),
+        "macro_f1": np.mean(f1),
+        "log_loss": log_loss(probabilities, targets),
+        "expected_calibration_error": measure_reliability(targets, probabilities).error,
+    }
+    if areas:
+        scores["roc_auc"] = np.mean(areas)
+    return {name: round(float(value), 6) for name, value in scores.items()}
+
+
+def log_loss(probabilities: FloatArray, targets: IntArray) -> float:
+    """Mean negative logarithm of what the true class was given."""
+    given = probabilities[np.arange(len(targets)), targets]
+    return float(-np.log(np.maximum(given, 1e-15)).mean())
 
 
 def confusion_matrix(y_true: IntArray, probabilities: FloatArray) -> IntArray:
@@ -130,3 +231,103 @@ def measure_reliability(y_true: IntArray, probabilities: FloatArray) -> Reliabil
     gaps = np.nan_to_num(np.abs(mean_confidence - accuracy))
     error = float(counts @ gaps / counts.sum())
     return Reliability(mean_confidence, accuracy, counts, error)
+
+
+def bootstrap(matrix: IntArray, *, seed: int = 0) -> dict[str, Interval]:
+    """95 % intervals of accuracy and macro-F1: what other texts of the kind could have given.
+
+    To draw n texts anew, with replacement, is to draw the cells of their confusion matrix from a
+    multinomial distribution. So matrices are drawn, all at once, and no text is touched.
+
+    Args:
+        matrix: Counts, int (c, c), as of `confusion_matrix`.
+        seed: The same seed gives the same intervals.
+
+    Source:
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13: percentiles.
+    """
+    texts = matrix.sum()
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(texts, matrix.ravel() / texts, size=RESAMPLES)
+    drawn = drawn.reshape(RESAMPLES, *matrix.shape)
+    hits = np.diagonal(drawn, axis1=1, axis2=2)
+    f1 = 2 * hits / np.maximum(drawn.sum(axis=1) + drawn.sum(axis=2), 1)
+    figures = {"accuracy": hits.sum(axis=1) / texts, "macro_f1": f1.mean(axis=1)}
+    ends = {name: np.percentile(values, [2.5, 97.5]) for name, values in figures.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
+def wilson(hits: int, texts: int) -> Interval:
+    """95 % interval of a share; it stays within 0 and 1, and holds for few texts too.
+
+    Source:
+        Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    share, spread = hits / texts, _Z_95**2 / texts
+    middle = (share + spread / 2) / (1 + spread)
+    reach = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
+
+
+def compare_paired(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Paired:
+    """McNemar's test, its p-value taken in the middle of the exact binomial one.
+
+    Texts on which both are right, or both wrong, say nothing on which is better; of the others, two
+    equally good models would each get half.
+
+    Args:
+        first: Which texts the first model got right, bool (n,).
+        second: The same of the second model.
+
+    Source:
+        Fagerland, Lydersen and Laake (2013), The McNemar test for binary matched-pairs data.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    fewer, discordant = min(only_first, only_second), only_first + only_second
+    tail = 2 * binom.cdf(fewer, discordant, 0.5) - binom.pmf(fewer, discordant, 0.5)
+    return Paired(
+        both=int((first & second).sum()),
+        only_first=only_first,
+        only_second=only_second,
+        neither=int((~first & ~second).sum()),
+        # Where both get the same number the two tails overlap.
+        p_value=1.0 if only_first == only_second else float(tail),
+    )
+
+
+def slice_accuracy(
+    right: NDArray[np.bool_], values: FloatArray | IntArray, edges: Sequence[float]
+) -> list[dict[str, float | None]]:
+    """Accuracy of the texts whose value is above one edge and up to the next.
+
+    Args:
+        right: Which texts got their label, bool (n,).
+        values: What to part the texts by, (n,).
+        edges: Ascending. The first slice has no lower one, the last no upper one.
+
+    Returns:
+        For each slice that has texts: `above` and `up_to`, the edges, None where there is none;
+        `texts`, `accuracy`, and `low` and `high` of its 95 % interval.
+    """
+    place = np.searchsorted(np.asarray(edges), values, side="left")
+    texts = np.bincount(place, minlength=len(edges) + 1).tolist()
+    hits = np.bincount(place, right, len(edges) + 1).astype(int).tolist()
+    rows: list[dict[str, float | None]] = []
+    for above, up_to, there, correct in zip(
+        (None, *edges), (*edges, None), texts, hits, strict=True
+    ):
+        if there:
+            low, high = wilson(correct, there)
+            rows.append(
+                {"above": above, "up_to": up_to, "texts": there, "accuracy": correct / there}
+                | {"low": low, "high": high}
+            )
+    return rows
+
+
+def worst_mistakes(scored: Scored, count: int = 20) -> list[int]:
+    """Which texts the model got wrong and was surest of, the surest first."""
+    wrong = np.flatnonzero(~scored.right())
+    confidence = scored.probabilities[wrong].max(axis=1)
+    found: list[int] = wrong[np.argsort(-confidence, kind="stable")[:count]].tolist()
+    return found

@@ -15,8 +15,7 @@ from app.artifact import (
     GoldenRow,
     Manifest,
     read_golden,
-    read_manifest,
-    verify_files,
+    read_verified,
 )
 from app.errors import NotReady, UnknownModel, UnusableVersion
 from app.serving.engines import Engine, LoadEngine, infer
@@ -241,8 +240,7 @@ def load_version(folder: Path, load_engine: LoadEngine) -> LoadedVersion:
             row is not reproduced.
         MissingLibrary: The library of the engine is not installed.
     """
-    manifest = read_manifest(folder)
-    verify_files(folder, manifest)
+    manifest = read_verified(folder)
     encoder = TextEncoder.load(folder / TOKENIZER)
     if encoder.fingerprint() != manifest.text_fingerprint:
         raise UnusableVersion(f"{TOKENIZER} is not the one the model was trained with")

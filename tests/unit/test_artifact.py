@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
+from app import artifact
 from app.artifact import (
     GOLDEN,
     MANIFEST,
     DataCard,
+    FileEntry,
     GoldenRow,
     Manifest,
     digest,
     read_golden,
     read_manifest,
+    read_verified,
     verify_files,
     write_golden,
     write_manifest,
@@ -151,3 +154,33 @@ def test_digest(tmp_path: Path) -> None:
     entry = digest(tmp_path / "f")
     assert entry.size == 3
     assert entry.sha256.startswith("ba7816bf8f01cfea")
+
+
+def test_a_version_that_is_exchanged_while_it_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader who has seen files of two copies of a version reads it again, and trusts the new."""
+    calls = []
+
+    def exchange(path: Path) -> FileEntry:
+        calls.append(path)
+        if len(calls) == 1:
+            (folder / "report.html").write_bytes(b"more figures")
+            write_manifest(folder, manifest(seed=8))
+        return digest(path)
+
+    read_manifest(folder)
+    monkeypatch.setattr(artifact, "digest", exchange)
+    (folder / "saved_model.pb").write_bytes(b"changed")
+    assert read_verified(folder).seed == 8
+
+
+@pytest.mark.parametrize("change", ["altered", "removed"])
+def test_a_version_that_is_wrong_stays_so(folder: Path, change: str) -> None:
+    """A file that does not fit a manifest that stays the same is an altered file."""
+    if change == "altered":
+        (folder / "saved_model.pb").write_bytes(b"grapj")
+    else:
+        (folder / "saved_model.pb").unlink()
+    with pytest.raises(UnusableVersion, match=r"saved_model\.pb"):
+        read_verified(folder)

@@ -1,41 +1,82 @@
-"""The figures of a split."""
+"""What `evaluate` finds, and what becomes of it."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from app.artifact import read_manifest
-from app.errors import DataError
+from app.artifact import digest, list_files, read_manifest, verify_files, write_manifest
+from app.errors import DataError, InvalidInput, UnusableVersion
+from app.serving.engines import EngineOptions, choose_engine
 from tests.corpus import make_corpus, write_csv
 from tests.trained import Workshop, call
+from training import record
 from training.dataset import Source
 from training.evaluate import (
+    Evaluation,
+    ExportedModel,
+    OnnxModel,
+    Question,
     evaluate_version,
     fit_temperature,
-    log_loss,
     measure,
     rescale,
 )
+from training.report import Report
+from training.served import ServedVersion
 
-LABELS = ("negative", "positive")
-
-
-def test_measure() -> None:
-    """The figures are those of the definitions, worked out by hand."""
-    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
-    scores = measure(probabilities, np.array([0, 0, 1, 1], np.int32), LABELS)
-    assert scores["accuracy"] == 0.5
-    assert scores["macro_f1"] == 0.5
-    assert scores["roc_auc"] == 0.75
-    assert scores["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.3]).mean(), abs=1e-6)
-    gaps = [0.1, 0.6, 0.2, 0.7]  # |confidence - right or wrong|, each alone in its bin
-    assert scores["expected_calibration_error"] == pytest.approx(np.mean(gaps), abs=1e-6)
+SERVING = choose_engine(EngineOptions())
+"""The engine that the service chooses on this machine."""
 
 
-def test_log_loss_of_a_certain_mistake_is_finite() -> None:
-    """Being wrong with certainty costs much, not infinity."""
-    assert np.isfinite(log_loss(np.array([[1.0, 0.0]]), np.array([1], np.int32)))
+@pytest.fixture(scope="module")
+def own(workshop: Workshop) -> Question:
+    """The test texts of the versions of the workshop."""
+    return Question(Source(str(workshop.data)))
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Question:
+    """Texts that no version knows of."""
+    path = write_csv(tmp_path_factory.mktemp("mine") / "mine.csv", make_corpus(60, seed=8))
+    return Question(Source(str(path)), "train")
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    workshop: Workshop, own: Question, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Evaluation]:
+    """A version that was evaluated on its test texts, and what was found. Do not write."""
+    folder = copy_version(workshop, tmp_path_factory.mktemp("models"))
+    return folder, evaluate_version(folder, own)
+
+
+def copy_version(
+    workshop: Workshop, models: Path, name: str = "lstm", *, number: int = 1, **changes: Any
+) -> Path:
+    """A version of the workshop to write to, under a number, with changes of its manifest."""
+    source, folder = workshop.models / name / "1", models / name / str(number)
+    shutil.copytree(source, folder)
+    manifest = read_manifest(source)
+    write_manifest(folder, manifest.model_copy(update={"version": number, **changes}))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def never(*_arguments: object) -> None:
+    """What must not be called."""
+    raise AssertionError
+
+
+# --- calibration ---
 
 
 def test_temperature_is_found_again() -> None:
@@ -56,22 +97,332 @@ def test_rescaling_changes_no_label() -> None:
     np.testing.assert_allclose(warm.sum(axis=1), 1)
 
 
-def test_the_manifest_holds_what_evaluate_finds(workshop: Workshop) -> None:
-    """The test figures of a version come out again when it is evaluated."""
-    version = workshop.models / "lstm" / "1"
-    scores = evaluate_version(version, Source(str(workshop.data)), "test")
-    assert read_manifest(version).metrics["test"]["tensorflow"] == pytest.approx(scores, abs=1e-6)
+# --- the version's own test texts ---
 
 
-def test_labels_the_model_has_not(workshop: Workshop) -> None:
+def test_test_figures_go_into_the_version(
+    workshop: Workshop, evaluated: tuple[Path, Evaluation]
+) -> None:
+    """Manifest and report get what each engine scores on test; validation stays as it was."""
+    folder, found = evaluated
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    assert manifest.metrics["test"] == found.metrics
+    assert set(found.metrics) == {"tensorflow", "onnx"}
+    before = read_manifest(workshop.models / "lstm" / "1")
+    assert manifest.metrics["validation"] == before.metrics["validation"]
+    report = Report.read(folder / "report")
+    assert (report.metrics, list(report.splits)) == (manifest.metrics, ["validation", "test"])
+    assert report.splits["test"]["of"] == "100 texts of data test"
+    assert "100 texts of data test" in (folder / "report" / "report.html").read_text()
+    assert (found.recorded, found.own) == (False, True)
+
+
+def test_only_manifest_and_report_change(
+    workshop: Workshop, evaluated: tuple[Path, Evaluation]
+) -> None:
+    """The model, its tokenizer and its golden rows are the same bytes, and nothing lies beside."""
+    folder, _ = evaluated
+    before, after = contents(workshop.models / "lstm" / "1"), contents(folder)
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert "manifest.json" in changed
+    assert all(name == "manifest.json" or name.startswith("report/") for name in changed)
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_figures_are_those_of_the_exported_files(
+    workshop: Workshop, evaluated: tuple[Path, Evaluation]
+) -> None:
+    """Batched as in service, a version scores what its SavedModel and its ONNX graph score."""
+    folder, found = evaluated
+    corpus = Source(str(workshop.data)).read("test")
+    exported, targets = ExportedModel(folder), np.array(corpus.targets(), np.int32)
+    rows = [exported.encoder.encode(text).ids for text in corpus.texts()]
+    models: dict[str, ExportedModel | OnnxModel]
+    models = {"tensorflow": exported, "onnx": OnnxModel(folder / "model.onnx")}
+    for engine, model in models.items():
+        expected = measure(model.score(rows), targets, corpus.labels)
+        assert found.metrics[engine] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_engine_that_serves_is_described(evaluated: tuple[Path, Evaluation]) -> None:
+    """Pictures and intervals are of the engine that the service would choose; it comes first."""
+    _, found = evaluated
+    assert next(iter(found.metrics)) == found.split["engine"] == SERVING
+
+
+def test_test_is_read_once(
+    evaluated: tuple[Path, Evaluation], own: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked again, the version reads out its figures, and no model is loaded."""
+    folder, first = evaluated
+    before = contents(folder)
+    monkeypatch.setattr(ServedVersion, "load", never)
+    second = evaluate_version(folder, own)
+    assert second.recorded
+    assert second.metrics == first.metrics
+    assert second.split == Report.read(folder / "report").splits["test"]
+    assert contents(folder) == before
+
+
+def test_test_is_told_by_its_texts(
+    workshop: Workshop, evaluated: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same texts under another name are the test texts still, and are not read again."""
+    monkeypatch.setattr(ServedVersion, "load", never)
+    alone = Source(str(workshop.data / "test.tsv"))
+    assert evaluate_version(evaluated[0], Question(alone, "train")).recorded
+
+
+def test_a_version_from_before_such_reports(
+    workshop: Workshop, own: Question, tmp_path: Path
+) -> None:
+    """Test figures in a manifest count as read, whoever wrote them."""
+    old = {"test": {"tensorflow": {"accuracy": 0.5}}}
+    folder = copy_version(workshop, tmp_path, "bow", metrics=old)
+    found = evaluate_version(folder, own)
+    assert (found.recorded, found.metrics, found.split) == (True, old["test"], {})
+
+
+def test_again(workshop: Workshop, own: Question, tmp_path: Path) -> None:
+    """Read once more when that is asked for; the new figures replace the old."""
+    folder = copy_version(workshop, tmp_path, "bow", metrics={"test": {"onnx": {"accuracy": 0.5}}})
+    found = evaluate_version(folder, replace(own, again=True, report=tmp_path / "report"))
+    assert not found.recorded
+    assert read_manifest(folder).metrics == {"test": found.metrics}
+    assert found.metrics["onnx"]["accuracy"] > 0.9
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("more", [{"report": Path("x")}, {"against": Path("x")}])
+def test_nothing_is_reported_of_what_is_not_read(
+    evaluated: tuple[Path, Evaluation], own: Question, more: dict[str, Any]
+) -> None:
+    """A report or a comparison needs the answers, which are not there any more."""
+    with pytest.raises(InvalidInput, match=r"are read once; .* add --again"):
+        evaluate_version(evaluated[0], replace(own, **more))
+
+
+def test_readers_see_the_old_version_or_the_new(
+    workshop: Workshop, own: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the exchange a service verifies the version without test figures, then with them."""
+    folder = copy_version(workshop, tmp_path, "bow")
+    seen = []
+
+    def watch() -> None:
+        manifest = read_manifest(folder)
+        verify_files(folder, manifest)
+        seen.append("test" in manifest.metrics)
+
+    def exchange(one: Path, other: Path) -> None:
+        watch()
+        real(one, other)
+        watch()
+
+    real = record.exchange
+    monkeypatch.setattr(record, "exchange", exchange)
+    evaluate_version(folder, own)
+    assert seen == [False, True]
+
+
+def test_a_failure_leaves_the_version(
+    workshop: Workshop, own: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When writing fails, the version is as it was, and nothing lies beside it."""
+    folder = copy_version(workshop, tmp_path, "bow")
+    before = contents(tmp_path)
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record, "write_manifest", full)
+    with pytest.raises(OSError, match="No space"):
+        evaluate_version(folder, own)
+    assert contents(tmp_path) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_what_was_altered_meanwhile_gets_no_digest(workshop: Workshop, tmp_path: Path) -> None:
+    """A file that changed since it was verified is not made good by new digests."""
+    folder = copy_version(workshop, tmp_path, "bow")
+    manifest = read_manifest(folder)
+    (folder / "golden.jsonl").write_text("{}\n")
+    with pytest.raises(UnusableVersion, match=r"golden\.jsonl"):
+        record.record_test(folder, manifest, {}, {})
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("atomic", [True, False], ids=["in one step", "in three"])
+def test_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, atomic: bool) -> None:
+    """Each of two folders gets the other's contents, where the system has a call for it or not."""
+    if not atomic:
+        monkeypatch.setattr("training.record.ctypes.CDLL", lambda _name: object())
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "what").write_text(name)
+    record.exchange(tmp_path / "one", tmp_path / "other")
+    assert contents(tmp_path) == {"one/what": b"other", "other/what": b"one"}
+
+
+# --- any other texts ---
+
+
+def test_other_texts_leave_the_version_alone(
+    workshop: Workshop, mine: Question, tmp_path: Path
+) -> None:
+    """Texts that are not its test texts are scored by one engine and written to the report only."""
+    folder = workshop.models / "lstm" / "1"
+    before = contents(folder)
+    found = evaluate_version(folder, replace(mine, report=tmp_path / "report"))
+    assert contents(folder) == before
+    assert (list(found.metrics), found.own, found.recorded) == ([SERVING], False, False)
+    report = Report.read(tmp_path / "report")
+    assert report.splits == {"mine train": found.split}
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_texts_are_repeated_where_that_is_asked_for(
+    workshop: Workshop, tmp_path: Path, *, texts: bool
+) -> None:
+    """A report holds no text; with `texts`, the page of mistakes has their beginnings."""
+    wrong = [sample._replace(label="negative") for sample in make_corpus(9, seed=8)]
+    path = write_csv(tmp_path / "mine.csv", [*wrong, *make_corpus(9, seed=9)])
+    question = Question(Source(str(path)), "train", report=tmp_path / "report", texts=texts)
+    found = evaluate_version(workshop.models / "lstm" / "1", question)
+    row = found.split["mistakes"][0]["text"] - 1
+    begin = [*wrong, *make_corpus(9, seed=9)][row].text[:12].encode()
+    holding = {name for name, content in contents(tmp_path / "report").items() if begin in content}
+    assert holding == ({"mistakes.html"} if texts else set())
+
+
+def test_texts_need_a_report(workshop: Workshop, mine: Question) -> None:
+    """There is no other place for them: a version never holds texts of a data set."""
+    with pytest.raises(InvalidInput, match="--texts needs --report"):
+        evaluate_version(workshop.models / "lstm" / "1", replace(mine, texts=True))
+
+
+@pytest.mark.parametrize("inside", ["mine", "report", "variables/deep"])
+def test_a_report_is_no_part_of_a_version(workshop: Workshop, mine: Question, inside: str) -> None:
+    """A report of other texts may not go into a version, whose files are all accounted for."""
+    bow = workshop.models / "bow" / "1"
+    with pytest.raises(InvalidInput, match="outside of every version"):
+        evaluate_version(workshop.models / "lstm" / "1", replace(mine, report=bow / inside))
+
+
+def test_what_is_no_report_is_not_replaced(
+    workshop: Workshop, mine: Question, tmp_path: Path
+) -> None:
+    """An earlier report is replaced, any other folder is not touched."""
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InvalidInput, match=r"one that holds metrics\.json"):
+        evaluate_version(workshop.models / "lstm" / "1", replace(mine, report=tmp_path))
+    assert contents(tmp_path) == {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("engine", ["onnx", "tensorflow"])
+def test_an_engine_is_chosen(workshop: Workshop, mine: Question, engine: Any) -> None:
+    """The engine that is named answers."""
+    found = evaluate_version(workshop.models / "bow" / "1", replace(mine, engine=engine))
+    assert list(found.metrics) == [engine]
+
+
+def test_labels_the_model_has_not(workshop: Workshop, tmp_path: Path) -> None:
     """Texts with other labels cannot be scored, and the message names them."""
     texts = make_corpus(12, seed=3, labels=("negative", "neutral", "positive"))
-    path = write_csv(workshop.runs.parent / "three.csv", texts)
+    source = Source(str(write_csv(tmp_path / "three.csv", texts)))
     with pytest.raises(DataError, match=r"negative, positive\. Received: neutral"):
-        evaluate_version(workshop.models / "lstm" / "1", Source(str(path)), "train")
+        evaluate_version(workshop.models / "lstm" / "1", Question(source, "train"))
 
 
-def test_one_file_is_scored_whole(workshop: Workshop, tmp_path: Path) -> None:
+def test_an_altered_version(workshop: Workshop, mine: Question, tmp_path: Path) -> None:
+    """What the service would refuse is not evaluated."""
+    folder = copy_version(workshop, tmp_path, "bow")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(UnusableVersion, match=r"bow/1: tokenizer\.json must have"):
+        evaluate_version(folder, mine)
+
+
+# --- beside another version ---
+
+
+def test_beside_the_version_before(workshop: Workshop, mine: Question, tmp_path: Path) -> None:
+    """It is compared with the highest lower version that loads and has the same labels."""
+    copy_version(workshop, tmp_path, number=2)
+    copy_version(workshop, tmp_path, number=3, labels=("bad", "good"))
+    broken = copy_version(workshop, tmp_path, number=4)
+    (broken / "golden.jsonl").unlink()
+    found = evaluate_version(copy_version(workshop, tmp_path, number=10), mine)
+    against = found.split["against"]
+    assert against["version"] == "lstm/2"
+    assert (against["only_this_right"], against["only_other_right"]) == (0, 0)
+    assert against["mcnemar_p_value"] == 1.0
+
+
+def test_the_first_version_has_none_before(
+    workshop: Workshop, mine: Question, tmp_path: Path
+) -> None:
+    """Without an earlier version there is nothing to compare with; a later one is none."""
+    folder = copy_version(workshop, tmp_path, "bow", number=1)
+    copy_version(workshop, tmp_path, "bow", number=2)
+    assert evaluate_version(folder, mine).split["against"] is None
+
+
+def test_beside_a_version_that_is_named(workshop: Workshop, mine: Question) -> None:
+    """Any version with the same labels can be named; the counts are of the same texts."""
+    lstm, bow = (workshop.models / name / "1" for name in ("lstm", "bow"))
+    against = evaluate_version(lstm, replace(mine, against=bow)).split["against"]
+    accuracy = evaluate_version(bow, mine).metrics[SERVING]["accuracy"]
+    assert against["version"] == "bow/1"
+    assert against["its_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_beside_a_version_with_other_labels(
+    workshop: Workshop, mine: Question, tmp_path: Path
+) -> None:
+    """A version that is named must have the same labels."""
+    other = copy_version(workshop, tmp_path, "bow", labels=("bad", "good"))
+    with pytest.raises(DataError, match=r"same labels, negative, positive\. Received: bad, good"):
+        evaluate_version(workshop.models / "bow" / "1", replace(mine, against=other))
+
+
+# --- the command ---
+
+
+def test_the_command(
+    workshop: Workshop, evaluated: tuple[Path, Evaluation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figures, intervals and where they come from are printed."""
+    folder, found = evaluated
+    assert call("evaluate", folder, "--data", workshop.data) == 0
+    printed = capsys.readouterr().out
+    low, high = found.split["intervals"]["macro_f1"]
+    for part in (
+        "lstm/1, 100 texts of data test",
+        "onnx",
+        "tensorflow",
+        f"{low:.4f} to {high:.4f}",
+    ):
+        assert part in printed
+    assert "Test texts are read once" in printed
+
+
+def test_one_file_is_scored_whole(
+    workshop: Workshop, mine: Question, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A single file of texts needs no word on which part of it is meant."""
-    path = write_csv(tmp_path / "mine.csv", make_corpus(20, seed=8))
-    assert call("evaluate", workshop.models / "lstm" / "1", "--data", path) == 0
+    version, report = workshop.models / "lstm" / "1", tmp_path / "report"
+    options = ["--against", workshop.models / "bow" / "1", "--report", report, "--texts"]
+    assert call("evaluate", version, "--data", mine.source.path, *options) == 0
+    printed = capsys.readouterr().out
+    for part in ("60 texts of mine train", "Beside bow/1", str(report / "report.html")):
+        assert part in printed
+    assert (report / "mistakes.html").is_file()
+
+
+def test_files_of_a_version_are_verified(evaluated: tuple[Path, Evaluation]) -> None:
+    """Every file of an evaluated version has its digest in the manifest."""
+    folder, _ = evaluated
+    files = read_manifest(folder).files
+    assert {name: digest(folder / name) for name in list_files(folder)} == files

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from app.artifact import read_golden, read_manifest, verify_files
 from app.errors import DataError, InvalidInput, UnusableVersion
+from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.trained import Workshop
 from training import export as export_module
@@ -21,6 +22,7 @@ from training.config import Config, load_config
 from training.dataset import Source, load_dataset
 from training.evaluate import ExportedModel, fit_temperature, rescale
 from training.export import check_parity, export
+from training.report import Report
 from training.run import Run
 from training.train import predict, train_run
 
@@ -39,11 +41,12 @@ def test_what_a_version_holds(workshop: Workshop, name: str) -> None:
     assert set(manifest.files) >= {
         *("saved_model.pb", "variables/variables.index", "tokenizer.json", "golden.jsonl"),
         *("report/metrics.json", "report/report.html", "report/curves.png", "report/roc.png"),
-        *("report/confusion_matrix.png", "report/lengths.png"),
+        *("report/confusion_matrix.png", "report/lengths.png", "report/reliability.png"),
     }
     assert manifest.labels == ("negative", "positive")
-    assert set(manifest.metrics) == {"validation", "test"}
-    assert manifest.metrics["test"]["tensorflow"]["accuracy"] > 0.9
+    assert set(manifest.metrics) == {"validation"}
+    assert set(manifest.metrics["validation"]) == {"tensorflow", "onnx"}
+    assert manifest.metrics["validation"]["tensorflow"]["accuracy"] > 0.9
 
 
 def test_golden_rows(workshop: Workshop) -> None:
@@ -57,6 +60,44 @@ def test_golden_rows(workshop: Workshop) -> None:
     assert any(e.unknown == e.tokens for e in encoded)
     assert any(not row.text.isascii() for row in rows)
     assert any("<br" in row.text for row in rows)
+
+
+def test_test_texts_are_not_answered(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Export compares test texts with those of the training, and no model ever sees them."""
+    seen = set()
+    tokenize = TextEncoder.tokenize
+
+    def watch(encoder: TextEncoder, text: str) -> list[str]:
+        seen.add(text)
+        return tokenize(encoder, text)
+
+    monkeypatch.setattr(TextEncoder, "tokenize", watch)
+    export(workshop.runs / "bow", tmp_path / "models")
+    source = Source(str(workshop.data))
+    assert seen.isdisjoint(source.read("test").texts())
+    assert not seen.isdisjoint(source.read("train").texts())
+
+
+def test_the_report_of_an_export(workshop: Workshop) -> None:
+    """It describes the training, and validation as the SavedModel answers it."""
+    folder = workshop.models / "lstm" / "1"
+    manifest, report = read_manifest(folder), Report.read(folder / "report")
+    validation = report.splits["validation"]
+    assert validation["of"] == "40 texts of data train, held out"
+    assert validation["metrics"] == manifest.metrics["validation"]["tensorflow"]
+    assert report.metrics == manifest.metrics
+    assert report.settings["units"] == manifest.hyperparameters["units"]
+    assert report.lengths["texts"] == 360
+    assert report.history["val_loss"]
+
+
+@pytest.mark.parametrize("name", ["lstm", "bow"])
+def test_calibration_does_no_harm(workshop: Workshop, name: str) -> None:
+    """On validation, the labels were no less expected after the temperature than before."""
+    found = Report.read(workshop.models / name / "1" / "report").calibration
+    assert found["validation_after"]["log_loss"] <= found["validation_before"]["log_loss"] + 1e-6
 
 
 def test_no_path_of_the_machine(workshop: Workshop) -> None:

@@ -1,3 +1,5 @@
+"""The report of a version: its figures, its pictures and its page."""
+
 import base64
 import io
 import json
@@ -10,43 +12,42 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.report import ReportData, summarise, write_report
-from training.scores import (
-    confusion_matrix,
-    measure_reliability,
-    roc_curve,
-    roc_curves,
-    score_labels,
+from app.errors import DataError
+from tests.unit.test_scores import scored
+from training.report import (
+    Report,
+    describe_lengths,
+    describe_paired,
+    describe_split,
+    render_mistakes,
+    write_report,
 )
+from training.scores import compare_paired
 
-PICTURES = ("curves", "confusion_matrix", "roc", "reliability", "lengths")
+PICTURES = ("curves", "confusion_matrix", "roc", "reliability", "slices", "lengths")
+TWO, THREE = ("negative", "positive"), ("negative", "neutral", "positive")
 
 
-def report_data(
-    labels: tuple[str, ...] = ("negative", "positive"), *, texts: int = 200
-) -> ReportData:
-    """Made-up answers of a fair model."""
-    generator = np.random.default_rng(1)
-    y_true = np.arange(texts) % len(labels)
-    logits = generator.normal(size=(texts, len(labels)))
-    logits[np.arange(texts), y_true] += 1.5
-    exponents = np.exp(logits)
-    return ReportData(
+def make_report(labels: tuple[str, ...] = TWO, *, texts: int = 200) -> Report:
+    """Made-up figures of a fair model."""
+    answers = scored(texts, labels=labels)
+    paired = compare_paired(answers.right(), np.arange(texts) % 2 == 0)
+    report = Report(
         title="tiny 1",
-        summary="A model for tests.",
-        evaluated_on=f"{texts} test texts",
         labels=labels,
-        y_true=y_true,
-        probabilities=(exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32),
+        metrics={"validation": {"tensorflow": {"accuracy": 0.875}, "onnx": {"log_loss": 0.25}}},
+        calibration={"temperature": 1.5, "before": {"log_loss": 0.5}, "after": {"log_loss": 0.25}},
         history={"loss": [0.7, 0.4], "val_loss": [0.7, 0.5], "accuracy": [0.5, 0.8]},
         best_epoch=2,
-        lengths=generator.integers(3, 300, 500),
-        max_tokens=200,
-        metrics={"test": {"tensorflow": {"accuracy": 0.875}, "onnx": {"loss": 0.25}}},
+        lengths=describe_lengths(np.random.default_rng(1).integers(3, 300, 500), 200),
         data={"source": "tests", "counts": {"train": 400}},
-        settings={"seed": 1, "rate": 1e-3, "masked": True, "sizes": (16, 16)},
+        settings={"seed": 1, "rate": 1e-7, "masked": True, "sizes": (16, 16)},
         limits=("Knows <nothing> & nobody.",),
     )
+    split = describe_split(
+        answers, texts="made-up test", engine="onnx", against=describe_paired("tiny/0", paired)
+    )
+    return report.with_split("test", split, {"onnx": split["metrics"]})
 
 
 class Page(HTMLParser):
@@ -83,7 +84,7 @@ class Page(HTMLParser):
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report, written once for all who only look."""
     folder = tmp_path_factory.mktemp("report")
-    write_report(folder, report_data())
+    write_report(folder, make_report())
     return folder
 
 
@@ -91,10 +92,10 @@ def read_page(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("labels", [("negative", "positive"), ("negative", "neutral", "positive")])
+@pytest.mark.parametrize("labels", [TWO, THREE])
 def test_report_writes_its_files(tmp_path: Path, labels: tuple[str, ...]) -> None:
-    """Numbers, five pictures and the page are written, for two labels and for three."""
-    written = write_report(tmp_path / "report", report_data(labels))
+    """Figures, six pictures and the page are written, for two labels and for three."""
+    written = write_report(tmp_path / "report", make_report(labels))
     assert sorted(written) == sorted((tmp_path / "report").iterdir())
     names = {*(f"{name}.png" for name in PICTURES), "metrics.json", "report.html"}
     assert {path.name for path in written} == names
@@ -102,8 +103,8 @@ def test_report_writes_its_files(tmp_path: Path, labels: tuple[str, ...]) -> Non
 
 def test_report_is_the_same_for_the_same_data(tmp_path: Path) -> None:
     """The same data gives the same bytes: no dates, no versions."""
-    first = write_report(tmp_path / "a", report_data())
-    second = write_report(tmp_path / "b", report_data())
+    first = write_report(tmp_path / "a", make_report())
+    second = write_report(tmp_path / "b", make_report())
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
     assert b"Matplotlib" not in b"".join(path.read_bytes() for path in first)
@@ -111,7 +112,7 @@ def test_report_is_the_same_for_the_same_data(tmp_path: Path) -> None:
 
 def test_pictures_are_small_and_not_empty(tmp_path: Path) -> None:
     """Every picture stays below 60 kB and shows more than a background."""
-    write_report(tmp_path, report_data(("negative", "neutral", "positive"), texts=5000))
+    write_report(tmp_path, make_report(THREE, texts=5000))
     for name in PICTURES:
         path = tmp_path / f"{name}.png"
         assert path.stat().st_size < 60_000
@@ -150,113 +151,127 @@ def test_page_is_for_everybody(report: Path) -> None:
 def test_page_shows_what_it_was_given(report: Path) -> None:
     """Metrics, data, settings and limits are all on the page, as text and never as markup."""
     text = read_page(report).text
-    for part in ("tiny 1", "0.8750", "0.2500", "train 400", "0.001", "16, 16", "yes"):
+    for part in ("tiny 1", "0.8750", "0.2500", "train 400", "1e-07", "16, 16", "yes", "tiny/0"):
         assert part in text
     assert "Knows <nothing> & nobody." in text
 
 
-def test_numbers_are_plain_json(tmp_path: Path) -> None:
-    """metrics.json repeats what was given and adds what follows from the answers."""
-    data = replace(
-        report_data(), settings={"rate": np.float32(0.5), "at": Path("x"), "nan": np.nan}
+def test_figures_are_plain_json(tmp_path: Path) -> None:
+    """metrics.json holds everything, a number that is none as null, a row of numbers in a line."""
+    report = replace(
+        make_report(), settings={"rate": np.float32(0.5), "at": Path("x"), "nan": np.nan}
     )
-    write_report(tmp_path, data)
-    numbers = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
-    assert numbers["settings"] == {"rate": 0.5, "at": "x", "nan": None}
-    assert numbers["metrics"] == data.metrics
-    assert numbers["labels"] == ["negative", "positive"]
-    right = data.probabilities.argmax(axis=1) == data.y_true
-    assert numbers["accuracy"] == pytest.approx(right.mean())
-    assert np.sum(numbers["confusion_matrix"]) == 200
+    write_report(tmp_path, report)
+    text = (tmp_path / "metrics.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    assert content["settings"] == {"rate": 0.5, "at": "x", "nan": None}
+    assert content["metrics"] == report.metrics
+    assert '"loss": [ 0.7, 0.4 ]' in text
+
+
+def test_a_split_is_described_in_full() -> None:
+    """The figures of a split agree with each other, and count every text once in each view."""
+    split = make_report(THREE).splits["test"]
+    accuracy = split["metrics"]["accuracy"]
+    low, high = split["intervals"]["accuracy"]
+    assert low < accuracy < high
+    assert np.trace(split["confusion_matrix"]) / 200 == pytest.approx(accuracy, abs=1e-6)
+    for view in ("by_length", "by_unknown"):
+        assert sum(row["texts"] for row in split[view]) == 200
+        hits = sum(row["texts"] * row["accuracy"] for row in split[view])
+        assert hits / 200 == pytest.approx(accuracy, abs=1e-6)
+    assert sum(split["reliability"]["counts"]) == 200
+    against = split["against"]
+    assert (against["both_right"] + against["only_this_right"]) / 200 == pytest.approx(accuracy)
+    assert against["its_accuracy"] == 0.5
+
+
+def test_mistakes_are_told_without_their_texts() -> None:
+    """Of the 20 surest mistakes the report has place, labels, probability and lengths only."""
+    mistakes = make_report().splits["test"]["mistakes"]
+    assert len(mistakes) == 20
+    assert {*mistakes[0]} == {
+        *("text", "label", "predicted", "probability", "tokens", "share_unknown"),
+    }
+    assert all(row["label"] != row["predicted"] for row in mistakes)
+    assert sorted(mistakes, key=lambda row: -row["probability"]) == mistakes
+
+
+def test_a_page_of_mistakes_repeats_beginnings() -> None:
+    """Asked for, the page has the first 200 characters of each text, as text and not as markup."""
+    split = make_report().splits["test"]
+    page = Page(render_mistakes("tiny 1", split, ["<" * 500] * 200))
+    assert page.open == []
+    assert [word for word in page.text.split() if "<" in word] == ["<" * 199 + "…"] * 20
+
+
+def test_a_report_is_read_again(tmp_path: Path) -> None:
+    """What was written is read; another split joins it, and is what the page shows."""
+    written = make_report()
+    write_report(tmp_path / "a", written)
+    read = Report.read(tmp_path / "a")
+    write_report(tmp_path / "b", read)
+    assert [(tmp_path / at / "report.html").read_bytes() for at in "ab"].count(
+        (tmp_path / "a" / "report.html").read_bytes()
+    ) == 2
+    more = read.with_split("mine", {**read.splits["test"], "of": "7 texts of mine"}, {})
+    write_report(tmp_path / "c", more)
+    assert "7 texts of mine" in read_page(tmp_path / "c").text
+    assert list(Report.read(tmp_path / "c").splits) == ["test", "mine"]
+
+
+def test_an_older_report_is_understood_in_part(tmp_path: Path) -> None:
+    """Unknown figures are dropped, missing ones not drawn."""
+    content = {"title": "old 1", "labels": TWO, "accuracy": 0.9, "lengths": {"texts": 3}}
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    written = write_report(tmp_path, Report.read(tmp_path))
+    assert {path.name for path in written} == {"metrics.json", "report.html"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "no json"])
+def test_no_report(tmp_path: Path, content: str) -> None:
+    """A file that holds no figures is named."""
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(DataError, match=r"metrics\.json: not the figures of a report"):
+        Report.read(tmp_path)
 
 
 def test_lengths_tell_what_is_cut() -> None:
     """The share of texts longer than the limit is known; one of exactly that length is whole."""
-    data = replace(report_data(), lengths=np.array([1, 2, 3, 10]), max_tokens=3)
-    lengths = summarise(data)["lengths"]
+    lengths = describe_lengths(np.array([1, 2, 3, 10]), 3)
     assert (lengths["median"], lengths["max"], lengths["share_cut"]) == (2.5, 10, 0.25)
+    assert sum(lengths["histogram"]["counts"]) == 4
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "files"),
     [
-        {"history": {}},
-        {"history": {"loss": [0.5]}, "best_epoch": None},
-        {"lengths": np.array([], dtype=np.int64)},
-        {"lengths": np.array([1, 1]), "max_tokens": 1},
-        {"y_true": np.zeros(200, dtype=np.int64)},
-        {"metrics": {}, "data": {}, "settings": {}, "limits": (), "summary": ""},
+        ({"history": {}}, 7),
+        ({"history": {"loss": [0.5]}, "best_epoch": None}, 8),
+        ({"lengths": describe_lengths(np.array([], int), 5)}, 7),
+        ({"lengths": describe_lengths(np.array([1, 1]), 1)}, 8),
+        ({"lengths": describe_lengths(np.array([1, 40]), 1199)}, 8),
+        ({"splits": {}}, 4),
+        ({"metrics": {}, "data": {}, "settings": {}, "limits": (), "calibration": {}}, 8),
     ],
-    ids=["no history", "one epoch", "no lengths", "short texts", "one class", "no facts"],
+    ids=[
+        "no history",
+        "one epoch",
+        "no lengths",
+        "short texts",
+        "none cut",
+        "no split",
+        "no facts",
+    ],
 )
-def test_report_copes_with_little(tmp_path: Path, change: dict[str, object]) -> None:
+def test_report_copes_with_little(tmp_path: Path, change: dict[str, object], files: int) -> None:
     """Whatever is missing is left out, and the rest is written."""
-    assert len(write_report(tmp_path, replace(report_data(), **change))) == 7
+    assert len(write_report(tmp_path, replace(make_report(), **change))) == files  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("texts", "labels"), [(199, 2), (200, 3), (0, 2)])
-def test_report_refuses_shapes_that_disagree(texts: int, labels: int) -> None:
-    """Probabilities need a row per text and a column per label."""
-    with pytest.raises(ValueError, match="a row per text and a column per label"):
-        replace(
-            report_data(),
-            y_true=report_data().y_true[:texts],
-            labels=tuple(f"label {k}" for k in range(labels)),
-        )
-
-
-# Scores
-
-
-def test_confusion_matrix_has_true_labels_in_rows() -> None:
-    """Row i, column j counts texts of label i that were taken for j."""
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
-    assert confusion_matrix(np.array([0, 0, 1]), probabilities).tolist() == [[1, 1], [0, 1]]
-
-
-def test_scores_of_labels() -> None:
-    """Precision is of what was predicted, recall of what was there; nothing over nothing is 0."""
-    scores = score_labels(np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]), ("a", "b", "c"))
-    assert scores["a"] == {"precision": 0.6, "recall": 0.75, "f1": pytest.approx(2 / 3), "texts": 4}
-    assert scores["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "texts": 0}
-
-
-@pytest.mark.parametrize("decimals", [1, 6], ids=["many ties", "no ties"])
-def test_roc_area_is_a_chance(decimals: int) -> None:
-    """The area is the chance that a positive scores above a negative, a tie counting half."""
-    generator = np.random.default_rng(3)
-    positive = generator.random(300) < 0.3
-    score = np.round(generator.normal(size=300) + positive, decimals)
-    gaps = score[positive][:, None] - score[~positive][None, :]
-    curve = roc_curve(positive, score)
-    assert curve is not None
-    assert curve.area() == pytest.approx((gaps > 0).mean() + (gaps == 0).mean() / 2)
-
-
-def test_roc_runs_from_corner_to_corner() -> None:
-    """A perfect order has the area 1, its reverse 0, and equal scores draw the diagonal."""
-    positive = np.array([True, True, False, False])
-    curves = [
-        roc_curve(positive, np.array(score))
-        for score in ([0.9, 0.8, 0.2, 0.1], [0.1, 0.2, 0.8, 0.9], [0.5, 0.5, 0.5, 0.5])
-    ]
-    assert [curve.area() for curve in curves if curve] == [1.0, 0.0, 0.5]
-
-
-def test_roc_is_of_the_second_of_two_labels_or_of_all() -> None:
-    """Two labels have mirrored curves, so one is drawn; a label without texts has none."""
-    two, three = report_data(), report_data(("negative", "neutral", "positive"))
-    assert list(roc_curves(two.y_true, two.probabilities, two.labels)) == ["positive"]
-    absent = np.where(three.y_true == 1, 0, three.y_true)
-    assert list(roc_curves(absent, three.probabilities, three.labels)) == ["negative", "positive"]
-
-
-def test_calibration_error_weighs_the_gaps() -> None:
-    """The error is the mean gap of the bins between confidence and accuracy, weighted by texts."""
-    sure = np.array([0.6, 0.6, 0.9, 0.9, 0.9, 0.9])
-    right = np.array([True, False, True, True, True, True])
-    probabilities = np.stack([sure, 1 - sure], axis=1)
-    found = measure_reliability(np.where(right, 0, 1), probabilities)
-    assert found.error == pytest.approx((2 * 0.1 + 4 * 0.1) / 6)
-    assert found.counts[[9, 13]].tolist() == [2, 4]
-    assert found.accuracy[[9, 13]].tolist() == [0.5, 1.0]
+def test_a_split_of_one_class(tmp_path: Path) -> None:
+    """Texts that all carry one label have no ROC, and everything else."""
+    answers = replace(scored(50, labels=TWO), y_true=np.zeros(50, int))
+    split = describe_split(answers, texts="half", engine="onnx")
+    assert split["roc"] == {}
+    assert len(write_report(tmp_path, Report("tiny 1", TWO, splits={"half": split}))) == 6
