@@ -73,7 +73,7 @@ class Manifest(_Record):
     Attributes:
         schema_version: Of this file; raised when a field changes its meaning.
         labels: In the order of the model's outputs.
-        architecture: `bow` or `lstm`.
+        architecture: What kind of model it is, as the training names it.
         hyperparameters: The whole training configuration.
         code_version: Of this project, when it trained the model.
         created: ISO 8601, UTC.

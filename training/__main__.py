@@ -119,6 +119,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _config(options: argparse.Namespace) -> Config:
     config = load_config(options.config).with_values(options.set)
+    if options.embeddings:
+        config = dataclasses.replace(config, embeddings=str(options.embeddings), pretrain=False)
     if options.name:
         config = dataclasses.replace(config, name=options.name)
     return config
@@ -178,7 +180,9 @@ def _parser() -> argparse.ArgumentParser:
         "valence-train train --config lstm --data data/imdb\n"
         "  valence-train train --config smoke --name mine --data mine.csv"
         " --text-column body --label-column stars\n"
-        "  valence-train train --config lstm --data data/imdb --set units=64 --set seed=11",
+        "  valence-train train --config lstm --data data/imdb --set units=64 --set seed=11\n"
+        "  valence-train train --config lstm --data data/imdb --embeddings glove.6B.100d.txt"
+        " --set embedding=100",
     )
     train.add_argument("--config", required=True, choices=config_names(), help="the recipe")
     _add_source(train, required=True)
@@ -196,6 +200,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FOLDER",
         help="where the result goes [runs/NAME]; an earlier one is replaced when this one is done",
+    )
+    train.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="FILE",
+        help="start from these word vectors: text of GloVe, word2vec or fastText, .gz too",
     )
     train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write TensorBoard logs")
 

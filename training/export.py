@@ -25,7 +25,7 @@ from app.artifact import (
     write_manifest,
 )
 from app.errors import DataError, InvalidInput, UnusableVersion
-from app.text.encoder import TextEncoder
+from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from training.batches import Probabilities
 from training.config import Config
@@ -33,7 +33,7 @@ from training.data import Corpus
 from training.dataset import Dataset, Source, load_dataset
 from training.evaluate import ExportedModel, fit_temperature, rescale
 from training.golden import GOLDEN_TEXTS
-from training.model import EMBEDDING
+from training.model import EMBEDDING, NGRAMS, has_layer
 from training.onnx_export import Kept, Reference, export_onnx
 from training.progress import console, track
 from training.report import Report, describe_lengths, describe_split, write_report
@@ -108,7 +108,7 @@ def export(
             version=int(target.name),
             labels=run.labels,
             architecture=config.architecture,
-            hyperparameters=run.config,
+            hyperparameters={**run.config, "embeddings": Path(config.embeddings).name},
             seed=config.seed,
             code_version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,7 +117,7 @@ def export(
             temperature=temperature,
             metrics={"validation": metrics},
             engines={_ENGINE: {"signature": SIGNATURE}, _ONNX: onnx_record},
-            limits=_limits(config, dataset),
+            limits=_limits(encoder.config, dataset),
             files={},
         )
         _write_report(folder, manifest, run, encoder, dataset, scored, unscaled)
@@ -148,13 +148,16 @@ def _check_splits(trained: Mapping[str, str], received: Mapping[str, str]) -> No
 
 
 def round_embedding(model: keras.Model) -> None:
-    """Round the word vectors to half precision, in which they are stored.
+    """Round word vectors and the table of n-grams to half precision, in which they are stored.
 
     Done on the Keras model, so that parity compares like with like.
     """
-    if EMBEDDING in {layer.name for layer in model.layers}:
+    if has_layer(model, EMBEDDING):
         layer = model.get_layer(EMBEDDING)
         layer.vectors = layer.vectors.astype(np.float16).astype(np.float32)
+    if has_layer(model, NGRAMS):
+        layer = model.get_layer(NGRAMS)
+        layer.table = layer.table.astype(np.float16).astype(np.float32)
 
 
 def save(folder: Path, model: keras.Model, encoder: TextEncoder, *, temperature: float) -> None:
@@ -256,13 +259,17 @@ def _tell(metrics: dict[str, dict[str, float]], onnx_record: dict[str, Any]) -> 
         console.print(f"onnx: {precision} {verdict}", highlight=False, soft_wrap=True)
 
 
-def _limits(config: Config, dataset: Dataset) -> tuple[str, ...]:
-    tail = config.max_length - 1 - config.head
+def _limits(config: TextConfig, dataset: Dataset) -> tuple[str, ...]:
+    room = config.max_length - 1
+    tail = room - config.head
+    kept = [
+        *([f"the first {config.head}"] if config.head else []),
+        *([f"the last {tail}"] if tail else []),
+    ]
     return (
         f"Learned from {dataset.card.name} only; texts of another kind or language are answered, "
         "but the probabilities are not measured there.",
-        f"Of a text with more than {config.max_length - 1} tokens the first {config.head} and the "
-        f"last {tail} are read.",
+        f"Of a text with more than {room} tokens {' and '.join(kept)} are read.",
         f"Every text gets one of {', '.join(dataset.train.labels)}, a text without an opinion too.",
     )
 
@@ -279,6 +286,8 @@ def _write_report(
     before = measure(unscaled, scored.y_true, run.labels)
     after = manifest.metrics["validation"][_ENGINE]
     sureness = ("expected_calibration_error", "log_loss")
+    losses = run.history["val_loss"]
+    kept = len(losses) - 1 if run.config["keep"] == "last" else int(np.argmin(losses))
     report = Report(
         title=f"{manifest.name} {manifest.version}",
         labels=manifest.labels,
@@ -288,10 +297,10 @@ def _write_report(
             "validation_after": {name: after[name] for name in sureness},
         },
         history=run.history,
-        best_epoch=int(np.argmin(run.history["val_loss"])) + 1,
+        best_epoch=kept + 1,
         lengths=describe_lengths(_lengths(encoder, dataset.train), encoder.config.max_length - 1),
         data={"name": manifest.data.name, **manifest.data.counts},
-        settings=run.config,
+        settings=manifest.hyperparameters,
         limits=manifest.limits,
     )
     name = f"{dataset.validation.name}, held out"

@@ -15,13 +15,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from app.errors import InvalidInput
 from app.text.vocabulary import FIRST_WORD, PAD
 from training.config import Config
+from training.ngrams import NgramSum
 
-EMBEDDING, LSTM, OUTPUT = "embedding", "lstm", "output"
-HIDDEN = "hidden_{}"
-"""Names of layers by which the exporter finds their weights; `HIDDEN` counts from 0."""
+PRESENCE, EMBEDDING, ROW, POOL = "presence", "embedding", "row", "pool"
+NGRAMS, OUTPUT = "ngrams", "output"
+HIDDEN, FORWARD, BACKWARD = "hidden_{}", "forward_{}", "backward_{}"
+"""Names of layers by which the exporter finds their weights; those with `{}` count from 0."""
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -63,7 +64,7 @@ class WordVectors(keras.layers.Embedding):  # type: ignore[misc]
     """
 
     def __init__(self, vocabulary: int, width: int, *, rate: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(vocabulary, width, mask_zero=PAD == 0, **kwargs)
+        super().__init__(vocabulary, width, **kwargs)
         self.rate = rate
 
     @property
@@ -92,87 +93,237 @@ class WordVectors(keras.layers.Embedding):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable("valence")
-class MaskedPool(keras.layers.Layer):  # type: ignore[misc]
-    """Maximum and mean over the real steps: (batch, length, units) → (batch, 2 * units).
+class FixedRow(keras.layers.Layer):  # type: ignore[misc]
+    """The vectors of a text one behind the other: (batch, length, width) → (batch, most * width).
 
-    Without a mask the padding would take part, and an answer would depend on its neighbours.
+    Zeros stand where a text has no word, however wide its batch is.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, most: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
+        self.most = most
 
-    def call(self, states: Any, mask: Any = None) -> Any:
-        """Pool under `mask`, bool (batch, length)."""
-        if mask is None:
-            raise InvalidInput("MaskedPool needs the mask of an Embedding with mask_zero=True")
-        real = ops.cast(ops.expand_dims(mask, -1), states.dtype)
+    def call(self, words: Any, ids: Any) -> Any:
+        """Lay `most` vectors into a row; what stands at `PAD` is not read."""
+        words = words * ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), words.dtype)
+        batch, _, width = ops.shape(words)
+        behind = ops.zeros((batch, self.most, width), words.dtype)
+        full = ops.concatenate([words, behind], axis=1)[:, : self.most]
+        return ops.reshape(full, (-1, self.most * width))
+
+    def compute_output_shape(
+        self, words_shape: tuple[int | None, ...], ids_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """(batch, most * width)."""
+        return (words_shape[0], self.most * cast(int, words_shape[-1]))
+
+    def get_config(self) -> dict[str, Any]:
+        """What the constructor was given."""
+        return {**super().get_config(), "most": self.most}
+
+
+@keras.saving.register_keras_serializable("valence")
+class Reverse(keras.layers.Layer):  # type: ignore[misc]
+    """The real steps of each text from its end to its beginning; padding stays behind them.
+
+    So a layer that reads in one direction reads in the other, and needs no mask.
+    """
+
+    def call(self, steps: Any, ids: Any) -> Any:
+        """Turn `steps`, (batch, length, features), by the length of each row of `ids`."""
+        position = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+        mirrored = _lengths(ids) - 1 - position  # (batch, length)
+        order = ops.where(mirrored >= 0, mirrored, position)
+        return ops.take_along_axis(steps, ops.expand_dims(order, -1), axis=1)
+
+    def compute_output_shape(
+        self, steps_shape: tuple[int | None, ...], ids_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """That of the steps."""
+        return steps_shape
+
+
+@keras.saving.register_keras_serializable("valence")
+class Pool(keras.layers.Layer):  # type: ignore[misc]
+    """What a text's states come to: (batch, length, units) → (batch, units), or twice that.
+
+    Only real steps take part: with the padding, an answer would depend on its neighbours.
+
+    Attributes:
+        pooling: `max`, `mean`, `max_mean` (one beside the other), or `last`: of the first half
+            of the units, which read forward, the last real step, of the others the first.
+    """
+
+    def __init__(self, pooling: str, *, bidirectional: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pooling, self.bidirectional = pooling, bidirectional
+
+    def call(self, states: Any, ids: Any) -> Any:
+        """Pool where `ids` are none of `PAD`."""
+        lengths = _lengths(ids)  # (batch, 1)
+        if self.pooling == "last":
+            last = ops.expand_dims(lengths - 1, -1)  # (batch, 1, 1)
+            last = ops.squeeze(ops.take_along_axis(states, last, axis=1), 1)
+            if not self.bidirectional:
+                return last
+            half = states.shape[-1] // 2
+            return ops.concatenate([last[:, :half], states[:, 0, half:]], axis=-1)
+        real = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), states.dtype)
         lowest = ops.cast(-1e9, states.dtype)
-        highest = ops.max(states * real + (1 - real) * lowest, axis=1)
-        mean = ops.sum(states * real, axis=1) / ops.sum(real, axis=1)
-        return ops.concatenate([highest, mean], axis=-1)
+        pooled = []
+        if "max" in self.pooling:
+            pooled.append(ops.max(states * real + (1 - real) * lowest, axis=1))
+        if "mean" in self.pooling:
+            pooled.append(ops.sum(states * real, axis=1) / ops.cast(lengths, states.dtype))
+        return ops.concatenate(pooled, axis=-1)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """Steps are gone, so is their mask."""
+    def compute_output_shape(
+        self, states_shape: tuple[int | None, ...], ids_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """(batch, units), or (batch, 2 * units) of `max_mean`."""
+        units = cast(int, states_shape[-1])
+        return (states_shape[0], 2 * units if self.pooling == "max_mean" else units)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """(batch, 2 * units)."""
-        units = cast(int, input_shape[-1])
-        return (input_shape[0], 2 * units)
+    def get_config(self) -> dict[str, Any]:
+        """What the constructor was given."""
+        own = {"pooling": self.pooling, "bidirectional": self.bidirectional}
+        return {**super().get_config(), **own}
 
 
-def build_model(config: Config, *, vocabulary: int, classes: int) -> keras.Model:
+def _lengths(ids: Any) -> Any:
+    """int32 (batch, 1): the real steps of each text."""
+    return ops.sum(ops.cast(ops.not_equal(ids, PAD), "int32"), axis=1, keepdims=True)
+
+
+def build_model(
+    config: Config, *, vocabulary: int, classes: int, length: int | None = None
+) -> keras.Model:
     """Build the architecture that `config` names.
 
     Args:
         config: Widths and dropout rates.
         vocabulary: Ids there are, special ids included.
         classes: Labels there are.
-
-    Raises:
-        InvalidInput: There is no such architecture.
+        length: Ids of a row at most, where that is not `config.max_length`.
     """
-    builders = {"bow": _bag_of_words, "lstm": _lstm}
-    if config.architecture not in builders:
-        raise InvalidInput(
-            f"architecture must be one of {', '.join(builders)}. Received: {config.architecture}"
-        )
     keras.utils.set_random_seed(config.seed)
     ids = keras.Input(shape=(None,), dtype="int32", name="ids")
-    features = builders[config.architecture](config, ids, vocabulary)  # (batch, features)
-    for index, units in enumerate(config.hidden):
+    if config.architecture == "bow":
+        features = _bag_of_words(config, ids, vocabulary)
+    elif config.architecture == "embedding":
+        features = _word_vectors_in_a_row(config, ids, vocabulary, length or config.max_length)
+    else:
+        features = _pooled_states(config, ids, vocabulary)
+    for index, units in enumerate(config.hidden):  # (batch, features)
         features = keras.layers.Dense(
             units,
-            activation="relu",
-            kernel_regularizer=keras.regularizers.L2(config.l2) if config.l2 else None,
+            activation=config.activation,
+            kernel_initializer=config.weight_init,
+            kernel_regularizer=_regularizer(config),
             name=HIDDEN.format(index),
         )(features)  # (batch, units)
         features = keras.layers.Dropout(config.dropout)(features)
-    probabilities = keras.layers.Dense(classes, activation="softmax", name=OUTPUT)(features)
+    is_only_layer = config.architecture != "rnn" and not config.hidden
+    logits = keras.layers.Dense(
+        classes,
+        kernel_initializer=config.weight_init,
+        kernel_regularizer=_regularizer(config) if is_only_layer else None,
+        name=OUTPUT,
+    )(features)
+    if config.ngrams:
+        logits = logits + _ngrams(config, ids, vocabulary, classes)
+    probabilities = keras.layers.Softmax(name="probabilities")(logits)
     return keras.Model(ids, probabilities, name=config.architecture)
 
 
-def hidden_layers(model: keras.Model) -> list[str]:
-    """Names of the dense layers between the features and the output, in order."""
-    names = [layer.name for layer in model.layers]
-    return [name for index in range(len(names)) if (name := HIDDEN.format(index)) in names]
+def has_layer(model: keras.Model, name: str) -> bool:
+    """Whether a model has a layer of this name."""
+    return any(layer.name == name for layer in model.layers)
+
+
+def hidden_layers(model: keras.Model) -> list[keras.layers.Dense]:
+    """The dense layers between the features and the output, in order."""
+    return _numbered(model, HIDDEN)
+
+
+def recurrent_layers(model: keras.Model) -> list[list[keras.layers.RNN]]:
+    """The recurrent layers, in order: of each the layer that reads forward, then the other."""
+    forward, backward = _numbered(model, FORWARD), _numbered(model, BACKWARD)
+    if not backward:
+        return [[layer] for layer in forward]
+    return [list(both) for both in zip(forward, backward, strict=True)]
+
+
+def _numbered(model: keras.Model, name: str) -> list[Any]:
+    return [
+        layer
+        for i, _ in enumerate(model.layers)
+        for layer in model.layers
+        if layer.name == name.format(i)
+    ]
+
+
+def _regularizer(config: Config) -> keras.regularizers.Regularizer | None:
+    if config.l1 or config.l2:
+        return keras.regularizers.L1L2(config.l1, config.l2)
+    return None
 
 
 def _bag_of_words(config: Config, ids: Any, vocabulary: int) -> Any:
-    presence = WordPresence(vocabulary, name="presence")(ids)  # (batch, vocabulary)
+    presence = WordPresence(vocabulary, name=PRESENCE)(ids)  # (batch, vocabulary)
     return keras.layers.Dropout(config.input_dropout)(presence)
 
 
-def _lstm(config: Config, ids: Any, vocabulary: int) -> Any:
-    embedding = WordVectors(
-        vocabulary, config.embedding, rate=config.embedding_rate, name=EMBEDDING
-    )
-    words = embedding(ids)  # (batch, length, embedding)
-    words = keras.layers.SpatialDropout1D(config.input_dropout)(words)
-    # cuDNN's kernel has no recurrent dropout and refuses a mask it does not know; the plain loop
-    # runs everywhere, and the exported graph has its own kernels anyway.
-    states = keras.layers.LSTM(config.units, return_sequences=True, use_cudnn=False, name=LSTM)(
-        words
-    )  # (batch, length, units)
-    pooled = MaskedPool(name="pool")(states)  # (batch, 2 * units)
+def _embed(config: Config, ids: Any, vocabulary: int) -> Any:
+    words = WordVectors(vocabulary, config.embedding, rate=config.embedding_rate, name=EMBEDDING)
+    return keras.layers.SpatialDropout1D(config.input_dropout)(words(ids))
+
+
+def _word_vectors_in_a_row(config: Config, ids: Any, vocabulary: int, length: int) -> Any:
+    words = _embed(config, ids, vocabulary)  # (batch, length, embedding)
+    return FixedRow(length, name=ROW)(words, ids)  # (batch, most * embedding)
+
+
+def _pooled_states(config: Config, ids: Any, vocabulary: int) -> Any:
+    states = _embed(config, ids, vocabulary)  # (batch, length, embedding)
+    for index in range(config.layers):
+        if index:
+            states = keras.layers.SpatialDropout1D(config.dropout)(states)
+        directions = [_recurrent(config, FORWARD.format(index))(states)]
+        if config.bidirectional:
+            turned = _recurrent(config, BACKWARD.format(index))(Reverse()(states, ids))
+            directions.append(Reverse()(turned, ids))
+        # (batch, length, units) for each direction
+        states = keras.layers.Concatenate()(directions) if config.bidirectional else directions[0]
+    pooled = Pool(config.pooling, bidirectional=config.bidirectional, name=POOL)(states, ids)
     return keras.layers.Dropout(config.dropout)(pooled)
+
+
+def _recurrent(config: Config, name: str) -> keras.layers.RNN:
+    """A layer without a mask: padding stands behind the real steps, and changes none of them."""
+    layers = {
+        "simple": keras.layers.SimpleRNN,
+        "lstm": keras.layers.LSTM,
+        "gru": keras.layers.GRU,
+    }
+    return layers[config.cell](
+        config.units,
+        return_sequences=True,
+        kernel_initializer=config.weight_init,
+        kernel_regularizer=_regularizer(config),
+        recurrent_dropout=config.recurrent_dropout,
+        name=name,
+    )
+
+
+def _ngrams(config: Config, ids: Any, vocabulary: int, classes: int) -> Any:
+    return NgramSum(
+        vocabulary,
+        classes,
+        orders=config.ngrams,
+        buckets=config.ngram_buckets,
+        rate=config.ngram_rate,
+        l2=config.ngram_l2,
+        weighted=config.nb_weighting,
+        name=NGRAMS,
+    )(ids)  # (batch, classes)

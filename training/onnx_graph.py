@@ -11,27 +11,46 @@ Output shape:
     `probabilities`: float32 (batch, classes).
 """
 
-from collections.abc import Callable
 from typing import Final, Literal
 
 import keras
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from app.text.vocabulary import FIRST_WORD, PAD
-from training.model import EMBEDDING, LSTM, OUTPUT, hidden_layers
-from training.onnx_lstm import SENTINELS, Weights, add_int8_lstm, add_lstm, add_sentinels
+from training.model import (
+    EMBEDDING,
+    NGRAMS,
+    OUTPUT,
+    POOL,
+    ROW,
+    has_layer,
+    hidden_layers,
+    recurrent_layers,
+)
+from training.ngrams import NEVER, NgramSum
+from training.onnx_rnn import (
+    Weights,
+    add_int8_states,
+    add_sentinels,
+    add_states,
+    ignore_sentinels,
+)
 from training.onnx_writer import GraphWriter, integers
 
 Precision = Literal["fp32", "int8"]
 
 _PADDED_STATE: Final = np.array(-2, np.float32)
 """Added to a state behind its row's end: states are from -1 to 1, so no maximum is there."""
+_PAD: Final = np.array(PAD, np.int32)
 
 
 def precisions(model: keras.Model) -> tuple[Precision, ...]:
-    """In which precisions a model can be written. A bag of words has nothing to gain by bytes."""
-    return ("fp32", "int8") if model.name == "lstm" else ("fp32",)
+    """In which precisions a model can be written: ONNX Runtime has an LSTM of bytes, no other."""
+    layers = recurrent_layers(model)
+    has_lstm = bool(layers) and isinstance(layers[0][0], keras.layers.LSTM)
+    return ("fp32", "int8") if has_lstm else ("fp32",)
 
 
 def build_onnx(
@@ -44,23 +63,35 @@ def build_onnx(
         temperature: By which the logits are divided.
         precision: Of the recurrent weights, one of `precisions(model)`.
     """
-    layers = [model.get_layer(name).get_weights() for name in hidden_layers(model)]
+    hidden = hidden_layers(model)
+    layers = [layer.get_weights() for layer in hidden]
     layers.append([weights / temperature for weights in model.get_layer(OUTPUT).get_weights()])
     graph = GraphWriter()
-    first: dict[str, Callable[[GraphWriter, keras.Model, Weights, Precision], str]] = {
-        "bow": _sum_of_words,
-        "lstm": _pooled_states,
-    }
+    ids = _real_ids(graph)
     kernel, bias = layers[0]
-    features = graph.add("Add", first[model.name](graph, model, kernel, precision), bias)
-    for kernel, bias in layers[1:]:
-        features = graph.add("Gemm", graph.add("Relu", features), kernel, bias)  # (batch, units)
+    if model.name == "bow":
+        product = _sum_of_words(graph, ids, kernel)
+    elif model.name == "embedding":
+        product = graph.add("MatMul", _fixed_row(graph, ids, model), kernel)
+    else:
+        product = _pooled_states(graph, ids, model, kernel, precision)
+    features = graph.add("Add", product, bias)
+    for layer, (kernel, bias) in zip(hidden, layers[1:], strict=True):
+        operator = layer.activation.__name__.capitalize()  # ONNX calls them as Keras does
+        features = graph.add("Gemm", graph.add(operator, features), kernel, bias)  # (batch, units)
+    if has_layer(model, NGRAMS):
+        ngrams = _sum_of_ngrams(graph, ids, model.get_layer(NGRAMS), temperature)
+        features = graph.add("Add", features, ngrams)
     return graph.finish(graph.add("Softmax", features, axis=-1), classes=len(layers[-1][1]))
 
 
-def _sum_of_words(
-    graph: GraphWriter, model: keras.Model, kernel: Weights, _precision: Precision
-) -> str:
+def _real_ids(graph: GraphWriter) -> str:
+    """The ids, with `PAD` behind each row's length whatever stood there: int32 (batch, width)."""
+    real = graph.add("Less", _positions(graph), graph.add("Unsqueeze", "lengths", integers(1)))
+    return graph.add("Where", real, "ids", _PAD)
+
+
+def _sum_of_words(graph: GraphWriter, ids: str, kernel: Weights) -> str:
     """Word presence times `kernel`, as the sum of the rows of the words that are there.
 
     A word counts once however often it stands. So each position writes its number into the cell of
@@ -69,51 +100,111 @@ def _sum_of_words(
     rows = kernel.copy()
     rows[:FIRST_WORD] = 0  # padding, the beginning and unknown words are no words
     positions = _positions(graph)  # (width,)
-    real = graph.add("Less", positions, graph.add("Unsqueeze", "lengths", integers(1)))
-    ids = graph.add("Where", real, "ids", np.array(PAD, np.int32))  # (batch, width)
     batch = graph.add("Shape", "ids", start=0, end=1)
     cells = graph.add("Concat", batch, integers(len(rows)), axis=0)
     empty = graph.add("Expand", np.array(-1, np.int32), cells)  # (batch, vocabulary)
     numbers = graph.add("Expand", positions, graph.add("Shape", "ids"))  # (batch, width)
     last = graph.add("ScatterElements", empty, ids, numbers, axis=1, reduction="max")
     counts = graph.add("Equal", graph.add("GatherElements", last, ids, axis=1), positions)
-    words = graph.add("Where", counts, ids, np.array(PAD, np.int32))
+    words = graph.add("Where", counts, ids, _PAD)
     return graph.add(
         "ReduceSum", graph.add("Gather", rows, words), integers(1), keepdims=0
     )  # (batch, units)
 
 
+def _fixed_row(graph: GraphWriter, ids: str, model: keras.Model) -> str:
+    """The vectors of a text one behind the other, zeros behind them: (batch, most * embedding)."""
+    most = int(model.get_layer(ROW).most)
+    vectors = _word_vectors(model)
+    vectors[PAD] = 0
+    full = graph.add("Pad", ids, integers(0, 0, 0, most), _PAD)
+    full = graph.add("Slice", full, integers(0), integers(most), integers(1))
+    row = graph.add("Reshape", graph.add("Gather", vectors, full), integers(0, -1))
+    return graph.add("Cast", row, to=onnx.TensorProto.FLOAT)
+
+
 def _pooled_states(
-    graph: GraphWriter, model: keras.Model, kernel: Weights, precision: Precision
+    graph: GraphWriter, ids: str, model: keras.Model, kernel: Weights, precision: Precision
 ) -> str:
-    """Maximum and mean of the LSTM's states over the real steps, times `kernel`."""
-    positions = graph.add("Unsqueeze", _positions(graph), integers(1))
-    real = graph.add("Less", positions, "lengths")  # (width, batch)
-    ids = graph.add("Transpose", "ids", perm=[1, 0])
-    ids = graph.add("Where", real, ids, np.array(PAD, np.int32))
-    # Half precision halves the file, and the memory: rows are widened after they were looked up.
-    vectors = model.get_layer(EMBEDDING).vectors.astype(np.float16)
+    """What the states of the last recurrent layer come to, times `kernel`."""
+    layers = recurrent_layers(model)
+    pooling = str(model.get_layer(POOL).pooling)
+    vectors = _word_vectors(model)
     if precision == "int8":
         vectors = add_sentinels(vectors)
-        kernel = _ignore_sentinels(kernel)
-    words = graph.add("Cast", graph.add("Gather", vectors, ids), to=onnx.TensorProto.FLOAT)
-    run = add_int8_lstm if precision == "int8" else add_lstm
-    states = run(graph, model.get_layer(LSTM), words, "lengths")  # (width, batch, units)
-
-    mask = graph.add("Unsqueeze", graph.add("Cast", real, to=onnx.TensorProto.FLOAT), integers(2))
-    below = graph.add("Mul", graph.add("Sub", np.array(1, np.float32), mask), _PADDED_STATE)
-    highest = graph.add("ReduceMax", graph.add("Add", states, below), integers(0), keepdims=0)
-    total = graph.add("ReduceSum", graph.add("Mul", states, mask), integers(0), keepdims=0)
-    steps = graph.add("Cast", "lengths", to=onnx.TensorProto.FLOAT)
-    mean = graph.add("Div", total, graph.add("Unsqueeze", steps, integers(1)))
-    pooled = graph.add("Concat", highest, mean, axis=1)  # (batch, 2 * units)
+        poolings = 2 if pooling == "max_mean" else 1
+        kernel = ignore_sentinels(kernel, parts=poolings * len(layers[-1]))
+    # Half precision halves the file, and the memory: rows are widened after they were looked up.
+    steps = graph.add("Gather", vectors, graph.add("Transpose", ids, perm=[1, 0]))
+    states = graph.add("Cast", steps, to=onnx.TensorProto.FLOAT)  # (width, batch, features)
+    for index, directions in enumerate(layers):
+        last = pooling == "last" and index == len(layers) - 1
+        if precision == "int8":
+            above = len(layers[index - 1]) if index else 0
+            states = add_int8_states(graph, directions, states, "lengths", above=above, last=last)
+        else:
+            states = add_states(graph, directions, states, "lengths", last=last)
+    pooled = states if pooling == "last" else _pool(graph, states, pooling)
     return graph.add("MatMul", pooled, kernel)
 
 
-def _ignore_sentinels(kernel: Weights) -> Weights:
-    """Rows of 0 for the units that were added, in each of the two poolings."""
-    poolings = kernel.reshape(2, -1, kernel.shape[1])
-    return np.pad(poolings, [(0, 0), (0, SENTINELS), (0, 0)]).reshape(-1, kernel.shape[1])
+def _pool(graph: GraphWriter, states: str, pooling: str) -> str:
+    """Maximum, mean or both over the real steps: (width, batch, units) → (batch, features)."""
+    positions = graph.add("Unsqueeze", _positions(graph), integers(1))
+    real = graph.add("Less", positions, "lengths")  # (width, batch)
+    mask = graph.add("Unsqueeze", graph.add("Cast", real, to=onnx.TensorProto.FLOAT), integers(2))
+    pooled = []
+    if "max" in pooling:
+        below = graph.add("Mul", graph.add("Sub", np.array(1, np.float32), mask), _PADDED_STATE)
+        highest = graph.add("Add", states, below)
+        pooled.append(graph.add("ReduceMax", highest, integers(0), keepdims=0))
+    if "mean" in pooling:
+        total = graph.add("ReduceSum", graph.add("Mul", states, mask), integers(0), keepdims=0)
+        steps = graph.add("Cast", "lengths", to=onnx.TensorProto.FLOAT)
+        pooled.append(graph.add("Div", total, graph.add("Unsqueeze", steps, integers(1))))
+    return graph.add("Concat", *pooled, axis=1) if len(pooled) > 1 else pooled[0]
+
+
+def _sum_of_ngrams(graph: GraphWriter, ids: str, layer: NgramSum, temperature: float) -> str:
+    """What a text's n-grams add to the logits, as `training.ngrams` has it: (batch, classes)."""
+    placed = [graph.add("Gather", numbers, ids) for numbers in layer.numbers]  # (batch, width)
+    word = graph.add("GreaterOrEqual", ids, np.array(FIRST_WORD, np.int32))
+    sums = [graph.add("Where", word, placed[0], np.array(NEVER, np.int32))]
+    for order in range(2, layer.orders + 1):
+        parts = [
+            graph.add(
+                "Slice",
+                placed[place],
+                integers(order - 1 - place),
+                integers(-place if place else np.iinfo(np.int64).max),
+                integers(1),
+            )
+            for place in range(order)
+        ]
+        total = parts[0]
+        for part in parts[1:]:
+            total = graph.add("Add", total, part)
+        sums.append(total)
+    together = graph.add("Concat", *sums, axis=1) if len(sums) > 1 else sums[0]
+    there = graph.add("GreaterOrEqual", together, np.array(0, np.int32))
+    cells = graph.add("BitwiseAnd", together, np.array(layer.buckets - 1, np.int32))
+    # Where no n-gram is, the row of zeros behind the table is taken.
+    cells = graph.add("Where", there, cells, np.array(layer.buckets, np.int32))
+    table = np.pad(layer.table, [(0, 1), (0, 0)]).astype(np.float16)
+    rows = graph.add("Gather", table, cells)  # (batch, n-grams, classes)
+    rows = graph.add("Cast", rows, to=onnx.TensorProto.FLOAT)
+    total = graph.add("ReduceSum", rows, integers(1), keepdims=0)
+    ones = graph.add("Cast", there, to=onnx.TensorProto.FLOAT)
+    count = graph.add("ReduceSum", ones, integers(1), keepdims=1)
+    count = graph.add("Max", count, np.array(1, np.float32))
+    total = graph.add("Mul", total, np.array(1 / temperature, np.float32))
+    return graph.add("Div", total, graph.add("Sqrt", count))
+
+
+def _word_vectors(model: keras.Model) -> NDArray[np.float16]:
+    """As they are stored: float16 of shape (ids, embedding)."""
+    vectors: NDArray[np.float16] = model.get_layer(EMBEDDING).vectors.astype(np.float16)
+    return vectors
 
 
 def _positions(graph: GraphWriter) -> str:

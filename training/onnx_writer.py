@@ -24,25 +24,34 @@ class GraphWriter:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
-    def add(self, operator: str, *inputs: Value, microsoft: bool = False, **attributes: Any) -> str:
+    def add(
+        self,
+        operator: str,
+        *inputs: Value,
+        microsoft: bool = False,
+        output: int = 0,
+        **attributes: Any,
+    ) -> str:
         """Append a node.
 
         Args:
             operator: As ONNX names it.
             inputs: In the operator's order; "" leaves out an optional one.
             microsoft: Whether the operator is one of ONNX Runtime's own.
+            output: Which of its outputs is wanted, from 0; the others are left out.
             attributes: Of the operator.
 
         Returns:
-            The name of its first output.
+            The name of that output.
         """
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
-        output = f"{operator.lower()}_{len(self._nodes)}"
+        name = f"{operator.lower()}_{len(self._nodes)}"
+        outputs = [""] * output + [name]
         domain = _MICROSOFT if microsoft else ""
         self._nodes.append(
-            helper.make_node(operator, names, [output], name=output, domain=domain, **attributes)
+            helper.make_node(operator, names, outputs, name=name, domain=domain, **attributes)
         )
-        return output
+        return name
 
     def _constant(self, value: NDArray[Any]) -> str:
         name = f"constant_{len(self._constants)}"

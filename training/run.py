@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ class Run:
         history: Per figure its value after each epoch.
         seconds: Wall time of the loop.
         code_version: Of this project.
+        coverage: Of the vocabulary and of the training tokens, by a file of word vectors.
     """
 
     config: dict[str, Any]
@@ -39,6 +40,7 @@ class Run:
     history: dict[str, list[float]]
     seconds: float
     code_version: str
+    coverage: dict[str, float] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write `run.json`."""

@@ -4,18 +4,29 @@ Keras decides at trace time which LSTM kernel a graph holds for ever, and on a C
 loop. So the graph is written here once more, from the weights: `BlockLSTMV2` runs the whole time
 loop in one kernel, on CPU and GPU. Its registered gradient belongs to another version of the
 operation and is wrong: this graph is for inference only. cuDNN, which only an NVIDIA GPU has, is a
-second way through the same weights; it can be traced anywhere.
+second way through the same weights; it can be traced anywhere. Other cells are written as loops.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from app.text.vocabulary import FIRST_WORD
-from training.model import EMBEDDING, LSTM, OUTPUT, hidden_layers
+from app.text.vocabulary import FIRST_WORD, PAD
+from training.model import (
+    EMBEDDING,
+    NGRAMS,
+    OUTPUT,
+    POOL,
+    PRESENCE,
+    ROW,
+    has_layer,
+    hidden_layers,
+    recurrent_layers,
+)
+from training.ngrams import find_ngrams
 
 
 class ServingGraph(tf.Module):  # type: ignore[misc]
@@ -28,14 +39,16 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
 
     def __init__(self, model: keras.Model, *, temperature: float) -> None:
         super().__init__()
-        features: dict[str, type[WordPresenceFeatures | LSTMFeatures]] = {
-            "bow": WordPresenceFeatures,
-            "lstm": LSTMFeatures,
+        features: dict[str, type[WordPresence | FixedRow | PooledStates]] = {
+            "bow": WordPresence,
+            "embedding": FixedRow,
+            "rnn": PooledStates,
         }
         self._features = features[model.name](model)
-        self._hidden = [_dense(model, name) for name in hidden_layers(model)]
-        kernel, bias = (weights / temperature for weights in model.get_layer(OUTPUT).get_weights())
-        self._output = _constant(kernel, "output_kernel"), _constant(bias, "output_bias")
+        self._hidden = [Dense(layer) for layer in hidden_layers(model)]
+        self._output = Dense(model.get_layer(OUTPUT))
+        self._ngrams = NgramSum(model) if has_layer(model, NGRAMS) else None
+        self._temperature = temperature
 
     def __call__(self, ids: Any, lengths: Any) -> Any:
         """Score a batch.
@@ -47,37 +60,74 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
         Returns:
             float32 of shape (batch, classes).
         """
-        return self._classify(self._features(ids, lengths))
+        return self._score(self._features, ids, lengths)
 
     @property
     def has_lstm(self) -> bool:
         """Whether there is an LSTM that cuDNN could run."""
-        return isinstance(self._features, LSTMFeatures)
+        return isinstance(self._features, PooledStates) and self._features.is_lstm
 
     def on_cudnn(self, ids: Any, lengths: Any) -> Any:
         """Score a batch as `__call__` does, with the LSTM on cuDNN.
 
         Fails where there is no NVIDIA GPU; a model without an LSTM has no such way.
         """
-        return self._classify(self._features.on_cudnn(ids, lengths))
+        return self._score(self._features.on_cudnn, ids, lengths)
 
-    def _classify(self, features: Any) -> Any:
-        for kernel, bias in self._hidden:
-            features = tf.nn.relu(features @ kernel + bias)
-        kernel, bias = self._output
-        return tf.nn.softmax(features @ kernel + bias)
+    def _score(self, read: Callable[[Any, Any], Any], ids: Any, lengths: Any) -> Any:
+        ids = tf.where(tf.sequence_mask(lengths, tf.shape(ids)[1]), ids, PAD)
+        features = read(ids, lengths)
+        for layer in self._hidden:
+            features = layer(features)
+        logits = self._output(features)
+        if self._ngrams is not None:
+            logits += self._ngrams(ids)
+        return tf.nn.softmax(logits / self._temperature)
 
 
-class WordPresenceFeatures(tf.Module):  # type: ignore[misc]
+class Dense(tf.Module):  # type: ignore[misc]
+    """A dense layer: (batch, features) → (batch, units)."""
+
+    def __init__(self, layer: keras.layers.Dense) -> None:
+        super().__init__()
+        self._kernel, self._bias = _variables(layer)
+        # Those that a config may name are called the same by Keras and TensorFlow.
+        self._activation = getattr(tf.nn, layer.activation.__name__, tf.identity)
+
+    def __call__(self, features: Any) -> Any:
+        """Multiply, add, activate."""
+        return self._activation(features @ self._kernel + self._bias)
+
+
+class NgramSum(tf.Module):  # type: ignore[misc]
+    """What a text's n-grams add to the logits: (batch, width) ids → (batch, classes)."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__()
+        layer = model.get_layer(NGRAMS)
+        self._table = _constant(layer.table, "ngrams", dtype=np.float16)
+        self._numbers = _constant(layer.numbers, "numbers", dtype=np.int32)
+
+    def __call__(self, ids: Any) -> Any:
+        """Gather, sum, and divide by the root of their number."""
+        cells = find_ngrams(ids, self._numbers, buckets=self._table.shape[0])
+        there = cells >= 0
+        rows = tf.cast(tf.gather(self._table, tf.maximum(cells, 0)), tf.float32)
+        total = tf.reduce_sum(tf.where(tf.expand_dims(there, -1), rows, 0.0), axis=1)
+        count = tf.reduce_sum(tf.cast(there, tf.float32), axis=1, keepdims=True)
+        return total / tf.sqrt(tf.maximum(count, 1.0))
+
+
+class WordPresence(tf.Module):  # type: ignore[misc]
     """Which words a text holds: (batch, width) ids → (batch, vocabulary) of 0 and 1."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        self._vocabulary = int(model.get_layer("presence").vocabulary)
+        self._vocabulary = int(model.get_layer(PRESENCE).vocabulary)
 
-    def __call__(self, ids: Any, lengths: Any) -> Any:
+    def __call__(self, ids: Any, _lengths: Any) -> Any:
         """Write ones where words are; the special ids stay 0."""
-        words = tf.sequence_mask(lengths, tf.shape(ids)[1]) & (ids >= FIRST_WORD)
+        words = ids >= FIRST_WORD
         cells = tf.where(words)  # (words, 2): row and position
         columns = tf.cast(tf.boolean_mask(ids, words), tf.int64)
         cells = tf.stack([cells[:, 0], columns], axis=1)
@@ -86,46 +136,82 @@ class WordPresenceFeatures(tf.Module):  # type: ignore[misc]
         return tf.tensor_scatter_nd_max(zeros, cells, tf.ones(tf.shape(columns), tf.float32))
 
 
-class LSTMFeatures(tf.Module):  # type: ignore[misc]
-    """Maximum and mean of the LSTM's states over the real steps: → (batch, 2 * units)."""
+class FixedRow(tf.Module):  # type: ignore[misc]
+    """The vectors of a text one behind the other: → (batch, most * embedding)."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        vectors = model.get_layer(EMBEDDING).vectors
-        kernel, recurrent, bias = model.get_layer(LSTM).get_weights()
-        self._units = recurrent.shape[0]
-        # Half precision halves the file; the exporter rounded the model's own weights before.
-        self._embedding = _constant(vectors, "embedding", dtype=np.float16)
+        self._embedding = _word_vectors(model)
+        self._most = int(model.get_layer(ROW).most)
+
+    def __call__(self, ids: Any, _lengths: Any) -> Any:
+        """Look up; where no word is, zeros are."""
+        ids = tf.pad(ids, [[0, 0], [0, self._most]], constant_values=PAD)[:, : self._most]
+        words = tf.cast(tf.gather(self._embedding, ids), tf.float32)
+        words = tf.where(tf.expand_dims(ids == PAD, -1), 0.0, words)
+        return tf.reshape(words, [-1, self._most * words.shape[-1]])
+
+
+class PooledStates(tf.Module):  # type: ignore[misc]
+    """The states of the last recurrent layer over the real steps: → (batch, features)."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__()
+        self._embedding = _word_vectors(model)
+        layers = recurrent_layers(model)
+        self.is_lstm = isinstance(layers[0][0], keras.layers.LSTM)
+        self._layers = [[_CELLS[type(one)](one) for one in directions] for directions in layers]
+        self._pooling = str(model.get_layer(POOL).pooling)
+
+    def __call__(self, ids: Any, lengths: Any) -> Any:
+        """Run the layers in operations that any device has."""
+        return self._run(ids, lengths, lambda layer, steps: layer(steps))
+
+    def on_cudnn(self, ids: Any, lengths: Any) -> Any:
+        """Run the layers in cuDNN."""
+        return self._run(ids, lengths, lambda layer, steps: layer.on_cudnn(steps))
+
+    def _run(self, ids: Any, lengths: Any, run: Callable[[Any, Any], Any]) -> Any:
+        """Run all steps, padding too, and pool under the mask: a later step changes no earlier."""
+
+        def turn(steps: Any) -> Any:
+            return tf.reverse_sequence(steps, lengths, seq_axis=0, batch_axis=1)
+
+        states = tf.cast(tf.gather(self._embedding, tf.transpose(ids)), tf.float32)
+        for forward, *backward in self._layers:  # (width, batch, features)
+            directions = [run(forward, states), *(turn(run(b, turn(states))) for b in backward)]
+            states = tf.concat(directions, axis=-1)
+        if self._pooling == "last":
+            last = tf.gather(tf.transpose(directions[0], [1, 0, 2]), lengths - 1, batch_dims=1)
+            return tf.concat([last, *(states[0] for states in directions[1:])], axis=-1)
+        real = tf.expand_dims(tf.transpose(ids != PAD), -1)  # (width, batch, 1)
+        pooled = []
+        if "max" in self._pooling:
+            pooled.append(tf.reduce_max(tf.where(real, states, states.dtype.min), axis=0))
+        if "mean" in self._pooling:
+            total = tf.reduce_sum(tf.where(real, states, 0.0), axis=0)
+            pooled.append(total / tf.expand_dims(tf.cast(lengths, tf.float32), 1))
+        return tf.concat(pooled, axis=1)
+
+
+class LSTM(tf.Module):  # type: ignore[misc]
+    """(width, batch, features) → states (width, batch, units)."""
+
+    def __init__(self, layer: keras.layers.LSTM) -> None:
+        super().__init__()
+        kernel, recurrent, bias = layer.get_weights()
+        self._units = len(recurrent)
         self._kernel = _constant(np.concatenate([kernel, recurrent]), "lstm_kernel")
         self._bias = _constant(bias, "lstm_bias")
 
-    def __call__(self, ids: Any, lengths: Any) -> Any:
-        """Run the LSTM in TensorFlow's own kernel, on any device."""
-        return self._pool(self._run_block, ids, lengths)
-
-    def on_cudnn(self, ids: Any, lengths: Any) -> Any:
-        """Run the LSTM in cuDNN."""
-        return self._pool(self._run_cudnn, ids, lengths)
-
-    def _pool(self, run: Callable[[Any], Any], ids: Any, lengths: Any) -> Any:
-        """Run all steps, padding too, and pool under the mask: a later step changes no earlier."""
-        mask = tf.sequence_mask(lengths, tf.shape(ids)[1])  # (batch, width)
-        ids = tf.where(mask, ids, 0)
-        words = tf.cast(tf.gather(self._embedding, tf.transpose(ids)), tf.float32)
-        states = run(words)  # (width, batch, embedding) → (width, batch, units)
-        real = tf.expand_dims(tf.transpose(mask), -1)
-        highest = tf.reduce_max(tf.where(real, states, states.dtype.min), axis=0)
-        total = tf.reduce_sum(tf.where(real, states, 0.0), axis=0)
-        mean = total / tf.expand_dims(tf.cast(lengths, tf.float32), 1)
-        return tf.concat([highest, mean], axis=1)
-
-    def _run_block(self, words: Any) -> Any:
-        width, batch = tf.unstack(tf.shape(words)[:2])
+    def __call__(self, steps: Any) -> Any:
+        """Run in TensorFlow's own kernel, on any device."""
+        width, batch = tf.unstack(tf.shape(steps)[:2])
         state = tf.zeros(tf.stack([batch, self._units]))
         no_peephole = tf.zeros([self._units])
         return tf.raw_ops.BlockLSTMV2(
             seq_len_max=tf.cast(width, tf.int64),
-            x=words,
+            x=steps,
             cs_prev=state,
             h_prev=state,
             w=self._kernel,
@@ -137,11 +223,12 @@ class LSTMFeatures(tf.Module):  # type: ignore[misc]
             use_peephole=False,
         ).h
 
-    def _run_cudnn(self, words: Any) -> Any:
-        width, batch = tf.unstack(tf.shape(words)[:2])
+    def on_cudnn(self, steps: Any) -> Any:
+        """Run in cuDNN."""
+        width, batch = tf.unstack(tf.shape(steps)[:2])
         state = tf.zeros(tf.stack([1, batch, self._units]))  # of one layer
         return tf.raw_ops.CudnnRNNV3(
-            input=words,
+            input=steps,
             input_h=state,
             input_c=state,
             params=self._pack_for_cudnn(),
@@ -168,9 +255,69 @@ class LSTMFeatures(tf.Module):  # type: ignore[misc]
         return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
 
 
-def _dense(model: keras.Model, name: str) -> tuple[Any, Any]:
-    kernel, bias = model.get_layer(name).get_weights()
-    return _constant(kernel, f"{name}_kernel"), _constant(bias, f"{name}_bias")
+class GRU(tf.Module):  # type: ignore[misc]
+    """(width, batch, features) → states (width, batch, units), as Keras has it by default.
+
+    The gates are z (keep), r (reset) and h (new); r is applied after the multiplication.
+    """
+
+    def __init__(self, layer: keras.layers.GRU) -> None:
+        super().__init__()
+        self._kernel, self._recurrent, self._bias = _variables(layer)
+
+    def __call__(self, steps: Any) -> Any:
+        """Run a loop over the steps."""
+        bias, recurrent_bias = tf.unstack(self._bias)
+
+        def step(state: Any, read: Any) -> Any:
+            z, r, h = tf.split(read, 3, axis=1)
+            state_z, state_r, state_h = tf.split(
+                state @ self._recurrent + recurrent_bias, 3, axis=1
+            )
+            keep = tf.sigmoid(z + state_z)
+            new = tf.tanh(h + tf.sigmoid(r + state_r) * state_h)
+            return keep * state + (1 - keep) * new
+
+        return _loop(step, tf.einsum("tbf,fu->tbu", steps, self._kernel) + bias, self._recurrent)
+
+
+class SimpleRNN(tf.Module):  # type: ignore[misc]
+    """(width, batch, features) → states (width, batch, units)."""
+
+    def __init__(self, layer: keras.layers.SimpleRNN) -> None:
+        super().__init__()
+        self._kernel, self._recurrent, self._bias = _variables(layer)
+
+    def __call__(self, steps: Any) -> Any:
+        """Run a loop over the steps."""
+
+        def step(state: Any, read: Any) -> Any:
+            return tf.tanh(read + state @ self._recurrent)
+
+        read = tf.einsum("tbf,fu->tbu", steps, self._kernel) + self._bias
+        return _loop(step, read, self._recurrent)
+
+
+_CELLS: Final = {
+    keras.layers.LSTM: LSTM,
+    keras.layers.GRU: GRU,
+    keras.layers.SimpleRNN: SimpleRNN,
+}
+
+
+def _loop(step: Callable[[Any, Any], Any], read: Any, recurrent: Any) -> Any:
+    """The state after each step, from zeros: (width, batch, ...) → (width, batch, units)."""
+    start = tf.zeros(tf.stack([tf.shape(read)[1], recurrent.shape[0]]))
+    return tf.scan(step, read, start)
+
+
+def _word_vectors(model: keras.Model) -> Any:
+    # Half precision halves the file; the exporter rounded the model's own weights before.
+    return _constant(model.get_layer(EMBEDDING).vectors, "embedding", dtype=np.float16)
+
+
+def _variables(layer: keras.layers.Layer) -> list[Any]:
+    return [_constant(value, f"{layer.name}_{i}") for i, value in enumerate(layer.get_weights())]
 
 
 def _constant(value: Any, name: str, *, dtype: Any = np.float32) -> Any:

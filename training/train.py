@@ -1,10 +1,9 @@
 """Method: one loop, seeded, with Keras' own callbacks."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,17 +12,20 @@ import tensorflow as tf
 from app import __version__
 from app.artifact import TOKENIZER
 from app.errors import DataError
-from app.text.encoder import TextConfig, TextEncoder
+from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from app.text.vocabulary import Vocabulary
 from training.batches import Probabilities, ScoringBatches, TrainingBatches, score_rows
 from training.config import Config
 from training.data import Corpus
 from training.dataset import Source, load_dataset
-from training.model import EMBEDDING, build_model
+from training.model import EMBEDDING, NGRAMS, build_model
+from training.optimizers import build_optimizer, class_weights, rate_callbacks
+from training.pretrained import read_vectors
 from training.progress import EpochProgress, console, track
 from training.run import MODEL, RUN, Run, written_aside
-from training.vectors import Float32Array, learn_vectors
+from training.text_config import text_config, tokenizing_config
+from training.vectors import learn_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,14 @@ class Trained:
         encoder: The tokenizer it was trained with.
         history: Per figure (`loss`, `val_accuracy`, ...) its value after each epoch.
         seconds: Wall time of the loop.
+        coverage: Of a file of word vectors: which share of the `vocabulary` and of the training
+            `tokens` it has; empty where there is none.
     """
 
     encoder: TextEncoder
     history: dict[str, list[float]]
     seconds: float
+    coverage: dict[str, float]
 
 
 def train_run(
@@ -74,6 +79,7 @@ def train_run(
             history=trained.history,
             seconds=round(trained.seconds, 1),
             code_version=__version__,
+            coverage=trained.coverage,
         )
         run.write(aside)
 
@@ -116,16 +122,22 @@ def train(
         np.array(validation.targets(), np.int32),
     )
 
-    model = build_model(config, vocabulary=len(encoder.vocabulary), classes=len(training.labels))
+    model = build_model(
+        config,
+        vocabulary=len(encoder.vocabulary),
+        classes=len(training.labels),
+        length=encoder.config.max_length,
+    )
     model.compile(
-        optimizer=_optimizer(config),
+        optimizer=build_optimizer(config),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,  # XLA would compile the loop anew for every width of a batch
     )
-    if config.pretrain:
-        texts = [*training.texts(), *unlabelled]
-        model.get_layer(EMBEDDING).vectors = _pretrain(config, encoder, texts)
+    coverage = _pretrain(config, model, encoder, training.texts(), unlabelled)
+    if config.nb_weighting:
+        with console.status("Counting n-grams"):
+            model.get_layer(NGRAMS).learn_ratio(rows, training.targets())
     console.print(
         f"{config.name}: {len(rows):,} texts to learn from, {len(validation):,} held out, "
         f"{len(encoder.vocabulary):,} ids, {model.count_params():,} weights",
@@ -136,6 +148,7 @@ def train(
         batches,
         validation_data=held_out,
         epochs=config.epochs,
+        class_weight=class_weights(config, training.targets()),
         callbacks=_callbacks(config, checkpoint, tensorboard),
         verbose=0,
         shuffle=False,  # the batches shuffle themselves, by their own seed
@@ -147,30 +160,65 @@ def train(
             f"the validation loss must stay finite. Received: {losses[-1]} after epoch "
             f"{len(losses)}; try a lower learning_rate"
         )
-    return Trained(encoder, history, time.monotonic() - started)
+    return Trained(encoder, history, time.monotonic() - started, coverage)
 
 
 def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
     """The tokenizer of a recipe, its vocabulary counted on `texts`."""
-    text_config = TextConfig(max_length=config.max_length, head=config.head)
-    tokenize = TextEncoder(text_config, Vocabulary(())).tokenize
-    vocabulary = Vocabulary.build(
-        (tokenize(text) for text in track(texts, "Counting words")),
-        size=config.vocabulary_size,
-        min_count=config.min_count,
+    tokenize = TextEncoder(tokenizing_config(config), Vocabulary(())).tokenize
+    lengths = []
+
+    def tokens() -> Iterator[list[str]]:
+        for text in track(texts, "Counting words"):
+            found = tokenize(text)
+            lengths.append(len(found))
+            yield found
+
+    vocabulary = Vocabulary.build(tokens(), size=config.vocabulary_size, min_count=config.min_count)
+    return TextEncoder(text_config(config, lengths), vocabulary)
+
+
+def _pretrain(
+    config: Config,
+    model: keras.Model,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    unlabelled: Sequence[str],
+) -> dict[str, float]:
+    """Give word vectors their start, if the recipe has one for them.
+
+    Returns:
+        How much of the vocabulary and of the training tokens a file of vectors covers; nothing
+        where there is none.
+    """
+    if not (config.pretrain or config.embeddings):
+        return {}
+    layer = model.get_layer(EMBEDDING)
+    if config.pretrain:
+        rows = _whole_rows(encoder, [*texts, *unlabelled])
+        with console.status("Learning word vectors"):
+            layer.vectors = learn_vectors(
+                rows, vocabulary=len(encoder.vocabulary), width=config.embedding, seed=config.seed
+            )
+        return {}
+    with console.status("Reading word vectors"):
+        found = read_vectors(Path(config.embeddings), encoder.vocabulary, width=config.embedding)
+    layer.vectors = found.over(layer.vectors)
+    coverage = found.coverage(_whole_rows(encoder, texts))
+    console.print(
+        f"{Path(config.embeddings).name} has vectors for {coverage['vocabulary']:.1%} of the "
+        f"vocabulary and {coverage['tokens']:.1%} of the training tokens",
+        highlight=False,
     )
-    return TextEncoder(text_config, vocabulary)
+    return coverage
 
 
-def _pretrain(config: Config, encoder: TextEncoder, texts: Sequence[str]) -> Float32Array:
-    """Word vectors from whole texts: (ids, embedding)."""
+def _whole_rows(encoder: TextEncoder, texts: Sequence[str]) -> list[Int32Array]:
+    """The ids of texts that are not cut."""
     longest = max(map(len, texts)) + 2  # a token has at least one character
-    whole = TextEncoder(TextConfig(max_length=longest, head=0), encoder.vocabulary)
-    rows = [whole.encode(text).ids for text in track(texts, "Reading texts for word vectors")]
-    with console.status("Learning word vectors"):
-        return learn_vectors(
-            rows, vocabulary=len(encoder.vocabulary), width=config.embedding, seed=config.seed
-        )
+    config = replace(encoder.config, max_length=longest, head=0)
+    whole = TextEncoder(config, encoder.vocabulary)
+    return [whole.encode(text).ids for text in track(texts, "Reading texts for word vectors")]
 
 
 def encode(encoder: TextEncoder, corpus: Corpus, description: str) -> list[Int32Array]:
@@ -183,28 +231,22 @@ def predict(model: keras.Model, rows: Sequence[Int32Array]) -> Probabilities:
     return score_rows(lambda ids, _lengths: model.predict_on_batch(ids), rows, batch_size=256)
 
 
-def _optimizer(config: Config) -> keras.optimizers.Optimizer:
-    settings: dict[str, Any] = {"learning_rate": config.learning_rate}
-    if config.clip_norm:
-        settings["global_clipnorm"] = config.clip_norm
-    if config.average:
-        settings |= {"use_ema": True, "ema_momentum": config.average}
-    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
-
-
 def _callbacks(
     config: Config, checkpoint: Path, tensorboard: Path | None
 ) -> list[keras.callbacks.Callback]:
     callbacks = [
         # First, so that all that follows sees the averaged weights after an epoch.
         *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.average else []),
-        keras.callbacks.ModelCheckpoint(checkpoint, monitor="val_loss", save_best_only=True),
-        keras.callbacks.EarlyStopping(monitor="val_loss", patience=config.stop_patience),
-        keras.callbacks.ReduceLROnPlateau(
-            monitor="val_loss", factor=0.5, patience=config.reduce_patience
+        keras.callbacks.ModelCheckpoint(
+            checkpoint, monitor="val_loss", save_best_only=config.keep == "best"
         ),
+        *rate_callbacks(config),
         EpochProgress(),
     ]
+    if config.keep == "best":
+        callbacks.append(
+            keras.callbacks.EarlyStopping(monitor="val_loss", patience=config.stop_patience)
+        )
     if tensorboard is not None:
         callbacks.append(keras.callbacks.TensorBoard(log_dir=tensorboard))
     return callbacks

@@ -1,6 +1,8 @@
 """One text, one answer: whichever way it takes through the code."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus
 from tests.trained import Workshop
 from training.batches import rectangle
+from training.config import load_config
 from training.evaluate import ExportedModel
+from training.text_config import tokenizing_config
 from training.text_graph import TextGraph
 
 # Words that random texts have a chance to hold, of several scripts.
@@ -39,8 +43,19 @@ def version(workshop: Workshop, request: pytest.FixtureRequest) -> Path:
     return workshop.models / str(request.param) / "1"
 
 
-def graph_ids(texts: list[str]) -> list[list[int]]:
-    """The ids of texts as the graph computes them."""
+alphanumeric = TextEncoder(
+    replace(tokenizing_config(load_config("tutorial_tweets")), max_length=8),
+    Vocabulary([*"abcdert", "rt2", "dont"]),
+)
+alphanumeric_graph = tf.function(
+    TextGraph(alphanumeric),
+    autograph=False,
+    input_signature=[tf.TensorSpec([None], tf.string, name="text")],
+)
+
+
+def ids_of(graph: Any, texts: list[str]) -> list[list[int]]:
+    """The ids of texts as a graph computes them."""
     ids, lengths = graph(tf.constant([text.encode() for text in texts]))
     rows = zip(ids.numpy().tolist(), lengths.numpy().tolist(), strict=True)
     return [row[:length] for row, length in rows]
@@ -50,7 +65,15 @@ def graph_ids(texts: list[str]) -> list[list[int]]:
 @given(st.lists(st.text(CHARACTERS, max_size=40), min_size=1, max_size=5))
 def test_graph_and_encoder_give_the_same_ids(texts: list[str]) -> None:
     """The graph reads any Unicode text as the encoder does: same ids, same truncation."""
-    assert graph_ids(texts) == [encoder.encode(text).ids.tolist() for text in texts]
+    assert ids_of(graph, texts) == [encoder.encode(text).ids.tolist() for text in texts]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.text(CHARACTERS | st.sampled_from("rRtT _\v\n\u00a0"), max_size=40), min_size=1))
+def test_the_same_ids_of_cleaned_texts(texts: list[str]) -> None:
+    """That holds for texts of which a recipe keeps letters and digits alone."""
+    expected = [alphanumeric.encode(text).ids.tolist() for text in texts]
+    assert ids_of(alphanumeric_graph, texts) == expected
 
 
 def test_every_character_is_read_alike() -> None:

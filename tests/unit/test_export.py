@@ -207,6 +207,32 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
     assert ExportedModel(folder).score_texts(["so-so"]).shape == (1, 3)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cell": "gru", "bidirectional": True, "layers": 2, "pooling": "last", "ngrams": 2},
+        {"cell": "simple", "cleaning": "alphanumeric", "length_rule": "deviations"},
+        {"architecture": "embedding", "hidden": (4,), "truncation": "post"},
+        {"architecture": "bow", "ngrams": 3, "nb_weighting": True},
+    ],
+    ids=["gru", "simple", "embedding", "n-grams"],
+)
+def test_every_architecture(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Whatever its layers, a model exports with a graph for each engine, and both agree."""
+    data = write_tsv_folder(tmp_path / "data", train=80, test=20)
+    config = replace(load_config("smoke"), epochs=1, ngram_buckets=256, **changes)
+    train_run(config, Source(str(data)), tmp_path / "run")
+    folder = export(tmp_path / "run", tmp_path / "models")
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    assert (manifest.engines["onnx"]["precision"], manifest.architecture) == (
+        "fp32",
+        config.architecture,
+    )
+    for row in read_golden(folder):
+        np.testing.assert_allclose(row.expected("onnx"), row.probabilities, atol=1e-5)
+
+
 def test_any_tensorflow_program_can_use_it(workshop: Workshop, tmp_path: Path) -> None:
     """Without this project on its path, TensorFlow alone loads a version and scores raw text."""
     version = workshop.models / "lstm" / "1"

@@ -1,45 +1,91 @@
 """What each architecture reads, and what it must not."""
 
+import itertools
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
-from app.errors import InvalidInput
 from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
+from tests.architectures import BOW, CONFIGS, LSTM, VOCABULARY, batch, make_model
 from training.config import Config
-from training.model import WordPresence, build_model
+from training.model import OUTPUT, WordPresence, build_model, hidden_layers, recurrent_layers
 
-LSTM = Config(name="m", architecture="lstm", embedding=4, units=5, hidden=(6,))
-BOW = replace(LSTM, architecture="bow")
 IDS = np.array([[BEGIN, 5, 6, 5], [BEGIN, 7, PAD, PAD]], np.int32)
 
 
-@pytest.mark.parametrize("config", [LSTM, BOW], ids=["lstm", "bow"])
-@pytest.mark.parametrize("classes", [2, 5])
-def test_probabilities(config: Config, classes: int) -> None:
-    """Any number of classes gets probabilities that sum to 1."""
-    answer = build_model(config, vocabulary=9, classes=classes).predict(IDS, verbose=0)
-    assert answer.shape == (2, classes)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_probabilities(name: str) -> None:
+    """Every architecture gives a text a probability for each class; they sum to 1."""
+    answer = make_model(name)(IDS).numpy()
+    assert answer.shape == (len(IDS), 3)
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("config", [LSTM, BOW], ids=["lstm", "bow"])
-def test_padding_changes_nothing(config: Config) -> None:
-    """A text scores the same however wide the batch is."""
+@pytest.mark.parametrize("name", CONFIGS)
+def test_padding_changes_nothing(name: str) -> None:
+    """A text scores the same however wide its batch is."""
+    model = make_model(name)
+    rows = [[BEGIN, 5, UNKNOWN, 5], [BEGIN, 7], [BEGIN]]
+    ids = np.array([row + [PAD] * (9 - len(row)) for row in rows], np.int32)
+    alone = [model(np.array([row], np.int32)).numpy() for row in rows]
+    np.testing.assert_allclose(model(ids).numpy(), np.concatenate(alone), atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_classes(classes: int) -> None:
+    """Any number of classes gets a probability each."""
+    config = replace(BOW, ngrams=2, ngram_buckets=16)
+    assert build_model(config, vocabulary=9, classes=classes)(IDS).shape == (2, classes)
+
+
+@pytest.mark.parametrize(("name", "matters"), [("lstm", True), ("bow", False)])
+def test_order_matters(name: str, matters: bool) -> None:
+    """A recurrent layer reads words in order; a bag has none."""
+    answer, turned = make_model(name)(np.array([[BEGIN, 5, 6], [BEGIN, 6, 5]])).numpy()
+    assert np.allclose(answer, turned, atol=1e-6) is not matters
+
+
+@pytest.mark.parametrize(
+    ("change", "first", "last"),
+    [
+        ({"pooling": "last"}, False, True),
+        ({"pooling": "mean"}, True, True),
+        ({"pooling": "last", "bidirectional": True}, True, True),
+    ],
+)
+def test_pooling_of_a_cell_that_forgets(change: dict[str, object], first: bool, last: bool) -> None:
+    """The last state forward is that of the last word, and backward that of the first."""
+    config = replace(LSTM, cell="simple", **change)  # type: ignore[arg-type]
     model = build_model(config, vocabulary=9, classes=2)
-    wide = np.pad(IDS, ((0, 0), (0, 40)), constant_values=PAD)
-    expected = model.predict(IDS, verbose=0)
-    np.testing.assert_allclose(model.predict(wide, verbose=0), expected, atol=1e-6)
+    for layer in itertools.chain(*recurrent_layers(model)):
+        kernel, recurrent, bias = layer.get_weights()
+        layer.set_weights([kernel, recurrent * 0, bias])  # a state is of its own word alone
+    texts = np.array([[5, 4, 6, PAD], [7, 4, 6, PAD], [5, 4, 7, PAD]])
+    answer, other_first, other_last = model(texts).numpy()
+    assert np.allclose(answer, other_first, atol=1e-6) is not first
+    assert np.allclose(answer, other_last, atol=1e-6) is not last
 
 
-def test_order_matters_to_the_lstm_alone() -> None:
-    """The LSTM reads words in order; a bag has none."""
-    turned = IDS.copy()
-    turned[0, 1:3] = IDS[0, 2:0:-1]
-    lstm, bow = (build_model(c, vocabulary=9, classes=2) for c in (LSTM, BOW))
-    assert not np.allclose(lstm.predict(turned, verbose=0)[0], lstm.predict(IDS, verbose=0)[0])
-    np.testing.assert_array_equal(bow.predict(turned, verbose=0), bow.predict(IDS, verbose=0))
+@pytest.mark.parametrize("cell", ["simple", "lstm", "gru"])
+def test_layers(cell: str) -> None:
+    """Layers stack, each wide for both directions; the cell is the one that was asked for."""
+    config = replace(LSTM, cell=cell, layers=3, bidirectional=True, units=5)
+    layers = recurrent_layers(build_model(config, vocabulary=9, classes=2))
+    kind = {"simple": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+    assert [len(directions) for directions in layers] == [2, 2, 2]
+    assert all(type(layer) is kind[cell] for directions in layers for layer in directions)
+    inputs = [[layer.get_weights()[0].shape[0] for layer in directions] for directions in layers]
+    assert inputs == [[12, 12], [10, 10], [10, 10]]
+
+
+def test_a_row_of_fixed_length() -> None:
+    """Word vectors in a row: the same word elsewhere is another feature, and length is bounded."""
+    model = build_model(CONFIGS["embedding"], vocabulary=9, classes=2, length=6)
+    assert hidden_layers(model)[0].get_weights()[0].shape == (6 * 12, 7)
+    answer, moved = model(np.array([[BEGIN, 5, UNKNOWN], [BEGIN, UNKNOWN, 5]])).numpy()
+    assert not np.allclose(answer, moved, atol=1e-6)
 
 
 def test_word_presence() -> None:
@@ -58,7 +104,39 @@ def test_the_seed_decides_the_weights() -> None:
     assert not all(map(np.array_equal, first, other))
 
 
-def test_unknown_architecture() -> None:
-    """An architecture that is not there is answered with those that are."""
-    with pytest.raises(InvalidInput, match=r"bow, lstm\. Received: gru"):
-        build_model(replace(LSTM, architecture="gru"), vocabulary=9, classes=2)
+@pytest.mark.parametrize(
+    ("config", "regularized"),
+    [
+        (replace(BOW, hidden=(6,)), ["hidden_0"]),
+        (replace(BOW, hidden=()), ["output"]),
+        (replace(LSTM, bidirectional=True), ["forward_0", "backward_0"]),
+    ],
+)
+def test_penalties(config: Config, regularized: list[str]) -> None:
+    """L1 and L2 add up, over the kernels of the layers below the output, or of the output alone."""
+    model = build_model(replace(config, l1=0.1, l2=0.01), vocabulary=9, classes=2)
+    kernels = [model.get_layer(name).get_weights()[0] for name in regularized]
+    expected = sum(0.1 * np.abs(k).sum() + 0.01 * np.square(k).sum() for k in kernels)
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_start_of_ones_own() -> None:
+    """Kernels start as asked; what a state is multiplied with stays orthogonal."""
+    config = replace(LSTM, weight_init="random_uniform", hidden=(6,))
+    model = build_model(config, vocabulary=9, classes=2)
+    ((layer,),) = recurrent_layers(model)
+    for kernel in (layer, model.get_layer(OUTPUT), *hidden_layers(model)):
+        assert 0.03 < np.abs(kernel.get_weights()[0]).max() <= 0.05
+    recurrent = layer.get_weights()[1]
+    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(len(recurrent)), atol=1e-5)
+
+
+@pytest.mark.parametrize("field", ["input_dropout", "recurrent_dropout", "dropout"])
+def test_dropout(field: str) -> None:
+    """Each dropout changes what a model answers in training, and only there."""
+    config = replace(LSTM, **{"dropout": 0.0, field: 0.5})  # type: ignore[arg-type]
+    model = build_model(config, vocabulary=VOCABULARY, classes=2)
+    ids, _ = batch()
+    once, twice = (model(ids, training=True).numpy() for _ in range(2))
+    assert not np.allclose(once, twice, atol=1e-6)
+    np.testing.assert_array_equal(model(ids).numpy(), model(ids).numpy())

@@ -1,6 +1,7 @@
 """The ONNX graph computes what the model does, whatever stands beside or behind a row."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import keras
@@ -10,33 +11,15 @@ import pytest
 from numpy.typing import NDArray
 
 from app.text.vocabulary import BEGIN, PAD, UNKNOWN
-from training.config import Config
-from training.export import round_embedding
-from training.model import EMBEDDING, build_model
-from training.onnx_graph import Precision, build_onnx
-from training.onnx_lstm import add_sentinels
+from tests.architectures import CONFIGS, INT8, LSTM, VOCABULARY, WIDTH, batch, make_model
+from training.model import EMBEDDING, FORWARD, build_model
+from training.onnx_graph import Precision, build_onnx, precisions
+from training.onnx_rnn import add_sentinels
 from training.serving_graph import ServingGraph
 
-VOCABULARY, WIDTH, TEMPERATURE = 50, 40, 1.7
-LSTM = Config(name="m", architecture="lstm", embedding=12, units=9)
-CONFIGS = {
-    "lstm": LSTM,
-    "lstm-hidden": replace(LSTM, hidden=(6, 5)),
-    "bow": replace(LSTM, architecture="bow"),
-    "bow-hidden": replace(LSTM, architecture="bow", hidden=(6, 5)),
-}
-BOTH = ("lstm", "bow-hidden")
-
-
-def make_model(name: str, *, scale: float = 0.5) -> keras.Model:
-    """A model with weights that no initializer would draw: all different, biases too."""
-    model = build_model(CONFIGS[name], vocabulary=VOCABULARY, classes=3)
-    random = np.random.default_rng(5)
-    model.set_weights(
-        [random.normal(0, scale, w.shape).astype(np.float32) for w in model.get_weights()]
-    )
-    round_embedding(model)
-    return model
+TEMPERATURE = 1.7
+EACH = [(name, "fp32") for name in CONFIGS] + [(name, "int8") for name in INT8]
+SOME = [("lstm", "fp32"), ("bow-hidden", "fp32"), ("lstm-both-ways", "int8")]
 
 
 class Graph:
@@ -44,7 +27,9 @@ class Graph:
 
     def __init__(self, model: keras.Model, precision: Precision = "fp32") -> None:
         graph = build_onnx(model, temperature=TEMPERATURE, precision=precision)
-        self._session = onnxruntime.InferenceSession(graph.SerializeToString())
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # more would wait for work that is not there
+        self._session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
 
     def __call__(self, ids: Any, lengths: Any = None) -> NDArray[np.float32]:
         """Probabilities; every row as long as the rectangle unless told otherwise."""
@@ -55,14 +40,10 @@ class Graph:
         return answer
 
 
-def batch(*, seed: int = 3, rows: int = 16) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Rows of random ids, special ones and repeats among them, and their lengths from 1."""
-    random = np.random.default_rng(seed)
-    lengths = random.integers(1, WIDTH + 1, rows).astype(np.int32)
-    lengths[:2] = 1, WIDTH
-    ids = random.integers(BEGIN, VOCABULARY, (rows, WIDTH)).astype(np.int32)
-    ids[np.arange(WIDTH) >= lengths[:, np.newaxis]] = PAD
-    return ids, lengths
+@cache
+def graph_of(name: str, precision: Precision = "fp32", *, scale: float = 0.5) -> Graph:
+    """The graph of a model, made once."""
+    return Graph(make_model(name, scale=scale), precision)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -71,23 +52,25 @@ def test_it_is_the_serving_graph(name: str) -> None:
     model = make_model(name)
     ids, lengths = batch()
     expected = ServingGraph(model, temperature=TEMPERATURE)(ids, lengths).numpy()
-    np.testing.assert_allclose(Graph(model)(ids, lengths), expected, atol=1e-6)
+    np.testing.assert_allclose(graph_of(name)(ids, lengths), expected, atol=1e-6)
 
 
-def test_int8_is_close() -> None:
+@pytest.mark.parametrize("name", INT8)
+def test_int8_is_close(name: str) -> None:
     """With weights of one byte the answers are near by, and not the same."""
-    model = make_model("lstm")
     ids, lengths = batch(rows=64)
-    exact, bytes_ = (Graph(model, precision)(ids, lengths) for precision in ("fp32", "int8"))
+    exact, bytes_ = (graph_of(name, precision)(ids, lengths) for precision in ("fp32", "int8"))
     difference = np.abs(bytes_ - exact).max()
     assert 1e-5 < difference < 0.05
 
 
-@pytest.mark.parametrize(("name", "precision"), [(n, "fp32") for n in BOTH] + [("lstm", "int8")])
-@pytest.mark.parametrize("scale", [0.05, 0.5, 3.0])
+@pytest.mark.parametrize(
+    ("name", "precision", "scale"),
+    [(*one, 0.5) for one in EACH] + [(*one, scale) for one in SOME for scale in (0.05, 3.0)],
+)
 def test_neighbours_change_nothing(name: str, precision: Precision, scale: float) -> None:
     """A text is answered the same alone, beside others, and however wide the batch is."""
-    graph = Graph(make_model(name, scale=scale), precision)
+    graph = graph_of(name, precision, scale=scale)
     ids, lengths = batch()
     together = graph(ids, lengths)
     alone = np.concatenate([graph(ids[i : i + 1, :n]) for i, n in enumerate(lengths)])
@@ -96,11 +79,11 @@ def test_neighbours_change_nothing(name: str, precision: Precision, scale: float
     np.testing.assert_allclose(wide, alone, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "precision"), [(n, "fp32") for n in BOTH] + [("lstm", "int8")])
+@pytest.mark.parametrize(("name", "precision"), EACH)
 @pytest.mark.parametrize("junk", [5, VOCABULARY + 1000, -7])
 def test_padding_is_not_read(name: str, precision: Precision, junk: int) -> None:
     """What stands behind a row's length changes nothing, even when it is no id at all."""
-    graph = Graph(make_model(name), precision)
+    graph = graph_of(name, precision)
     ids, lengths = batch()
     behind = np.arange(WIDTH) >= lengths[:, np.newaxis]
     np.testing.assert_array_equal(graph(np.where(behind, junk, ids), lengths), graph(ids, lengths))
@@ -108,8 +91,8 @@ def test_padding_is_not_read(name: str, precision: Precision, junk: int) -> None
 
 def test_negative_states() -> None:
     """A maximum of states that are all negative is one of them, not the padding's 0."""
-    model = make_model("lstm")
-    layer = model.get_layer("lstm")
+    model = build_model(LSTM, vocabulary=VOCABULARY, classes=3)
+    layer = model.get_layer(FORWARD.format(0))
     kernel, recurrent, bias = layer.get_weights()
     bias[2 * LSTM.units : 3 * LSTM.units] = -20  # every candidate is -1
     layer.set_weights([kernel * 0, recurrent * 0, bias])
@@ -121,7 +104,7 @@ def test_negative_states() -> None:
 @pytest.mark.parametrize("name", ["bow", "bow-hidden"])
 def test_a_word_counts_once(name: str) -> None:
     """Repeats, order and special ids change nothing in a bag of words."""
-    graph = Graph(make_model(name))
+    graph = graph_of(name)
     once = graph([[BEGIN, 7, 9, 11]])
     for row in ([11, 9, 7], [7] * 9 + [9, 7, 11, 9], [UNKNOWN, 7, UNKNOWN, 9, PAD, 11, BEGIN]):
         np.testing.assert_allclose(graph([row]), once, atol=1e-6)
@@ -153,7 +136,7 @@ def test_seven_bits() -> None:
     assert 0 < 2 * 255 * largest < 2**15
 
 
-@pytest.mark.parametrize(("name", "precision"), [(n, "fp32") for n in BOTH] + [("lstm", "int8")])
+@pytest.mark.parametrize(("name", "precision"), SOME)
 def test_the_same_bytes(name: str, precision: Precision) -> None:
     """One model gives one file."""
     model = make_model(name)
@@ -170,3 +153,18 @@ def test_word_vectors_are_stored_in_half() -> None:
     model = build_model(config, vocabulary=5_000, classes=2)
     size = build_onnx(model, temperature=1.0).ByteSize()
     assert 5_000 * 64 * 2 < size < 5_000 * 64 * 2 * 1.05
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_precisions(name: str) -> None:
+    """Weights of one byte are for LSTMs: ONNX Runtime has no other recurrent layer of bytes."""
+    expected = ("fp32", "int8") if name.startswith("lstm") else ("fp32",)
+    assert precisions(make_model(name)) == expected
+
+
+def test_few_nodes_for_ngrams() -> None:
+    """N-grams of every order are found in one lookup, and no dense row of all there are is made."""
+    graph = build_onnx(make_model("bow-ngrams"), temperature=1.0).graph
+    tables = [c.name for c in graph.initializer if list(c.dims) == [64 + 1, 3]]
+    assert len(tables) == 1
+    assert sum(tables[0] in node.input for node in graph.node) == 1

@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.artifact import CUDNN_SIGNATURE, SIGNATURE, TEXT_SIGNATURE
+from tests.architectures import CONFIGS, batch, make_model
 from tests.trained import Workshop
 from training.config import Config
 from training.model import build_model
@@ -62,12 +63,31 @@ def lstm_of_cudnn(
     return SimpleNamespace(output=tf.constant(np.stack(output), tf.float32))
 
 
-@pytest.fixture
-def model() -> keras.Model:
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_is_the_model(name: str) -> None:
+    """The graph answers as the Keras model does, which it knows the weights of alone."""
+    model = make_model(name)
+    ids, lengths = batch()
+    behind = np.arange(ids.shape[1]) >= lengths[:, np.newaxis]
+    junk = np.where(behind, 10_000, ids)  # what stands behind a row is not read
+    answers = ServingGraph(model, temperature=1.0)(tf.constant(junk), tf.constant(lengths))
+    np.testing.assert_allclose(answers, model.predict_on_batch(ids), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_cudnn_can_run(name: str) -> None:
+    """Every LSTM has a way through cuDNN, and nothing else has."""
+    assert ServingGraph(make_model(name), temperature=1.0).has_lstm is name.startswith("lstm")
+
+
+@pytest.fixture(params=[(1, False), (2, True)], ids=["one layer", "stacked, both ways"])
+def model(request: pytest.FixtureRequest) -> keras.Model:
     """An LSTM of unequal widths, none of whose biases is another's."""
+    layers, both_ways = request.param
     config = Config(
-        name="lstm", architecture="lstm", embedding=5, units=7, hidden=(6,), max_length=12, head=4
-    )
+        name="lstm", architecture="rnn", embedding=5, units=7, hidden=(6,), max_length=12, head=4,
+        layers=layers, bidirectional=both_ways,
+    )  # fmt: skip
     model = build_model(config, vocabulary=30, classes=3)
     generator = np.random.default_rng(1)
     model.set_weights([generator.normal(0, 0.7, w.shape) for w in model.get_weights()])
@@ -125,8 +145,8 @@ def test_nothing_for_cudnn(workshop: Workshop) -> None:
 
 
 def test_weights_are_saved_once(workshop: Workshop) -> None:
-    """Both ways through the LSTM read the same three variables."""
+    """Both ways through the LSTM read the same variables, and no others are kept."""
     folder = workshop.models / "lstm" / "1" / "variables"
     names = [name for name, _ in tf.train.list_variables(str(folder / "variables"))]
     of_lstm = sorted(name.split("/")[2] for name in names if name.startswith("graph/_features/"))
-    assert of_lstm == ["_bias", "_embedding", "_kernel"]
+    assert of_lstm == ["_embedding", "_layers", "_layers"]  # a kernel and a bias

@@ -82,6 +82,33 @@ def test_the_best_epoch_is_kept(contrary: tuple[Corpus, Corpus], tmp_path: Path)
     assert all(map(np.array_equal, kept, first))
 
 
+def test_the_last_epoch_is_kept(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
+    """Where a recipe keeps the last epoch, all are trained, and the first is not what is kept."""
+    config = replace(TINY, epochs=4, keep="last", stop_patience=1)
+    losses = train(config, *contrary, tmp_path / "four.keras").history["val_loss"]
+    assert len(losses) == 4
+    train(replace(config, epochs=1), *contrary, tmp_path / "one.keras")
+    kept, first = (weights(tmp_path / name) for name in ("four.keras", "one.keras"))
+    assert not all(map(np.array_equal, kept, first))
+
+
+def test_word_vectors_from_a_file(source: Source, tmp_path: Path) -> None:
+    """A training may start from a file of word vectors; the run says how much that covers."""
+    lines = [f"{word} {' '.join(['0.5'] * TINY.embedding)}\n" for word in ("superb", "dull", "x")]
+    path = tmp_path / "vectors.txt"
+    path.write_text("".join(lines))
+    config = replace(TINY, epochs=1, embeddings=str(path), learning_rate=1e-6)
+    train_run(config, source, tmp_path / "run")
+    encoder = TextEncoder.load(tmp_path / "run" / "tokenizer.json")
+    model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
+    superb, other = model.get_layer("embedding").vectors[encoder.vocabulary.ids(["superb", "the"])]
+    np.testing.assert_allclose(superb, 0.5, atol=1e-3)
+    assert np.abs(other).max() < 0.1
+    coverage = Run.read(tmp_path / "run").coverage
+    assert coverage["vocabulary"] == pytest.approx(2 / len(encoder.vocabulary.words))
+    assert 0 < coverage["tokens"] < 0.2
+
+
 def test_it_stops_early(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
     """Training ends when the validation loss has not fallen for the stated epochs."""
     config = replace(TINY, epochs=30, stop_patience=2)

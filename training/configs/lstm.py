@@ -16,7 +16,7 @@ from training.config import Config
 
 config = Config(
     name="lstm",
-    architecture="lstm",
+    architecture="rnn",
     vocabulary_size=30_000,
     max_length=400,
     head=100,

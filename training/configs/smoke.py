@@ -8,7 +8,7 @@ from training.config import Config
 
 config = Config(
     name="smoke",
-    architecture="lstm",
+    architecture="rnn",
     vocabulary_size=2_000,
     min_count=1,
     max_length=64,

@@ -1,0 +1,57 @@
+"""What a recipe makes of a text: cleaning, and where it is cut."""
+
+from dataclasses import replace
+
+import pytest
+
+from app.text.encoder import TextConfig, TextEncoder
+from app.text.vocabulary import Vocabulary
+from training.config import Config
+from training.text_config import text_config, tokenizing_config
+
+CONFIG = Config(name="m", architecture="bow", max_length=7, head=2)
+ALPHANUMERIC = replace(CONFIG, cleaning="alphanumeric")
+WORDS = [*"abcdefghij"]
+
+
+def kept(config: Config) -> list[str]:
+    """What is left of a text of ten words."""
+    encoder = TextEncoder(text_config(config, [10]), Vocabulary(WORDS))
+    return encoder.vocabulary.tokens(encoder.encode(" ".join(WORDS)).ids[1:])
+
+
+@pytest.mark.parametrize(
+    ("truncation", "expected"),
+    [("pre", "efghij"), ("post", "abcdef"), ("head_tail", "abghij")],
+)
+def test_truncation(truncation: str, expected: str) -> None:
+    """A long text loses its beginning, its end or its middle."""
+    assert kept(replace(CONFIG, truncation=truncation)) == list(expected)
+
+
+def test_length_by_deviations() -> None:
+    """Rows hold the mean length and two deviations, and the opening id; the head keeps its part."""
+    config = text_config(replace(CONFIG, length_rule="deviations"), [10, 30])
+    assert (config.max_length, config.head) == (1 + 20 + 2 * 10, 2 * 41 // 7)
+
+
+def test_the_standard_is_unchanged() -> None:
+    """A recipe that says nothing of cleaning reads text as the service always did."""
+    assert text_config(CONFIG, [3]) == TextConfig(max_length=7, head=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("RT @You: Don't vote!", ["you", "dont", "vote"]),
+        ("part of art, rt", ["part", "of", "art"]),
+        ("http://t.co/aB1 #GOPDebate", ["httptcoab1", "gopdebate"]),
+        ("caf\u00e9\u00a0noir\u2028\u0130\u212a", ["caf", "noir"]),
+        ("snow \u2603 100%\n\tof_it", ["snow", "100", "ofit"]),
+        ("!?", []),
+    ],
+)
+def test_alphanumeric(text: str, tokens: list[str]) -> None:
+    """Only a-z and 0-9 are left, in lower case; the word "rt" goes, but not those it is part of."""
+    encoder = TextEncoder(tokenizing_config(ALPHANUMERIC), Vocabulary(()))
+    assert encoder.tokenize(text) == tokens

@@ -1,0 +1,31 @@
+"""The bidirectional LSTM of the Keras examples: 20,000 words, Embedding 128, two layers of 64.
+
+    valence-train train --config tutorial_bidirectional --data DATA
+
+Expected: 84.3 % after two epochs, of the IMDB test reviews.
+
+Source:
+    Keras examples, "Bidirectional LSTM on IMDB": the last 200 words, both directions, Adam, batches
+    of 32, 2 epochs.
+"""
+
+from training.config import Config
+
+config = Config(
+    name="tutorial-bidirectional",
+    architecture="rnn",
+    vocabulary_size=20_000,
+    min_count=1,
+    max_length=201,
+    truncation="pre",
+    embedding=128,
+    units=64,
+    layers=2,
+    bidirectional=True,
+    pooling="last",
+    dropout=0.0,
+    schedule="constant",
+    batch_size=32,
+    epochs=2,
+    keep="last",
+)

@@ -1,0 +1,32 @@
+"""The flattened embedding: Embedding 8, Flatten, Dense 16, Dropout 0.8, output.
+
+Every review is laid into a row as long as the mean review and two standard deviations; a longer one
+loses its beginning.
+
+    valence-train train --config tutorial_embedding --data DATA
+
+Expected: below the bag of words, 85 to 87 % of the IMDB test reviews: a word learns anew in every
+place where it can stand.
+
+Source:
+    Chollet, "Deep Learning with Python" (2017), section 6.1 (Embedding 8, Flatten); the dense layer
+    and its dropout are of the classes that followed it.
+"""
+
+from training.config import Config
+
+config = Config(
+    name="tutorial-embedding",
+    architecture="embedding",
+    vocabulary_size=10_000,
+    min_count=1,
+    length_rule="deviations",
+    truncation="pre",
+    embedding=8,
+    hidden=(16,),
+    dropout=0.8,
+    schedule="constant",
+    batch_size=512,
+    epochs=10,
+    keep="last",
+)

@@ -1,0 +1,37 @@
+"""The LSTM of the debate tweets: 2,000 words, Embedding 128, LSTM 196, softmax over 3 classes.
+
+Texts are lower-cased and keep a-z and 0-9 alone, without the word "rt"; a third is held out. The
+split here keeps retweets of one tweet together, so what leaks into the tutorial's does not count.
+
+    valence-train train --config tutorial_tweets --data DATA/gop/Sentiment.csv
+
+Expected: 0.65 to 0.70 of three classes, where the most frequent one has 0.61. The often cited 0.82
+is of two classes, the most frequent of which has 0.79.
+
+Source:
+    Kaggle, "First GOP Debate Twitter Sentiment", kernel "LSTM Sentiment Analysis" (Keras): dropout
+    0.2 and recurrent dropout 0.2, Adam, batches of 32, 7 epochs.
+"""
+
+from training.config import Config
+
+config = Config(
+    name="tutorial-tweets",
+    architecture="rnn",
+    vocabulary_size=2_000,
+    min_count=1,
+    cleaning="alphanumeric",
+    max_length=64,
+    truncation="pre",
+    embedding=128,
+    units=196,
+    pooling="last",
+    input_dropout=0.2,
+    recurrent_dropout=0.2,
+    dropout=0.0,
+    schedule="constant",
+    batch_size=32,
+    epochs=7,
+    keep="last",
+    validation_share=0.33,
+)

@@ -1,0 +1,195 @@
+"""N-grams beside any architecture: rows of one table, gathered and summed, from ids alone.
+
+A word's id stands for the word; two or three ids in a row stand for an n-gram. Each n-gram has a
+row of a table that is far smaller than all n-grams there could be: every id has a random number for
+each place it can take in an n-gram, and their sum, cut to the table's size, is the row. Sums of
+such numbers fall as evenly as chance, need no multiplication, and fit into 32 bits, so that NumPy,
+Keras on any backend, TensorFlow and ONNX find the same row.
+
+**Naive Bayes.** With `weighted`, what is learned is not a row but a factor for it: the row itself
+is how much more often the n-gram stands in texts of a class than in all others, counted before
+training.
+
+Source:
+    Hashing: Patrascu and Thorup, "The Power of Simple Tabulation Hashing" (2011), with sums for
+    exclusive or. Weighting: Wang and Manning, "Baselines and Bigrams: Simple, Good Sentiment and
+    Topic Classification" (2012).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from app.text.padding import Int32Array
+from app.text.vocabulary import FIRST_WORD, PAD
+from training.batches import rectangle
+
+Float32Array = NDArray[np.float32]
+
+NEVER: Final = -(2**28)
+"""The number of padding: whatever is added to it, the sum stays below 0, and is no n-gram."""
+
+_TEXTS_AT_ONCE: Final = 256
+
+
+def draw_numbers(vocabulary: int, *, orders: int, buckets: int) -> Int32Array:
+    """A number for each id in each place of an n-gram, counted from its last word.
+
+    The numbers of an id are the same for any vocabulary. They are splitmix64's, so that no later
+    version of a random number generator changes what a trained table means.
+
+    Returns:
+        int32 of shape (orders, vocabulary), from 0 to `buckets - 1`; that of `PAD` is `NEVER`.
+
+    Source:
+        Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (2014), figure 17.
+    """
+    places, ids = np.arange(orders, dtype=np.uint64), np.arange(vocabulary, dtype=np.uint64)
+    z = (places[:, np.newaxis] << np.uint64(32)) + ids + np.uint64(1)
+    z *= np.uint64(0x9E3779B97F4A7C15)  # unsigned products are cut to 64 bits, by definition
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    numbers = ((z ^ (z >> np.uint64(31))) & np.uint64(buckets - 1)).astype(np.int32)
+    numbers[:, PAD] = NEVER
+    return numbers
+
+
+def find_ngrams(ids: Any, numbers: Int32Array, *, buckets: int) -> Any:
+    """The row of each n-gram of each text, on arrays or on tensors of Keras' backend.
+
+    Special ids are no words: they count in n-grams of two and more alone, and padding in none.
+
+    Args:
+        ids: int32 of shape (batch, length), right-padded with `PAD`.
+        numbers: Of `draw_numbers`, for n-grams of up to `orders` words.
+        buckets: Rows of the table, a power of two.
+
+    Returns:
+        int32 of shape (batch, n-grams) from 0 to `buckets - 1`; -1 where there is no n-gram.
+    """
+    orders = numbers.shape[0]
+    placed = [ops.take(numbers[place], ids, axis=0) for place in range(orders)]
+    sums = [ops.where(ids >= FIRST_WORD, placed[0], NEVER)]
+    for order in range(2, orders + 1):
+        total = placed[0][:, order - 1 :]
+        for place in range(1, order):
+            total = total + placed[place][:, order - 1 - place : -place]
+        sums.append(total)
+    together = ops.concatenate(sums, axis=1)
+    return ops.where(together >= 0, ops.bitwise_and(together, buckets - 1), -1)
+
+
+@keras.saving.register_keras_serializable("valence")
+class NgramSum(keras.layers.Layer):  # type: ignore[misc]
+    """The sum of the rows of a text's n-grams over the root of their number.
+
+    Input shape:
+        int32 (batch, length), right-padded with `PAD`.
+
+    Output shape:
+        float32 (batch, classes), 0 for a text without n-grams.
+
+    Attributes:
+        numbers: int32 of shape (orders, vocabulary), see `draw_numbers`.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        classes: int,
+        *,
+        orders: int,
+        buckets: int,
+        rate: float = 1.0,
+        l2: float = 0.0,
+        weighted: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Make an empty table.
+
+        Args:
+            vocabulary: Ids there are.
+            classes: Columns of the table.
+            orders: Words of an n-gram at most.
+            buckets: Rows of the table, a power of two.
+            rate: How fast the table learns, as a part of the learning rate; see `WordVectors`.
+            l2: Weight of the squares of what is learned in the loss.
+            weighted: Whether each row is learned as factors of `ratio`.
+            kwargs: Of every layer.
+        """
+        super().__init__(**kwargs)
+        self.vocabulary, self.classes, self.orders = vocabulary, classes, orders
+        self.buckets, self.rate, self.l2, self.weighted = buckets, rate, l2, weighted
+        self.numbers = draw_numbers(vocabulary, orders=orders, buckets=buckets)
+        shape = (buckets, classes)
+        # The loss sees the table as others do, whatever its rate.
+        regularizer = keras.regularizers.L2(l2 * rate**2) if l2 else None
+        self._learned = self.add_weight(
+            name="learned", shape=shape, initializer="zeros", regularizer=regularizer
+        )
+        self._ratio = (
+            self.add_weight(name="ratio", shape=shape, initializer="ones", trainable=False)
+            if weighted
+            else None
+        )
+
+    @property
+    def table(self) -> Float32Array:
+        """float32 of shape (buckets, classes): what is summed."""
+        table: Float32Array = np.float32(self.rate) * ops.convert_to_numpy(self._learned)
+        return table if self._ratio is None else table * ops.convert_to_numpy(self._ratio)
+
+    @table.setter
+    def table(self, values: Float32Array) -> None:
+        self._learned.assign(values / np.float32(self.rate))
+        if self._ratio is not None:
+            self._ratio.assign(np.ones_like(values))
+
+    def learn_ratio(self, rows: Sequence[Int32Array], targets: Sequence[int]) -> None:
+        """Count n-grams in the training texts, once for each text that has them; needs `weighted`.
+
+        A row becomes the logarithm of how many times likelier its n-grams are in a text of each
+        class than in a text of any other, with one more text of each kind that has them.
+
+        Args:
+            rows: The ids of each text.
+            targets: The class of each.
+        """
+        if self._ratio is None:
+            raise ValueError("a ratio must be for a weighted layer. Received: one without weights")
+        having = np.zeros((self.buckets, self.classes), np.float32)
+        for start in range(0, len(rows), _TEXTS_AT_ONCE):
+            chosen = range(start, min(start + _TEXTS_AT_ONCE, len(rows)))
+            cells = find_ngrams(rectangle(rows, chosen), self.numbers, buckets=self.buckets)
+            for row, index in zip(ops.convert_to_numpy(cells), chosen, strict=True):
+                having[np.unique(row[row >= 0]), targets[index]] += 1
+        texts = np.bincount(targets, minlength=self.classes).astype(np.float32)
+        others = having.sum(axis=1, keepdims=True) - having
+        ratio = np.log((1 + having) / (1 + texts)) - np.log(
+            (1 + others) / (1 + texts.sum() - texts)
+        )
+        self._ratio.assign(ratio)
+
+    def call(self, ids: Any) -> Any:
+        """Look up, sum and scale."""
+        cells = find_ngrams(ids, self.numbers, buckets=self.buckets)
+        there = ops.expand_dims(ops.cast(cells >= 0, self.compute_dtype), -1)  # (batch, n-grams, 1)
+        cells = ops.maximum(cells, 0)
+        rows = ops.take(self._learned, cells, axis=0) * self.rate  # (batch, n-grams, classes)
+        if self._ratio is not None:
+            rows = rows * ops.take(self._ratio, cells, axis=0)
+        count = ops.maximum(ops.sum(there, axis=1), 1)
+        return ops.sum(rows * there, axis=1) / ops.sqrt(count)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(batch, classes)."""
+        return (input_shape[0], self.classes)
+
+    def get_config(self) -> dict[str, Any]:
+        """What the constructor was given."""
+        names = ("vocabulary", "classes", "orders", "buckets", "rate", "l2", "weighted")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

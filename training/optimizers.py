@@ -1,0 +1,100 @@
+"""How weights move: the optimizer, the learning rate over time, and the weight of each class."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.config import Config
+
+
+def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
+    """The optimizer a recipe names, with its clipping and averaging."""
+    settings: dict[str, Any] = {"learning_rate": config.learning_rate}
+    if config.optimizer == "sgd":
+        settings |= {"momentum": config.momentum, "nesterov": config.nesterov}
+    if config.clip_norm:
+        settings["global_clipnorm"] = config.clip_norm
+    if config.average:
+        settings |= {"use_ema": True, "ema_momentum": config.average}
+    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+
+
+def class_weights(config: Config, targets: Sequence[int]) -> dict[int, float] | None:
+    """By what the loss of each class is multiplied, for `Model.fit`; None leaves all alike.
+
+    Balanced weights make every class count the same in all, and an average text 1.
+
+    Args:
+        config: The recipe.
+        targets: The class of each training text; every class has one at least.
+    """
+    if config.class_weights == "none":
+        return None
+    counts = np.bincount(targets)
+    return {label: len(targets) / (len(counts) * int(n)) for label, n in enumerate(counts)}
+
+
+def rate_factor(config: Config, epochs: float) -> float:
+    """What part of `learning_rate` is due after some epochs, by time alone.
+
+    A function of nothing but the recipe and the time, so that a training which was stopped goes on
+    as it would have. `plateau` depends on losses and is only warmed up here.
+
+    Args:
+        config: The recipe.
+        epochs: That are done, parts of one included.
+    """
+    if epochs < config.warmup:
+        return epochs / config.warmup
+    if config.schedule == "cosine":
+        left = max(config.epochs - config.warmup, 1e-9)
+        return (1 + math.cos(math.pi * min((epochs - config.warmup) / left, 1))) / 2
+    if config.schedule == "exponential":
+        return float(config.decay ** (epochs - config.warmup))
+    return 1.0
+
+
+def rate_callbacks(config: Config) -> list[keras.callbacks.Callback]:
+    """What moves the learning rate while a model is fitted."""
+    callbacks: list[keras.callbacks.Callback] = []
+    if config.warmup or config.schedule in ("cosine", "exponential"):
+        callbacks.append(RateByTime(config))
+    if config.schedule == "plateau":
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(
+                monitor="val_loss", factor=0.5, patience=config.reduce_patience
+            )
+        )
+    return callbacks
+
+
+class RateByTime(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets the learning rate before every step; writes it down after every epoch."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self._config = config
+        self._epoch = 0
+        self._is_warm = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count from this epoch on."""
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set the rate for the middle of this step: at its beginning the first would be 0."""
+        if self._is_warm and self._config.schedule == "plateau":
+            return  # from here on its own callback decides
+        steps = self.params["steps"] or math.inf  # not known in a first epoch that streams
+        epochs = self._epoch + (batch + 0.5) / steps
+        rate = self._config.learning_rate * rate_factor(self._config, epochs)
+        self.model.optimizer.learning_rate = rate
+        self._is_warm = epochs >= self._config.warmup
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Tell the history."""
+        if logs is not None:
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
