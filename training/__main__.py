@@ -6,6 +6,7 @@ TensorFlow is imported by the verbs that need it, so that `--help` answers at on
 import argparse
 import dataclasses
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -117,6 +118,30 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{options.report / 'report.html'}")
 
 
+def _tune(options: argparse.Namespace) -> None:
+    from training.space import load_space
+    from training.study import plan_search
+
+    config = _config(options)
+    search = plan_search(
+        load_space(options.space, config),
+        config,
+        sampler=options.sampler,
+        pruner=options.pruner,
+        trials=options.trials,
+        seed=options.seed,
+    )
+    folder = options.study or Path("runs") / f"{config.name}-{search.space.name}"
+    import_tensorflow()
+    from training.tuning import tune
+
+    found = tune(config, _source(options), search, folder, jobs=options.jobs)
+    print(f"Best: {found.figure:.4f} using {found.setting}\n{found.report / 'report.html'}")
+    command = ["valence-train", "train", "--config", options.config, *_source_arguments(options)]
+    changes = [f"--set={change}" for change in (*options.set, *found.changes())]
+    print(f"try: {shlex.join([*command, *changes])}")
+
+
 def _config(options: argparse.Namespace) -> Config:
     config = load_config(options.config).with_values(options.set)
     if options.embeddings:
@@ -137,6 +162,19 @@ def _source(options: argparse.Namespace) -> Source:
         delimiter=options.delimiter,
         labels=_label_names(options.label),
     )
+
+
+def _source_arguments(options: argparse.Namespace) -> list[str]:
+    """The options that `_source` was made of, to be shown."""
+    columns = ("text_column", "label_column", "group_column", "delimiter")
+    given = [(name, getattr(options, name)) for name in ("data", "test", "format", *columns)]
+    given += [("label", name) for name in options.label]
+    return [
+        part
+        for name, value in given
+        if value not in (None, "auto")
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
 
 
 def _label_names(assignments: Sequence[str]) -> dict[str, str] | None:
@@ -208,6 +246,55 @@ def _parser() -> argparse.ArgumentParser:
         help="start from these word vectors: text of GloVe, word2vec or fastText, .gz too",
     )
     train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write TensorBoard logs")
+
+    tune = _verb(
+        verbs,
+        "tune",
+        _tune,
+        "search for the best setting of a recipe",
+        "valence-train tune --config bow --data data/imdb --sampler grid --space tutorial-grid\n"
+        "  valence-train tune --config lstm --data data/imdb --sampler tpe --trials 40"
+        " --space lstm --jobs 2\n"
+        "  valence-train tune --config lstm --data data/imdb --sampler gp --trials 30"
+        " --space mine.toml --study runs/mine",
+    )
+    tune.add_argument("--config", required=True, choices=config_names(), help="the recipe")
+    tune.add_argument(
+        "--space",
+        required=True,
+        metavar="FILE|NAME",
+        help="which fields may change and to what: a TOML file, or tutorial-grid, bow or lstm",
+    )
+    tune.add_argument(
+        "--sampler",
+        default="tpe",
+        choices=["grid", "random", "tpe", "gp"],
+        help="how settings are drawn [%(default)s]",
+    )
+    tune.add_argument("--trials", type=int, help="settings to try in all [all cells of a grid]")
+    tune.add_argument(
+        "--pruner",
+        default="median",
+        choices=["median", "hyperband", "none"],
+        help="what ends trials that do badly [%(default)s]",
+    )
+    tune.add_argument("--jobs", type=int, default=1, help="trials at once [%(default)s]")
+    tune.add_argument("--seed", type=int, default=7, help="of the sampler [%(default)s]")
+    tune.add_argument(
+        "--study",
+        type=Path,
+        metavar="FOLDER",
+        help="where trials are kept; the same command goes on with it [runs/CONFIG-SPACE]",
+    )
+    tune.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change another field of the recipe; repeat for more",
+    )
+    tune.set_defaults(name=None)
+    _add_source(tune, required=True)
 
     export = _verb(
         verbs,

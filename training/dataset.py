@@ -89,11 +89,17 @@ class Dataset:
 
 
 def load_dataset(
-    source: Source, *, validation_share: float, seed: int, unlabelled: bool = False
+    source: Source,
+    *,
+    validation_share: float,
+    seed: int,
+    unlabelled: bool = False,
+    read_test: bool = True,
 ) -> Dataset:
     """Read and split; the same arguments give the same splits.
 
-    Texts of the test split are taken out of all that is learned from.
+    Texts of the test split are taken out of all that is learned from; without `read_test` they are
+    not even read, and the few that also stand among the training texts stay there.
 
     Raises:
         DataError: A file is wrong, or train and test carry different labels.
@@ -104,7 +110,7 @@ def load_dataset(
         raise DataError(
             f"{corpus.name}: there must be at least two labels. Received: only {corpus.labels[0]!r}"
         )
-    test = source.read("test") if source.has_test() else None
+    test = source.read("test") if read_test and source.has_test() else None
     counts = {"rows": len(corpus)}
     if test is not None:
         if unknown := set(test.labels) - set(corpus.labels):

@@ -5,7 +5,7 @@ Figures are made directly, so no global state of pyplot is touched.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,6 +51,7 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 _WIDE: Final = (8.8, 3.2)
 _SQUARE: Final = (4.3, 4.0)
+_PANELS: Final = 3  # side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,94 @@ def draw_history(history: Mapping[str, Sequence[float]], best_epoch: int | None)
         png,
         alt=f"Line charts of loss and accuracy per epoch. At the end: {last or 'nothing recorded'}",
         caption=f"Loss and accuracy per epoch{kept}.",
+    )
+
+
+def draw_trials(
+    numbers: Sequence[int], figures: Sequence[float | None], ended: Sequence[bool]
+) -> Picture:
+    """The figure of each trial of a search in order, and the best so far.
+
+    Args:
+        numbers: Of the trials, rising.
+        figures: Validation accuracy; None where there is none.
+        ended: Whether the trial was ended early. Such a one is never the best.
+    """
+    places = np.array(numbers)
+    known = np.array([np.nan if figure is None else figure for figure in figures])
+    early = np.array(ended, bool)
+    best = np.fmax.accumulate(np.where(early, np.nan, known))
+    with rc_context(_STYLE):
+        figure = Figure(figsize=_WIDE, layout="constrained")
+        axes = figure.subplots()
+        axes.step(places, best, where="post", color=_BLUE, label="best so far")
+        axes.plot(places[~early], known[~early], "o", color=_BLUE, markersize=4, label="trial")
+        if early.any():
+            axes.plot(places[early], known[early], "x", color=_ORANGE, label="ended early")
+        axes.set(title="Trials", xlabel="Trial", ylabel="Validation accuracy")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_formatter(_percent)
+        axes.legend()
+        png = _render(figure)
+    return Picture(
+        png,
+        alt=f"Validation accuracy of {len(figures)} trials in order, {early.sum()} of them ended "
+        f"early; the best has {np.nanmax(best):.4f}",
+        caption="Validation accuracy of each trial, and the best so far.",
+    )
+
+
+def draw_importance(importance: Mapping[str, float]) -> Picture:
+    """What share of the differences between trials goes back to each field; largest on top."""
+    names = sorted(importance, key=importance.__getitem__)
+    shares = [importance[name] for name in names]
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDE[0], 1.1 + 0.3 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        for bar, share in zip(axes.barh(names, shares, color=_BLUE), shares, strict=True):
+            end, middle = bar.get_width(), bar.get_y() + bar.get_height() / 2
+            axes.text(end, middle, f" {share:.0%}", color=_INK, va="center")
+        axes.set(title="Importance of fields", xlim=(0, max(shares) * 1.1))
+        axes.xaxis.set_major_formatter(_percent)
+        axes.grid(visible=False, axis="y")
+        png = _render(figure)
+    listed = ", ".join(f"{name} {importance[name]:.0%}" for name in reversed(names))
+    return Picture(
+        png,
+        alt=f"Bars: {listed}",
+        caption="Share of the differences between trials that goes back to each field (fANOVA).",
+    )
+
+
+def draw_slices(
+    values: Mapping[str, Sequence[Any]], figures: Sequence[float], logarithmic: Collection[str]
+) -> Picture:
+    """Validation accuracy over each field by itself, a panel each.
+
+    Args:
+        values: Per field its value in each trial, numbers or not.
+        figures: Of each trial.
+        logarithmic: Fields that are drawn on a logarithmic scale.
+    """
+    rows = -(-len(values) // _PANELS)
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDE[0], 2.6 * rows), layout="constrained")
+        panels = list(figure.subplots(rows, _PANELS, sharey=True, squeeze=False).flat)
+        for axes, (name, found) in zip(panels, values.items(), strict=False):
+            numbers = all(isinstance(value, int | float) for value in found)
+            shown = list(found) if numbers else [str(value) for value in found]
+            axes.plot(shown, figures, "o", color=_BLUE, markersize=4, alpha=0.7)
+            axes.set(title=name, xscale="log" if name in logarithmic else "linear")
+            axes.yaxis.set_major_formatter(_percent)
+            if not numbers:
+                axes.margins(x=0.2)
+        for axes in panels[len(values) :]:
+            axes.set_visible(False)
+        png = _render(figure)
+    return Picture(
+        png,
+        alt=f"Scatter charts of validation accuracy over {', '.join(values)}",
+        caption="Validation accuracy over each field; a dot is a trial that was not ended early.",
     )
 
 
@@ -354,6 +443,10 @@ def draw_lengths(
         f"than {max_tokens:,} tokens",
         caption="Training texts by length in tokens; the last bar holds all that are longer still.",
     )
+
+
+def _percent(share: float, _: object) -> str:
+    return f"{100 * share:g}%"
 
 
 def _draw_diagonal(axes: Axes) -> None:

@@ -1,6 +1,7 @@
 """Progress bars on stderr, where it is a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import keras
@@ -12,7 +13,7 @@ T = TypeVar("T")
 console = Console(stderr=True)
 
 
-def progress_bar() -> Progress:
+def progress_bar(console: Console = console) -> Progress:
     """A bar with counts and the time that is left; silent where stderr is no terminal."""
     return Progress(
         TextColumn("{task.description}"),
@@ -20,9 +21,19 @@ def progress_bar() -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=console.quiet or not console.is_terminal,
         transient=True,
     )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Neither bars nor lines on the console of this module meanwhile."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def track(items: Sequence[T], description: str) -> Iterable[T]:

@@ -92,6 +92,7 @@ def train(
     *,
     unlabelled: Sequence[str] = (),
     tensorboard: Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
     """Build the vocabulary on `training`, then the model, and fit it.
 
@@ -105,6 +106,7 @@ def train(
         checkpoint: Where the model of the best epoch is kept, written anew when one is better.
         unlabelled: Further texts to learn word vectors from, if the recipe does.
         tensorboard: Where to write logs for TensorBoard, if anywhere.
+        callbacks: Called after those of the loop itself.
     """
     tf.config.experimental.enable_op_determinism()
     encoder = build_encoder(config, training.texts())
@@ -149,7 +151,7 @@ def train(
         validation_data=held_out,
         epochs=config.epochs,
         class_weight=class_weights(config, training.targets()),
-        callbacks=_callbacks(config, checkpoint, tensorboard),
+        callbacks=[*_callbacks(config, checkpoint, tensorboard), *callbacks],
         verbose=0,
         shuffle=False,  # the batches shuffle themselves, by their own seed
     )

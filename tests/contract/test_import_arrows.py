@@ -50,6 +50,7 @@ LIBRARIES = {
     "onnx": {"training"},
     "keras": {"training"},
     "sklearn": {"training"},
+    "optuna": {"training"},
     "matplotlib": {"training", "load_tests.bench.picture"},
     "rich": {"training"},
     "fastapi": {"app.api", "app.main", "load_tests.bench.floor"},

@@ -17,7 +17,7 @@ def call(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("verb", [[], ["fetch"], ["train"], ["export"], ["evaluate"]])
+@pytest.mark.parametrize("verb", [[], ["fetch"], ["train"], ["tune"], ["export"], ["evaluate"]])
 def test_help(verb: list[str]) -> None:
     """Every verb explains itself, with an example to copy."""
     done = call(*verb, "--help")
@@ -33,6 +33,8 @@ def test_help(verb: list[str]) -> None:
         (["train", "--config", "smoke", "--data", "x", "--set", "depth=3"], "Received: 'depth'"),
         (["train", "--config", "smoke", "--data", "x", "--run", "."], "which exists"),
         (["train", "--config", "smoke", "--data", "x", "--label", "5"], "must be VALUE=NAME"),
+        (["tune", "--config", "smoke", "--data", "x", "--space", "moon"], "Received: 'moon'"),
+        (["tune", "--config", "smoke", "--data", "x", "--space", "lstm"], "trials must be"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "COMMAND"),
     ],

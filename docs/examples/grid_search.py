@@ -1,0 +1,80 @@
+"""A Keras model inside scikit-learn's GridSearchCV: batch size and epochs, by cross-validation.
+
+    python docs/examples/grid_search.py data/imdb
+    python docs/examples/grid_search.py mine.csv --batch-sizes 10 20 --epochs 1 2
+
+Works on the training texts alone. Every cell is trained once for each fold, then the best one on
+all texts.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras.wrappers import SKLearnClassifier
+from sklearn.model_selection import GridSearchCV
+
+from app.text.encoder import TextConfig, TextEncoder
+from app.text.padding import pad_rows
+from app.text.vocabulary import Vocabulary
+from training.readers import read
+
+WORDS, LENGTH = 5_000, 200
+
+
+def build(X: Any, y: Any) -> keras.Model:  # noqa: N803 - scikit-learn's names, given by name
+    """A small LSTM for ids (texts, length) and one-hot labels (texts, classes)."""
+    keras.utils.set_random_seed(7)
+    model = keras.Sequential(
+        [
+            keras.Input(shape=(X.shape[1],), dtype="int32"),
+            keras.layers.Embedding(WORDS + 2, 32, mask_zero=True),
+            keras.layers.LSTM(32),
+            keras.layers.Dense(y.shape[1], activation="softmax"),
+        ]
+    )
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def main() -> None:
+    """Search, and print every cell and the best one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder or file of labelled texts")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[10, 20, 40])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--folds", type=int, default=3)
+    options = parser.parse_args()
+    keras.utils.disable_interactive_logging()
+
+    corpus = read(options.data, split="train")
+    rules = TextConfig(max_length=LENGTH, head=LENGTH // 4)
+    tokenize = TextEncoder(rules, Vocabulary(())).tokenize
+    words = Vocabulary.build(map(tokenize, corpus.texts()), size=WORDS, min_count=1)
+    encoder = TextEncoder(rules, words)
+    ids = pad_rows([encoder.encode(text).ids for text in corpus.texts()], width=LENGTH)
+
+    # What `fit` is to get has to stand in the grid: a copy of the wrapper, which every cell is
+    # trained on, starts without the `fit_kwargs` of the original.
+    cells = [
+        {"batch_size": batch_size, "epochs": epochs}
+        for batch_size in options.batch_sizes
+        for epochs in options.epochs
+    ]
+    search = GridSearchCV(
+        SKLearnClassifier(model=build), {"fit_kwargs": cells}, cv=options.folds, error_score="raise"
+    )
+    search.fit(ids, np.array(corpus.targets()))
+
+    results = search.cv_results_
+    for cell, mean, spread in zip(
+        cells, results["mean_test_score"], results["std_test_score"], strict=True
+    ):
+        print(f"{mean:.4f} (± {spread:.4f}) with {cell}")
+    print(f"Best: {search.best_score_:.4f} using {search.best_params_['fit_kwargs']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The examples of the documentation run as they stand there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.corpus import make_corpus, write_csv
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_grid_search(tmp_path: Path) -> None:
+    """A Keras model inside GridSearchCV: every cell with its figure, and the best of them last."""
+    data = write_csv(tmp_path / "texts.csv", make_corpus(24, seed=3))
+    command = [sys.executable, "docs/examples/grid_search.py", str(data)]
+    options = ["--batch-sizes", "8", "12", "--epochs", "1", "--folds", "2"]
+    done = subprocess.run(
+        [*command, *options],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *cells, best = done.stdout.splitlines()
+    settings = ["{'batch_size': 8, 'epochs': 1}", "{'batch_size': 12, 'epochs': 1}"]
+    assert [line.split(" with ")[1] for line in cells] == settings
+    figure, setting = best.removeprefix("Best: ").split(" using ")
+    assert figure == max(line.split()[0] for line in cells)
+    assert setting in settings

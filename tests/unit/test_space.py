@@ -1,0 +1,110 @@
+"""Spaces: what a search may change, and what is refused before anything is trained."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import InvalidInput
+from tests.corpus import write
+from training.config import load_config
+from training.space import assignments, load_space, space_names
+
+CONFIG = load_config("smoke")
+
+
+def test_the_tutorial_grid() -> None:
+    """The shipped grid is that of the tutorial: nine cells."""
+    cells = list(load_space("tutorial-grid", CONFIG).cells())
+    assert cells == [
+        {"batch_size": batch_size, "epochs": epochs}
+        for batch_size in (10, 20, 40)
+        for epochs in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_shipped_spaces(name: str) -> None:
+    """Every shipped space suits the recipe it is named after."""
+    recipe = "bow" if name == "bow" else "lstm"
+    assert load_space(name, load_config(recipe)).fields
+
+
+def test_every_form(tmp_path: Path) -> None:
+    """Choices, steps of numbers, widths and flags make a grid, and `--set` takes each value."""
+    text = """
+        hidden = [[], [16, 8]]
+        units = { low = 8, high = 24, step = 8 }
+        dropout = { low = 0.1, high = 0.3, step = 0.1 }
+        pretrain = [true]
+    """
+    space = load_space(str(write(tmp_path / "mine.toml", text)), CONFIG)
+    cells = [space.setting(cell) for cell in space.cells()]
+    assert len(cells) == space.count() == 2 * 3 * 3
+    assert assignments(cells[-1]) == ["hidden=16,8", "units=24", "dropout=0.3", "pretrain=true"]
+    changed = CONFIG.with_values(assignments(cells[-1]))
+    assert (changed.hidden, changed.units, changed.dropout) == ((16, 8), 24, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("depth = [1]", "a field must be one of .* Received: 'depth'"),
+        ("seed = [1, 2]", "a field must be one of .* Received: 'seed'"),
+        ("validation_share = [0.1]", "Received: 'validation_share'"),
+        ("units = 64", "units must be a list of choices, or low and high"),
+        ("units = { low = 1 }", "units must be a list of choices, or low and high"),
+        ("units = { low = 1, high = 2, by = 1 }", "with step or log if wanted"),
+        ("units = []", "units must have choices, each once"),
+        ("units = [8, 8]", "units must have choices, each once"),
+        ("units = [{ a = 1 }]", "units must have plain values"),
+        ("units = [0.5]", "units must be a whole number. Received: '0.5'"),
+        ("units = ['many']", "units must be a whole number"),
+        ("units = [8, 0]", "units must be above 0. Received: 0"),
+        ("units = { low = 1.5, high = 2 }", "must be whole numbers"),
+        ("units = { low = true, high = 2 }", "must be whole numbers"),
+        ("optimizer = { low = 1, high = 2 }", "of a field that is one"),
+        ("optimizer = ['magic']", "optimizer must be one of"),
+        ("dropout = { low = 0.5, high = 0.1 }", "low of dropout must be below high"),
+        ("dropout = { low = 0.1, high = nan }", "low of dropout must be below high"),
+        ("dropout = { low = 0.1, high = 1.5 }", "dropout must be from 0 up to"),
+        ("dropout = { low = 0.0, high = 0.1, log = true }", "true goes with a low above 0"),
+        ("dropout = { low = 0.1, high = 0.2, log = 1 }", "log of dropout must be true or false"),
+        ("dropout = { low = 0.1, high = 0.2, log = true, step = 0.1 }", "and no step"),
+        ("units = { low = 8, high = 20, step = 8 }", "step of units must be above 0 and lead"),
+        ("units = { low = 8, high = 24, step = 0 }", "step of units must be above 0"),
+        ("units = { low = 8, high = 24, step = -8 }", "step of units must be above 0"),
+        ("max_length = [64, 16]\nhead = [8, 32]", "head must be below max_length"),
+        ("", "at least one field"),
+        ("units = ", "a space must be TOML"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, line: str, sentence: str) -> None:
+    """What is no space for the recipe is refused, with the file, the rule and what was received."""
+    path = write(tmp_path / "mine.toml", line)
+    with pytest.raises(InvalidInput, match=sentence) as refused:
+        load_space(str(path), CONFIG)
+    assert str(refused.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "../spaces/lstm", "."])
+def test_no_such_space(name: str) -> None:
+    """A space that is not there is answered with those that are shipped."""
+    with pytest.raises(InvalidInput, match="one of bow, lstm, tutorial-grid, or a TOML file"):
+        load_space(name, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("dropout = { low = 0.1, high = 0.2 }", "needs choices or a step. Received: dropout"),
+        (
+            "units = { low = 1, high = 100000 }",
+            "at most 1,000 values. Received: units",
+        ),
+    ],
+)
+def test_a_grid_ends(tmp_path: Path, line: str, sentence: str) -> None:
+    """A range without steps, or with very many, is no side of a grid."""
+    space = load_space(str(write(tmp_path / "mine.toml", line)), CONFIG)
+    with pytest.raises(InvalidInput, match=sentence):
+        space.cells()
