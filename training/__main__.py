@@ -55,10 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except KeyboardInterrupt:
-        print(
-            "valence-train: interrupted; nothing half-written is left", file=sys.stderr, flush=True
-        )
+    except KeyboardInterrupt as interruption:
+        advice = str(interruption) or "nothing half-written is left"
+        print(f"valence-train: interrupted; {advice}", file=sys.stderr, flush=True)
         # TensorFlow's threads may be in the middle of a step, and an interpreter that ends around
         # them can crash: everything is cleaned up, so end without its farewells.
         os._exit(1)
@@ -85,7 +84,14 @@ def _train(options: argparse.Namespace) -> None:
     import_tensorflow()
     from training.train import train_run
 
-    train_run(config, source, folder, tensorboard=options.tensorboard)
+    train_run(
+        config,
+        source,
+        folder,
+        tensorboard=options.tensorboard,
+        checkpoint_every=options.checkpoint_every,
+        fresh=options.fresh,
+    )
     print(f"{folder}\ntry: valence-train export --run {folder}")
 
 
@@ -246,6 +252,16 @@ def _parser() -> argparse.ArgumentParser:
         help="start from these word vectors: text of GloVe, word2vec or fastText, .gz too",
     )
     train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write TensorBoard logs")
+    train.add_argument(
+        "--checkpoint-every",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="what a kill may cost [%(default)s]; the same command goes on from the last one",
+    )
+    train.add_argument(
+        "--fresh", action="store_true", help="discard an unfinished training and start anew"
+    )
 
     tune = _verb(
         verbs,

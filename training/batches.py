@@ -1,91 +1,106 @@
 """Rows of ids into batches of like length, in a seeded order."""
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.text.padding import Int32Array, pad_rows
 from app.text.vocabulary import FIRST_WORD, UNKNOWN
 from training.progress import track
+from training.shards import Float32Array, Shard
 
 Probabilities = NDArray[np.float64]
+Batch = tuple[Int32Array, Float32Array, Float32Array]
 
 _BATCHES_SORTED_TOGETHER: Final = 50
 """Sorting within windows keeps padding low and still gives every epoch other neighbours."""
+_PREFETCHED: Final = 4
 
 
-class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled anew each epoch; the order depends on the seed alone.
+class TrainingBatches:
+    """A shard in another order each epoch; an epoch depends on the seed and its number alone.
 
-    Yields:
-        `ids` int32 (batch, width) as wide as the batch's longest row, `targets` int32 (batch,).
+    So a training that was stopped goes on in the middle of an epoch without reading what it has
+    seen. Of the rows, an order of 8 bytes each is in memory.
+
+    Attributes:
+        signature: Of a batch, for TensorFlow.
     """
 
     def __init__(
-        self,
-        rows: Sequence[Int32Array],
-        targets: NDArray[np.int32],
-        *,
-        batch_size: int,
-        word_dropout: float = 0.0,
-        seed: int,
+        self, shard: Shard, *, batch_size: int, word_dropout: float = 0.0, seed: int
     ) -> None:
-        super().__init__()
-        self._rows, self._targets, self._batch_size = rows, targets, batch_size
-        self._word_dropout = word_dropout
-        self._seed, self._epoch = seed, 0
-        self._random = random.Random(seed)
-        self._order: list[list[int]] = []
-        self.on_epoch_end()
+        self._shard, self._batch_size = shard, batch_size
+        self._word_dropout, self._seed = word_dropout, seed
+        self.signature = (
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None, shard.targets.shape[1]], tf.float32),
+            tf.TensorSpec([None], tf.float32),
+        )
 
     def __len__(self) -> int:
-        return len(self._order)
+        return -(-len(self._shard) // self._batch_size)
 
-    def __getitem__(self, index: int) -> tuple[Int32Array, NDArray[np.int32]]:
-        chosen = self._order[index]
-        ids = rectangle(self._rows, chosen)
-        if self._word_dropout:
-            # Keyed by batch, not drawn from one stream: Keras looks at a batch more than once.
-            random_state = np.random.default_rng((self._seed, self._epoch, index))
-            dropped = random_state.random(ids.shape) < self._word_dropout
-            ids[dropped & (ids >= FIRST_WORD)] = UNKNOWN
-        return ids, self._targets[chosen]
+    def epoch(self, number: int, *, start: int = 0) -> tf.data.Dataset:
+        """The batches of an epoch from the one at `start`, made ahead while others are used.
 
-    def on_epoch_end(self) -> None:
-        """Draw the order of the next epoch."""
-        self._epoch += 1
-        order = list(range(len(self._rows)))
-        self._random.shuffle(order)
-        window = self._batch_size * _BATCHES_SORTED_TOGETHER
+        Yields:
+            `ids` int32 (batch, width) as wide as the batch's longest row, `targets` float32
+            (batch, classes), `weights` float32 (batch,).
+        """
+        return tf.data.Dataset.from_generator(
+            lambda: self._batches(number, start), output_signature=self.signature
+        ).prefetch(_PREFETCHED)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        order = self._order(epoch)
+        for index in range(start, len(order)):
+            chosen = order[index]
+            ids = rectangle(self._shard, chosen)
+            if self._word_dropout:
+                generator = np.random.default_rng((self._seed, epoch, 1 + index))
+                dropped = generator.random(ids.shape) < self._word_dropout
+                ids[dropped & (ids >= FIRST_WORD)] = UNKNOWN
+            yield ids, self._shard.targets[chosen], self._shard.weights[chosen]
+
+    def _order(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The rows of each batch."""
+        generator = np.random.default_rng((self._seed, epoch, 0))
+        order = generator.permutation(len(self._shard))
         batches = []
-        for start in range(0, len(order), window):
-            alike = sorted(order[start : start + window], key=lambda i: len(self._rows[i]))
+        for window in _slices(order, self._batch_size * _BATCHES_SORTED_TOGETHER):
+            alike = window[np.argsort(self._shard.lengths[window], kind="stable")]
             batches += _slices(alike, self._batch_size)
-        self._random.shuffle(batches)
-        self._order = batches
+        return [batches[i] for i in generator.permutation(len(batches))]
 
 
 class ScoringBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Each row once, sorted by length; `order` tells which row stands where."""
+    """Each row once, sorted by length; `order` tells which row stands where.
 
-    def __init__(
-        self, rows: Sequence[Int32Array], targets: NDArray[np.int32], *, batch_size: int = 256
-    ) -> None:
+    Yields:
+        See `TrainingBatches.epoch`.
+    """
+
+    def __init__(self, shard: Shard, *, batch_size: int = 256) -> None:
         super().__init__()
-        self._rows, self._targets = rows, targets
-        self.order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        self._shard = shard
+        self.order = np.argsort(shard.lengths, kind="stable")
         self._batches = _slices(self.order, batch_size)
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, index: int) -> tuple[Int32Array, NDArray[np.int32]]:
+    def __getitem__(self, index: int) -> Batch:
         chosen = self._batches[index]
-        return rectangle(self._rows, chosen), self._targets[chosen]
+        return (
+            rectangle(self._shard, chosen),
+            self._shard.targets[chosen],
+            self._shard.weights[chosen],
+        )
 
 
 def score_rows(
@@ -112,11 +127,11 @@ def score_rows(
     return probabilities
 
 
-def rectangle(rows: Sequence[Int32Array], chosen: Sequence[int]) -> Int32Array:
+def rectangle(rows: Sequence[Int32Array], chosen: Iterable[int]) -> Int32Array:
     """The chosen rows, padded to the longest of them: int32 (chosen, width)."""
     picked = [rows[i] for i in chosen]
     return pad_rows(picked, width=max(map(len, picked)))
 
 
-def _slices(order: Sequence[int], size: int) -> list[Any]:
+def _slices(order: Any, size: int) -> list[Any]:
     return [order[start : start + size] for start in range(0, len(order), size)]

@@ -6,18 +6,56 @@ de-duplicated first, and a film never has reviews on both sides of a split.
 
 A split depends on the texts, their groups and the seed alone, by way of sha256: the machine, the
 versions of libraries and the order of different texts change nothing.
+
+A corpus may be larger than memory: its texts are read anew by each pass over them (`Stream`), and
+what a split compares are digests, 68 bytes a row (`Index`).
 """
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import cached_property
+from itertools import compress, islice
+from typing import Any, Final, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.errors import DataError
 
+T = TypeVar("T")
+Digests = NDArray[np.bytes_]
+Mask = NDArray[np.bool_]
+
 CANONICAL_ORDER: Final = ("negative", "neutral", "positive")
+
+
+class Stream(Sequence[T]):
+    """A sequence that is read anew by every pass over it; one item is in memory at a time.
+
+    An index reads up to the item; a slice is a tuple.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[T]], size: int) -> None:
+        self._read, self._size = read, size
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        position = range(self._size)[index]
+        return next(islice(self, position, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +75,83 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """A corpus by digests: all that de-duplication needs of it, in 68 bytes a row.
+
+    Attributes:
+        keys: Sha256 of what makes two texts the same, (rows,) of 32 bytes.
+        pairs: Sha256 of label and text, (rows,) of 32 bytes.
+        labels: Positions in `Corpus.labels`, int32 (rows,); -1 for a text without one.
+    """
+
+    keys: Digests
+    pairs: Digests
+    labels: NDArray[np.int32]
+
+    def where(self, kept: Mask) -> "Index":
+        """The rows that are kept."""
+        return Index(self.keys[kept], self.pairs[kept], self.labels[kept])
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Texts of one source.
 
     Attributes:
         name: For people: the file or folder, and the part of it.
-        examples: In the order of the source.
+        examples: In the order of the source; a tuple, or a `Stream` from files.
         labels: The classes in the order of a model's outputs; empty for unlabelled texts.
     """
 
     name: str
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     labels: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def texts(self) -> list[str]:
-        """The texts alone, in order."""
+        """The texts alone, in order, all in memory."""
         return [example.text for example in self.examples]
+
+    def stream_texts(self) -> Stream[str]:
+        """The texts alone, in order, read anew by every pass."""
+        return Stream(lambda: (example.text for example in self.examples), len(self))
 
     def targets(self) -> list[int]:
         """The index in `labels` of every example, in order."""
-        index = {label: position for position, label in enumerate(self.labels)}
-        return [index[example.label] for example in self.examples]
+        targets: list[int] = self.index.labels.tolist()
+        return targets
 
     def counts(self) -> dict[str, int]:
         """How many examples each label has, in the order of `labels`."""
-        counted = Counter(example.label for example in self.examples)
-        return {label: counted[label] for label in self.labels}
+        return {
+            label: int((self.index.labels == position).sum())
+            for position, label in enumerate(self.labels)
+        }
+
+    @cached_property
+    def index(self) -> Index:
+        """The corpus by digests, from one pass over it."""
+        positions = {label: position for position, label in enumerate(self.labels)}
+        keys, pairs, labels = bytearray(), bytearray(), array("i")
+        for example in self.examples:
+            keys += _digest(text_key(example.text))
+            pairs += _digest(example.label, example.text)
+            labels.append(positions.get(example.label, -1))
+        return Index(_digests(keys), _digests(pairs), np.array(labels, np.int32))
+
+    def where(self, kept: Mask) -> "Corpus":
+        """The rows that are kept, bool (rows,), in the same order."""
+        examples = self.examples
+        chosen: Sequence[Example] = (
+            tuple(compress(examples, kept))
+            if isinstance(examples, tuple)
+            else Stream(lambda: compress(examples, kept), int(kept.sum()))
+        )
+        corpus = replace(self, examples=chosen)
+        vars(corpus)["index"] = self.index.where(kept)  # no need to read it again
+        return corpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +204,7 @@ def fingerprint(corpus: Corpus) -> str:
     Every (label, text) pair is written as JSON and hashed, and the sorted digests are hashed again.
     So the order of rows, groups and the name do not matter, and a row that stands twice does.
     """
-    rows = sorted(_digest(example.label, example.text) for example in corpus.examples)
-    return hashlib.sha256(b"".join(rows)).hexdigest()
+    return hashlib.sha256(np.sort(corpus.index.pairs).tobytes()).hexdigest()
 
 
 def deduplicate(corpus: Corpus) -> tuple[Corpus, Dropped]:
@@ -128,21 +213,17 @@ def deduplicate(corpus: Corpus) -> tuple[Corpus, Dropped]:
     Returns:
         The corpus without them, in the same order, and what was left out.
     """
-    labels: defaultdict[str, set[str]] = defaultdict(set)
-    for example in corpus.examples:
-        labels[text_key(example.text)].add(example.label)
+    labels = corpus.index.labels
+    texts, first, text_of = np.unique(corpus.index.keys, return_index=True, return_inverse=True)
+    label = labels[first]
+    conflicting = np.zeros(len(texts), np.bool_)
+    conflicting[text_of[labels != label[text_of]]] = True
 
-    kept: dict[str, Example] = {}
-    duplicates = conflicts = 0
-    for example in corpus.examples:
-        key = text_key(example.text)
-        if len(labels[key]) > 1:
-            conflicts += 1
-        elif key in kept:
-            duplicates += 1
-        else:
-            kept[key] = example
-    return replace(corpus, examples=tuple(kept.values())), Dropped(duplicates, conflicts)
+    kept = np.zeros(len(corpus), np.bool_)
+    kept[first[~conflicting]] = True
+    conflicts = int(conflicting[text_of].sum())
+    duplicates = len(corpus) - conflicts - int(kept.sum())
+    return corpus.where(kept), Dropped(duplicates, conflicts)
 
 
 def exclude(corpus: Corpus, other: Corpus) -> tuple[Corpus, int]:
@@ -153,9 +234,8 @@ def exclude(corpus: Corpus, other: Corpus) -> tuple[Corpus, int]:
     Returns:
         The corpus without them, in the same order, and how many rows went.
     """
-    unwanted = {text_key(example.text) for example in other.examples}
-    kept = tuple(item for item in corpus.examples if text_key(item.text) not in unwanted)
-    return replace(corpus, examples=kept), len(corpus) - len(kept)
+    kept = ~np.isin(corpus.index.keys, other.index.keys)
+    return corpus.where(kept), int((~kept).sum())
 
 
 def split(corpus: Corpus, *, validation_share: float, seed: int) -> Split:
@@ -181,39 +261,49 @@ def split(corpus: Corpus, *, validation_share: float, seed: int) -> Split:
             f"the validation share must be above 0 and below 1. Received: {validation_share}"
         )
     unique, dropped = deduplicate(corpus)
-    members: defaultdict[bytes, list[int]] = defaultdict(list)
-    for row, example in enumerate(unique.examples):
-        members[_group_digest(example, seed)].append(row)
-
-    missing = {label: max(1, round(validation_share * n)) for label, n in unique.counts().items()}
-    order = [rows for _, rows in sorted(members.items())]
-    validation: set[int] = set()
+    missing = np.array([max(1, round(validation_share * n)) for n in unique.counts().values()])
+    validation = np.zeros(len(unique), np.bool_)
+    groups = _Groups(unique, seed)
     for accept in (_stays_within, _comes_nearer):
-        for rows in order:
-            after = {
-                label: n - sum(unique.examples[row].label == label for row in rows)
-                for label, n in missing.items()
-            }
-            if validation.isdisjoint(rows) and accept(missing, after):
-                validation.update(rows)
+        for rows in groups:
+            if not missing.any():
+                break
+            after = missing - np.bincount(unique.index.labels[rows], minlength=len(missing))
+            if not validation[rows[0]] and accept(missing, after):
+                validation[rows] = True
                 missing = after
 
-    sides = Split(
-        train=_select(unique, [row for row in range(len(unique)) if row not in validation]),
-        validation=_select(unique, sorted(validation)),
-        dropped=dropped,
-    )
+    sides = Split(unique.where(~validation), unique.where(validation), dropped)
     for side in (sides.train, sides.validation):
         _check_every_label(side.counts(), unique.counts(), validation_share)
     return sides
 
 
-def _stays_within(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    return all(n >= 0 for n in after.values())
+class _Groups:
+    """The rows of each group, int64 (members,), in the order of a hash of seed and group."""
+
+    def __init__(self, corpus: Corpus, seed: int) -> None:
+        together = bytearray()
+        for example in corpus.examples:
+            together += _group_digest(example, seed)
+        digests = _digests(together)
+        self._rows = np.argsort(digests, kind="stable")
+        ordered = digests[self._rows]
+        self._ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(ordered))
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        start = 0
+        for end in self._ends:
+            yield self._rows[start:end]
+            start = end
 
 
-def _comes_nearer(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    return sum(n * n for n in after.values()) < sum(n * n for n in before.values())
+def _stays_within(before: NDArray[Any], after: NDArray[Any]) -> bool:
+    return bool((after >= 0).all())
+
+
+def _comes_nearer(before: NDArray[Any], after: NDArray[Any]) -> bool:
+    return bool((after * after).sum() < (before * before).sum())
 
 
 def _check_every_label(
@@ -228,10 +318,6 @@ def _check_every_label(
             )
 
 
-def _select(corpus: Corpus, rows: Iterable[int]) -> Corpus:
-    return replace(corpus, examples=tuple(corpus.examples[row] for row in rows))
-
-
 def _group_digest(example: Example, seed: int) -> bytes:
     if example.group is None:
         return _digest("text", text_key(example.text), seed)
@@ -241,3 +327,8 @@ def _group_digest(example: Example, seed: int) -> bytes:
 def _digest(*parts: str | int) -> bytes:
     """Sha256 of the parts as JSON, which keeps ("a", "bc") and ("ab", "c") apart."""
     return hashlib.sha256(json.dumps(parts).encode("ascii")).digest()
+
+
+def _digests(together: bytearray) -> Digests:
+    """Digests written one after another as an array; it sorts as bytes do."""
+    return np.frombuffer(together, "S32")

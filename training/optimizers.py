@@ -78,7 +78,6 @@ class RateByTime(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._config = config
         self._epoch = 0
-        self._is_warm = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Count from this epoch on."""
@@ -86,13 +85,12 @@ class RateByTime(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Set the rate for the middle of this step: at its beginning the first would be 0."""
-        if self._is_warm and self._config.schedule == "plateau":
-            return  # from here on its own callback decides
-        steps = self.params["steps"] or math.inf  # not known in a first epoch that streams
+        steps = self.params["steps"]
         epochs = self._epoch + (batch + 0.5) / steps
+        if self._config.schedule == "plateau" and epochs - 1 / steps >= self._config.warmup:
+            return  # from here on its own callback decides
         rate = self._config.learning_rate * rate_factor(self._config, epochs)
         self.model.optimizer.learning_rate = rate
-        self._is_warm = epochs >= self._config.warmup
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Tell the history."""

@@ -139,7 +139,7 @@ def render_scores(scores: Mapping[str, Mapping[str, float]]) -> str:
 def render_trials(rows: Sequence[tuple[str, Mapping[str, object], float | None]]) -> str:
     """A row per trial of a search: what became of it, a column per field, the figure last."""
     fields = list(rows[0][1]) if rows else []
-    return _render_table(
+    return render_table(
         ["Trial", *fields, "Figure"],
         [
             ([state, *(_fact(setting[field]) for field in fields)], [_number(figure)])

@@ -156,7 +156,7 @@ def draw_importance(importance: Mapping[str, float]) -> Picture:
     )
 
 
-def draw_slices(
+def draw_scatters(
     values: Mapping[str, Sequence[Any]], figures: Sequence[float], logarithmic: Collection[str]
 ) -> Picture:
     """Validation accuracy over each field by itself, a panel each.
@@ -443,10 +443,6 @@ def draw_lengths(
         f"than {max_tokens:,} tokens",
         caption="Training texts by length in tokens; the last bar holds all that are longer still.",
     )
-
-
-def _percent(share: float, _: object) -> str:
-    return f"{100 * share:g}%"
 
 
 def _draw_diagonal(axes: Axes) -> None:

@@ -14,12 +14,13 @@ groups, which a split keeps together. A message about a wrong file names the row
 row 1, and the rule; it never repeats a text.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
 from app.errors import DataError
-from training.data import Corpus, Example, order_labels
+from training.data import Corpus, Example, Stream, order_labels
 from training.formats import (
     TSV_HEADER,
     TSV_HEADER_UNLABELLED,
@@ -71,7 +72,7 @@ def read(
     delimiter: str | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Corpus:
-    """Read one split of a data set.
+    """Read one split of a data set: once to check it, and anew by each pass over its examples.
 
     Args:
         path: A folder (`tsv`, `tree`) or a file.
@@ -85,10 +86,12 @@ def read(
         delimiter: For `csv`: between cells. Default: by the suffix, `.csv` or `.tsv`.
         labels: What each label of the file is called, as in `{"0": "negative", "4": "positive"}`.
             Default: 0/1 for `tsv` and `kaggle`; else negative, neutral, positive in any case,
-            or 0/1, -1/1, -1/0/1; labels of which none is such a name are taken as they are.
+            or 0/1, -1/1, -1/0/1; labels of which none is such a name are taken as they are, in
+            lower case.
 
     Raises:
-        DataError: The path is missing or none of these formats, or a row is wrong.
+        DataError: The path is missing or none of these formats, or a row is wrong; later, the file
+            has other rows than it had.
     """
     path = _step_in(path)
     if format == "auto":
@@ -101,19 +104,21 @@ def read(
             f"{path}: a single file has no test part; give the file of test texts its own path"
         )
 
-    records: Iterable[Record]
-    match format:
-        case "tsv" | "kaggle":
-            records = read_tsv(path, split, plain_cells if format == "tsv" else kaggle_cells)
-            labels = labels or _TSV_CODES
-        case "tree":
-            records = read_tree(path, split)
-        case "gop":
-            records = with_retweet_groups(
-                read_csv(path, split, "text", "sentiment", None, delimiter)
-            )
-        case _:
-            records = read_csv(path, split, text_column, label_column, group_column, delimiter)
+    if format in ("tsv", "kaggle"):
+        labels = labels or _TSV_CODES
+
+    def records() -> Iterable[Record]:
+        match format:
+            case "tsv" | "kaggle":
+                return read_tsv(path, split, plain_cells if format == "tsv" else kaggle_cells)
+            case "tree":
+                return read_tree(path, split)
+            case "gop":
+                tweets = read_csv(path, split, "text", "sentiment", None, delimiter)
+                return with_retweet_groups(tweets)
+            case _:
+                return read_csv(path, split, text_column, label_column, group_column, delimiter)
+
     return _collect(f"{_bare_name(path)} {split}", path, records, split, labels)
 
 
@@ -180,58 +185,81 @@ def _bare_name(path: Path) -> str:
 def _collect(
     name: str,
     path: Path,
-    records: Iterable[Record],
+    records: Callable[[], Iterable[Record]],
     split: SplitName,
     labels: Mapping[str, str] | None,
 ) -> Corpus:
-    rows = list(records)
-    if not rows:
+    """Check every row, then let the examples be read as often as they are needed."""
+    size, most = 0, max(_MOST_LABELS, len(labels or ()))
+    firsts: dict[str, Record] = {}  # by label; another column may hold more than fits in memory
+    for record in records():
+        size += 1
+        if not record.text.strip():
+            raise DataError(f"{record.place}: the text must not be empty")
+        if len(firsts) <= most:
+            firsts.setdefault(_plain(record.label), record)
+    if not size:
         raise DataError(f"{path}: there are no rows to read")
-    for row in rows:
-        if not row.text.strip():
-            raise DataError(f"{row.place}: the text must not be empty")
-    if split == "unlabelled":
-        return Corpus(name, tuple(Example(row.text, "", row.group) for row in rows), ())
+    names = {} if split == "unlabelled" else _label_names(firsts, labels)
 
-    names = _label_names(rows, labels)
-    examples = tuple(Example(row.text, names[_plain(row.label)], row.group) for row in rows)
-    found = order_labels(example.label for example in examples)
-    return Corpus(name, examples, found)
+    def read_examples() -> Iterator[Example]:
+        count = 0
+        for count, row in enumerate(records(), start=1):
+            label = names.get(_plain(row.label)) if names else ""
+            if count > size or label is None:
+                break
+            yield Example(row.text, label, row.group)
+        else:
+            if count == size:
+                return
+        raise DataError(f"{path}: the data must stay as it is while it is used; its rows changed")
+
+    found = order_labels(names[label] for label in firsts) if names else ()
+    return Corpus(name, Stream(read_examples, size), found)
 
 
-def _label_names(rows: Sequence[Record], labels: Mapping[str, str] | None) -> Mapping[str, str]:
-    """The one vocabulary that explains the labels of all rows."""
-    found = {_plain(row.label) for row in rows}
-    known: Sequence[Mapping[str, str]] = (_LABEL_NAMES, *_LABEL_CODES)
+def _label_names(
+    firsts: Mapping[str, Record], labels: Mapping[str, str] | None
+) -> Mapping[str, str]:
+    """The one vocabulary that explains all labels; of each, the first row is at hand."""
+    known: list[Mapping[str, str]] = [_LABEL_NAMES, *_LABEL_CODES]
     rule = (
         "negative, neutral or positive, or one of the codes 0 and 1, -1 and 1, or -1, 0 and 1, "
         "the same way in every row; name others with labels (on the command line --label)"
     )
     if labels is not None:
-        known = [{_plain(value): _plain(name) for value, name in labels.items()}]
+        known = [{_plain(value): _shown(name) for value, name in labels.items()}]
         rule = f"one of {shorten(sorted(labels))}"
     for vocabulary in known:
-        if found <= vocabulary.keys():
+        if firsts.keys() <= vocabulary.keys():
             return vocabulary
-    if labels is None and not found & _LABEL_NAMES.keys():
-        return _as_they_are(found, rows)
-    nearest = max(known, key=lambda vocabulary: len(found & vocabulary.keys()))
-    stranger = next(row for row in rows if _plain(row.label) not in nearest)
+    if labels is None and not firsts.keys() & _LABEL_NAMES.keys():
+        return _as_they_are(firsts)
+    nearest = max(known, key=lambda vocabulary: len(firsts.keys() & vocabulary.keys()))
+    stranger = next(row for label, row in firsts.items() if label not in nearest)
     raise DataError(
         f"{stranger.place}: the label must be {rule}. Received: {shorten([stranger.label])}"
     )
 
 
-def _as_they_are(found: set[str], rows: Sequence[Record]) -> Mapping[str, str]:
+def _as_they_are(firsts: Mapping[str, Record]) -> Mapping[str, str]:
     """Labels of somebody's own, unless they look like another column."""
-    if len(found) > _MOST_LABELS or "" in found:
-        odd = next(row for row in rows if not _plain(row.label) or len(found) > _MOST_LABELS)
+    too_many = len(firsts) > _MOST_LABELS
+    if too_many or "" in firsts:
+        odd = next(iter(firsts.values())) if too_many else firsts[""]
+        found = f"more than {_MOST_LABELS}" if too_many else str(len(firsts))
         raise DataError(
             f"{odd.place}: labels must not be empty, and there may be {_MOST_LABELS} different "
-            f"ones at most. Received: {len(found)} different ones; is it the right column?"
+            f"ones at most. Received: {found} different ones; is it the right column?"
         )
-    return {label: label for label in found}
+    return {label: _shown(row.label) for label, row in firsts.items()}
 
 
 def _plain(label: str) -> str:
-    return label.strip().casefold()
+    """What makes two labels the same."""
+    return unicodedata.normalize("NFC", label).strip().casefold()
+
+
+def _shown(label: str) -> str:
+    """A label as answers have it: lower case keeps what folding rewrites, as in groß or καλός."""
+    return unicodedata.normalize("NFC", label).strip().lower()

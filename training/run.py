@@ -27,8 +27,9 @@ class Run:
         source: Where the data came from.
         labels: In the order of the model's outputs.
         data: The card of the data, as in the manifest.
-        history: Per figure its value after each epoch.
-        seconds: Wall time of the loop.
+        history: Per figure (`loss`, `val_accuracy`, `tokens_per_second`, ...) its value after each
+            epoch.
+        seconds: Wall time of the loop; of one that was stopped, of its parts together.
         code_version: Of this project.
         coverage: Of the vocabulary and of the training tokens, by a file of word vectors.
     """
@@ -66,6 +67,19 @@ class Run:
             raise DataError(f"{path}: not the description of a run: {error}") from error
 
 
+def check_target(folder: Path, *, replaces: str | None = None) -> Path:
+    """The absolute path of a folder that `written_aside` may write.
+
+    Raises:
+        InvalidInput: There is something at `folder` that may not be replaced.
+    """
+    folder = folder.resolve()
+    if folder.exists() and not (replaces and (folder / replaces).is_file()):
+        rule = f"a new folder or one that holds {replaces}" if replaces else "a new folder"
+        raise InvalidInput(f"the result must go into {rule}. Received: {folder}, which exists")
+    return folder
+
+
 @contextmanager
 def written_aside(folder: Path, *, replaces: str | None = None) -> Iterator[Path]:
     """A folder to write into that becomes `folder` when the block ends well.
@@ -81,10 +95,7 @@ def written_aside(folder: Path, *, replaces: str | None = None) -> Iterator[Path
     Raises:
         InvalidInput: There is something at `folder` that may not be replaced.
     """
-    folder = folder.resolve()
-    if folder.exists() and not (replaces and (folder / replaces).is_file()):
-        rule = f"a new folder or one that holds {replaces}" if replaces else "a new folder"
-        raise InvalidInput(f"the result must go into {rule}. Received: {folder}, which exists")
+    folder = check_target(folder, replaces=replaces)
     missing = [parent for parent in folder.parents if not parent.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))

@@ -1,9 +1,16 @@
-"""Method: one loop, seeded, with Keras' own callbacks."""
+"""Method: one loop, seeded, with Keras' own callbacks, that goes on where it was stopped."""
 
+import json
+import math
+import shutil
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -14,18 +21,23 @@ from app.artifact import TOKENIZER
 from app.errors import DataError
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
-from app.text.vocabulary import Vocabulary
+from app.text.vocabulary import PAD, Vocabulary
+from training import data
 from training.batches import Probabilities, ScoringBatches, TrainingBatches, score_rows
+from training.checkpoints import EVERY, KeptModel, Place, WorkingFolder, working_folder
 from training.config import Config
-from training.data import Corpus
+from training.data import Corpus, Stream
 from training.dataset import Source, load_dataset
 from training.model import EMBEDDING, NGRAMS, build_model
 from training.optimizers import build_optimizer, class_weights, rate_callbacks
 from training.pretrained import read_vectors
 from training.progress import EpochProgress, console, track
-from training.run import MODEL, RUN, Run, written_aside
+from training.run import MODEL, RUN, Run, check_target, written_aside
+from training.shards import Lesson, Shard, lessons_of, write_shard
 from training.text_config import text_config, tokenizing_config
 from training.vectors import learn_vectors
+
+_COVERAGE: Final = "coverage.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +47,7 @@ class Trained:
     Attributes:
         encoder: The tokenizer it was trained with.
         history: Per figure (`loss`, `val_accuracy`, ...) its value after each epoch.
-        seconds: Wall time of the loop.
+        seconds: Wall time of the loop; of one that was stopped, of its parts together.
         coverage: Of a file of word vectors: which share of the `vocabulary` and of the training
             `tokens` it has; empty where there is none.
     """
@@ -47,41 +59,75 @@ class Trained:
 
 
 def train_run(
-    config: Config, source: Source, folder: Path, *, tensorboard: Path | None = None
+    config: Config,
+    source: Source,
+    folder: Path,
+    *,
+    tensorboard: Path | None = None,
+    checkpoint_every: float = EVERY,
+    fresh: bool = False,
 ) -> None:
     """Train by a recipe and write the run `folder`, at once and complete.
 
+    A training that was stopped leaves a working folder beside it; the next one with the same
+    arguments goes on there.
+
+    Args:
+        config: The recipe.
+        source: Where the data is.
+        folder: Where the run goes; an earlier run is replaced at the end.
+        tensorboard: Where to write logs for TensorBoard, if anywhere.
+        checkpoint_every: Seconds between checkpoints; 0 for one after each step.
+        fresh: Whether to discard what an unfinished training left.
+
     Raises:
         DataError: The data is missing or wrong, or the loss did not stay finite.
-        InvalidInput: `folder` exists and is no earlier run.
+        InvalidInput: `folder` exists and is no earlier run, another training is writing it, or an
+            unfinished one had another recipe or other data.
     """
-    with written_aside(folder, replaces=RUN) as aside:
+    check_target(folder, replaces=RUN)
+    with working_folder(folder, every=checkpoint_every, fresh=fresh) as work:
         dataset = load_dataset(
             source,
             validation_share=config.validation_share,
             seed=config.seed,
             unlabelled=config.pretrain,
         )
-        trained = train(
-            config,
-            dataset.train,
-            dataset.validation,
-            aside / MODEL,
-            unlabelled=dataset.unlabelled.texts(),
-            tensorboard=tensorboard,
-        )
-        trained.encoder.save(aside / TOKENIZER)
-        run = Run(
-            config=asdict(config),
-            source=source,
-            labels=dataset.train.labels,
-            data=dataset.card.model_dump(),
-            history=trained.history,
-            seconds=round(trained.seconds, 1),
-            code_version=__version__,
-            coverage=trained.coverage,
-        )
-        run.write(aside)
+        card = dataset.card
+        texts = {
+            "fingerprint": card.fingerprint,
+            "splits": card.splits,
+            "unlabelled": data.fingerprint(dataset.unlabelled),
+        }
+        version = {"version": __version__}
+        work.claim({"config": asdict(config), "data": texts, "code": version})
+        try:
+            trained = train(
+                config,
+                dataset.train,
+                dataset.validation,
+                work.folder / MODEL,
+                unlabelled=dataset.unlabelled.stream_texts(),
+                tensorboard=tensorboard,
+                work=work,
+            )
+        except DataError:
+            work.discard()  # it would end in the same way again
+            raise
+        with written_aside(folder, replaces=RUN) as aside:
+            for name in (MODEL, TOKENIZER):
+                shutil.copyfile(work.folder / name, aside / name)
+            run = Run(
+                config=asdict(config),
+                source=source,
+                labels=dataset.train.labels,
+                data=card.model_dump(),
+                history=trained.history,
+                seconds=round(trained.seconds, 1),
+                code_version=__version__,
+                coverage=trained.coverage,
+            )
+            run.write(aside)
 
 
 def train(
@@ -91,13 +137,18 @@ def train(
     checkpoint: Path,
     *,
     unlabelled: Sequence[str] = (),
+    lessons: Collection[Lesson] | None = None,
     tensorboard: Path | None = None,
+    work: WorkingFolder | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
     """Build the vocabulary on `training`, then the model, and fit it.
 
     The same seed on the same machine gives the same weights: the order, the initial weights and
-    the dropout are seeded, and TensorFlow is told to add in a fixed order.
+    the dropout are seeded, and TensorFlow is told to add in a fixed order. Stopped and continued
+    in between, it gives the same weights too.
+
+    No text stays in memory, nor do ids, but for the word vectors of `config.pretrain`.
 
     Args:
         config: The recipe.
@@ -105,24 +156,44 @@ def train(
         validation: Texts that decide when to stop; never learned from.
         checkpoint: Where the model of the best epoch is kept, written anew when one is better.
         unlabelled: Further texts to learn word vectors from, if the recipe does.
+        lessons: What is learned instead of the labels of `training`: these or other texts, with
+            soft labels and weights, say of a teacher.
         tensorboard: Where to write logs for TensorBoard, if anywhere.
-        callbacks: Called after those of the loop itself.
+        work: Where all is kept that a later training with the same arguments goes on from; by
+            default nothing is.
+        callbacks: Further ones, called after those of the recipe.
+
+    Raises:
+        DataError: The validation loss did not stay finite.
     """
+    if work is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return train(
+                config,
+                training,
+                validation,
+                checkpoint,
+                unlabelled=unlabelled,
+                lessons=lessons,
+                tensorboard=tensorboard,
+                work=WorkingFolder(Path(folder), every=math.inf),
+                callbacks=callbacks,
+            )
     tf.config.experimental.enable_op_determinism()
-    encoder = build_encoder(config, training.texts())
-    rows = encode(encoder, training, "Encoding training texts")
-    targets = np.array(training.targets(), np.int32)
-    batches = TrainingBatches(
-        rows,
-        targets,
-        batch_size=config.batch_size,
-        word_dropout=config.word_dropout,
-        seed=config.seed,
+    texts = training.stream_texts()
+    encoder = TextEncoder.load(
+        work.once(TOKENIZER, lambda path: build_encoder(config, texts).save(path))
     )
-    held_out = ScoringBatches(
-        encode(encoder, validation, "Encoding validation texts"),
-        np.array(validation.targets(), np.int32),
+    learned = _encode_once(
+        work,
+        encoder,
+        "training",
+        lessons_of(training, class_weights(config, training.targets()))
+        if lessons is None
+        else lessons,
+        training,
     )
+    held_out = _encode_once(work, encoder, "validation", lessons_of(validation), training)
 
     model = build_model(
         config,
@@ -132,37 +203,126 @@ def train(
     )
     model.compile(
         optimizer=build_optimizer(config),
-        loss="sparse_categorical_crossentropy",
+        loss="categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,  # XLA would compile the loop anew for every width of a batch
     )
-    coverage = _pretrain(config, model, encoder, training.texts(), unlabelled)
-    if config.nb_weighting:
-        with console.status("Counting n-grams"):
-            model.get_layer(NGRAMS).learn_ratio(rows, training.targets())
+    if not work.has_checkpoint():
+        coverage = _pretrain(config, model, encoder, texts, unlabelled)
+        (work.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
+        if config.nb_weighting:
+            with console.status("Counting n-grams"):
+                model.get_layer(NGRAMS).learn_ratio(learned, learned.targets.argmax(axis=1))
     console.print(
-        f"{config.name}: {len(rows):,} texts to learn from, {len(validation):,} held out, "
+        f"{config.name}: {len(learned):,} texts to learn from, {len(held_out):,} held out, "
         f"{len(encoder.vocabulary):,} ids, {model.count_params():,} weights",
         highlight=False,
     )
-    started = time.monotonic()
-    fitted = model.fit(
-        batches,
-        validation_data=held_out,
-        epochs=config.epochs,
-        class_weight=class_weights(config, training.targets()),
-        callbacks=[*_callbacks(config, checkpoint, tensorboard), *callbacks],
-        verbose=0,
-        shuffle=False,  # the batches shuffle themselves, by their own seed
+    batches = TrainingBatches(
+        learned,
+        batch_size=config.batch_size,
+        word_dropout=config.word_dropout,
+        seed=config.seed,
     )
-    history = {name: [float(v) for v in values] for name, values in fitted.history.items()}
+    history = _fit(
+        model,
+        batches,
+        ScoringBatches(held_out),
+        [*_callbacks(config, checkpoint, tensorboard), *callbacks],
+        epochs=config.epochs,
+        work=work,
+    )
     losses = history["val_loss"]
     if not np.isfinite(losses).all():
         raise DataError(
             f"the validation loss must stay finite. Received: {losses[-1]} after epoch "
             f"{len(losses)}; try a lower learning_rate"
         )
-    return Trained(encoder, history, time.monotonic() - started, coverage)
+    coverage = json.loads((work.folder / _COVERAGE).read_text(encoding="utf-8"))
+    return Trained(encoder, history, work.seconds(), coverage)
+
+
+def _fit(
+    model: keras.Model,
+    batches: TrainingBatches,
+    held_out: ScoringBatches,
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    epochs: int,
+    work: WorkingFolder,
+) -> dict[str, list[float]]:
+    """What `model.fit` does, but from the last checkpoint, be it in the middle of an epoch.
+
+    Returns:
+        Per figure its value after each epoch.
+    """
+    history = keras.callbacks.History()
+    together = keras.callbacks.CallbackList(
+        [*callbacks, history], model=model, epochs=epochs, steps=len(batches)
+    )
+    model.optimizer.build(model.trainable_variables)
+    step = _step(model, batches)
+    together.on_train_begin()
+    try:
+        at = work.restore(model, together) or Place()
+        if work.saved:
+            console.print(f"{model.name}: goes on from {at}", highlight=False)
+        while at.epoch < epochs and not model.stop_training:
+            together.on_epoch_begin(at.epoch)
+            if at.step == 0:
+                work.save(model, together, at)
+            began = time.monotonic()
+            for batch in batches.epoch(at.epoch, start=at.step).as_numpy_iterator():
+                together.on_train_batch_begin(at.step)
+                figures, ids, ended = step(*batch), batch[0], time.monotonic()
+                tokens = int(np.count_nonzero(ids != PAD))
+                means = at.add(figures, rows=len(ids), tokens=tokens, seconds=ended - began)
+                began = ended
+                together.on_train_batch_end(at.step - 1, means)
+                work.save_when_due(model, together, at)
+            scores = model.evaluate(held_out, callbacks=together, verbose=0, return_dict=True)
+            means = at.figures() | {f"val_{name}": float(v) for name, v in scores.items()}
+            together.on_epoch_end(at.epoch, means)
+            at = Place(at.epoch + 1)
+    finally:
+        together.on_train_end()
+    return {name: list(values) for name, values in history.history.items()}
+
+
+def _step(model: keras.Model, batches: TrainingBatches) -> Callable[..., Mapping[str, Any]]:
+    """One step of training: takes a batch, gives its figures."""
+    if keras.backend.backend() != "tensorflow":
+        return partial(model.train_on_batch, return_dict=True)
+    # `train_on_batch` would trace the loop anew for the first few shapes, seconds each time.
+    traced = tf.function(
+        lambda *batch: model.train_step(batch), input_signature=batches.signature, autograph=False
+    )
+
+    def step(*batch: Any) -> Mapping[str, Any]:
+        model.reset_metrics()
+        return dict(traced(*batch))
+
+    return step
+
+
+def _encode_once(
+    work: WorkingFolder,
+    encoder: TextEncoder,
+    kind: str,
+    lessons: Collection[Lesson],
+    corpus: Corpus,
+) -> Shard:
+    """The lessons as ids on disk, encoded now unless they were before."""
+
+    def encode_all(path: Path) -> None:
+        tracked = track(lessons, f"Encoding {kind} texts")
+        write_shard(path, encoder, tracked, classes=len(corpus.labels))
+
+    return Shard(work.once(kind, encode_all))
+
+
+def _chain(first: Sequence[str], second: Sequence[str]) -> Stream[str]:
+    return Stream(lambda: chain(first, second), len(first) + len(second))
 
 
 def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
@@ -197,7 +357,7 @@ def _pretrain(
         return {}
     layer = model.get_layer(EMBEDDING)
     if config.pretrain:
-        rows = _whole_rows(encoder, [*texts, *unlabelled])
+        rows = _whole_rows(encoder, _chain(texts, unlabelled))
         with console.status("Learning word vectors"):
             layer.vectors = learn_vectors(
                 rows, vocabulary=len(encoder.vocabulary), width=config.embedding, seed=config.seed
@@ -239,9 +399,7 @@ def _callbacks(
     callbacks = [
         # First, so that all that follows sees the averaged weights after an epoch.
         *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.average else []),
-        keras.callbacks.ModelCheckpoint(
-            checkpoint, monitor="val_loss", save_best_only=config.keep == "best"
-        ),
+        KeptModel(checkpoint, keep=config.keep),
         *rate_callbacks(config),
         EpochProgress(),
     ]

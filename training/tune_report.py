@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from training.config import Config
 from training.page import render_figures, render_page, render_trials
-from training.pictures import Picture, draw_importance, draw_slices, draw_trials
+from training.pictures import Picture, draw_importance, draw_scatters, draw_trials
 from training.run import written_aside
 from training.study import Search
 
@@ -109,7 +109,7 @@ def _draw(
     pictures = {"history": draw_trials(numbers, figures, ended)}
     if importance:
         pictures["importance"] = draw_importance(importance)
-    pictures["slices"] = draw_slices(
+    pictures["slices"] = draw_scatters(
         {field: [setting[field] for setting in settings] for field in search.space.fields},
         [trial.values[0] for trial in complete],
         logarithmic,

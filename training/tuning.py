@@ -153,7 +153,7 @@ def _run_trials(
 ) -> None:
     """Train what is left of the study, `jobs` at once, with a bar over the trials."""
     console = Console(stderr=True)  # that of the trainings is quiet
-    with progress_bar(console) as bar:
+    with progress_bar(console=console) as bar:
         task = bar.add_task("Trials", total=study.search.trials, completed=len(study.done()))
 
         def work(train_one: Trainer) -> None:

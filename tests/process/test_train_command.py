@@ -1,5 +1,7 @@
 """`valence-train` from the shell: help, sentences and exit statuses."""
 
+import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -111,14 +113,16 @@ def test_columns_and_labels_of_ones_own(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_termination_leaves_nothing(tmp_path: Path) -> None:
-    """SIGTERM in the middle of a training ends it with 1, a sentence, and nothing half-written."""
+def test_a_termination_says_how_to_go_on(tmp_path: Path) -> None:
+    """SIGTERM in the middle of a training ends it with 1 and a sentence; no run is left half-made.
+
+    Another recipe does not go on from there, unless it is told to begin anew.
+    """
     data = write_tsv_folder(tmp_path / "data", train=60, test=20)
-    command = [
-        *(sys.executable, "-m", "training", "train", "--config", "smoke", "--data", str(data)),
-        *("--run", str(tmp_path / "runs" / "run"), "--set", "epochs=1000"),
-        *("--set", "stop_patience=1000"),
-    ]
+    run = tmp_path / "runs" / "run"
+    typed = ["train", "--config", "smoke", "--data", str(data), "--run", str(run)]
+    endless = ["--set", "epochs=1000", "--set", "stop_patience=1000"]
+    command = [sys.executable, "-m", "training", *typed, *endless]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         while "epoch 1:" not in process.stderr.readline():
@@ -127,7 +131,61 @@ def test_a_termination_leaves_nothing(tmp_path: Path) -> None:
         errors = process.stderr.read()
     assert process.returncode == 1
     assert "Traceback" not in errors
-    assert not (tmp_path / "runs").exists()
+    assert "interrupted; give the same command again to go on from epoch" in errors
+    assert [path.name for path in run.parent.iterdir()] == [".run.training"]
+
+    refused = call(*typed, "--set", "epochs=1")
+    assert refused.returncode == 2
+    assert "config epochs 1 instead of 1000" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    begun_anew = call(*typed, "--set", "epochs=1", "--fresh")
+    assert begun_anew.returncode == 0, begun_anew.stderr
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+FEELINGS = {
+    "Радость": "радость χαρά खुशी 嬉しい سعادة",
+    "Θυμός": "гнев θυμός क्रोध 怒り غضب",
+    "दुख": "грусть λύπη दुख 悲しい حزن",
+    "恐い": "страх φόβος डर 恐い خوف",
+    "دهشة": "удивление έκπληξη आश्चर्य 驚き دهشة",
+}
+FRAMES = (
+    "сегодня мы чувствуем: {}, сказала она в {} часов",
+    "σήμερα νιώθουμε {}, είπε στις {}",
+    "आज हम सब {} महसूस करते हैं, उसने {} बजे कहा",
+    "今日は{}という気持ちです、{}時に言いました。",
+    "نشعر اليوم {} كما قالت في الساعة {}",
+)
+"""By the script of a label's words, in their order; Japanese has no spaces."""
+
+
+def test_any_labels_in_any_script(tmp_path: Path) -> None:
+    """Five classes in five scripts train from named columns, and the service answers with them."""
+    rows = [
+        (frame.format(word, hour), label)
+        for label, words in FEELINGS.items()
+        for frame, word in zip(FRAMES, words.split(), strict=True)
+        for hour in range(24)
+    ]
+    data = tmp_path / "gefühle.csv"
+    with data.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("τι", "κείμενο"), *((label, text) for text, label in rows)])
+    run, models = tmp_path / "run", tmp_path / "models"
+    trained = call(
+        *("train", "--config", "smoke", "--name", "feelings", "--data", data, "--run", run),
+        *("--text-column", "κείμενο", "--label-column", "τι", "--set", "epochs=6"),
+    )
+    assert trained.returncode == 0, trained.stderr
+    exported = call("export", "--run", run, "--models", models)
+    assert exported.returncode == 0, exported.stderr
+
+    text = "今日は驚きという気持ちです、きっと言いました。"
+    command = [sys.executable, "-m", "app", "predict", "--json", "--models-dir", str(models), text]
+    answered = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    answer = json.loads(answered.stdout)
+    assert answer["label"] == "دهشة"
+    assert set(answer["probabilities"]) == {"радость", "θυμός", "दुख", "恐い", "دهشة"}
 
 
 def test_train_and_export(tmp_path: Path) -> None:

@@ -1,75 +1,101 @@
 """Batches: every text once, near others of its length, by the seed alone."""
 
+from typing import Any
+
 import numpy as np
+import pytest
 
-from app.text.vocabulary import BEGIN, FIRST_WORD, UNKNOWN
-from training.batches import ScoringBatches, TrainingBatches
+from app.text.encoder import TextConfig, TextEncoder
+from app.text.vocabulary import BEGIN, FIRST_WORD, UNKNOWN, Vocabulary
+from training.batches import Batch, ScoringBatches, TrainingBatches
+from training.shards import Lesson, Shard, write_shard
 
-GENERATOR = np.random.default_rng(3)
-# Row i holds i words of the id 100 + i, so that a row tells where it came from.
-ROWS = [np.array([BEGIN] + [100 + i] * (1 + i % 7), np.int32) for i in range(50)]
-TARGETS = np.arange(50, dtype=np.int32)
-
-
-def batches(seed: int = 1, word_dropout: float = 0.0) -> TrainingBatches:
-    """Batches of eight over the rows."""
-    return TrainingBatches(ROWS, TARGETS, batch_size=8, word_dropout=word_dropout, seed=seed)
+# Text i repeats the word i, so that a row tells where it came from.
+COUNT = 50
+WORDS = [f"word{i}" for i in range(COUNT)]
+ENCODER = TextEncoder(TextConfig(max_length=9, head=1), Vocabulary(WORDS))
 
 
-def targets(data: TrainingBatches) -> list[int]:
-    """The order in which rows are seen."""
-    return [int(t) for i in range(len(data)) for t in data[i][1]]
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> Shard:
+    """Rows of two to eight ids."""
+    folder = tmp_path_factory.mktemp("shard") / "rows"
+    targets = np.eye(COUNT, dtype=np.float32)
+    lessons = [
+        Lesson(f"{word} " * (1 + i % 7), targets[i], weight=i) for i, word in enumerate(WORDS)
+    ]
+    write_shard(folder, ENCODER, lessons, classes=COUNT)
+    return Shard(folder)
 
 
-def test_every_row_once_an_epoch() -> None:
-    """An epoch shows each text once, with its own target."""
-    data = batches()
-    assert sorted(targets(data)) == list(range(50))
-    for i in range(len(data)):
-        ids, wanted = data[i]
-        assert (ids[:, 1] == 100 + wanted).all()
+def epoch(shard: Shard, number: int = 0, *, start: int = 0, **options: float) -> list[Batch]:
+    """The batches of eight of an epoch."""
+    settings: dict[str, Any] = {"seed": 1, **options}
+    batches = TrainingBatches(shard, batch_size=8, **settings)
+    return list(batches.epoch(number, start=start).as_numpy_iterator())
 
 
-def test_the_seed_decides() -> None:
-    """One seed gives one order, epoch after epoch; each epoch has another."""
-    first, second = batches(), batches()
-    assert targets(first) == targets(second)
-    before = targets(first)
-    first.on_epoch_end()
-    second.on_epoch_end()
-    assert targets(first) == targets(second) != before
-    assert targets(batches(seed=2)) != before
+def rows(batches: list[Batch]) -> list[int]:
+    """Which rows are seen, in their order."""
+    return [int(row) for _, targets, _ in batches for row in targets.argmax(axis=1)]
 
 
-def test_width_is_that_of_the_longest_row() -> None:
+def test_every_row_once_an_epoch(shard: Shard) -> None:
+    """An epoch shows each text once, with its own target and weight."""
+    batches = epoch(shard)
+    assert sorted(rows(batches)) == list(range(COUNT))
+    assert len(batches) == len(TrainingBatches(shard, batch_size=8, seed=1)) == 7
+    for ids, targets, weights in batches:
+        assert (ids[:, 1] == FIRST_WORD + targets.argmax(axis=1)).all()
+        assert (weights == targets.argmax(axis=1)).all()
+
+
+def test_seed_and_number_decide(shard: Shard) -> None:
+    """One seed gives one order of an epoch; another epoch or another seed has another."""
+    first = rows(epoch(shard, 0))
+    assert first == rows(epoch(shard, 0))
+    assert first != rows(epoch(shard, 1))
+    assert first != rows(epoch(shard, 0, seed=2))
+
+
+def test_an_epoch_goes_on_in_its_middle(shard: Shard) -> None:
+    """From any step on, the batches are those of the whole epoch, dropped words included."""
+    whole, rest = epoch(shard, 3, word_dropout=0.5), epoch(shard, 3, start=4, word_dropout=0.5)
+    assert len(rest) == 3
+    for expected, received in zip(whole[4:], rest, strict=True):
+        for one, other in zip(expected, received, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_width_is_that_of_the_longest_row(shard: Shard) -> None:
     """Nothing is padded beyond its batch."""
-    data = batches()
-    for i in range(len(data)):
-        ids, _ = data[i]
+    for ids, _, _ in epoch(shard):
         assert (ids[:, -1] != 0).any()
 
 
-def test_word_dropout() -> None:
-    """Some words become unknown, the same ones at every look; other ids stay."""
-    data = batches(word_dropout=0.5)
+def test_neighbours_have_like_lengths(shard: Shard) -> None:
+    """Batches of a window are cut from rows sorted by length, so little is padded."""
+    widths = [np.ptp((ids != 0).sum(axis=1)) for ids, _, _ in epoch(shard)]
+    assert max(widths) <= 2
+
+
+def test_word_dropout(shard: Shard) -> None:
+    """Some words become unknown; other ids stay, and so does the begin of a row."""
     changed = kept = 0
-    for i in range(len(data)):
-        ids, wanted = data[i]
-        np.testing.assert_array_equal(ids, data[i][0])
+    for ids, targets, _ in epoch(shard, word_dropout=0.5):
         assert (ids[:, 0] == BEGIN).all()
-        for row, target in zip(ids, wanted, strict=True):
-            rest = row[1 : len(ROWS[target])]
-            assert set(rest.tolist()) <= {UNKNOWN, 100 + int(target)}
-            changed += int((rest == UNKNOWN).sum())
-            kept += int((rest >= FIRST_WORD).sum())
+        for row, number in zip(ids, targets.argmax(axis=1), strict=True):
+            words = row[1 : shard.lengths[number]]
+            assert set(words.tolist()) <= {UNKNOWN, FIRST_WORD + int(number)}
+            assert not row[shard.lengths[number] :].any()
+            changed += int((words == UNKNOWN).sum())
+            kept += int((words >= FIRST_WORD).sum())
     assert changed
     assert kept
 
 
-def test_scoring_goes_by_length() -> None:
+def test_scoring_goes_by_length(shard: Shard) -> None:
     """Scoring sees each row once, short ones first, and says where each came from."""
-    data = ScoringBatches(ROWS, TARGETS, batch_size=8)
-    seen = [int(t) for i in range(len(data)) for t in data[i][1]]
-    assert seen == data.order
-    lengths = [len(ROWS[i]) for i in data.order]
-    assert lengths == sorted(lengths)
+    data = ScoringBatches(shard, batch_size=8)
+    assert rows([data[i] for i in range(len(data))]) == data.order.tolist()
+    assert (np.diff(shard.lengths[data.order]) >= 0).all()

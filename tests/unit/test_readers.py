@@ -123,7 +123,7 @@ def test_unlabelled_reviews_have_no_labels(tmp_path: Path) -> None:
     """The unlabelled split needs no column of labels."""
     write(tmp_path / "unlabeled.tsv", "id\treview\n0_0\tso so\n")
     corpus = read(tmp_path, split="unlabelled")
-    assert (corpus.examples, corpus.labels) == ((Example("so so", ""),), ())
+    assert (tuple(corpus.examples), corpus.labels) == ((Example("so so", ""),), ())
 
 
 def test_missing_split_is_named(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_csv_columns_are_named_by_options(tmp_path: Path) -> None:
     """Texts, labels and groups come from the columns that were asked for."""
     path = write(tmp_path / "x.csv", "who,stars,said\nann,pos,good\nbob,neg,bad\n")
     corpus = read(path, text_column="said", label_column="stars", group_column="who")
-    assert corpus.examples == (
+    assert tuple(corpus.examples) == (
         Example("good", "positive", "ann"),
         Example("bad", "negative", "bob"),
     )
@@ -347,11 +347,29 @@ def test_csv_takes_labels_as_they_are(tmp_path: Path) -> None:
     assert read(stars).labels == ("1", "2", "5")
 
 
+def test_csv_labels_of_any_script_stay_as_they_are_written(tmp_path: Path) -> None:
+    """Case and the way a letter is composed make no other label; lower case keeps ß and ς."""
+    rows = "a,Θυμός\nb,ΘΥΜΌΣ\nc,groß\nd,café\ne,cafe\u0301\nf,恐い\ng,दुख\n"
+    corpus = read(write(tmp_path / "x.csv", f"text,label\n{rows}"))
+    assert corpus.labels == ("café", "groß", "θυμός", "दुख", "恐い")
+    assert corpus.targets() == [2, 2, 1, 0, 0, 4, 3]
+
+
+def test_a_file_that_changes_is_an_error(tmp_path: Path) -> None:
+    """A corpus is read anew by each pass; rows that came, went or changed label are noticed."""
+    path = write(tmp_path / "x.csv", "text,label\na,good\nb,bad\n")
+    corpus = read(path)
+    for content in ("a,good\n", "a,good\nb,bad\nc,bad\n", "a,good\nb,awful\n"):
+        write(path, f"text,label\n{content}")
+        with pytest.raises(DataError, match="must stay as it is while it is used"):
+            corpus.texts()
+
+
 def test_a_column_of_texts_is_no_column_of_labels(tmp_path: Path) -> None:
     """Hundreds of different labels are another column, named by mistake."""
     rows = "".join(f"text {n},label {n}\n" for n in range(101))
     message = fault(write(tmp_path / "x.csv", f"text,label\n{rows}"))
-    assert "101 different ones; is it the right column?" in message
+    assert "more than 100 different ones; is it the right column?" in message
 
 
 # Tweets
