@@ -17,6 +17,7 @@ from keras import ops
 
 from app.text.vocabulary import FIRST_WORD, PAD
 from training.config import Config
+from training.fused_lstm import FusedLSTM
 from training.ngrams import NgramSum
 
 PRESENCE, EMBEDDING, ROW, POOL = "presence", "embedding", "row", "pool"
@@ -303,7 +304,7 @@ def _recurrent(config: Config, name: str) -> keras.layers.RNN:
     """A layer without a mask: padding stands behind the real steps, and changes none of them."""
     layers = {
         "simple": keras.layers.SimpleRNN,
-        "lstm": keras.layers.LSTM,
+        "lstm": FusedLSTM,
         "gru": keras.layers.GRU,
     }
     return layers[config.cell](
@@ -325,5 +326,6 @@ def _ngrams(config: Config, ids: Any, vocabulary: int, classes: int) -> Any:
         rate=config.ngram_rate,
         l2=config.ngram_l2,
         weighted=config.nb_weighting,
+        trainable=not config.teacher,  # a teacher's table is put in at the end
         name=NGRAMS,
     )(ids)  # (batch, classes)

@@ -83,6 +83,16 @@ def find_ngrams(ids: Any, numbers: Int32Array, *, buckets: int) -> Any:
     return ops.where(together >= 0, ops.bitwise_and(together, buckets - 1), -1)
 
 
+def list_ngrams(ids: Int32Array, numbers: Int32Array, *, buckets: int) -> Int32Array:
+    """The row of each n-gram of one text, int32 (n-grams,), as `find_ngrams` finds them."""
+    sums = [numbers[0, ids[ids >= FIRST_WORD]]]
+    for order in range(2, min(numbers.shape[0], len(ids)) + 1):
+        behind = range(order)
+        sums.append(sum(numbers[i, ids[order - 1 - i : len(ids) - i]] for i in behind))
+    found: Int32Array = np.concatenate(sums) & np.int32(buckets - 1)
+    return found
+
+
 @keras.saving.register_keras_serializable("valence")
 class NgramSum(keras.layers.Layer):  # type: ignore[misc]
     """The sum of the rows of a text's n-grams over the root of their number.

@@ -30,6 +30,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from training.fused_lstm import FusedLSTM
 from training.onnx_writer import GraphWriter, integers
 
 Weights = NDArray[np.float32]
@@ -201,7 +202,7 @@ def _quantize(weights: Weights) -> tuple[NDArray[np.int8], Weights]:
 
 _OPERATORS: Final[dict[type, tuple[str, dict[str, Any]]]] = {
     keras.layers.SimpleRNN: ("RNN", {}),
-    keras.layers.LSTM: ("LSTM", {}),
+    FusedLSTM: ("LSTM", {}),
     keras.layers.GRU: ("GRU", {"linear_before_reset": 1}),
 }
 """Of a layer: how ONNX calls it, and what is to be said beside its weights."""

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.text.vocabulary import FIRST_WORD, PAD
+from training.fused_lstm import FusedLSTM
 from training.model import (
     EMBEDDING,
     NGRAMS,
@@ -299,7 +300,7 @@ class SimpleRNN(tf.Module):  # type: ignore[misc]
 
 
 _CELLS: Final = {
-    keras.layers.LSTM: LSTM,
+    FusedLSTM: LSTM,
     keras.layers.GRU: GRU,
     keras.layers.SimpleRNN: SimpleRNN,
 }

@@ -28,16 +28,20 @@ from training.checkpoints import EVERY, KeptModel, Place, WorkingFolder, working
 from training.config import Config
 from training.data import Corpus, Stream
 from training.dataset import Source, load_dataset
-from training.model import EMBEDDING, NGRAMS, build_model
+from training.model import EMBEDDING, NGRAMS, OUTPUT, build_model
 from training.optimizers import build_optimizer, class_weights, rate_callbacks
 from training.pretrained import read_vectors
 from training.progress import EpochProgress, console, track
 from training.run import MODEL, RUN, Run, check_target, written_aside
 from training.shards import Lesson, Shard, lessons_of, write_shard
+from training.teacher import Taught, mix, teach
 from training.text_config import text_config, tokenizing_config
 from training.vectors import learn_vectors
 
 _COVERAGE: Final = "coverage.json"
+_TEACHER: Final = "teacher.npz"
+TEACHER_ORDERS: Final = 2
+"""Words of an n-gram at most, of a teacher whose pupil has no n-grams itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def train_run(
             source,
             validation_share=config.validation_share,
             seed=config.seed,
-            unlabelled=config.pretrain,
+            unlabelled=config.pretrain or config.teacher,
         )
         card = dataset.card
         texts = {
@@ -184,15 +188,12 @@ def train(
     encoder = TextEncoder.load(
         work.once(TOKENIZER, lambda path: build_encoder(config, texts).save(path))
     )
-    learned = _encode_once(
-        work,
-        encoder,
-        "training",
-        lessons_of(training, class_weights(config, training.targets()))
-        if lessons is None
-        else lessons,
-        training,
-    )
+    if lessons is None:
+        lessons = lessons_of(training, class_weights(config, training.targets()))
+    taught = _teach(config, encoder, training, unlabelled, work) if config.teacher else None
+    if taught is not None:
+        lessons = _lessons_of(taught, config, lessons, unlabelled)
+    learned = _encode_once(work, encoder, "training", lessons, training)
     held_out = _encode_once(work, encoder, "validation", lessons_of(validation), training)
 
     model = build_model(
@@ -232,6 +233,8 @@ def train(
         epochs=config.epochs,
         work=work,
     )
+    if taught is not None and config.ngrams:
+        _carry(checkpoint, taught, held_out)
     losses = history["val_loss"]
     if not np.isfinite(losses).all():
         raise DataError(
@@ -303,6 +306,86 @@ def _step(model: keras.Model, batches: TrainingBatches) -> Callable[..., Mapping
         return dict(traced(*batch))
 
     return step
+
+
+def _teach(
+    config: Config,
+    encoder: TextEncoder,
+    training: Corpus,
+    unlabelled: Sequence[str],
+    work: WorkingFolder,
+) -> Taught:
+    """What the teacher of a recipe says, once and for all."""
+
+    def encode_all(texts: Sequence[str]) -> list[Int32Array]:
+        return [encoder.encode(text).ids for text in track(texts, "Reading texts for the teacher")]
+
+    def ask(path: Path) -> None:
+        texts = training.stream_texts()
+        taught = teach(
+            encode_all(texts),
+            training.targets(),
+            [example.group for example in training.examples],
+            encode_all(unlabelled),
+            iter(_whole_rows(encoder, _chain(texts, unlabelled))),
+            classes=len(training.labels),
+            vocabulary=len(encoder.vocabulary),
+            orders=config.ngrams or TEACHER_ORDERS,
+            buckets=config.ngram_buckets,
+            seed=config.seed,
+        )
+        with path.open("wb") as file:
+            np.savez(file, **asdict(taught))
+
+    with np.load(work.once(_TEACHER, ask)) as arrays:
+        return Taught(**arrays)
+
+
+def _lessons_of(
+    taught: Taught, config: Config, labelled: Collection[Lesson], unlabelled: Sequence[str]
+) -> Stream[Lesson]:
+    """Labelled texts, their targets between label and teacher, then the unlabelled ones."""
+
+    def lessons() -> Iterator[Lesson]:
+        share = np.float32(config.teacher_share)
+        for lesson, said in zip(labelled, taught.labelled, strict=True):
+            target = (1 - share) * lesson.target + share * said
+            yield replace(lesson, target=target)
+        for text, said in zip(unlabelled, taught.unlabelled, strict=True):
+            yield Lesson(text, said)
+
+    return Stream(lessons, len(labelled) + len(unlabelled))
+
+
+def _carry(path: Path, taught: Taught, held_out: Shard) -> None:
+    """Let the kept model carry the teacher's table beside its network, each as far as it helps.
+
+    How far is told by the validation texts: two numbers, that give their labels the highest
+    likelihood.
+    """
+    model = keras.models.load_model(path, compile=False)
+    output, ngrams = model.get_layer(OUTPUT), model.get_layer(NGRAMS)
+    if ngrams.table.any():
+        return  # it does already: a training was stopped between this and its end
+    answers = []
+    ngrams.table = taught.table
+    kernel, bias = output.get_weights()
+    for network in (1.0, 0.0):
+        output.set_weights([network * kernel, network * bias])
+        answers.append(np.log(predict(model, held_out)))
+    alone = answers[0] - answers[1]  # the logits of the network, but for a constant of each text
+    shares = mix(np.stack([alone, answers[1] + taught.bias]), held_out.targets.argmax(axis=1))
+    of_network, of_teacher = (np.float32(share) for share in shares)
+    output.set_weights([of_network * kernel, of_network * bias + of_teacher * taught.bias])
+    ngrams.table = of_teacher * taught.table
+    aside = path.with_name(f"partial.{path.name}")  # Keras goes by the suffix
+    model.save(aside)
+    aside.replace(path)
+    console.print(
+        f"{model.name}: carries the teacher's n-grams, {of_teacher:.2f} of them beside "
+        f"{of_network:.2f} of the network",
+        highlight=False,
+    )
 
 
 def _encode_once(

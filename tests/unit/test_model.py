@@ -10,6 +10,7 @@ import pytest
 from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
 from tests.architectures import BOW, CONFIGS, LSTM, VOCABULARY, batch, make_model
 from training.config import Config
+from training.fused_lstm import FusedLSTM
 from training.model import OUTPUT, WordPresence, build_model, hidden_layers, recurrent_layers
 
 IDS = np.array([[BEGIN, 5, 6, 5], [BEGIN, 7, PAD, PAD]], np.int32)
@@ -73,7 +74,7 @@ def test_layers(cell: str) -> None:
     """Layers stack, each wide for both directions; the cell is the one that was asked for."""
     config = replace(LSTM, cell=cell, layers=3, bidirectional=True, units=5)
     layers = recurrent_layers(build_model(config, vocabulary=9, classes=2))
-    kind = {"simple": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+    kind = {"simple": keras.layers.SimpleRNN, "lstm": FusedLSTM, "gru": keras.layers.GRU}
     assert [len(directions) for directions in layers] == [2, 2, 2]
     assert all(type(layer) is kind[cell] for directions in layers for layer in directions)
     inputs = [[layer.get_weights()[0].shape[0] for layer in directions] for directions in layers]

@@ -1,15 +1,15 @@
-"""The default model: Embedding, one LSTM, maximum and mean over its states, softmax.
+"""The default model: one LSTM, and beside it the n-grams of a teacher.
 
-Word vectors start from the company words keep in the training texts and, where the data has them,
-in unlabelled ones; they then learn at a tenth of the rate, because the labels of 22,000 reviews
-would otherwise overrun them within two epochs.
+Linear models of words and pairs of words answer every training text, out of fold, and every
+unlabelled one; an LSTM (one direction, maximum and mean over its states) learns these answers and
+the labels. What is served adds both up: the LSTM reads in order, the n-grams are a gather and a
+sum in the same graph. Word vectors and the vectors of n-grams start from all texts, without labels.
 
     valence-train train --config lstm --data DATA
     valence-train export --run runs/lstm
 
-On two cores of an EPYC, at 22,303 training reviews: 8 epochs in 11 minutes, 1.7 GB. Validation
-89.18 %, test 89.22 % (version 1). One direction, one layer, no labels but those of the training
-reviews.
+126 units on vectors 126 wide fill what the integer kernels of a CPU work on at once, where 128
+would leave a remainder.
 """
 
 from training.config import Config
@@ -20,16 +20,23 @@ config = Config(
     vocabulary_size=30_000,
     max_length=400,
     head=100,
-    embedding=128,
+    embedding=126,
     pretrain=True,
-    embedding_rate=0.1,
-    units=128,
+    embedding_rate=0.3,
+    cell="lstm",
+    units=126,
+    ngrams=2,
+    ngram_buckets=2**21,
+    teacher=True,
     word_dropout=0.15,
     input_dropout=0.15,
     dropout=0.5,
     clip_norm=1.0,
-    average=0.997,
+    average=0.998,
+    learning_rate=2e-3,
+    schedule="cosine",
+    warmup=0.2,
     batch_size=64,
-    epochs=12,
-    stop_patience=3,
+    epochs=5,
+    keep="last",
 )

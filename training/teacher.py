@@ -1,0 +1,252 @@
+"""Teacher: two linear models of n-grams whose answers a network learns, on unlabelled texts too.
+
+The first weighs n-grams by how much more often they stand in texts of a class, which is certain of
+n-grams that labelled texts hold. The second knows an n-gram by its vector, learned from all texts,
+and so also those that no labelled text holds. Their mixture is, for each n-gram, one number a
+class, which a model can carry beside its network at the cost of a gather and a sum; and it answers
+the unlabelled texts, of which there are more than labelled ones.
+
+What it says of a labelled text is said by models that saw neither that text nor any of its group:
+what it has learned by heart would be no lesson.
+
+Source:
+    Naive Bayes weights: Wang and Manning, "Baselines and Bigrams" (2012). Soft labels: Hinton,
+    Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015).
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
+from scipy.special import log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from app.text.padding import Int32Array
+from training.ngram_vectors import NgramVectors, learn_ngram_vectors
+from training.ngrams import draw_numbers, list_ngrams
+from training.progress import console
+
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+
+FOLDS: Final = 5
+_WIDTH: Final = 128
+_EPOCHS: Final = 10
+_STRENGTH_OF_COUNTS: Final = 10.0
+_STRENGTH_OF_VECTORS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What a teacher leaves behind.
+
+    Attributes:
+        table: float32 (buckets, classes): what an n-gram adds to the logits, before the sum is
+            divided by the root of the number of n-grams.
+        bias: float32 (classes,).
+        labelled: float32 (texts, classes): what it says of each labelled text, out of fold.
+        unlabelled: float32 (texts, classes).
+    """
+
+    table: Float32Array
+    bias: Float32Array
+    labelled: Float32Array
+    unlabelled: Float32Array
+
+
+def teach(
+    rows: Sequence[Int32Array],
+    targets: Sequence[int],
+    groups: Sequence[Hashable | None],
+    unlabelled: Sequence[Int32Array],
+    whole: Iterator[Int32Array],
+    *,
+    classes: int,
+    vocabulary: int,
+    orders: int,
+    buckets: int,
+    seed: int,
+) -> Taught:
+    """Fit the teacher and ask it about every text.
+
+    Args:
+        rows: The ids of each labelled text, as a model reads them.
+        targets: The class of each.
+        groups: What must stay together; a text of None is a group of its own.
+        unlabelled: The ids of each unlabelled text, as a model reads them.
+        whole: The ids of all texts, not cut.
+        classes: Labels there are.
+        vocabulary: Ids there are.
+        orders: Words of an n-gram at most.
+        buckets: Rows of the table, a power of two.
+        seed: Of all that is drawn.
+    """
+    numbers = draw_numbers(vocabulary, orders=orders, buckets=buckets)
+
+    def cells(texts: Sequence[Int32Array] | Iterator[Int32Array]) -> list[Int32Array]:
+        return [list_ngrams(row, numbers, buckets=buckets) for row in texts]
+
+    vectors = learn_ngram_vectors(
+        cells(whole), buckets=buckets, width=_WIDTH, epochs=_EPOCHS, seed=seed
+    )
+    labelled, target = cells(rows), np.asarray(targets)
+    with console.status("Fitting the teacher"):
+        models: list[_Model] = [_Counts(labelled, buckets, seed), _Vectors(labelled, vectors)]
+        out_of_fold = np.empty((len(models), len(rows), classes))
+        for others, fold in _folds(groups):
+            for model, answers in zip(models, out_of_fold, strict=True):
+                table, bias = model.fit(others, target[others], classes)
+                answers[fold] = model.score(fold, table) + bias
+        weights = mix(out_of_fold, target)
+        fitted = [model.fit(np.arange(len(rows)), target, classes) for model in models]
+    table = sum(w * table for w, (table, _) in zip(weights, fitted, strict=True))
+    bias = sum(w * bias for w, (_, bias) in zip(weights, fitted, strict=True))
+    mixed = np.tensordot(weights, out_of_fold, axes=1)
+    console.print(
+        f"teacher: {_share_right(mixed, target):.2%} of labelled texts right out of fold "
+        f"({', '.join(f'{_share_right(one, target):.2%}' for one in out_of_fold)} by itself)",
+        highlight=False,
+    )
+    table32 = np.asarray(table, np.float32)
+    return Taught(
+        table=table32,
+        bias=np.asarray(bias, np.float32),
+        labelled=softmax(mixed, axis=1).astype(np.float32),
+        unlabelled=softmax(
+            np.array([_sum(text, table32) for text in cells(unlabelled)]).reshape(-1, classes)
+            + bias,
+            axis=1,
+        ).astype(np.float32),
+    )
+
+
+class _Model(Protocol):
+    """A linear model of n-grams over texts that it holds."""
+
+    def fit(
+        self, chosen: Any, target: NDArray[Any], classes: int
+    ) -> tuple[Float32Array, Float64Array]:
+        """Learn from the `chosen` texts: (buckets, classes) and (classes,)."""
+
+    def score(self, chosen: Any, table: Float32Array) -> Float64Array:
+        """Logits of the `chosen` texts without the bias, (chosen, classes)."""
+
+
+class _Counts:
+    """How often each n-gram stands in a text, weighted by naive Bayes."""
+
+    def __init__(self, cells: list[Int32Array], buckets: int, seed: int) -> None:
+        found = [np.unique(text, return_counts=True) for text in cells]
+        columns = np.concatenate([columns for columns, _ in found])
+        ends = np.cumsum([0, *(len(columns) for columns, _ in found)])
+        values = np.concatenate(
+            [
+                counts / np.sqrt(max(len(text), 1))
+                for (_, counts), text in zip(found, cells, strict=True)
+            ]
+        )
+        shape = (len(cells), buckets)
+        self._features = csr_matrix((values.astype(np.float32), columns, ends), shape=shape)
+        self._seed = seed
+
+    def fit(
+        self, chosen: Any, target: NDArray[Any], classes: int
+    ) -> tuple[Float32Array, Float64Array]:
+        features = self._features[chosen]
+        present = features.astype(bool).astype(np.float32)
+        having = np.stack([present.T @ (target == k).astype(np.float32) for k in range(classes)], 1)
+        ratio = _log_ratio(having)
+
+        def one(k: int) -> tuple[NDArray[Any], float]:
+            # The dual has a variable for each text, and there are far fewer texts than n-grams.
+            model = LogisticRegression(
+                C=_STRENGTH_OF_COUNTS, solver="liblinear", dual=True, random_state=self._seed
+            )
+            model.fit(features.multiply(ratio[:, k]).tocsr(), target == k)
+            return model.coef_[0] * ratio[:, k], model.intercept_[0]
+
+        return _each_class(one, classes)
+
+    def score(self, chosen: Any, table: Float32Array) -> Float64Array:
+        scores: Float64Array = self._features[chosen] @ table.astype(np.float64)
+        return scores
+
+
+class _Vectors:
+    """The sum of the vectors of a text's n-grams."""
+
+    def __init__(self, cells: list[Int32Array], vectors: NgramVectors) -> None:
+        self._vectors, self._cells = vectors, cells
+        self._features = vectors.sum(cells)
+
+    def fit(
+        self, chosen: Any, target: NDArray[Any], classes: int
+    ) -> tuple[Float32Array, Float64Array]:
+        def one(k: int) -> tuple[NDArray[Any], float]:
+            model = LogisticRegression(C=_STRENGTH_OF_VECTORS, max_iter=500)
+            model.fit(self._features[chosen], target == k)
+            return model.coef_[0], model.intercept_[0]
+
+        weights, bias = _each_class(one, classes)
+        return self._vectors.spread(weights.astype(np.float64)), bias
+
+    def score(self, chosen: Any, table: Float32Array) -> Float64Array:
+        return np.array([_sum(self._cells[text], table) for text in chosen], np.float64)
+
+
+def _each_class(
+    one: Callable[[int], tuple[NDArray[Any], float]], classes: int
+) -> tuple[Float32Array, Float64Array]:
+    """One class against the others, for each; of two classes the one mirrors the other."""
+    if classes == 2:
+        table, bias = one(1)
+        half = table.astype(np.float32) / 2
+        return np.stack([-half, half], axis=1), np.array([-bias, bias]) / 2
+    fitted = [one(k) for k in range(classes)]
+    tables = np.stack([table for table, _ in fitted], axis=1).astype(np.float32)
+    return tables, np.array([bias for _, bias in fitted])
+
+
+def _log_ratio(having: Float32Array) -> Float32Array:
+    """How much likelier an n-gram is in texts of a class than in the others, (buckets, classes)."""
+    inside, outside = 1 + having, 1 + having.sum(axis=1, keepdims=True) - having
+    ratio: Float32Array = np.log(inside / inside.sum(axis=0)) - np.log(
+        outside / outside.sum(axis=0)
+    )
+    return ratio
+
+
+def _sum(cells: Int32Array, table: Float32Array) -> Float32Array:
+    total: Float32Array = table[cells].sum(axis=0) / np.sqrt(np.float32(max(len(cells), 1)))
+    return total
+
+
+def _folds(groups: Sequence[Hashable | None]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    number: dict[Hashable, int] = {}
+    keys = [(row,) if group is None else group for row, group in enumerate(groups)]
+    group_of = [number.setdefault(key, len(number)) for key in keys]
+    yield from GroupKFold(FOLDS).split(group_of, groups=group_of)
+
+
+def mix(scores: Float64Array, target: NDArray[Any]) -> Float64Array:
+    """How much each model counts, so that the probabilities of the mixture fit best: (models,)."""
+    rows = np.arange(len(target))
+
+    def loss(weights: Float64Array) -> float:
+        return -float(
+            log_softmax(np.tensordot(weights, scores, axes=1), axis=1)[rows, target].mean()
+        )
+
+    found = minimize(
+        loss, np.ones(len(scores)), method="L-BFGS-B", bounds=[(0, None)] * len(scores)
+    )
+    return np.asarray(found.x, np.float64)
+
+
+def _share_right(scores: Float64Array, target: NDArray[Any]) -> float:
+    return float((scores.argmax(axis=1) == target).mean())
