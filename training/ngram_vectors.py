@@ -66,10 +66,28 @@ class NgramVectors:
             sums.append(total / np.sqrt(max(len(text), 1)))
         return np.array(sums, np.float32)
 
-    def spread(self, weights: NDArray[np.float64]) -> Float32Array:
-        """What each bucket adds to a linear model of `sum`: (width, k) weights → (buckets, k)."""
-        of_each = np.vstack([self.vectors @ weights, np.zeros((1, weights.shape[1]))])
-        return of_each[self.place].astype(np.float32)  # place -1 is the row of zeros
+    def spread(
+        self, weights: NDArray[np.float64], counts: NDArray[np.int64], *, buckets: int
+    ) -> Float32Array:
+        """What a bucket of a smaller table adds to a linear model of `sum`.
+
+        Buckets that fall into one get the mean of what they would add, by how often they stand.
+
+        Args:
+            weights: Of the model, (width, classes).
+            counts: How often the n-grams of each bucket stand in texts, int64 (buckets,).
+            buckets: Rows of the smaller table, a power of two.
+
+        Returns:
+            float32 (buckets of the smaller table, classes).
+        """
+        known = np.flatnonzero(self.place >= 0)
+        added = (self.vectors[self.place[known]] @ weights) * counts[known, np.newaxis]
+        into = known & (buckets - 1)
+        total = np.bincount(np.arange(len(counts)) & (buckets - 1), counts, minlength=buckets)
+        sums = [np.bincount(into, column, minlength=buckets) for column in added.T]
+        table: Float32Array = np.stack(sums, axis=1) / np.maximum(total, 1)[:, np.newaxis]
+        return table.astype(np.float32)
 
 
 def learn_ngram_vectors(
@@ -89,12 +107,12 @@ def learn_ngram_vectors(
     counts = np.bincount(np.concatenate(texts), minlength=buckets)
     place = np.where(counts >= RAREST, np.cumsum(counts >= RAREST) - 1, -1).astype(np.int32)
     counts = counts[counts >= RAREST]
-    places = [place[text] for text in texts]
+    random = np.random.default_rng(seed)
+    places = [random.permutation(place[text]) for text in texts]  # words and triples by turns
     places = [text[text >= 0] for text in places]
     share = np.minimum(1, np.sqrt(_THINNING * counts.sum() / np.maximum(counts, 1)))
     often = np.cumsum(counts**_NEGATIVE_POWER)
     drawn = (np.arange(min(_TABLE, 64 * len(counts))) + 0.5) / min(_TABLE, 64 * len(counts))
-    random = np.random.default_rng(seed)
 
     def begin(rows: int) -> Float32Array:
         first = random.standard_normal((rows, width)) / np.sqrt(width)

@@ -35,8 +35,11 @@ Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 
 FOLDS: Final = 5
+_VECTOR_ORDERS: Final = 3
+_VECTOR_BUCKETS: Final = 2**24
+"""Vectors are learned of more n-grams than the table has, and of hardly any two as one."""
 _WIDTH: Final = 128
-_EPOCHS: Final = 10
+_EPOCHS: Final = 12
 _STRENGTH_OF_COUNTS: Final = 10.0
 _STRENGTH_OF_VECTORS: Final = 3.0
 
@@ -86,17 +89,27 @@ def teach(
         buckets: Rows of the table, a power of two.
         seed: Of all that is drawn.
     """
-    numbers = draw_numbers(vocabulary, orders=orders, buckets=buckets)
-
-    def cells(texts: Sequence[Int32Array] | Iterator[Int32Array]) -> list[Int32Array]:
-        return [list_ngrams(row, numbers, buckets=buckets) for row in texts]
-
+    numbers = draw_numbers(vocabulary, orders=_VECTOR_ORDERS, buckets=_VECTOR_BUCKETS)
     vectors = learn_ngram_vectors(
-        cells(whole), buckets=buckets, width=_WIDTH, epochs=_EPOCHS, seed=seed
+        [list_ngrams(row, numbers, buckets=_VECTOR_BUCKETS) for row in whole],
+        buckets=_VECTOR_BUCKETS,
+        width=_WIDTH,
+        epochs=_EPOCHS,
+        seed=seed,
     )
-    labelled, target = cells(rows), np.asarray(targets)
+    # A number for a smaller table is the end of that for a larger one, and so is a bucket.
+    numbers = numbers[:orders]
+    labelled, unlabelled = (
+        [list_ngrams(row, numbers, buckets=_VECTOR_BUCKETS) for row in texts]
+        for texts in (rows, unlabelled)
+    )
+    counts = np.bincount(np.concatenate([*labelled, *unlabelled]), minlength=_VECTOR_BUCKETS)
+    target = np.asarray(targets)
     with console.status("Fitting the teacher"):
-        models: list[_Model] = [_Counts(labelled, buckets, seed), _Vectors(labelled, vectors)]
+        models: list[_Model] = [
+            _Counts([text & (buckets - 1) for text in labelled], buckets, seed),
+            _Vectors(labelled, vectors, counts, buckets),
+        ]
         out_of_fold = np.empty((len(models), len(rows), classes))
         for others, fold in _folds(groups):
             for model, answers in zip(models, out_of_fold, strict=True):
@@ -118,8 +131,7 @@ def teach(
         bias=np.asarray(bias, np.float32),
         labelled=softmax(mixed, axis=1).astype(np.float32),
         unlabelled=softmax(
-            np.array([_sum(text, table32) for text in cells(unlabelled)]).reshape(-1, classes)
-            + bias,
+            np.array([_sum(text, table32) for text in unlabelled]).reshape(-1, classes) + bias,
             axis=1,
         ).astype(np.float32),
     )
@@ -180,8 +192,15 @@ class _Counts:
 class _Vectors:
     """The sum of the vectors of a text's n-grams."""
 
-    def __init__(self, cells: list[Int32Array], vectors: NgramVectors) -> None:
-        self._vectors, self._cells = vectors, cells
+    def __init__(
+        self,
+        cells: list[Int32Array],
+        vectors: NgramVectors,
+        counts: NDArray[np.int64],
+        buckets: int,
+    ) -> None:
+        self._cells, self._vectors = cells, vectors
+        self._counts, self._buckets = counts, buckets
         self._features = vectors.sum(cells)
 
     def fit(
@@ -193,7 +212,10 @@ class _Vectors:
             return model.coef_[0], model.intercept_[0]
 
         weights, bias = _each_class(one, classes)
-        return self._vectors.spread(weights.astype(np.float64)), bias
+        table = self._vectors.spread(
+            weights.astype(np.float64), self._counts, buckets=self._buckets
+        )
+        return table, bias
 
     def score(self, chosen: Any, table: Float32Array) -> Float64Array:
         return np.array([_sum(self._cells[text], table) for text in chosen], np.float64)
@@ -222,7 +244,8 @@ def _log_ratio(having: Float32Array) -> Float32Array:
 
 
 def _sum(cells: Int32Array, table: Float32Array) -> Float32Array:
-    total: Float32Array = table[cells].sum(axis=0) / np.sqrt(np.float32(max(len(cells), 1)))
+    rows = table[cells & (len(table) - 1)]
+    total: Float32Array = rows.sum(axis=0) / np.sqrt(np.float32(max(len(cells), 1)))
     return total
 
 
