@@ -28,7 +28,9 @@ Float32Array = NDArray[np.float32]
 RAREST: Final = 5
 """N-grams that stand in all texts together less often have no vector."""
 _THINNING: Final = 1e-5
-"""N-grams that are a larger part of all than this are dropped at random, the more the larger."""
+_OFTEN: Final = 100
+"""N-grams that are a larger part of all than the one, and stand more often than the other, are
+dropped at random, the more the larger."""
 _NEGATIVES: Final = 5
 _NEGATIVE_POWER: Final = 0.75
 _SHARPNESS: Final = 6.0
@@ -110,8 +112,9 @@ def learn_ngram_vectors(
     random = np.random.default_rng(seed)
     places = [random.permutation(place[text]) for text in texts]  # words and triples by turns
     places = [text[text >= 0] for text in places]
-    share = np.minimum(1, np.sqrt(_THINNING * counts.sum() / np.maximum(counts, 1)))
-    often = np.cumsum(counts**_NEGATIVE_POWER)
+    often = max(_THINNING * counts.sum(), _OFTEN)
+    share = np.minimum(1, np.sqrt(often / counts))
+    frequency = np.cumsum(counts**_NEGATIVE_POWER)
     drawn = (np.arange(min(_TABLE, 64 * len(counts))) + 0.5) / min(_TABLE, 64 * len(counts))
 
     def begin(rows: int) -> Float32Array:
@@ -121,7 +124,7 @@ def learn_ngram_vectors(
     vectors, of_texts = begin(len(counts)), begin(len(texts))
     ends = np.cumsum([0, *map(len, places)])
     together = np.concatenate(places)
-    negatives = np.searchsorted(often, drawn * often[-1]).astype(np.int32)
+    negatives = np.searchsorted(frequency, drawn * frequency[-1]).astype(np.int32)
     state = np.array([seed * 2 + 1], np.uint64)
     for epoch in track(range(epochs), "Learning n-gram vectors"):
         _read_all(

@@ -1,0 +1,76 @@
+"""Vectors of n-grams: those that stand in the same texts come together, without a label."""
+
+import numpy as np
+import pytest
+
+from app.text.padding import Int32Array
+from training.ngram_vectors import RAREST, NgramVectors, learn_ngram_vectors
+
+BUCKETS = 64
+TOPICS = (range(5, 20), range(30, 45))
+RARE = 60
+
+
+def write_texts(seed: int = 1) -> list[Int32Array]:
+    """Texts of two topics, each of n-grams that the other never has; one n-gram is rare."""
+    random = np.random.default_rng(seed)
+    texts = [random.choice(TOPICS[i % 2], 12).astype(np.int32) for i in range(200)]
+    texts[0] = np.append(texts[0], np.full(RAREST - 1, RARE)).astype(np.int32)
+    return texts
+
+
+@pytest.fixture(scope="module")
+def learned() -> NgramVectors:
+    """Of the texts of two topics."""
+    return learn_ngram_vectors(write_texts(), buckets=BUCKETS, width=8, epochs=30, seed=3)
+
+
+def test_company(learned: NgramVectors) -> None:
+    """Any two n-grams of a topic are nearer to each other than two of different topics."""
+    vectors = learned.vectors / np.linalg.norm(learned.vectors, axis=1, keepdims=True)
+    first, second = (vectors[learned.place[list(topic)]] for topic in TOPICS)
+    within = np.concatenate([(first @ first.T).ravel(), (second @ second.T).ravel()])
+    assert within.min() > (first @ second.T).max()
+
+
+def test_the_seed_decides(learned: NgramVectors) -> None:
+    """The same texts and seed give the same vectors; another seed gives others."""
+    again, other = (
+        learn_ngram_vectors(write_texts(), buckets=BUCKETS, width=8, epochs=30, seed=seed)
+        for seed in (3, 4)
+    )
+    np.testing.assert_array_equal(again.vectors, learned.vectors)
+    assert not np.allclose(other.vectors, learned.vectors)
+
+
+def test_rare_ngrams_have_no_vector(learned: NgramVectors) -> None:
+    """What stands in all texts together too seldom adds nothing but to the number of n-grams."""
+    assert learned.place[RARE] == -1
+    known, with_rare = learned.sum([np.array([5]), np.array([5, RARE])])
+    np.testing.assert_allclose(with_rare, known / np.sqrt(2), rtol=1e-6)
+
+
+def test_a_text_without_ngrams(learned: NgramVectors) -> None:
+    """An empty text is the vector of zeros."""
+    assert not learned.sum([np.array([], np.int32)]).any()
+
+
+def test_a_linear_model_is_a_table(learned: NgramVectors) -> None:
+    """A linear model of sums is a number for each n-gram, where no two share a bucket."""
+    weights = np.random.default_rng(5).standard_normal((8, 3))
+    counts = np.bincount(np.concatenate(write_texts()), minlength=BUCKETS)
+    table = learned.spread(weights, counts, buckets=BUCKETS)
+    text = np.array([5, 6, 6, 31], np.int32)
+    expected = learned.sum([text])[0] @ weights
+    np.testing.assert_allclose(table[text].sum(axis=0) / 2, expected, atol=1e-5)
+
+
+def test_a_smaller_table_holds_means(learned: NgramVectors) -> None:
+    """Of buckets that fall into one, each counts as often as it stands in texts."""
+    weights = np.eye(8)[:, :1]
+    counts = np.zeros(BUCKETS, np.int64)
+    counts[[5, 5 + 32]] = 1, 3
+    large = learned.spread(weights, np.ones(BUCKETS, np.int64), buckets=BUCKETS)
+    small = learned.spread(weights, counts, buckets=32)
+    assert small.shape == (32, 1)
+    np.testing.assert_allclose(small[5], (large[5] + 3 * large[5 + 32]) / 4, rtol=1e-5)
