@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,12 +14,12 @@ from training.progress import track
 
 Probabilities = NDArray[np.float64]
 
-_BATCHES_SORTED_TOGETHER: Final = 50
-"""Sorting within windows keeps padding low and still gives every epoch other neighbours."""
-
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Shuffled anew each epoch; the order depends on the seed alone.
+
+    Sorting `sorted_together` batches by length keeps padding low, and still gives a text other
+    neighbours in every epoch.
 
     Yields:
         `ids` int32 (batch, width) as wide as the batch's longest row, `targets` int32 (batch,).
@@ -31,11 +31,13 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
         targets: NDArray[np.int32],
         *,
         batch_size: int,
+        sorted_together: int = 50,
         word_dropout: float = 0.0,
         seed: int,
     ) -> None:
         super().__init__()
         self._rows, self._targets, self._batch_size = rows, targets, batch_size
+        self._window = batch_size * sorted_together
         self._word_dropout = word_dropout
         self._seed, self._epoch = seed, 0
         self._random = random.Random(seed)
@@ -60,10 +62,9 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
         self._epoch += 1
         order = list(range(len(self._rows)))
         self._random.shuffle(order)
-        window = self._batch_size * _BATCHES_SORTED_TOGETHER
         batches = []
-        for start in range(0, len(order), window):
-            alike = sorted(order[start : start + window], key=lambda i: len(self._rows[i]))
+        for start in range(0, len(order), self._window):
+            alike = sorted(order[start : start + self._window], key=lambda i: len(self._rows[i]))
             batches += _slices(alike, self._batch_size)
         self._random.shuffle(batches)
         self._order = batches

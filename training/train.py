@@ -114,6 +114,7 @@ def train(
         rows,
         targets,
         batch_size=config.batch_size,
+        sorted_together=config.sorted_together,
         word_dropout=config.word_dropout,
         seed=config.seed,
     )

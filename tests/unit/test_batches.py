@@ -49,6 +49,16 @@ def test_width_is_that_of_the_longest_row() -> None:
         assert (ids[:, -1] != 0).any()
 
 
+def test_batches_of_any_length() -> None:
+    """Where no batches are sorted together, short and long texts share one, each still once."""
+    data = TrainingBatches(ROWS, TARGETS, batch_size=8, sorted_together=1, seed=1)
+    assert sorted(targets(data)) == list(range(50))
+    first, _ = data[0]
+    assert len({int((row != 0).sum()) for row in first}) > len(
+        {int((row != 0).sum()) for row in batches()[0][0]}
+    )
+
+
 def test_word_dropout() -> None:
     """Some words become unknown, the same ones at every look; other ids stay."""
     data = batches(word_dropout=0.5)
