@@ -14,6 +14,7 @@ from pathlib import Path
 
 from app.errors import InvalidInput, ValenceError
 from training.config import Config, config_names, load_config
+from training.configs import ALL_TUTORIALS, TUTORIALS
 from training.dataset import Source
 from training.formats import SplitName
 from training.quiet import import_tensorflow
@@ -78,7 +79,12 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    config = _config(options)
+    if options.config == ALL_TUTORIALS:
+        _train_tutorials(options)
+        return
+    if options.tweets:
+        raise InvalidInput(f"--tweets belongs to --config {ALL_TUTORIALS}")
+    config = _config(options, options.config)
     source = _source(options)
     folder = options.run_folder or Path("runs") / config.name
     import_tensorflow()
@@ -93,6 +99,37 @@ def _train(options: argparse.Namespace) -> None:
         fresh=options.fresh,
     )
     print(f"{folder}\ntry: valence-train export --run {folder}")
+
+
+def _train_tutorials(options: argparse.Namespace) -> None:
+    if options.name:
+        raise InvalidInput(f"--name belongs to one recipe, not to {ALL_TUTORIALS}")
+    configs = {recipe: _config(options, recipe) for recipe in TUTORIALS}
+    folder = options.run_folder or Path("runs") / "tutorials"
+    import_tensorflow()
+    from training.train import train_run
+    from training.tutorials import compare_tutorials
+
+    def train_one(config: Config, source: Source, folder: Path) -> None:
+        logs = options.tensorboard / config.name if options.tensorboard else None
+        train_run(
+            config,
+            source,
+            folder,
+            tensorboard=logs,
+            checkpoint_every=options.checkpoint_every,
+            fresh=options.fresh,
+        )
+
+    compared = compare_tutorials(
+        configs,
+        folder,
+        reviews=_source(options),
+        tweets=Source(str(options.tweets), format="gop") if options.tweets else None,
+        train_run=train_one,
+        fresh=options.fresh,
+    )
+    print(compared)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -128,7 +165,7 @@ def _tune(options: argparse.Namespace) -> None:
     from training.space import load_space
     from training.study import plan_search
 
-    config = _config(options)
+    config = _config(options, options.config)
     search = plan_search(
         load_space(options.space, config),
         config,
@@ -148,8 +185,8 @@ def _tune(options: argparse.Namespace) -> None:
     print(f"try: {shlex.join([*command, *changes])}")
 
 
-def _config(options: argparse.Namespace) -> Config:
-    config = load_config(options.config).with_values(options.set)
+def _config(options: argparse.Namespace, recipe: str) -> Config:
+    config = load_config(recipe).with_values(options.set)
     if options.embeddings:
         config = dataclasses.replace(config, embeddings=str(options.embeddings), pretrain=False)
     if options.name:
@@ -226,9 +263,15 @@ def _parser() -> argparse.ArgumentParser:
         " --text-column body --label-column stars\n"
         "  valence-train train --config lstm --data data/imdb --set units=64 --set seed=11\n"
         "  valence-train train --config lstm --data data/imdb --embeddings glove.6B.100d.txt"
-        " --set embedding=100",
+        " --set embedding=100\n"
+        "  valence-train train --config all-tutorials --data data/imdb --tweets Sentiment.csv",
     )
-    train.add_argument("--config", required=True, choices=config_names(), help="the recipe")
+    train.add_argument(
+        "--config",
+        required=True,
+        choices=[*config_names(), ALL_TUTORIALS],
+        help=f"the recipe; {ALL_TUTORIALS} trains and compares those named tutorial_...",
+    )
     _add_source(train, required=True)
     train.add_argument("--name", help="the model's name, if not the recipe's")
     train.add_argument(
@@ -260,7 +303,15 @@ def _parser() -> argparse.ArgumentParser:
         help="what a kill may cost [%(default)s]; the same command goes on from the last one",
     )
     train.add_argument(
-        "--fresh", action="store_true", help="discard an unfinished training and start anew"
+        "--fresh",
+        action="store_true",
+        help=f"start anew, whatever is unfinished; of {ALL_TUTORIALS} whatever is finished too",
+    )
+    train.add_argument(
+        "--tweets",
+        type=Path,
+        metavar="FILE",
+        help=f"of {ALL_TUTORIALS}: Sentiment.csv, without which the tutorial on tweets is left out",
     )
 
     tune = _verb(

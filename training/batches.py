@@ -16,13 +16,14 @@ from training.shards import Float32Array, Shard
 Probabilities = NDArray[np.float64]
 Batch = tuple[Int32Array, Float32Array, Float32Array]
 
-_BATCHES_SORTED_TOGETHER: Final = 50
-"""Sorting within windows keeps padding low and still gives every epoch other neighbours."""
 _PREFETCHED: Final = 4
 
 
 class TrainingBatches:
     """A shard in another order each epoch; an epoch depends on the seed and its number alone.
+
+    Sorting `sorted_together` batches by length keeps padding low, and still gives a text other
+    neighbours in every epoch.
 
     So a training that was stopped goes on in the middle of an epoch without reading what it has
     seen. Of the rows, an order of 8 bytes each is in memory.
@@ -32,9 +33,16 @@ class TrainingBatches:
     """
 
     def __init__(
-        self, shard: Shard, *, batch_size: int, word_dropout: float = 0.0, seed: int
+        self,
+        shard: Shard,
+        *,
+        batch_size: int,
+        sorted_together: int = 50,
+        word_dropout: float = 0.0,
+        seed: int,
     ) -> None:
         self._shard, self._batch_size = shard, batch_size
+        self._window = batch_size * sorted_together
         self._word_dropout, self._seed = word_dropout, seed
         self.signature = (
             tf.TensorSpec([None, None], tf.int32),
@@ -72,7 +80,7 @@ class TrainingBatches:
         generator = np.random.default_rng((self._seed, epoch, 0))
         order = generator.permutation(len(self._shard))
         batches = []
-        for window in _slices(order, self._batch_size * _BATCHES_SORTED_TOGETHER):
+        for window in _slices(order, self._window):
             alike = window[np.argsort(self._shard.lengths[window], kind="stable")]
             batches += _slices(alike, self._batch_size)
         return [batches[i] for i in generator.permutation(len(batches))]

@@ -25,14 +25,24 @@ class Entry:
         metrics: Of `training.scores.measure`; `accuracy` and `macro_f1` must be there.
         intervals: 95 % of `accuracy` and `macro_f1`.
         seconds: That it took to train, where known.
-        note: What else there is to say, such as what a paper claims.
+        claimed: The lowest and the highest accuracy that somebody else published for it.
+        note: What else there is to say.
     """
 
     name: str
     metrics: dict[str, float]
     intervals: dict[str, Interval]
     seconds: float | None = None
+    claimed: Interval | None = None
     note: str = ""
+
+    def difference(self) -> float | None:
+        """How far the accuracy is above or below what was claimed; 0 between the two ends."""
+        if self.claimed is None:
+            return None
+        low, high = self.claimed
+        accuracy = self.metrics["accuracy"]
+        return max(accuracy - high, 0.0) + min(accuracy - low, 0.0)
 
     @classmethod
     def score(
@@ -50,8 +60,8 @@ class Entry:
             name,
             measure(probabilities, targets, labels),
             bootstrap(confusion_matrix(targets, probabilities)),
-            seconds,
-            note,
+            seconds=seconds,
+            note=note,
         )
 
 
@@ -64,10 +74,13 @@ def rank(entries: Sequence[Entry], by: str = "accuracy") -> list[Entry]:
 
 
 def make_table(title: str, entries: Sequence[Entry], by: str = "accuracy") -> Table:
-    """The table for a terminal, the best first."""
+    """The table for a terminal, the best first; beside claims it has no room for notes."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for place, head in enumerate(_HEADS):
-        number = 0 < place < len(_HEADS) - 1
+    heads = _heads(entries)
+    if "Claimed" in heads:
+        heads.remove("Note")
+    for place, head in enumerate(heads):
+        number = place > 0 and head != "Note"
         table.add_column(
             head,
             justify="right" if number else "left",
@@ -75,7 +88,7 @@ def make_table(title: str, entries: Sequence[Entry], by: str = "accuracy") -> Ta
             min_width=0 if place else 20,
         )
     for entry in rank(entries, by):
-        table.add_row(*_cells(entry))
+        table.add_row(*_cells(entry, heads))
     return table
 
 
@@ -94,31 +107,48 @@ def write_comparison(
     """
     ranked = rank(entries, by)
     bars = [(entry.name, entry.metrics[by], entry.intervals[by]) for entry in ranked]
+    claims = [entry.claimed if by == "accuracy" else None for entry in ranked]
     record = {"title": title, "models": [asdict(entry) for entry in ranked]}
-    lines = [_HEADS, ["---", *["---:"] * (len(_HEADS) - 2), "---"]]
-    lines += [[cell.replace("|", r"\|") for cell in _cells(entry)] for entry in ranked]
+    heads = _heads(entries)
+    lines = [heads, ["---", *["---:"] * (len(heads) - 2), "---"]]
+    lines += [[cell.replace("|", r"\|") for cell in _cells(entry, heads)] for entry in ranked]
     markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     with written_aside(folder, replaces=_RECORD) as aside:
         (aside / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         (aside / "comparison.md").write_text(f"{title}\n\n{markdown}", encoding="utf-8")
-        picture = draw_comparison(bars, by.replace("_", " ").capitalize())
+        picture = draw_comparison(bars, by.replace("_", " ").capitalize(), claims)
         (aside / "comparison.png").write_bytes(picture.png)
 
 
-# ± is half of the 95 % interval of the accuracy, in points.
-_HEADS: Final = ["Model", "Accuracy", "±", "Macro-F1", "Log-loss", "ECE", "Seconds", "Note"]
+def _heads(entries: Sequence[Entry]) -> list[str]:
+    """Beside claims there is no room for how sure a model is."""
+    if any(entry.claimed for entry in entries):
+        return ["Model", "Claimed", "Accuracy", "±", "Difference", "Seconds", "Note"]
+    return ["Model", "Accuracy", "±", "Macro-F1", "Log-loss", "ECE", "Seconds", "Note"]
 
 
-def _cells(entry: Entry) -> list[str]:
+def _show_claim(claimed: Interval | None) -> str:
+    """In percent, with no more digits than it has."""
+    ends = [f"{100 * end:.4g}" for end in sorted({*(claimed or ())})]
+    return f"{' to '.join(ends)}%" if ends else ""
+
+
+def _cells(entry: Entry, heads: Sequence[str]) -> list[str]:
     def show(name: str) -> str:
         return f"{entry.metrics[name]:.4f}" if name in entry.metrics else ""
 
     low, high = entry.intervals["accuracy"]
-    return [
-        entry.name,
-        f"{entry.metrics['accuracy']:.2%}",
-        f"{50 * (high - low):.2f}",
-        *(show("macro_f1"), show("log_loss"), show("expected_calibration_error")),
-        "" if entry.seconds is None else f"{entry.seconds:,.0f}",
-        entry.note,
-    ]
+    difference = entry.difference()
+    cells = {
+        "Model": entry.name,
+        "Claimed": _show_claim(entry.claimed),
+        "Accuracy": f"{entry.metrics['accuracy']:.2%}",
+        "±": f"{50 * (high - low):.2f}",  # half of the 95 % interval, in points
+        "Difference": "" if difference is None else f"{100 * difference:+.2f}",  # points
+        "Macro-F1": show("macro_f1"),
+        "Log-loss": show("log_loss"),
+        "ECE": show("expected_calibration_error"),
+        "Seconds": "" if entry.seconds is None else f"{entry.seconds:,.0f}",
+        "Note": entry.note,
+    }
+    return [cells[head] for head in heads]

@@ -37,7 +37,7 @@ _CHOICES: Final = {
 _POSITIVE: Final = (
     *("vocabulary_size", "min_count", "max_length", "embedding", "embedding_rate", "units"),
     *("layers", "ngram_buckets", "ngram_rate", "learning_rate", "decay", "batch_size", "epochs"),
-    *("stop_patience", "reduce_patience", "validation_share"),
+    *("sorted_together", "stop_patience", "reduce_patience", "validation_share"),
 )
 _NOT_NEGATIVE: Final = ("head", "l1", "l2", "ngram_l2", "warmup", "clip_norm")
 _SHARES: Final = (
@@ -111,6 +111,8 @@ class Config:
         average: Momentum of the moving average of the weights that is kept instead of the last
             weights; 0 keeps the last.
         batch_size: Texts a step.
+        sorted_together: Batches whose texts are sorted by length before they are parted, which
+            saves padding; with 1, a batch is a draw of texts of any length.
         epochs: At most; early stopping ends sooner.
         keep: `best` stops early and keeps the epoch of the lowest validation loss; `last` trains
             all epochs and keeps what they end with.
@@ -165,6 +167,7 @@ class Config:
     clip_norm: float = 0.0
     average: float = 0.0
     batch_size: int = 64
+    sorted_together: int = 50
     epochs: int = 10
     keep: str = "best"
     stop_patience: int = 2

@@ -88,8 +88,7 @@ class NgramVectors:
         into = known & (buckets - 1)
         total = np.bincount(np.arange(len(counts)) & (buckets - 1), counts, minlength=buckets)
         sums = [np.bincount(into, column, minlength=buckets) for column in added.T]
-        table: Float32Array = np.stack(sums, axis=1) / np.maximum(total, 1)[:, np.newaxis]
-        return table.astype(np.float32)
+        return np.asarray(np.stack(sums, axis=1) / np.maximum(total, 1)[:, np.newaxis], np.float32)
 
 
 def learn_ngram_vectors(

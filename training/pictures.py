@@ -347,12 +347,17 @@ def draw_slices(
     )
 
 
-def draw_comparison(rows: Sequence[tuple[str, float, tuple[float, float]]], figure: str) -> Picture:
+def draw_comparison(
+    rows: Sequence[tuple[str, float, tuple[float, float]]],
+    figure: str,
+    claims: Sequence[tuple[float, float] | None] = (),
+) -> Picture:
     """A bar per model, with its 95 % interval.
 
     Args:
         rows: Name, value and interval of each, from top to bottom.
         figure: What the value is called.
+        claims: The lowest and the highest value that somebody else published for each, if any did.
     """
     names = [shorten(name, 40) for name, _, _ in rows]
     values = np.array([value for _, value, _ in rows])
@@ -367,23 +372,32 @@ def draw_comparison(rows: Sequence[tuple[str, float, tuple[float, float]]], figu
             values, places, xerr=np.abs(ends - values), fmt="o", color=_BLUE, markersize=4,
             capsize=3, elinewidth=1.4,
         )  # fmt: skip
-        for place, value, high in zip(places, values, ends[1], strict=True):
+        known = [(row, claim) for row, claim in enumerate(claims) if claim is not None]
+        for row, claim in known:
+            axes.plot(claim, [row, row], "D-", color=_ORANGE, markersize=4, zorder=1.5)
+        outermost = ends[1].copy()
+        for row, (_, highest_claim) in known:
+            outermost[row] = max(outermost[row], highest_claim)
+        for place, value, end in zip(places, values, outermost, strict=True):
             axes.annotate(
-                f"{value:.2%}", (high, place), (6, 0), textcoords="offset points", va="center"
+                f"{value:.2%}", (end, place), (6, 0), textcoords="offset points", va="center"
             )
-        lowest, highest = ends.min(), ends.max()
+        lowest = min([ends.min(), *(claim[0] for _, claim in known)])
+        highest = outermost.max()
         room = max(highest - lowest, 0.01)
-        axes.set(title=figure, xlim=(max(0, lowest - 0.25 * room), highest + 0.18 * room))
+        title = f"{figure}, and what was claimed (diamonds)" if known else figure
+        axes.set(title=title, xlim=(max(0, lowest - 0.25 * room), highest + 0.18 * room))
         axes.invert_yaxis()
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_formatter(_percent)
         axes.grid(visible=False, axis="y")
         png = _render(drawing)
     told = ", ".join(f"{name} {value:.2%}" for name, value, _ in rows)
+    beside = ", and what was claimed (diamonds)" if known else ""
     return Picture(
         png,
         alt=f"{figure}: {told}",
-        caption=f"{figure}, with 95 % intervals; the axis does not begin at 0.",
+        caption=f"{figure}, with 95 % intervals{beside}; the axis does not begin at 0.",
     )
 
 

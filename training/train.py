@@ -222,6 +222,7 @@ def train(
     batches = TrainingBatches(
         learned,
         batch_size=config.batch_size,
+        sorted_together=config.sorted_together,
         word_dropout=config.word_dropout,
         seed=config.seed,
     )

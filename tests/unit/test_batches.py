@@ -79,6 +79,13 @@ def test_neighbours_have_like_lengths(shard: Shard) -> None:
     assert max(widths) <= 2
 
 
+def test_batches_of_any_length(shard: Shard) -> None:
+    """Where no batches are sorted together, short and long texts share one, each still once."""
+    mixed = epoch(shard, sorted_together=1)
+    assert sorted(rows(mixed)) == list(range(COUNT))
+    assert np.ptp((mixed[0][0] != 0).sum(axis=1)) > 2
+
+
 def test_word_dropout(shard: Shard) -> None:
     """Some words become unknown; other ids stay, and so does the begin of a row."""
     changed = kept = 0

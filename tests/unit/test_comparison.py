@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.unit.test_scores import LABELS, scored
 from training.comparison import Entry, make_table, rank, write_comparison
-from training.scores import bootstrap, confusion_matrix, measure
+from training.scores import Interval, bootstrap, confusion_matrix, measure
 
 ANSWERS = scored()
 GOOD = Entry.score("good", ANSWERS.probabilities, ANSWERS.y_true, LABELS, seconds=61.4, note="a|b")
@@ -49,6 +49,25 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert [model["name"] for model in record["models"]] == ["good", "poor"]
     with Image.open(tmp_path / "out" / "comparison.png") as picture:
         assert picture.width >= 400
+
+
+@pytest.mark.parametrize(
+    ("claimed", "difference", "shown"),
+    [
+        ((0.9, 0.9), -0.1, "| 90% | 80.00% |"),
+        ((0.7, 0.7525), 0.0475, "| 70 to 75.25% | 80.00% |"),
+        ((0.75, 0.85), 0.0, "| 75 to 85% | 80.00% |"),
+        (None, None, "| x |  | 80.00% |"),
+    ],
+)
+def test_beside_a_claim(
+    tmp_path: Path, claimed: Interval | None, difference: float | None, shown: str
+) -> None:
+    """What somebody claims stands beside what was reached, and so does the distance between."""
+    entry = Entry("x", {"accuracy": 0.8}, {"accuracy": (0.79, 0.81)}, claimed=claimed)
+    assert entry.difference() == (None if difference is None else pytest.approx(difference))
+    write_comparison(tmp_path / "out", "x", [entry, replace(GOOD, claimed=(0.5, 0.5))])
+    assert shown in (tmp_path / "out" / "comparison.md").read_text()
 
 
 def test_the_table_for_a_terminal() -> None:

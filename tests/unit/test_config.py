@@ -42,6 +42,7 @@ def test_unknown_recipe() -> None:
         ({"ngram_l2": -1.0}, "ngram_l2 must be 0 or more"),
         ({"warmup": -1.0}, "warmup must be 0 or more"),
         ({"layers": 0}, "layers must be above 0"),
+        ({"sorted_together": 0}, "sorted_together must be above 0"),
         ({"ngram_rate": 0.0}, "ngram_rate must be above 0"),
         ({"decay": 0.0}, "decay must be above 0"),
         ({"decay": 1.5}, "decay must be at most 1. Received: 1.5"),

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+ALL_TUTORIALS: Final = "all-tutorials"
+"""In the place of a recipe: all of `TUTORIALS`, one after another, in one comparison."""
+
 TUTORIALS: Final = (
     "tutorial_bow",
     "tutorial_bow_dropout",

@@ -2,7 +2,7 @@
 
     valence-train train --config tutorial_bidirectional --data DATA
 
-Expected: 84.3 % after two epochs, of the IMDB test reviews.
+Claimed: 84.28 % of the IMDB test reviews. Measured: 85.26 %, in 20 minutes on two busy cores.
 
 Source:
     Keras examples, "Bidirectional LSTM on IMDB": the last 200 words, both directions, Adam, batches

@@ -5,11 +5,13 @@ otherwise.
 
     valence-train train --config tutorial_bow --data DATA
 
-Expected: 87.35 % of the IMDB test reviews.
+Claimed: 87.35 % of the IMDB test reviews. Measured: 87.53 %, in 22 s on two busy cores.
 
 Source:
     Chollet, "Deep Learning with Python" (2017), section 3.4: rmsprop, batches of 512, 4 epochs;
-    TensorFlow, "Text classification with movie reviews", reports 87.35 %.
+    TensorFlow, "Text classification with movie reviews", reports 87.35 %, the book 88.3 %.
+    Batches hold reviews of any length, as there: sorted by length, batches of 512 differ so much
+    that accuracy falls to 84.7 % of the validation reviews.
 """
 
 from training.config import Config
@@ -26,6 +28,7 @@ config = Config(
     optimizer="rmsprop",
     schedule="constant",
     batch_size=512,
+    sorted_together=1,
     epochs=4,
     keep="last",
 )

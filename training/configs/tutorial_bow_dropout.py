@@ -2,8 +2,8 @@
 
     valence-train train --config tutorial_bow_dropout --data DATA
 
-Expected: 87.35 % of the IMDB test reviews, as without; dropout delays overfitting, which four
-epochs hardly reach.
+Claimed: no figure; 87.35 % of the IMDB test reviews are those without dropout, which delays
+overfitting. Measured: 88.24 %, in 33 s on two busy cores.
 
 Source:
     Chollet, "Deep Learning with Python" (2017), section 4.4.

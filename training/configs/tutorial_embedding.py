@@ -5,8 +5,8 @@ loses its beginning.
 
     valence-train train --config tutorial_embedding --data DATA
 
-Expected: below the bag of words, 85 to 87 % of the IMDB test reviews: a word learns anew in every
-place where it can stand.
+Claimed: no figure. Measured: 87.58 % of the IMDB test reviews, in 85 s on two busy cores. The seven
+epochs are those after which the validation loss was lowest.
 
 Source:
     Chollet, "Deep Learning with Python" (2017), section 6.1 (Embedding 8, Flatten); the dense layer
@@ -27,6 +27,7 @@ config = Config(
     dropout=0.8,
     schedule="constant",
     batch_size=512,
-    epochs=10,
+    sorted_together=1,
+    epochs=7,
     keep="last",
 )

@@ -2,8 +2,8 @@
 
     valence-train train --config tutorial_stacked --data DATA
 
-Expected: 84 to 87 % of the IMDB test reviews: the book gives one layer 89 % of validation reviews,
-and the second none of its own.
+Claimed: for one layer, up to 89 % of validation reviews, at the best of ten epochs and of films
+that were learned from. Measured: 87.66 % of the IMDB test reviews, in 7 minutes on two busy cores.
 
 Source:
     Chollet, "Deep Learning with Python" (2017), section 6.2: 10,000 words, Embedding 32, LSTM 32,
@@ -29,4 +29,5 @@ config = Config(
     batch_size=128,
     epochs=5,
     keep="last",
+    validation_share=0.2,
 )
