@@ -66,8 +66,8 @@ def rank(entries: Sequence[Entry], by: str = "accuracy") -> list[Entry]:
 def make_table(title: str, entries: Sequence[Entry], by: str = "accuracy") -> Table:
     """The table for a terminal, the best first."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for place, head in enumerate(_HEADS):
-        number = 0 < place < len(_HEADS) - 1
+    for place, head in enumerate(HEADS):
+        number = 0 < place < len(HEADS) - 1
         table.add_column(
             head,
             justify="right" if number else "left",
@@ -75,7 +75,7 @@ def make_table(title: str, entries: Sequence[Entry], by: str = "accuracy") -> Ta
             min_width=0 if place else 20,
         )
     for entry in rank(entries, by):
-        table.add_row(*_cells(entry))
+        table.add_row(*cells(entry))
     return table
 
 
@@ -95,8 +95,8 @@ def write_comparison(
     ranked = rank(entries, by)
     bars = [(entry.name, entry.metrics[by], entry.intervals[by]) for entry in ranked]
     record = {"title": title, "models": [asdict(entry) for entry in ranked]}
-    lines = [_HEADS, ["---", *["---:"] * (len(_HEADS) - 2), "---"]]
-    lines += [[cell.replace("|", r"\|") for cell in _cells(entry)] for entry in ranked]
+    lines = [HEADS, ["---", *["---:"] * (len(HEADS) - 2), "---"]]
+    lines += [[cell.replace("|", r"\|") for cell in cells(entry)] for entry in ranked]
     markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     with written_aside(folder, replaces=_RECORD) as aside:
         (aside / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -105,11 +105,13 @@ def write_comparison(
         (aside / "comparison.png").write_bytes(picture.png)
 
 
-# ± is half of the 95 % interval of the accuracy, in points.
-_HEADS: Final = ["Model", "Accuracy", "±", "Macro-F1", "Log-loss", "ECE", "Seconds", "Note"]
+HEADS: Final = ["Model", "Accuracy", "±", "Macro-F1", "Log-loss", "ECE", "Seconds", "Note"]
+"""± is half of the 95 % interval of the accuracy, in points."""
 
 
-def _cells(entry: Entry) -> list[str]:
+def cells(entry: Entry) -> list[str]:
+    """What stands below each of `HEADS`."""
+
     def show(name: str) -> str:
         return f"{entry.metrics[name]:.4f}" if name in entry.metrics else ""
 
