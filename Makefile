@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data/imdb
+TWEETS ?= data/gop/Sentiment.csv
 RUNS ?= runs
 # VALENCE_HOST and VALENCE_PORT of the environment hold unless HOST or PORT is given to make. (HOST of
 # the environment does not count: some shells set it to the name of the machine.)
@@ -18,7 +19,7 @@ FETCH := $(BIN)/valence-train fetch imdb gets them, or name a folder, DATA=...
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test accuracy check format lock train bench load image manifests clean
+.PHONY: help setup serve test accuracy check format lock train tweets bench load image manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,6 +83,12 @@ train: $(EVERYTHING) ## the default recipes trained anew on DATA, exported into 
 	  $(BIN)/python -m training train --config $$recipe --data $(DATA) --run $(RUNS)/$$recipe && \
 	  version=$$($(BIN)/python -m training export --run $(RUNS)/$$recipe --models models) && \
 	  $(BIN)/python -m training evaluate "$$version" --data $(DATA) || exit 1; done
+
+tweets: $(EVERYTHING) ## `tweets-lstm` trained anew on TWEETS, exported and evaluated beside what leaks
+	@test -f $(TWEETS) || { echo "make: there are no tweets in $(TWEETS); name the file, TWEETS=..." >&2; exit 1; }
+	@$(BIN)/python -m training train --config tweets_lstm --data $(TWEETS) --test-share 0.15 --run $(RUNS)/tweets-lstm && \
+	  version=$$($(BIN)/python -m training export --run $(RUNS)/tweets-lstm --models models) && \
+	  $(BIN)/python -m training evaluate "$$version" --data $(TWEETS) --test-share 0.15 --baselines --leaking
 
 bench: $(EVERYTHING) ## the service beside its in-process ceiling and a bare HTTP route
 	@$(BIN)/python -m load_tests.bench --out $(RUNS)/bench $(ARGS)

@@ -145,7 +145,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from training.evaluate import Question, evaluate_version
     from training.summary import print_evaluation
 
-    one_file = options.data.is_file() and options.test is None
+    one_file = options.data.is_file() and options.test is None and not options.test_share
     split: SplitName = options.split or ("train" if one_file else "test")
     question = Question(
         source=_source(options),
@@ -155,6 +155,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         report=options.report,
         texts=options.texts,
         again=options.again,
+        baselines=options.baselines,
+        leaking=options.leaking,
     )
     print_evaluation(evaluate_version(options.version_folder, question))
     if options.report:
@@ -198,6 +200,7 @@ def _source(options: argparse.Namespace) -> Source:
     return Source(
         path=str(options.data),
         test_path=str(options.test) if options.test else None,
+        test_share=options.test_share,
         format=options.format,
         text_column=options.text_column,
         label_column=options.label_column,
@@ -404,7 +407,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--split",
         choices=["train", "test"],
-        help="which texts of a data folder [test]; of a single file all are taken",
+        help="which texts [test]; of a single file without --test-share all are taken",
     )
     evaluate.add_argument(
         "--engine",
@@ -428,6 +431,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--again", action="store_true", help="read test texts that were read before once more"
+    )
+    evaluate.add_argument(
+        "--baselines",
+        action="store_true",
+        help="ask the most frequent class and the trigram model too; only of its own test texts",
+    )
+    evaluate.add_argument(
+        "--leaking",
+        action="store_true",
+        help="with --baselines: train the recipe on a split that leaks, to show what it claims",
     )
     _add_source(evaluate, required=True)
     return parser
@@ -458,6 +471,13 @@ def _add_source(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--data", type=Path, required=required, help="folder or file of labelled texts"
     )
     data.add_argument("--test", type=Path, help="test texts, where they are not in --data")
+    data.add_argument(
+        "--test-share",
+        type=float,
+        default=0.0,
+        metavar="PART",
+        help="of one file: the part that is held out for test [0], the same in every command",
+    )
     data.add_argument(
         "--format",
         default="auto",

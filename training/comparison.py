@@ -76,7 +76,7 @@ def rank(entries: Sequence[Entry], by: str = "accuracy") -> list[Entry]:
 def make_table(title: str, entries: Sequence[Entry], by: str = "accuracy") -> Table:
     """The table for a terminal, the best first; beside claims it has no room for notes."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    heads = _heads(entries)
+    heads = list_heads(entries)
     if "Claimed" in heads:
         heads.remove("Note")
     for place, head in enumerate(heads):
@@ -88,7 +88,7 @@ def make_table(title: str, entries: Sequence[Entry], by: str = "accuracy") -> Ta
             min_width=0 if place else 20,
         )
     for entry in rank(entries, by):
-        table.add_row(*_cells(entry, heads))
+        table.add_row(*list_cells(entry, heads))
     return table
 
 
@@ -109,9 +109,9 @@ def write_comparison(
     bars = [(entry.name, entry.metrics[by], entry.intervals[by]) for entry in ranked]
     claims = [entry.claimed if by == "accuracy" else None for entry in ranked]
     record = {"title": title, "models": [asdict(entry) for entry in ranked]}
-    heads = _heads(entries)
+    heads = list_heads(entries)
     lines = [heads, ["---", *["---:"] * (len(heads) - 2), "---"]]
-    lines += [[cell.replace("|", r"\|") for cell in _cells(entry, heads)] for entry in ranked]
+    lines += [[cell.replace("|", r"\|") for cell in list_cells(entry, heads)] for entry in ranked]
     markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     with written_aside(folder, replaces=_RECORD) as aside:
         (aside / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -120,8 +120,11 @@ def write_comparison(
         (aside / "comparison.png").write_bytes(picture.png)
 
 
-def _heads(entries: Sequence[Entry]) -> list[str]:
-    """Beside claims there is no room for how sure a model is."""
+def list_heads(entries: Sequence[Entry]) -> list[str]:
+    """The columns of a table; beside claims there is no room for how sure a model is.
+
+    ± is half of the 95 % interval of the accuracy, in points.
+    """
     if any(entry.claimed for entry in entries):
         return ["Model", "Claimed", "Accuracy", "±", "Difference", "Seconds", "Note"]
     return ["Model", "Accuracy", "±", "Macro-F1", "Log-loss", "ECE", "Seconds", "Note"]
@@ -133,7 +136,9 @@ def _show_claim(claimed: Interval | None) -> str:
     return f"{' to '.join(ends)}%" if ends else ""
 
 
-def _cells(entry: Entry, heads: Sequence[str]) -> list[str]:
+def list_cells(entry: Entry, heads: Sequence[str]) -> list[str]:
+    """What stands below each of `heads`."""
+
     def show(name: str) -> str:
         return f"{entry.metrics[name]:.4f}" if name in entry.metrics else ""
 

@@ -31,6 +31,8 @@ Mask = NDArray[np.bool_]
 
 CANONICAL_ORDER: Final = ("negative", "neutral", "positive")
 
+_TEST_SEED: Final = 0
+
 
 class Stream(Sequence[T]):
     """A sequence that is read anew by every pass over it; one item is in memory at a time.
@@ -159,9 +161,9 @@ class Dropped:
     """How many rows de-duplication left out, and why.
 
     Attributes:
-        duplicates: Later copies of a text that was kept.
-        conflicts: Rows of texts that carry different labels in different places; no copy is kept,
-            because none can be told to be right.
+        duplicates: Further copies of a text that was kept, with its label.
+        conflicts: Copies with another label than most copies of their text carry, and every copy
+            of a text for which no label has the most.
     """
 
     duplicates: int
@@ -208,22 +210,49 @@ def fingerprint(corpus: Corpus) -> str:
 
 
 def deduplicate(corpus: Corpus) -> tuple[Corpus, Dropped]:
-    """Keep the first copy of each text, and none of a text whose copies disagree on the label.
+    """Keep one copy of each text: the first with the label that most of its copies carry.
+
+    A text without such a label, because two have as many copies, is left out.
 
     Returns:
-        The corpus without them, in the same order, and what was left out.
+        The corpus without the others, in the same order, and what was left out.
     """
     labels = corpus.index.labels
-    texts, first, text_of = np.unique(corpus.index.keys, return_index=True, return_inverse=True)
-    label = labels[first]
-    conflicting = np.zeros(len(texts), np.bool_)
-    conflicting[text_of[labels != label[text_of]]] = True
+    texts, text_of = np.unique(corpus.index.keys, return_inverse=True)
+    votes = np.zeros((len(texts), len(corpus.labels)), np.int32)
+    np.add.at(votes, (text_of, labels), 1)
+    decided = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    agrees = decided[text_of] & (labels == votes.argmax(axis=1)[text_of])
 
+    rows = np.flatnonzero(agrees)
+    _, first = np.unique(text_of[rows], return_index=True)
     kept = np.zeros(len(corpus), np.bool_)
-    kept[first[~conflicting]] = True
-    conflicts = int(conflicting[text_of].sum())
-    duplicates = len(corpus) - conflicts - int(kept.sum())
+    kept[rows[first]] = True
+    duplicates, conflicts = int(agrees.sum() - kept.sum()), int((~agrees).sum())
     return corpus.where(kept), Dropped(duplicates, conflicts)
+
+
+def hold_out(corpus: Corpus, *, share: float) -> tuple[Corpus, Corpus]:
+    """Set whole groups aside by their hash alone, for a test that no recipe and no seed changes.
+
+    Returns:
+        The rows that remain, as they stand, and of the others one copy of each text, so that a text
+        that was repeated a hundred times counts once.
+
+    Raises:
+        DataError: The share is none, or leaves one of the two without rows.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"the test share must be above 0 and below 1. Received: {share}")
+    end = int(share * 2**64).to_bytes(8)
+    aside = np.array([_group_digest(item, _TEST_SEED) < end for item in corpus.examples])
+    if aside.all() or not aside.any():
+        raise DataError(
+            f"{corpus.name}: the test share must leave texts on both sides. Received: {share} of "
+            f"{len(corpus)} rows"
+        )
+    test, _ = deduplicate(corpus.where(aside))
+    return corpus.where(~aside), test
 
 
 def exclude(corpus: Corpus, other: Corpus) -> tuple[Corpus, int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.artifact import DataCard
-from app.errors import DataError
+from app.errors import DataError, InvalidInput
 from training import data
 from training.data import Corpus
 from training.formats import SplitName
@@ -20,6 +20,8 @@ class Source:
     Attributes:
         path: A folder or file that `training.readers.read` knows.
         test_path: Test texts, where they are no part of `path`.
+        test_share: Part of the texts of a file that is held out for test, where there is no other
+            test; 0 for none. Which texts these are depends on them alone.
         format: The format of both.
         text_column: For CSV, as the three below.
         label_column: See `training.readers.read`.
@@ -36,13 +38,35 @@ class Source:
     group_column: str | None = None
     delimiter: str | None = None
     labels: dict[str, str] | None = None
+    test_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse two tests.
+
+        Raises:
+            InvalidInput: `test_share` is none, or stands beside test texts.
+        """
+        if not 0 <= self.test_share < 1:
+            raise InvalidInput(
+                f"the test share must be from 0 up to, not with, 1. Received: {self.test_share}"
+            )
+        if self.test_share and (self.test_path is not None or Path(self.path).is_dir()):
+            raise InvalidInput(
+                "a test share must be of one file, without a test of its own. "
+                f"Received: {self.test_share} of {self.path}"
+            )
 
     def read(self, split: SplitName) -> Corpus:
-        """One split; `test` from its own path where there is one.
+        """One split; `test` from its own path where there is one, or held out of the file.
 
         Raises:
             DataError: See `training.readers.read`.
         """
+        if self.test_share and split != "unlabelled":
+            whole = replace(self, test_share=0.0).read("train")
+            rest, test = data.hold_out(whole, share=self.test_share)
+            name = f"{whole.name.removesuffix('train')}test"
+            return rest if split == "train" else replace(test, name=name)
         apart = split == "test" and self.test_path is not None
         path = Path(self.test_path if apart and self.test_path else self.path)
         if apart and path.is_file():
@@ -65,7 +89,9 @@ class Source:
 
     def has_test(self) -> bool:
         """Whether there are test texts."""
-        return self.test_path is not None or "test" in list_splits(Path(self.path))
+        if self.test_path is not None or self.test_share:
+            return True
+        return "test" in list_splits(Path(self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +103,8 @@ class Dataset:
         unlabelled: To learn words from; empty unless asked for.
         validation: For every choice.
         test: For the last figure, as they stand in the source, duplicates too, so that the figure
-            compares with published ones; None when there are none.
+            compares with published ones; of a share held out each text once. None when there are
+            none.
         card: For the manifest.
     """
 

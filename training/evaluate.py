@@ -29,6 +29,7 @@ from app.errors import DataError, InvalidInput, MissingLibrary, UnusableVersion
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.batches import Probabilities, score_rows
+from training.comparison import Entry
 from training.data import Corpus, fingerprint
 from training.dataset import Source
 from training.formats import SplitName
@@ -110,6 +111,8 @@ class Question:
         report: A folder for a report of its own; an earlier report there is replaced.
         texts: Whether that report also gets the beginnings of the texts it got wrong.
         again: Whether test texts that were read before are read again.
+        baselines: Whether the version's own test texts are answered by simpler models too.
+        leaking: Whether the recipe is also trained and scored on a split that leaks.
     """
 
     source: Source
@@ -119,6 +122,8 @@ class Question:
     report: Path | None = None
     texts: bool = False
     again: bool = False
+    baselines: bool = False
+    leaking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,10 @@ def evaluate_version(folder: Path, question: Question) -> Evaluation:
         raise UnusableVersion(f"{folder}: {error}") from error
     corpus = question.source.read(question.split)
     own = fingerprint(corpus) == manifest.data.splits.get("test")
+    if question.baselines and not own:
+        raise InvalidInput(
+            f"--baselines must be of the version's own test texts. Received: {corpus.name}"
+        )
     if own and "test" in manifest.metrics and not question.again:
         return _read_out(folder, manifest, corpus, question)
     writing = written_aside(question.report, replaces=METRICS) if question.report else nullcontext()
@@ -189,6 +198,7 @@ def evaluate_version(folder: Path, question: Question) -> Evaluation:
                 texts=corpus.name,
                 engine=engines[0],
                 against=_compare(other, scored, corpus) if other else None,
+                beside=_list_beside(manifest, question, corpus, scored),
             ),
             recorded=False,
             own=own,
@@ -204,6 +214,8 @@ def _check(question: Question) -> None:
     """Refuse what can be refused before anything is read."""
     if question.texts and question.report is None:
         raise InvalidInput("--texts needs --report: a version never holds texts of a data set")
+    if question.leaking and not question.baselines:
+        raise InvalidInput("--leaking needs --baselines, in whose table it stands")
     for folder in question.report.resolve().parents if question.report else ():
         if (folder / MANIFEST).is_file():
             raise InvalidInput(
@@ -214,11 +226,11 @@ def _check(question: Question) -> None:
 
 def _read_out(folder: Path, manifest: Manifest, corpus: Corpus, question: Question) -> Evaluation:
     """What the version already knows of its test texts."""
-    if question.report is not None or question.against is not None:
+    if question.report is not None or question.against is not None or question.baselines:
         raise InvalidInput(
             f"the test texts of {manifest.name}/{manifest.version} were read before, and are read "
-            f"once; their report is {folder / REPORT / 'report.html'}. For --report or --against "
-            "add --again"
+            f"once; their report is {folder / REPORT / 'report.html'}. For --report, --against or "
+            "--baselines add --again"
         )
     return Evaluation(
         version=f"{manifest.name}/{manifest.version}",
@@ -254,6 +266,17 @@ def _compare(other: ServedVersion, scored: Scored, corpus: Corpus) -> dict[str, 
     """McNemar's test on the same texts."""
     found = compare_paired(scored.right(), other.score(corpus).right())
     return describe_paired(f"{other.manifest.name}/{other.manifest.version}", found)
+
+
+def _list_beside(
+    manifest: Manifest, question: Question, corpus: Corpus, scored: Scored
+) -> list[Entry]:
+    """The version among simpler models, if that was asked for."""
+    if not question.baselines:
+        return []
+    from training.baselines import compare_baselines  # imports scikit-learn, for seconds
+
+    return compare_baselines(manifest, question.source, corpus, scored, leaking=question.leaking)
 
 
 def _list_earlier(folder: Path) -> Iterator[Path]:

@@ -35,8 +35,11 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _REVIEW_ID: Final = re.compile(r"(\d+)_\d+")  # N_RATING
 _FILM: Final = re.compile(r"/title/(tt\d+)")
 _KAGGLE_CELL: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"')
-_RETWEET_PREFIX: Final = re.compile(r"\brt @\w+:?\s*")
-_LINK: Final = re.compile(r"http\S+")
+_LINK: Final = re.compile(r"http\S*")
+_RETWEET: Final = re.compile(r".*\brt\s*@\w+", re.DOTALL)  # up to the last of them
+_ENTITY: Final = re.compile(r"&\w+;")
+_WORD: Final = re.compile(r"\w+")
+_BEGINNING: Final = 40  # characters of a tweet that a retweet of it never cuts off
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,10 +317,16 @@ def _film_of(review_id: str, films: Sequence[str] | None, place: str) -> str | N
 
 
 def with_retweet_groups(records: Iterable[Record]) -> Iterator[Record]:
-    """A tweet and its retweets are one group: the text without `RT @name:` and links."""
+    """A tweet and its retweets are one group: the beginning of the words that they repeat.
+
+    What somebody put before `RT @name:`, links, case and punctuation do not count. Only the
+    beginning does, because a retweet is cut at 140 characters, wherever that is.
+    """
     for record in records:
-        bare = _LINK.sub(" ", _RETWEET_PREFIX.sub(" ", record.text.casefold()))
-        yield Record(record.place, record.text, record.label, " ".join(bare.split()) or None)
+        bare = _ENTITY.sub(" ", _LINK.sub(" ", record.text.casefold()))
+        repeated = _WORD.findall(_RETWEET.sub(" ", bare)) or _WORD.findall(bare)
+        group = " ".join(repeated)[:_BEGINNING].rstrip()
+        yield Record(record.place, record.text, record.label, group or None)
 
 
 # Files and messages

@@ -93,6 +93,22 @@ def list_ngrams(ids: Int32Array, numbers: Int32Array, *, buckets: int) -> Int32A
     return found
 
 
+def log_ratio(having: NDArray[Any], texts: NDArray[Any]) -> Float32Array:
+    """How many times likelier an n-gram is in a text of each class than in any other, as logarithm.
+
+    Args:
+        having: How many texts of each class have each n-gram, (n-grams, classes).
+        texts: How many texts of each class there are, (classes,).
+
+    Returns:
+        float32 (n-grams, classes), with one more text of each kind that has the n-gram.
+    """
+    others = having.sum(axis=1, keepdims=True) - having
+    inside, outside = (1 + having) / (1 + texts), (1 + others) / (1 + texts.sum() - texts)
+    ratio: Float32Array = (np.log(inside) - np.log(outside)).astype(np.float32)
+    return ratio
+
+
 @keras.saving.register_keras_serializable("valence")
 class NgramSum(keras.layers.Layer):  # type: ignore[misc]
     """The sum of the rows of a text's n-grams over the root of their number.
@@ -177,11 +193,7 @@ class NgramSum(keras.layers.Layer):  # type: ignore[misc]
             cells = find_ngrams(rectangle(rows, chosen), self.numbers, buckets=self.buckets)
             for row, index in zip(ops.convert_to_numpy(cells), chosen, strict=True):
                 having[np.unique(row[row >= 0]), targets[index]] += 1
-        texts = np.bincount(targets, minlength=self.classes).astype(np.float32)
-        others = having.sum(axis=1, keepdims=True) - having
-        ratio = np.log((1 + having) / (1 + texts)) - np.log(
-            (1 + others) / (1 + texts.sum() - texts)
-        )
+        ratio = log_ratio(having, np.bincount(targets, minlength=self.classes))
         self._ratio.assign(ratio)
 
     def call(self, ids: Any) -> Any:

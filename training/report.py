@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from app.errors import DataError
+from training.comparison import Entry, list_cells, list_heads
 from training.page import (
     render_facts,
     render_figures,
@@ -132,6 +133,7 @@ def describe_split(
     texts: str,
     engine: str,
     against: Mapping[str, Any] | None = None,
+    beside: Sequence[Entry] = (),
 ) -> dict[str, Any]:
     """Every figure of a split.
 
@@ -140,6 +142,7 @@ def describe_split(
         texts: What they belong to, as `imdb test`.
         engine: That gave them.
         against: Of `describe_paired`, where another version answered the same texts.
+        beside: The version among other models that answered them.
 
     Returns:
         Plain values for JSON; no text is among them.
@@ -167,6 +170,7 @@ def describe_split(
             "by_unknown": slice_accuracy(scored.right(), scored.unknown, _UNKNOWN_EDGES),
             "mistakes": _describe_mistakes(scored),
             "against": against,
+            "beside": [asdict(entry) for entry in beside],
         }
     )
     return description
@@ -292,6 +296,7 @@ def _compose(report: Report, pictures: Mapping[str, Picture]) -> str:
             "Confidence": render_facts(report.calibration) + show("reliability"),
             "Where it errs": show("slices"),
             "Surest mistakes": _mistakes_table(split.get("mistakes", ())),
+            "Beside other models": _beside_table(split.get("beside", ())),
             "Beside another version": render_facts(split.get("against") or {}),
             "Limits": render_list(report.limits),
             "Training": show("curves"),
@@ -351,6 +356,18 @@ def _mistakes_table(
         return render_table(heads, rows)
     begins = [shorten(" ".join(texts[row["text"] - 1].split()), _EXCERPT) for row in mistakes]
     return render_table(heads, rows, begins, "Begins")
+
+
+def _beside_table(models: Sequence[Mapping[str, Any]]) -> str:
+    entries = [Entry(**model) for model in models]
+    heads = list_heads(entries)
+    rows = [list_cells(entry, heads) for entry in entries]
+    return render_table(
+        heads[:-1],
+        [([name], numbers) for name, *numbers, _ in rows],
+        [note for *_, note in rows],
+        heads[-1],
+    )
 
 
 def _thin(rates: np.ndarray[Any, Any]) -> list[float]:

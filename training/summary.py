@@ -1,8 +1,11 @@
 """Summary: what `evaluate` found, on a terminal."""
 
+from dataclasses import replace
+
 from rich.console import Console
 from rich.table import Table
 
+from training.comparison import Entry, make_table
 from training.evaluate import Evaluation
 from training.report import FIGURES
 
@@ -25,6 +28,13 @@ def print_evaluation(evaluation: Evaluation) -> None:
         low_high = [f"{end:.4f}" for end in intervals.get(name, ())]
         table.add_row(title, *cells, *([" to ".join(low_high)] if intervals else []))
     console.print(table)
+    if beside := split.get("beside"):
+        entries = [Entry(**model) for model in beside]
+        short = [replace(entry, note="") for entry in entries]  # notes are too long for a column
+        console.print(make_table("Beside other models", short))
+        for entry in entries:
+            if entry.note:
+                console.print(f"{entry.name}: {entry.note}.", soft_wrap=True)
     if against := split.get("against"):
         console.print(
             f"Beside {against['version']}, {against['its_accuracy']:.4f}: "

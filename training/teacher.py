@@ -28,7 +28,7 @@ from sklearn.model_selection import GroupKFold
 
 from app.text.padding import Int32Array
 from training.ngram_vectors import NgramVectors, learn_ngram_vectors
-from training.ngrams import draw_numbers, list_ngrams
+from training.ngrams import draw_numbers, list_ngrams, log_ratio
 from training.progress import console
 
 Float32Array = NDArray[np.float32]
@@ -172,7 +172,7 @@ class _Counts:
         features = self._features[chosen]
         present = features.astype(bool).astype(np.float32)
         having = np.stack([present.T @ (target == k).astype(np.float32) for k in range(classes)], 1)
-        ratio = _log_ratio(having)
+        ratio = log_ratio(having, np.bincount(target, minlength=classes))
 
         def one(k: int) -> tuple[NDArray[Any], float]:
             # The dual has a variable for each text, and there are far fewer texts than n-grams.
@@ -232,15 +232,6 @@ def _each_class(
     fitted = [one(k) for k in range(classes)]
     tables = np.stack([table for table, _ in fitted], axis=1).astype(np.float32)
     return tables, np.array([bias for _, bias in fitted])
-
-
-def _log_ratio(having: Float32Array) -> Float32Array:
-    """How much likelier an n-gram is in texts of a class than in the others, (buckets, classes)."""
-    inside, outside = 1 + having, 1 + having.sum(axis=1, keepdims=True) - having
-    ratio: Float32Array = np.log(inside / inside.sum(axis=0)) - np.log(
-        outside / outside.sum(axis=0)
-    )
-    return ratio
 
 
 def _sum(cells: Int32Array, table: Float32Array) -> Float32Array:

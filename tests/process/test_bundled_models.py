@@ -33,10 +33,10 @@ def test_every_bundled_version_is_ready(server: ServerProcess) -> None:
     with server.client() as client:
         models = client.get("/models").json()["models"]
     states = {(m["name"], v["version"]): v["state"] for m in models for v in m["versions"]}
-    assert states == {("bow", 1): "ready", ("lstm", 1): "ready"}
+    assert states == {("bow", 1): "ready", ("lstm", 1): "ready", ("tweets-lstm", 1): "ready"}
 
 
-@pytest.mark.parametrize("model", ["lstm", "bow"])
+@pytest.mark.parametrize("model", ["lstm", "bow", "tweets-lstm"])
 @pytest.mark.parametrize(
     "others", [STRANGERS, [LONG]], ids=["31 strangers", "a text of 2,000 words"]
 )
@@ -49,14 +49,24 @@ def test_answers_do_not_depend_on_company(
     assert together == pytest.approx(alone, abs=1e-5)
 
 
+PLAIN = [
+    ("A warm, funny and moving film. I loved every minute.", "positive"),
+    ("Dull, clumsy and far too long. A waste of a good cast.", "negative"),
+]
+PLAIN_TWEETS = [
+    ("He was the best on stage tonight, a great night and a great answer! #GOPDebate", "positive"),
+    ("The moderators of Fox News are a disgrace and a joke. Terrible questions.", "negative"),
+    ("Watch the #GOPDebate live tonight: http://example.org/live", "neutral"),
+]
+
+
 @pytest.mark.parametrize(
-    ("text", "label"),
+    ("model", "text", "label"),
     [
-        ("A warm, funny and moving film. I loved every minute.", "positive"),
-        ("Dull, clumsy and far too long. A waste of a good cast.", "negative"),
+        *((model, *plain) for model in ("lstm", "bow") for plain in PLAIN),
+        *(("tweets-lstm", *plain) for plain in PLAIN_TWEETS),
     ],
 )
-@pytest.mark.parametrize("model", ["lstm", "bow"])
 def test_plain_verdicts(server: ServerProcess, model: str, text: str, label: str) -> None:
     """What nobody could misread is not misread."""
     assert ask(server, text=text, model=model)["label"] == label

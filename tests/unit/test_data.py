@@ -2,6 +2,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from app.errors import DataError
@@ -13,6 +14,7 @@ from training.data import (
     deduplicate,
     exclude,
     fingerprint,
+    hold_out,
     order_labels,
     split,
 )
@@ -67,12 +69,47 @@ def test_deduplicate_keeps_the_first_copy() -> None:
     assert dropped == Dropped(duplicates=1, conflicts=0)
 
 
-def test_deduplicate_keeps_no_copy_of_a_contradiction() -> None:
-    """A text with different labels is left out altogether, and each of its rows is counted."""
-    corpus = corpus_of([("so so", "positive"), ("fine", "positive"), ("so  so", "negative")])
+def test_deduplicate_goes_by_the_most_copies() -> None:
+    """A text keeps the label that most of its copies carry; without a majority it is left out."""
+    corpus = corpus_of(
+        [
+            ("so so", "positive"),
+            ("fine", "negative"),
+            ("fine", "positive"),
+            ("so  so", "negative"),
+            (" fine", "positive"),
+        ]
+    )
     unique, dropped = deduplicate(corpus)
-    assert unique.texts() == ["fine"]
-    assert dropped == Dropped(duplicates=0, conflicts=2)
+    assert tuple(unique.examples) == (Example("fine", "positive"),)
+    assert dropped == Dropped(duplicates=1, conflicts=3)
+
+
+def test_hold_out_parts_no_group() -> None:
+    """Whole groups are held out, about the share of them, and the same whatever else is there."""
+    corpus = grouped(600, group_size=3)
+    rest, test = hold_out(corpus, share=0.2)
+    assert groups(rest).isdisjoint(groups(test))
+    assert groups(rest) | groups(test) == groups(corpus)
+    assert 0.1 < len(test) / len(corpus) < 0.3
+    half = corpus.where(np.arange(len(corpus)) < 300)
+    assert set(hold_out(half, share=0.2)[1].texts()) == set(test.texts()) & set(half.texts())
+
+
+def test_held_out_texts_stand_once() -> None:
+    """A text counts once in the test, however often it was repeated; other rows all stay."""
+    corpus = corpus_of(Example(f"text {n % 50}", "positive") for n in range(100))
+    rest, test = hold_out(corpus, share=0.5)
+    assert len(test) == len(set(test.texts()))
+    assert len(rest) == 2 * len(set(rest.texts()))
+    assert len(rest) / 2 + len(test) == 50
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1e-9])
+def test_hold_out_refuses_an_empty_side(share: float) -> None:
+    """There are texts on both sides, or a message says why not."""
+    with pytest.raises(DataError, match="the test share must"):
+        hold_out(grouped(10, group_size=1), share=share)
 
 
 def test_deduplicate_minds_case_and_markup() -> None:
@@ -243,7 +280,7 @@ def test_imdb_test_has_its_known_duplicates() -> None:
 
 @pytest.mark.data
 def test_gop_split_keeps_retweets_with_their_original() -> None:
-    """Tweets that differ in `RT @name:` and links alone are on one side; contradictions go."""
+    """Tweets that differ in `RT @name:` and links alone are on one side; 26 ties go."""
     sides = split(read(real_data("gop/Sentiment.csv.gz")), validation_share=0.2, seed=1)
     assert groups(sides.train).isdisjoint(groups(sides.validation))
-    assert len(sides.train) + len(sides.validation) == 10_402 - 131
+    assert len(sides.train) + len(sides.validation) == 10_402 - 26

@@ -3,12 +3,13 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.errors import DataError
+from app.errors import DataError, InvalidInput
 from tests.corpus import make_corpus, write, write_csv, write_tsv_folder
-from training.data import text_key
+from training.data import fingerprint, text_key
 from training.dataset import Source, load_dataset
 
 
@@ -52,6 +53,34 @@ def test_one_file_has_no_test(tmp_path: Path) -> None:
     data = load_dataset(replace(source, test_path=str(other)), validation_share=0.2, seed=1)
     assert data.test is not None
     assert len(data.test) == 10
+
+
+def test_a_share_of_one_file(tmp_path: Path) -> None:
+    """A share of one file is held out for test, the same for every seed; no group is parted."""
+    rows = "".join(
+        f"{label},RT @u{copy}: this is tweet {n} of the {label} ones,{n}\n"
+        for n in range(40)
+        for label in ("Negative", "Positive")
+        for copy in range(2)
+    )
+    path = write(tmp_path / "Sentiment.csv", f"sentiment,text,tweet_id\n{rows}")
+    source = Source(str(path), test_share=0.25)
+    one, other = (load_dataset(source, validation_share=0.2, seed=seed) for seed in (1, 2))
+    assert one.test is not None
+    assert one.card.splits["test"] == other.card.splits["test"]
+    assert one.card.splits["validation"] != other.card.splits["validation"]
+    sides = [
+        {item.group for item in side.examples} for side in (one.train, one.validation, one.test)
+    ]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 80
+    assert fingerprint(source.read("test")) == one.card.splits["test"]
+
+
+@pytest.mark.parametrize("test", [{"test_share": 1.0}, {"test_share": 0.1, "test_path": "other"}])
+def test_a_share_that_is_none(test: dict[str, Any]) -> None:
+    """A share is below 1, and stands beside no other test."""
+    with pytest.raises(InvalidInput, match=r"test share must.*Received: "):
+        Source("mine.csv", **test)
 
 
 def test_one_label_is_none(tmp_path: Path) -> None:

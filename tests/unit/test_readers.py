@@ -389,6 +389,22 @@ def test_gop_is_recognised_by_its_header(tmp_path: Path) -> None:
     assert corpus.texts()[0] == "RT @ann: So good https://t.co/x1"
 
 
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "RT @bob: RT @ann: A joy from start to finish, and the best debate of this year",
+        "Ha! RT @ann: a JOY from start, to finish; and the best debate\u2026",
+        "a joy from start to finish &amp; and the best http://t.co/x1",
+    ],
+)
+def test_gop_copies_share_a_group(tmp_path: Path, copy: str) -> None:
+    """Whoever retweets, comments, cuts off or adds a link still repeats the same tweet."""
+    tweet = "A joy from start to finish and the best debate of this year"
+    rows = f'1,Positive,{tweet},7\n2,Neutral,"{copy}",8\n'
+    first, second = read(write(tmp_path / "Sentiment.csv", TWEETS + rows)).examples
+    assert first.group == second.group
+
+
 # Any file
 
 
@@ -529,7 +545,7 @@ def test_gop_has_13871_tweets() -> None:
 
 
 @pytest.mark.data
-def test_gop_contradictions_are_131_texts() -> None:
-    """131 tweets carry conflicting labels; all their rows go."""
+def test_gop_ties_are_26_texts() -> None:
+    """131 tweets carry conflicting labels; for 26 of them no label has the most copies."""
     corpus = read(real_data("gop/Sentiment.csv.gz"))
-    assert len(deduplicate(corpus)[0]) == 10_402 - 131
+    assert len(deduplicate(corpus)[0]) == 10_402 - 26

@@ -1,0 +1,92 @@
+"""A version beside simpler models, and beside a split that leaks."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.corpus import make_corpus
+from tests.trained import Workshop, call
+from training.baselines import LEAKING, score_majority
+from training.data import Corpus, Example
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of tweets with retweets, and a version trained on it."""
+    folder = tmp_path_factory.mktemp("shop")
+    rows = [
+        (start + sample.text, sample.label, "")
+        for sample in make_corpus(150, seed=2, labels=("negative", "negative", "positive"))
+        for start in ("", "RT @ann: ", "RT @bob: ")
+    ]
+    with (folder / "Sentiment.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "sentiment", "tweet_id"), *rows])
+    data = ("--data", folder / "Sentiment.csv", "--test-share", 0.3)
+    recipe = ("--config=smoke", "--name=tweets", "--set=epochs=3", "--set=max_length=32")
+    assert call("train", *recipe, *data, "--run", folder / "run") == 0
+    assert call("export", "--run", folder / "run", "--models", folder) == 0
+    return folder
+
+
+def evaluate(shop: Path, *options: object) -> int:
+    """Evaluate the version on the tweets that were held out."""
+    data = ("--data", shop / "Sentiment.csv", "--test-share", 0.3)
+    return call("evaluate", shop / "tweets" / "1", *data, *options)
+
+
+def test_what_stands_beside(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report has the version, the trigram model and the most frequent class on the same texts.
+
+    What the recipe reaches on a split that leaks stands there too, with a sentence that says so.
+    """
+    assert evaluate(shop, "--baselines", "--leaking") == 0
+    assert "trigram model" in capsys.readouterr().out
+    report = shop / "tweets" / "1" / "report"
+    split = json.loads((report / "metrics.json").read_text())["splits"]["test"]
+    own, trigrams, majority, leaking = split["beside"]
+    assert own["metrics"] == pytest.approx(split["metrics"], abs=1e-6)
+    texts = sum(row["texts"] for row in split["scores"].values())
+    assert majority["metrics"]["accuracy"] == pytest.approx(
+        split["scores"]["negative"]["texts"] / texts, abs=1e-6
+    )
+    assert trigrams["metrics"]["accuracy"] > majority["metrics"]["accuracy"]
+    assert "McNemar's p" in trigrams["note"]
+    assert (leaking["name"], leaking["note"]) == ("tweets, split that leaks", LEAKING)
+    page = (report / "report.html").read_text()
+    assert "Beside other models" in page
+    assert LEAKING in page
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--leaking"], "--leaking needs --baselines"),
+        (["--split=train", "--baselines"], "--baselines must be of the version's own test texts"),
+    ],
+)
+def test_baselines_of_nothing(
+    shop: Path, capsys: pytest.CaptureFixture[str], options: list[str], fault: str
+) -> None:
+    """Baselines belong to the test texts of a version, and a leaking split beside them."""
+    assert evaluate(shop, *options) == 2
+    assert fault in capsys.readouterr().err
+
+
+def test_a_leaking_split_is_of_one_file(
+    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the test texts have files of their own there is nothing that could leak."""
+    version = shutil.copytree(workshop.models / "bow" / "1", tmp_path / "bow" / "1")
+    asked = call("evaluate", version, "--data", workshop.data, "--baselines", "--leaking")
+    assert asked == 2
+    assert "a split that leaks must be of one file" in capsys.readouterr().err
+
+
+def test_the_most_frequent_class_is_sure_of_its_share() -> None:
+    """Its answer to every text is the shares of the classes in training."""
+    rows = (Example("a", "x"), Example("b", "x"), Example("c", "x"), Example("d", "y"))
+    answers = score_majority(Corpus("made up", rows, ("x", "y")), 2)
+    assert answers.tolist() == [[0.75, 0.25], [0.75, 0.25]]
