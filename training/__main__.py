@@ -363,7 +363,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FIELD=VALUE",
         help="change another field of the recipe; repeat for more",
     )
-    tune.set_defaults(name=None)
+    tune.set_defaults(name=None, embeddings=None)
     _add_source(tune, required=True)
 
     export = _verb(

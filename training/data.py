@@ -49,6 +49,10 @@ class Stream(Sequence[T]):
     def __len__(self) -> int:
         return self._size
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process goes what is read here: all items, as a tuple."""
+        return tuple, (tuple(self),)
+
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload

@@ -40,7 +40,7 @@ _VECTOR_BUCKETS: Final = 2**24
 """Vectors are learned of more n-grams than the table has, and of hardly any two as one."""
 _WIDTH: Final = 128
 _EPOCHS: Final = 12
-_STRENGTH_OF_COUNTS: Final = 10.0
+_STRENGTH_OF_COUNTS: Final = 30.0
 _STRENGTH_OF_VECTORS: Final = 3.0
 
 

@@ -32,11 +32,17 @@ def answer(version: Path, engine: EngineName, texts: list[str]) -> NDArray[np.fl
 
 
 def test_two_thousand_texts(version: Path) -> None:
-    """ENGINE=tensorflow and ENGINE=onnx give 2,000 texts the same labels, and like scores."""
+    """ENGINE=tensorflow and ENGINE=onnx give 2,000 texts the same labels, and like scores.
+
+    Weights of one byte may tip a text over that is within 0.02 of a tie, by the machine's integer
+    kernels one text or another, and never more than two in a thousand.
+    """
     texts = [sample.text for sample in make_corpus(2_000, seed=77)]
     first, second = (answer(version, engine, texts) for engine in ("tensorflow", "onnx"))
     precision = read_manifest(version).engines["onnx"]["precision"]
-    assert np.flatnonzero(first.argmax(axis=1) != second.argmax(axis=1)).tolist() == []
+    other = first.argmax(axis=1) != second.argmax(axis=1)
+    assert other.mean() <= {"fp32": 0, "int8": 0.002}[precision]
+    assert (np.abs(first[other] - 0.5) < 0.02).all()
     np.testing.assert_allclose(second, first, atol={"fp32": 1e-4, "int8": 0.05}[precision])
 
 
