@@ -17,7 +17,10 @@ from training.run import Run
 from training.trial_worker import Worker
 from training.tuning import train_once
 
-CHANGES = ("min_count=1", "batch_size=16", "average=0", "validation_share=0.3")
+CHANGES = (
+    *("min_count=1", "batch_size=16", "average=0", "validation_share=0.3"),
+    *("input_dropout=0", "dropout=0", "sorted_together=1"),
+)
 TINY = ("--config=bow", *(f"--set={change}" for change in CHANGES))
 CONFIG = load_config("bow").with_values(CHANGES)
 
@@ -41,7 +44,7 @@ def trials_of(study: Path) -> list[dict[str, Any]]:
 def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study: six rates, of which the last learns nothing."""
     folder = tmp_path_factory.mktemp("tuned")
-    text = "learning_rate = [0.05, 0.04, 0.03, 0.02, 0.01, 1e-9]\n"
+    text = "learning_rate = [0.03, 0.025, 0.02, 0.015, 0.01, 1e-9]\n"
     space = write(folder / "rates.toml", text)
     done = call(
         *("tune", *TINY, "--set=epochs=3", "--data", data, "--space", space),
@@ -68,7 +71,7 @@ def test_what_a_report_holds(tuned: Path) -> None:
     assert (report / "report.html").read_text().count("data:image/png;base64,") == 3
     with (report / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["learning_rate"]) for row in rows] == [0.05, 0.04, 0.03, 0.02, 0.01, 1e-9]
+    assert [float(row["learning_rate"]) for row in rows] == [0.03, 0.025, 0.02, 0.015, 0.01, 1e-9]
     assert not (tuned / "checkpoints").exists()
 
 
