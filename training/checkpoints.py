@@ -203,9 +203,14 @@ class KeptModel(keras.callbacks.Callback):  # type: ignore[misc]
         loss = (logs or {})["val_loss"]
         if loss < self.best or self._keep == "last":
             self.best = loss
-            aside = self._path.with_name(f"partial.{self._path.name}")  # Keras goes by the suffix
-            self.model.save(aside)
-            aside.replace(self._path)
+            save_whole(self.model, self._path)
+
+
+def save_whole(model: keras.Model, path: Path) -> None:
+    """Write a model in place of what is at `path`, which is whole at every moment."""
+    aside = path.with_name(f"partial.{path.name}")  # Keras goes by the suffix
+    model.save(aside)
+    aside.replace(path)
 
 
 @contextmanager

@@ -9,27 +9,24 @@ Source:
     (2012), with logistic loss and hashed n-grams.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from app.text.padding import Int32Array
-from training.batches import Probabilities, rectangle
-from training.ngrams import draw_numbers, find_ngrams, log_ratio
+from training.batches import Probabilities
+from training.ngrams import draw_numbers, list_ngrams, log_ratio
 
 ORDERS: Final = 3
 BUCKETS: Final = 2**22
 """So many that few n-grams of a million share one."""
-
-_TEXTS_AT_ONCE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +109,8 @@ def score_out_of_fold(
     Returns:
         float64 (rows, classes). Row i belongs to rows[i].
     """
-    number: dict[Hashable, int] = {}
-    keys = [(row,) if group is None else group for row, group in enumerate(groups)]
-    group_of = [number.setdefault(key, len(number)) for key in keys]
     answers = np.empty((len(rows), classes))
-    for others, fold in GroupKFold(folds).split(group_of, groups=group_of):
+    for others, fold in split_by_group(groups, folds):
         model = fit_trigrams(
             [rows[i] for i in others], [targets[i] for i in others], classes, **options
         )
@@ -124,18 +118,25 @@ def score_out_of_fold(
     return answers
 
 
+def split_by_group(
+    groups: Sequence[Hashable | None], folds: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """For each fold the rows of all others and its own; no group stands in two folds.
+
+    Args:
+        groups: Of each row; None is a group of its own.
+        folds: Parts of like size.
+    """
+    number: dict[Hashable, int] = {}
+    keys = [(row,) if group is None else group for row, group in enumerate(groups)]
+    group_of = [number.setdefault(key, len(number)) for key in keys]
+    yield from GroupKFold(folds).split(group_of, groups=group_of)
+
+
 def find_presence(rows: Sequence[Int32Array]) -> csr_matrix:
     """Which n-grams each text holds, however often: 1 or nothing, (rows, BUCKETS)."""
     vocabulary = 1 + max(int(row.max()) for row in rows)
     numbers = draw_numbers(vocabulary, orders=ORDERS, buckets=BUCKETS)
-    parts = []
-    for start in range(0, len(rows), _TEXTS_AT_ONCE):
-        chosen = range(start, min(start + _TEXTS_AT_ONCE, len(rows)))
-        ids = rectangle(rows, chosen)
-        cells = ops.convert_to_numpy(find_ngrams(ids, numbers, buckets=BUCKETS))
-        held = [np.unique(row[row >= 0]) for row in cells]
-        ends = np.cumsum([0, *map(len, held)])
-        columns = np.concatenate(held)
-        ones = np.ones(len(columns))
-        parts.append(csr_matrix((ones, columns, ends), shape=(len(held), BUCKETS)))
-    return vstack(parts, format="csr")
+    held = [np.unique(list_ngrams(row, numbers, buckets=BUCKETS)) for row in rows]
+    ends, columns = np.cumsum([0, *map(len, held)]), np.concatenate(held)
+    return csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(rows), BUCKETS))

@@ -26,14 +26,11 @@ from numpy.typing import NDArray
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD, PAD
-from training.batches import rectangle
 
 Float32Array = NDArray[np.float32]
 
 NEVER: Final = -(2**28)
 """The number of padding: whatever is added to it, the sum stays below 0, and is no n-gram."""
-
-_TEXTS_AT_ONCE: Final = 256
 
 
 def draw_numbers(vocabulary: int, *, orders: int, buckets: int) -> Int32Array:
@@ -188,11 +185,9 @@ class NgramSum(keras.layers.Layer):  # type: ignore[misc]
         if self._ratio is None:
             raise ValueError("a ratio must be for a weighted layer. Received: one without weights")
         having = np.zeros((self.buckets, self.classes), np.float32)
-        for start in range(0, len(rows), _TEXTS_AT_ONCE):
-            chosen = range(start, min(start + _TEXTS_AT_ONCE, len(rows)))
-            cells = find_ngrams(rectangle(rows, chosen), self.numbers, buckets=self.buckets)
-            for row, index in zip(ops.convert_to_numpy(cells), chosen, strict=True):
-                having[np.unique(row[row >= 0]), targets[index]] += 1
+        for row, target in zip(rows, targets, strict=True):
+            cells = list_ngrams(row, self.numbers, buckets=self.buckets)
+            having[np.unique(cells), target] += 1
         ratio = log_ratio(having, np.bincount(targets, minlength=self.classes))
         self._ratio.assign(ratio)
 

@@ -24,9 +24,9 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 
 from app.text.padding import Int32Array
+from training.linear import split_by_group
 from training.ngram_vectors import NgramVectors, learn_ngram_vectors
 from training.ngrams import draw_numbers, list_ngrams, log_ratio
 from training.progress import console
@@ -111,7 +111,7 @@ def teach(
             _Vectors(labelled, vectors, counts, buckets),
         ]
         out_of_fold = np.empty((len(models), len(rows), classes))
-        for others, fold in _folds(groups):
+        for others, fold in split_by_group(groups, FOLDS):
             for model, answers in zip(models, out_of_fold, strict=True):
                 table, bias = model.fit(others, target[others], classes)
                 answers[fold] = model.score(fold, table) + bias
@@ -238,13 +238,6 @@ def _sum(cells: Int32Array, table: Float32Array) -> Float32Array:
     rows = table[cells & (len(table) - 1)]
     total: Float32Array = rows.sum(axis=0) / np.sqrt(np.float32(max(len(cells), 1)))
     return total
-
-
-def _folds(groups: Sequence[Hashable | None]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    number: dict[Hashable, int] = {}
-    keys = [(row,) if group is None else group for row, group in enumerate(groups)]
-    group_of = [number.setdefault(key, len(number)) for key in keys]
-    yield from GroupKFold(FOLDS).split(group_of, groups=group_of)
 
 
 def mix(scores: Float64Array, target: NDArray[Any]) -> Float64Array:

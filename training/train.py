@@ -24,7 +24,14 @@ from app.text.padding import Int32Array
 from app.text.vocabulary import PAD, Vocabulary
 from training import data
 from training.batches import Probabilities, ScoringBatches, TrainingBatches, score_rows
-from training.checkpoints import EVERY, KeptModel, Place, WorkingFolder, working_folder
+from training.checkpoints import (
+    EVERY,
+    KeptModel,
+    Place,
+    WorkingFolder,
+    save_whole,
+    working_folder,
+)
 from training.config import Config
 from training.data import Corpus, Stream
 from training.dataset import Source, load_dataset
@@ -379,9 +386,7 @@ def _carry(path: Path, taught: Taught, held_out: Shard) -> None:
     of_network, of_teacher = (np.float32(share) for share in shares)
     output.set_weights([of_network * kernel, of_network * bias + of_teacher * taught.bias])
     ngrams.table = of_teacher * taught.table
-    aside = path.with_name(f"partial.{path.name}")  # Keras goes by the suffix
-    model.save(aside)
-    aside.replace(path)
+    save_whole(model, path)
     console.print(
         f"{model.name}: carries the teacher's n-grams, {of_teacher:.2f} of them beside "
         f"{of_network:.2f} of the network",
