@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.text.padding import Int32Array, pad_rows
 from app.text.vocabulary import FIRST_WORD, UNKNOWN
 from training.progress import track
-from training.shards import Float32Array, Shard
+from training.shards import Float32Array, Rows, Shard
 
 Probabilities = NDArray[np.float64]
 Batch = tuple[Int32Array, Float32Array, Float32Array]
@@ -34,7 +34,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        shard: Shard,
+        shard: Shard | Rows,
         *,
         batch_size: int,
         sorted_together: int = 50,

@@ -28,6 +28,7 @@ _CHOICES: Final = {
         *("lecun_normal", "random_uniform", "random_normal", "orthogonal"),
     ),
     "ngrams": (0, 1, 2, 3),
+    "teacher": ("none", "linear", "network"),
     "class_weights": ("none", "balanced"),
     "optimizer": (*("sgd", "rmsprop", "adagrad", "adadelta", "adam", "adamax", "adamw", "nadam"),),
     "schedule": ("plateau", "constant", "cosine", "exponential"),
@@ -87,8 +88,9 @@ class Config:
         ngram_l2: Weight of the table's squares in the loss.
         nb_weighting: Whether each n-gram is weighted by how much more often it stands in texts of
             a class than in others (naive Bayes).
-        teacher: Whether linear models of n-grams say first what every text is, unlabelled ones
-            too, and the model learns that; with `ngrams`, it then carries theirs as its own.
+        teacher: Who says first what every text is, unlabelled ones too, for the model to learn:
+            `none`, `linear` models of n-grams, or these and a `network` on vectors of n-grams.
+            With `ngrams`, the model then carries the n-grams of the linear ones as its own.
         teacher_share: How much of a labelled text's target is what the teacher says of it.
         word_dropout: Share of words replaced by the unknown id in training, anew each epoch.
         input_dropout: Share of words (`bow`) or of the columns of word vectors (others) dropped.
@@ -148,7 +150,7 @@ class Config:
     ngram_rate: float = 1.0
     ngram_l2: float = 0.0
     nb_weighting: bool = False
-    teacher: bool = False
+    teacher: str = "none"
     teacher_share: float = 0.7
     word_dropout: float = 0.0
     input_dropout: float = 0.0
@@ -223,7 +225,7 @@ class Config:
             )
         if self.nb_weighting and not self.ngrams:
             raise InvalidInput("nb_weighting must stand beside ngrams above 0. Received: ngrams 0")
-        if self.nb_weighting and self.teacher:
+        if self.nb_weighting and self.teacher != "none":
             raise InvalidInput("n-grams must be learned or a teacher's. Received: both")
         if not 0 <= self.teacher_share <= 1:
             raise InvalidInput(f"teacher_share must be from 0 to 1. Received: {self.teacher_share}")

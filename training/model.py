@@ -326,6 +326,6 @@ def _ngrams(config: Config, ids: Any, vocabulary: int, classes: int) -> Any:
         rate=config.ngram_rate,
         l2=config.ngram_l2,
         weighted=config.nb_weighting,
-        trainable=not config.teacher,  # a teacher's table is put in at the end
+        trainable=config.teacher == "none",  # a teacher's table is put in at the end
         name=NGRAMS,
     )(ids)  # (batch, classes)

@@ -146,3 +146,29 @@ class Shard(Sequence[Int32Array]):
         end = int(self._ends[row])
         ids: Int32Array = self._ids[end - int(self.lengths[row]) : end]
         return ids
+
+
+class Rows(Sequence[Int32Array]):
+    """Rows in memory, with what a shard has: no folder, no weights.
+
+    Attributes:
+        lengths: Ids of each row, int32 (rows,).
+        targets: float32 (rows, classes).
+        weights: float32 (rows,), all 1.
+    """
+
+    def __init__(self, rows: Sequence[Int32Array], targets: NDArray[Any]) -> None:
+        self._rows = rows
+        self.lengths: Int32Array = np.array([len(row) for row in rows], np.int32)
+        self.targets: Float32Array = np.asarray(targets, np.float32)
+        self.weights: Float32Array = np.ones(len(rows), np.float32)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, row: int) -> Int32Array: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[Int32Array]: ...
+    def __getitem__(self, row: int | slice) -> Int32Array | Sequence[Int32Array]:
+        return self._rows[row]

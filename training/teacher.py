@@ -1,21 +1,25 @@
-"""Teacher: two linear models of n-grams whose answers a network learns, on unlabelled texts too.
+"""Teacher: models too large to serve, whose answers a network learns, on unlabelled texts too.
 
-The first weighs n-grams by how much more often they stand in texts of a class, which is certain of
-n-grams that labelled texts hold. The second knows an n-gram by its vector, learned from all texts,
-and so also those that no labelled text holds. Their mixture is, for each n-gram, one number a
-class, which a model can carry beside its network at the cost of a gather and a sum; and it answers
-the unlabelled texts, of which there are more than labelled ones.
+Two are linear models of n-grams. The first weighs n-grams by how much more often they stand in
+texts of a class, which is certain of n-grams that labelled texts hold. The second knows an n-gram
+by its vector, learned from all texts, and so also those that no labelled text holds. Their mixture
+is, for each n-gram, one number a class, which a model can carry beside its network at the cost of
+a gather and a sum. The third, if it is asked for, is a convolution on the same vectors, and sees
+what stands side by side. All of them together answer the unlabelled texts, of which there are more
+than labelled ones.
 
-What it says of a labelled text is said by models that saw neither that text nor any of its group:
-what it has learned by heart would be no lesson.
+What is said of a labelled text is said by models that saw neither that text nor any of its group:
+what they have learned by heart would be no lesson.
 
 Source:
     Naive Bayes weights: Wang and Manning, "Baselines and Bigrams" (2012). Soft labels: Hinton,
     Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015).
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -26,6 +30,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from app.text.padding import Int32Array
+from training.convolution import Convolution
 from training.linear import split_by_group
 from training.ngram_vectors import NgramVectors, learn_ngram_vectors
 from training.ngrams import draw_numbers, list_ngrams, log_ratio
@@ -33,6 +38,7 @@ from training.progress import console
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
+Once = Callable[[str, Callable[[Path], None]], Path]
 
 FOLDS: Final = 5
 _VECTOR_ORDERS: Final = 3
@@ -49,9 +55,9 @@ class Taught:
     """What a teacher leaves behind.
 
     Attributes:
-        table: float32 (buckets, classes): what an n-gram adds to the logits, before the sum is
-            divided by the root of the number of n-grams.
-        bias: float32 (classes,).
+        table: float32 (buckets, classes): what an n-gram adds to the logits of the linear models,
+            before the sum is divided by the root of the number of n-grams.
+        bias: float32 (classes,), of the same.
         labelled: float32 (texts, classes): what it says of each labelled text, out of fold.
         unlabelled: float32 (texts, classes).
     """
@@ -62,78 +68,163 @@ class Taught:
     unlabelled: Float32Array
 
 
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a teacher learns from and is asked about.
+
+    Attributes:
+        rows: The ids of each labelled text, as a model reads them.
+        target: The class of each, (rows,).
+        groups: What must stay together; a text of None is a group of its own.
+        unlabelled: The ids of each unlabelled text, as a model reads them.
+        classes: Labels there are.
+        vocabulary: Ids there are.
+        seed: Of all that is drawn.
+    """
+
+    rows: Sequence[Int32Array]
+    target: NDArray[np.int64]
+    groups: Sequence[Hashable | None]
+    unlabelled: Sequence[Int32Array]
+    classes: int
+    vocabulary: int
+    seed: int
+
+
 def teach(
-    rows: Sequence[Int32Array],
-    targets: Sequence[int],
-    groups: Sequence[Hashable | None],
-    unlabelled: Sequence[Int32Array],
-    whole: Iterator[Int32Array],
+    material: Material,
+    whole: Callable[[], Sequence[Int32Array]],
+    words: Callable[[], Float32Array] | None,
     *,
-    classes: int,
-    vocabulary: int,
     orders: int,
     buckets: int,
-    seed: int,
+    once: Once,
 ) -> Taught:
     """Fit the teacher and ask it about every text.
 
     Args:
-        rows: The ids of each labelled text, as a model reads them.
-        targets: The class of each.
-        groups: What must stay together; a text of None is a group of its own.
-        unlabelled: The ids of each unlabelled text, as a model reads them.
+        material: What it learns from and is asked about.
         whole: The ids of all texts, not cut.
-        classes: Labels there are.
-        vocabulary: Ids there are.
-        orders: Words of an n-gram at most.
+        words: Vectors of words for the convolution, float32 (vocabulary, width); without them there
+            is none.
+        orders: Words of an n-gram of the table, at most.
         buckets: Rows of the table, a power of two.
-        seed: Of all that is drawn.
+        once: Of a `WorkingFolder`: where each part of the work is kept, so that it is done once.
     """
-    numbers = draw_numbers(vocabulary, orders=_VECTOR_ORDERS, buckets=_VECTOR_BUCKETS)
-    vectors = learn_ngram_vectors(
-        [list_ngrams(row, numbers, buckets=_VECTOR_BUCKETS) for row in whole],
-        buckets=_VECTOR_BUCKETS,
-        width=_WIDTH,
-        epochs=_EPOCHS,
-        seed=seed,
-    )
+    numbers = draw_numbers(material.vocabulary, orders=_VECTOR_ORDERS, buckets=_VECTOR_BUCKETS)
+
+    def learn() -> dict[str, NDArray[Any]]:
+        learned = learn_ngram_vectors(
+            [list_ngrams(row, numbers, buckets=_VECTOR_BUCKETS) for row in whole()],
+            buckets=_VECTOR_BUCKETS,
+            width=_WIDTH,
+            epochs=_EPOCHS,
+            seed=material.seed,
+        )
+        return {"place": learned.place, "vectors": learned.vectors}
+
+    vectors = NgramVectors(**_keep(once, "ngram_vectors.npz", learn))
     # A number for a smaller table is the end of that for a larger one, and so is a bucket.
-    numbers = numbers[:orders]
+    linear = _keep(
+        once, "linear.npz", lambda: _fit_linear(material, vectors, numbers[:orders], buckets)
+    )
+    logits = [(linear["labelled"], linear["unlabelled"])]
+    if words is not None:
+        logits.append(_fit_convolutions(material, vectors, words, once))
+    labelled, unlabelled = (np.stack(each) for each in zip(*logits, strict=True))
+    weights = mix(labelled, material.target) if len(labelled) > 1 else np.ones(1)
+    mixed = np.tensordot(weights, labelled, axes=1)
+    _tell("teacher", mixed, labelled, material.target)
+    return Taught(
+        table=linear["table"],
+        bias=linear["bias"],
+        labelled=softmax(mixed, axis=1).astype(np.float32),
+        unlabelled=softmax(np.tensordot(weights, unlabelled, axes=1), axis=1).astype(np.float32),
+    )
+
+
+def _keep(
+    once: Once, name: str, make: Callable[[], dict[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """What `make` gives, or gave before."""
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, **make())  # type: ignore[arg-type]
+
+    with np.load(once(name, write)) as arrays:
+        return dict(arrays)
+
+
+def _fit_linear(
+    material: Material, vectors: NgramVectors, numbers: Int32Array, buckets: int
+) -> dict[str, NDArray[Any]]:
+    """The table and bias of both linear models together, and their logits of all texts."""
+    target, classes = material.target, material.classes
     labelled, unlabelled = (
         [list_ngrams(row, numbers, buckets=_VECTOR_BUCKETS) for row in texts]
-        for texts in (rows, unlabelled)
+        for texts in (material.rows, material.unlabelled)
     )
     counts = np.bincount(np.concatenate([*labelled, *unlabelled]), minlength=_VECTOR_BUCKETS)
-    target = np.asarray(targets)
-    with console.status("Fitting the teacher"):
+    with console.status("Fitting the linear teachers"):
         models: list[_Model] = [
-            _Counts([text & (buckets - 1) for text in labelled], buckets, seed),
+            _Counts([text & (buckets - 1) for text in labelled], buckets, material.seed),
             _Vectors(labelled, vectors, counts, buckets),
         ]
-        out_of_fold = np.empty((len(models), len(rows), classes))
-        for others, fold in split_by_group(groups, FOLDS):
+        out_of_fold = np.empty((len(models), len(labelled), classes))
+        for others, fold in split_by_group(material.groups, FOLDS):
             for model, answers in zip(models, out_of_fold, strict=True):
                 table, bias = model.fit(others, target[others], classes)
                 answers[fold] = model.score(fold, table) + bias
         weights = mix(out_of_fold, target)
-        fitted = [model.fit(np.arange(len(rows)), target, classes) for model in models]
-    table = sum(w * table for w, (table, _) in zip(weights, fitted, strict=True))
-    bias = sum(w * bias for w, (_, bias) in zip(weights, fitted, strict=True))
+        fitted = [model.fit(np.arange(len(labelled)), target, classes) for model in models]
     mixed = np.tensordot(weights, out_of_fold, axes=1)
+    _tell("linear teachers", mixed, out_of_fold, target)
+    table = np.asarray(sum(w * t for w, (t, _) in zip(weights, fitted, strict=True)), np.float32)
+    bias = np.asarray(sum(w * b for w, (_, b) in zip(weights, fitted, strict=True)), np.float32)
+    sums = np.array([_sum(text, table) for text in unlabelled]).reshape(-1, classes)
+    return {"table": table, "bias": bias, "labelled": mixed, "unlabelled": sums + bias}
+
+
+def _fit_convolutions(
+    material: Material,
+    vectors: NgramVectors,
+    words: Callable[[], Float32Array],
+    once: Once,
+) -> tuple[Float64Array, Float64Array]:
+    """Logits of all texts: of labelled ones out of fold, of the others the mean of all folds'."""
+    built: list[Convolution] = []
+
+    def fit(number: int, others: NDArray[Any], fold: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        if not built:
+            built.append(Convolution(vectors, words(), material.classes, seed=material.seed))
+        network = built[0]
+        network.fit(
+            [material.rows[i] for i in others],
+            material.target[others],
+            f"Convolution {number} of {FOLDS}",
+        )
+        return {
+            "labelled": network.score([material.rows[i] for i in fold]),
+            "unlabelled": network.score(material.unlabelled),
+        }
+
+    labelled = np.empty((len(material.rows), material.classes))
+    of_unlabelled = []
+    for number, (others, fold) in enumerate(split_by_group(material.groups, FOLDS), 1):
+        make = partial(fit, number, others, fold)
+        answers = _keep(once, f"convolution_{number}.npz", make)
+        labelled[fold] = answers["labelled"]
+        of_unlabelled.append(answers["unlabelled"])
+    return labelled, np.mean(of_unlabelled, axis=0)
+
+
+def _tell(name: str, mixed: Float64Array, each: Float64Array, target: NDArray[Any]) -> None:
+    alone = ", ".join(f"{_share_right(one, target):.2%}" for one in each)
     console.print(
-        f"teacher: {_share_right(mixed, target):.2%} of labelled texts right out of fold "
-        f"({', '.join(f'{_share_right(one, target):.2%}' for one in out_of_fold)} by itself)",
+        f"{name}: {_share_right(mixed, target):.2%} of labelled texts right out of fold "
+        f"({alone} by itself)",
         highlight=False,
-    )
-    table32 = np.asarray(table, np.float32)
-    return Taught(
-        table=table32,
-        bias=np.asarray(bias, np.float32),
-        labelled=softmax(mixed, axis=1).astype(np.float32),
-        unlabelled=softmax(
-            np.array([_sum(text, table32) for text in unlabelled]).reshape(-1, classes) + bias,
-            axis=1,
-        ).astype(np.float32),
     )
 
 

@@ -5,16 +5,16 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from app import __version__
 from app.artifact import TOKENIZER
@@ -41,12 +41,14 @@ from training.pretrained import read_vectors
 from training.progress import EpochProgress, console, track
 from training.run import MODEL, RUN, Run, check_target, written_aside
 from training.shards import Lesson, Shard, lessons_of, write_shard
-from training.teacher import Taught, mix, teach
+from training.steps import build_step
+from training.teacher import Material, Taught, mix, teach
 from training.text_config import text_config, tokenizing_config
 from training.vectors import learn_vectors
 
 _COVERAGE: Final = "coverage.json"
 _TEACHER: Final = "teacher.npz"
+_WORD_VECTORS: Final = "word_vectors.npy"
 TEACHER_ORDERS: Final = 2
 """Words of an n-gram at most, of a teacher whose pupil has no n-grams itself."""
 
@@ -102,7 +104,7 @@ def train_run(
             source,
             validation_share=config.validation_share,
             seed=config.seed,
-            unlabelled=config.pretrain or config.teacher,
+            unlabelled=config.pretrain or config.teacher != "none",
         )
         card = dataset.card
         texts = {
@@ -197,8 +199,9 @@ def train(
     )
     if lessons is None:
         lessons = lessons_of(training, class_weights(config, training.targets()))
-    taught = _teach(config, encoder, training, unlabelled, work) if config.teacher else None
-    if taught is not None:
+    taught = None
+    if config.teacher != "none":
+        taught = _teach(config, encoder, training, unlabelled, work)
         lessons = _lessons_of(taught, config, lessons, unlabelled)
     learned = _encode_once(work, encoder, "training", lessons, training)
     held_out = _encode_once(work, encoder, "validation", lessons_of(validation), training)
@@ -216,7 +219,7 @@ def train(
         jit_compile=False,  # XLA would compile the loop anew for every width of a batch
     )
     if not work.has_checkpoint():
-        coverage = _pretrain(config, model, encoder, texts, unlabelled)
+        coverage = _pretrain(config, model, encoder, texts, unlabelled, work)
         (work.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
         if config.nb_weighting:
             with console.status("Counting n-grams"):
@@ -272,7 +275,7 @@ def _fit(
         [*callbacks, history], model=model, epochs=epochs, steps=len(batches)
     )
     model.optimizer.build(model.trainable_variables)
-    step = _step(model, batches)
+    step = build_step(model, batches)
     together.on_train_begin()
     try:
         at = work.restore(model, together) or Place()
@@ -300,22 +303,6 @@ def _fit(
     return {name: list(values) for name, values in history.history.items()}
 
 
-def _step(model: keras.Model, batches: TrainingBatches) -> Callable[..., Mapping[str, Any]]:
-    """One step of training: takes a batch, gives its figures."""
-    if keras.backend.backend() != "tensorflow":
-        return partial(model.train_on_batch, return_dict=True)
-    # `train_on_batch` would trace the loop anew for the first few shapes, seconds each time.
-    traced = tf.function(
-        lambda *batch: model.train_step(batch), input_signature=batches.signature, autograph=False
-    )
-
-    def step(*batch: Any) -> Mapping[str, Any]:
-        model.reset_metrics()
-        return dict(traced(*batch))
-
-    return step
-
-
 def _teach(
     config: Config,
     encoder: TextEncoder,
@@ -328,19 +315,27 @@ def _teach(
     def encode_all(texts: Sequence[str]) -> list[Int32Array]:
         return [encoder.encode(text).ids for text in track(texts, "Reading texts for the teacher")]
 
+    texts = training.stream_texts()
+
+    def words() -> NDArray[np.float32]:
+        return _word_vectors(config, encoder, texts, unlabelled, work)
+
     def ask(path: Path) -> None:
-        texts = training.stream_texts()
         taught = teach(
-            encode_all(texts),
-            training.targets(),
-            [example.group for example in training.examples],
-            encode_all(unlabelled),
-            iter(_whole_rows(encoder, _chain(texts, unlabelled))),
-            classes=len(training.labels),
-            vocabulary=len(encoder.vocabulary),
+            Material(
+                rows=encode_all(texts),
+                target=np.asarray(training.targets()),
+                groups=[example.group for example in training.examples],
+                unlabelled=encode_all(unlabelled),
+                classes=len(training.labels),
+                vocabulary=len(encoder.vocabulary),
+                seed=config.seed,
+            ),
+            lambda: _whole_rows(encoder, _chain(texts, unlabelled)),
+            words if config.teacher == "network" else None,
             orders=config.ngrams or TEACHER_ORDERS,
             buckets=config.ngram_buckets,
-            seed=config.seed,
+            once=work.once,
         )
         with path.open("wb") as file:
             np.savez(file, **asdict(taught))
@@ -435,6 +430,7 @@ def _pretrain(
     encoder: TextEncoder,
     texts: Sequence[str],
     unlabelled: Sequence[str],
+    work: WorkingFolder,
 ) -> dict[str, float]:
     """Give word vectors their start, if the recipe has one for them.
 
@@ -446,11 +442,7 @@ def _pretrain(
         return {}
     layer = model.get_layer(EMBEDDING)
     if config.pretrain:
-        rows = _whole_rows(encoder, _chain(texts, unlabelled))
-        with console.status("Learning word vectors"):
-            layer.vectors = learn_vectors(
-                rows, vocabulary=len(encoder.vocabulary), width=config.embedding, seed=config.seed
-            )
+        layer.vectors = _word_vectors(config, encoder, texts, unlabelled, work)
         return {}
     with console.status("Reading word vectors"):
         found = read_vectors(Path(config.embeddings), encoder.vocabulary, width=config.embedding)
@@ -462,6 +454,28 @@ def _pretrain(
         highlight=False,
     )
     return coverage
+
+
+def _word_vectors(
+    config: Config,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    unlabelled: Sequence[str],
+    work: WorkingFolder,
+) -> NDArray[np.float32]:
+    """Vectors of words by the company they keep, learned once: (vocabulary, embedding)."""
+
+    def learn(path: Path) -> None:
+        rows = _whole_rows(encoder, _chain(texts, unlabelled))
+        with console.status("Learning word vectors"):
+            vectors = learn_vectors(
+                rows, vocabulary=len(encoder.vocabulary), width=config.embedding, seed=config.seed
+            )
+        with path.open("wb") as file:
+            np.save(file, vectors)
+
+    vectors: NDArray[np.float32] = np.load(work.once(_WORD_VECTORS, learn))
+    return vectors
 
 
 def _whole_rows(encoder: TextEncoder, texts: Sequence[str]) -> list[Int32Array]:

@@ -1,5 +1,6 @@
 """The teacher: what it says of a text it has not learned from, and what a pupil keeps of it."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,13 @@ from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN
 from tests.corpus import write_tsv_folder
 from training.batches import Probabilities
+from training.checkpoints import WorkingFolder
 from training.config import load_config
 from training.dataset import Source, load_dataset
 from training.model import NGRAMS
 from training.ngrams import draw_numbers, list_ngrams
 from training.scores import log_loss
-from training.teacher import Taught, teach
+from training.teacher import FOLDS, Material, Taught, teach
 from training.train import encode, predict, train
 
 VOCABULARY = 40
@@ -34,12 +36,26 @@ def write_rows(targets: Sequence[int], *, seed: int = 1) -> list[Int32Array]:
 
 
 def ask(
-    rows: list[Int32Array], targets: Sequence[int], groups: Sequence[object], **more: int
+    rows: list[Int32Array],
+    targets: Sequence[int],
+    groups: Sequence[object],
+    *,
+    folder: Path | None = None,
+    network: bool = False,
 ) -> Taught:
     """A teacher of two or three classes; the unlabelled texts are the labelled ones again."""
-    settings = {"vocabulary": VOCABULARY, "orders": 2, "buckets": BUCKETS, "seed": 5} | more
     classes = max(targets) + 1
-    return teach(rows, targets, groups, rows, iter(rows), classes=classes, **settings)  # type: ignore[arg-type]
+    material = Material(rows, np.array(targets), groups, rows, classes, VOCABULARY, seed=5)  # type: ignore[arg-type]
+    words = np.random.default_rng(1).standard_normal((VOCABULARY, 8)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as temporary:
+        return teach(
+            material,
+            lambda: rows,
+            (lambda: words) if network else None,
+            orders=2,
+            buckets=BUCKETS,
+            once=WorkingFolder(folder or Path(temporary)).once,
+        )
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -51,6 +67,23 @@ def test_it_learns(classes: int) -> None:
         assert said.shape == (120, classes)
         np.testing.assert_allclose(said.sum(axis=1), 1, atol=1e-5)
         assert (said.argmax(axis=1) == targets).mean() > 0.95
+
+
+def test_a_network_learns_what_stands_side_by_side(tmp_path: Path) -> None:
+    """A network beside the linear models answers every text, and is asked once for each fold.
+
+    What it said stays in the working folder: asked again, the teacher says the same at once.
+    """
+    targets = [i % 2 for i in range(160)]
+    rows = write_rows(targets)
+    taught = ask(rows, targets, [None] * 160, folder=tmp_path, network=True)
+    assert (taught.labelled.argmax(axis=1) == targets).mean() > 0.95
+    assert (taught.unlabelled.argmax(axis=1) == targets).mean() > 0.95
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert sum(name.startswith("convolution") for name in kept) == FOLDS
+    again = ask(rows, targets, [None] * 160, folder=tmp_path, network=True)
+    np.testing.assert_array_equal(taught.labelled, again.labelled)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept
 
 
 def test_a_group_is_not_told_by_itself() -> None:
@@ -98,7 +131,7 @@ def test_a_pupil_carries_its_teacher(tmp_path: Path) -> None:
         Source(str(write_tsv_folder(tmp_path, train=160, test=10))), validation_share=0.2, seed=7
     )
     smoke = replace(load_config("smoke"), epochs=1, units=4, embedding=4)
-    pupil = replace(smoke, teacher=True, ngrams=2, ngram_buckets=BUCKETS)
+    pupil = replace(smoke, teacher="linear", ngrams=2, ngram_buckets=BUCKETS)
     path = tmp_path / "pupil.keras"
     trained = train(
         pupil, dataset.train, dataset.validation, path, unlabelled=["so good", "so bad"]

@@ -27,7 +27,7 @@ config = Config(
     units=126,
     ngrams=2,
     ngram_buckets=2**21,
-    teacher=True,
+    teacher="network",
     word_dropout=0.15,
     input_dropout=0.15,
     dropout=0.5,
@@ -37,6 +37,6 @@ config = Config(
     schedule="cosine",
     warmup=0.2,
     batch_size=64,
-    epochs=5,
+    epochs=6,
     keep="last",
 )
