@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from app.text.vocabulary import BEGIN, PAD
 from training.config import Config
 from training.export import round_embedding
-from training.model import build_model
+from training.model import PAIRS, build_model, has_layer
+from training.ngram_vectors import PairTable
 
 VOCABULARY, WIDTH = 50, 40
 LSTM = Config(name="m", architecture="rnn", embedding=12, units=9, max_length=WIDTH, head=10)
@@ -20,6 +21,7 @@ CONFIGS: Final = {
     "lstm": LSTM,
     "lstm-hidden": replace(LSTM, hidden=(6, 5)),
     "lstm-ngrams": replace(LSTM, ngrams=2, ngram_buckets=128, ngram_rate=0.5),
+    "lstm-pairs": replace(LSTM, pairs=20),
     "lstm-last": replace(LSTM, pooling="last"),
     "lstm-stacked": replace(LSTM, layers=3, pooling="max"),
     "lstm-both-ways": replace(LSTM, bidirectional=True, layers=2),
@@ -29,13 +31,21 @@ CONFIGS: Final = {
     "simple": replace(LSTM, cell="simple", pooling="last"),
     "simple-both-ways": replace(LSTM, cell="simple", bidirectional=True, layers=2, pooling="max"),
     "embedding": replace(LSTM, architecture="embedding", hidden=(7,), activation="selu"),
+    "embedding-pairs": replace(LSTM, architecture="embedding", pairs=30),
     "embedding-linear": replace(LSTM, architecture="embedding"),
     "bow": BOW,
     "bow-hidden": replace(BOW, hidden=(6, 5), activation="tanh"),
     "bow-ngrams": replace(BOW, ngrams=3, ngram_buckets=64, nb_weighting=True),
     "bow-unigrams": replace(BOW, ngrams=1, ngram_buckets=64),
 }
-INT8: Final = ("lstm", "lstm-last", "lstm-stacked", "lstm-both-ways", "lstm-both-ways-last")
+INT8: Final = (
+    "lstm",
+    "lstm-pairs",
+    "lstm-last",
+    "lstm-stacked",
+    "lstm-both-ways",
+    "lstm-both-ways-last",
+)
 
 
 @cache
@@ -44,8 +54,19 @@ def make_model(name: str, *, scale: float = 0.5) -> keras.Model:
     model = build_model(CONFIGS[name], vocabulary=VOCABULARY, classes=3)
     random = np.random.default_rng(5)
     model.set_weights(
-        [random.normal(0, scale, w.shape).astype(np.float32) for w in model.get_weights()]
+        [
+            # Places in a table, nearly all pairs having one of them, or numbers.
+            random.integers(0, CONFIGS[name].pairs + 1, w.shape)
+            if w.dtype == np.int32
+            else random.normal(0, scale, w.shape).astype(np.float32)
+            for w in model.get_weights()
+        ]
     )
+    if has_layer(model, PAIRS):
+        layer = model.get_layer(PAIRS)
+        place, pairs = layer.table
+        place[-1], pairs[0] = 0, 0  # where there is no pair, and what it adds
+        layer.assign(PairTable(random.normal(0, scale, (VOCABULARY, 12)), place, pairs))
     round_embedding(model)
     return model
 

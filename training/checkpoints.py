@@ -26,9 +26,13 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from app.errors import InvalidInput
 from training.progress import TOKENS_PER_SECOND
+
+Once = Callable[[str, Callable[[Path], None]], Path]
+"""`WorkingFolder.once`."""
 
 EVERY: Final = 60.0
 """Seconds between checkpoints: what a kill may cost."""
@@ -78,6 +82,19 @@ class Place:
 
     def __str__(self) -> str:
         return f"epoch {self.epoch + 1}, step {self.step + 1}"
+
+
+def keep(
+    once: Once, name: str, make: Callable[[], dict[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """The arrays that `make` gives, or gave before, by name."""
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, **make())  # type: ignore[arg-type]
+
+    with np.load(once(name, write)) as arrays:
+        return dict(arrays)
 
 
 class WorkingFolder:

@@ -15,15 +15,20 @@ import keras
 import numpy as np
 from keras import ops
 
+from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD, PAD
 from training.config import Config
 from training.fused_lstm import FusedLSTM
-from training.ngrams import NgramSum
+from training.ngram_vectors import PairTable
+from training.ngrams import NgramSum, draw_numbers, find_pairs
 
-PRESENCE, EMBEDDING, ROW, POOL = "presence", "embedding", "row", "pool"
+PRESENCE, EMBEDDING, PAIRS, ROW, POOL = "presence", "embedding", "pairs", "row", "pool"
 NGRAMS, OUTPUT = "ngrams", "output"
 HIDDEN, FORWARD, BACKWARD = "hidden_{}", "forward_{}", "backward_{}"
 """Names of layers by which the exporter finds their weights; those with `{}` count from 0."""
+PAIR_BUCKETS = 2**20
+"""Rows in which pairs of words look for their vector: sixteen for each that has one, as a rule, so
+that few of the others take it for theirs."""
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -91,6 +96,84 @@ class WordVectors(keras.layers.Embedding):  # type: ignore[misc]
             "width": self.output_dim,
             "rate": self.rate,
         }
+
+
+@keras.saving.register_keras_serializable("valence")
+class PairVectors(keras.layers.Layer):  # type: ignore[misc]
+    """What is known of words and of pairs of words before any label: → (batch, length, width).
+
+    At each word stands its own vector and that of the pair that it ends, if it has one, turned by a
+    matrix. The matrix alone is learned: there are too few labels for so many vectors. Once it is,
+    `fold` leaves nothing to multiply.
+
+    Input shape:
+        int32 (batch, length), right-padded with `PAD`.
+
+    Output shape:
+        float32 (batch, length, width).
+    """
+
+    def __init__(self, vocabulary: int, width: int, *, pairs: int, **kwargs: Any) -> None:
+        """Make empty tables.
+
+        Args:
+            vocabulary: Ids there are.
+            width: Of a vector.
+            pairs: That have a vector, at most.
+            kwargs: Of every layer.
+        """
+        super().__init__(**kwargs)
+        self.vocabulary, self.width, self.pairs = vocabulary, width, pairs
+        self.numbers = draw_numbers(vocabulary, orders=2, buckets=PAIR_BUCKETS)
+
+        def fixed(name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
+            # The tables stay as they are stored, in half precision: only what is looked up widens.
+            return self.add_weight(
+                name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False,
+                autocast=False,
+            )  # fmt: skip
+
+        self._words = fixed("words", (vocabulary, width), "float16")
+        self._place = fixed("place", (PAIR_BUCKETS + 1,), "int32")
+        self._pairs = fixed("pairs", (1 + pairs, width), "float16")
+        self._turn = self.add_weight(name="turn", shape=(width, width), initializer="identity")
+
+    def assign(self, table: PairTable) -> None:
+        """Take the vectors of a table."""
+        self._words.assign(table.words)
+        self._place.assign(table.place)
+        self._pairs.assign(table.pairs)
+
+    @property
+    def table(self) -> tuple[Int32Array, Any]:
+        """Of a folded layer: the row of each bucket, and float16 (1 + pairs, width)."""
+        return ops.convert_to_numpy(self._place), ops.convert_to_numpy(self._pairs)
+
+    def fold(self, words: WordVectors) -> None:
+        """Turn the vectors once and for all; those of words become a part of `words`."""
+        turn = ops.convert_to_numpy(self._turn)
+        words.vectors = words.vectors + ops.convert_to_numpy(self._words).astype(np.float32) @ turn
+        self._words.assign(np.zeros((self.vocabulary, self.width)))
+        self._pairs.assign(ops.convert_to_numpy(self._pairs).astype(np.float32) @ turn)
+        self._turn.assign(np.eye(self.width))
+
+    def call(self, ids: Any) -> Any:
+        """Look up, add and turn."""
+        before = ops.pad(ids, [(0, 0), (1, 0)], constant_values=PAD)[:, :-1]
+        cells = find_pairs(ids, before, self.numbers, buckets=PAIR_BUCKETS)
+        pairs = ops.take(self._pairs, ops.take(self._place, cells), axis=0)
+        words = ops.take(self._words, ids, axis=0)
+        both = ops.cast(pairs, self.compute_dtype) + ops.cast(words, self.compute_dtype)
+        return ops.matmul(both, self._turn)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(batch, length, width)."""
+        return (*input_shape, self.width)
+
+    def get_config(self) -> dict[str, Any]:
+        """What the constructor was given."""
+        own = {"vocabulary": self.vocabulary, "width": self.width, "pairs": self.pairs}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -277,7 +360,11 @@ def _bag_of_words(config: Config, ids: Any, vocabulary: int) -> Any:
 
 def _embed(config: Config, ids: Any, vocabulary: int) -> Any:
     words = WordVectors(vocabulary, config.embedding, rate=config.embedding_rate, name=EMBEDDING)
-    return keras.layers.SpatialDropout1D(config.input_dropout)(words(ids))
+    vectors = words(ids)
+    if config.pairs:
+        known = PairVectors(vocabulary, config.embedding, pairs=config.pairs, name=PAIRS)
+        vectors = vectors + known(ids)
+    return keras.layers.SpatialDropout1D(config.input_dropout)(vectors)
 
 
 def _word_vectors_in_a_row(config: Config, ids: Any, vocabulary: int, length: int) -> Any:

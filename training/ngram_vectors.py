@@ -12,7 +12,7 @@ Source:
     distribution of negatives as in word2vec (Mikolov et al. 2013).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,10 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.text.padding import Int32Array
+from app.text.vocabulary import FIRST_WORD
+from training.checkpoints import Once, keep
+from training.ngrams import draw_numbers, list_ngrams
 from training.progress import track
 
 Float32Array = NDArray[np.float32]
 
+KNOWN_ORDERS: Final = 3
+KNOWN_BUCKETS: Final = 2**24
+"""Vectors are learned of more n-grams than a model has, and of hardly any two as one."""
 RAREST: Final = 5
 """N-grams that stand in all texts together less often have no vector."""
 _THINNING: Final = 1e-5
@@ -37,6 +43,8 @@ _SHARPNESS: Final = 6.0
 _RATE: Final = 0.03
 _LEAST_RATE: Final = 1e-5
 _TABLE: Final = 2**24
+_WIDTH: Final = 128
+_EPOCHS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,94 @@ class NgramVectors:
         total = np.bincount(np.arange(len(counts)) & (buckets - 1), counts, minlength=buckets)
         sums = [np.bincount(into, column, minlength=buckets) for column in added.T]
         return np.asarray(np.stack(sums, axis=1) / np.maximum(total, 1)[:, np.newaxis], np.float32)
+
+
+def known_numbers(vocabulary: int) -> Int32Array:
+    """The numbers of n-grams that `know_ngrams` learns vectors of, see `draw_numbers`.
+
+    A number for a smaller table is the end of that for a larger one, and so is a bucket.
+    """
+    return draw_numbers(vocabulary, orders=KNOWN_ORDERS, buckets=KNOWN_BUCKETS)
+
+
+def know_ngrams(
+    whole: Callable[[], Iterable[Int32Array]], *, vocabulary: int, seed: int, once: Once
+) -> NgramVectors:
+    """Vectors of the n-grams of up to three words, as every recipe has them, learned once.
+
+    Args:
+        whole: The ids of all texts, not cut.
+        vocabulary: Ids there are.
+        seed: See `learn_ngram_vectors`.
+        once: Of a `WorkingFolder`, where they are kept.
+    """
+
+    def learn() -> dict[str, NDArray[Any]]:
+        numbers = known_numbers(vocabulary)
+        learned = learn_ngram_vectors(
+            [list_ngrams(row, numbers, buckets=KNOWN_BUCKETS) for row in whole()],
+            buckets=KNOWN_BUCKETS,
+            width=_WIDTH,
+            epochs=_EPOCHS,
+            seed=seed,
+        )
+        return {"place": learned.place, "vectors": learned.vectors}
+
+    return NgramVectors(**keep(once, "ngram_vectors.npz", learn))
+
+
+@dataclass(frozen=True, slots=True)
+class PairTable:
+    """Vectors of words, and of the pairs of words that stand in texts most often.
+
+    Attributes:
+        words: float32 (vocabulary, width); 0 for words without a vector.
+        place: int32 (buckets + 1,): the row of `pairs` for each bucket; 0 for none, as in the last.
+        pairs: float32 (1 + pairs, width); the first row is 0.
+    """
+
+    words: Float32Array
+    place: Int32Array
+    pairs: Float32Array
+
+
+def choose_pairs(
+    vectors: NgramVectors,
+    texts: Iterable[Int32Array],
+    *,
+    vocabulary: int,
+    pairs: int,
+    width: int,
+    buckets: int,
+) -> PairTable:
+    """Keep the vectors of all words and of the most frequent pairs.
+
+    Args:
+        vectors: Of n-grams.
+        texts: The ids of each text to count pairs in.
+        vocabulary: Ids there are.
+        pairs: How many to keep at most.
+        width: Of the vectors kept: the first numbers of each, or all and zeros behind them.
+        buckets: Of the table for pairs, a power of two. Of two pairs in one, the more frequent is
+            kept.
+    """
+    numbers, found = known_numbers(vocabulary), len(vectors.place)
+    cells = [(numbers[0, text[1:]] + numbers[1, text[:-1]]) & (found - 1) for text in texts]
+    counts = np.bincount(np.concatenate(cells), minlength=found)
+    counts[vectors.place < 0] = 0
+    often = np.argsort(-counts, kind="stable")[:pairs]
+    often = often[counts[often] > 0]
+    _, first = np.unique(often & (buckets - 1), return_index=True)  # the first is the most frequent
+    often = often[np.sort(first)]
+    place = np.zeros(buckets + 1, np.int32)
+    place[often & (buckets - 1)] = 1 + np.arange(len(often))
+    missing = max(0, width - vectors.vectors.shape[1])
+    kept = np.pad(vectors.vectors[:, :width], [(1, 0), (0, missing)])
+    of_words = vectors.place[numbers[0] & (found - 1)]
+    of_words[:FIRST_WORD] = -1
+    table = np.zeros((1 + pairs, width), np.float32)
+    table[1 : 1 + len(often)] = kept[1 + vectors.place[often]]
+    return PairTable(kept[1 + of_words], place, table)
 
 
 def learn_ngram_vectors(

@@ -80,6 +80,22 @@ def find_ngrams(ids: Any, numbers: Int32Array, *, buckets: int) -> Any:
     return ops.where(together >= 0, ops.bitwise_and(together, buckets - 1), -1)
 
 
+def find_pairs(ids: Any, before: Any, numbers: Int32Array, *, buckets: int) -> Any:
+    """The row of the pair that each id makes with the one before it, as `find_ngrams` finds it.
+
+    Args:
+        ids: int32, of any shape.
+        before: The id before each, of the same shape; `PAD` where there is none.
+        numbers: Of `draw_numbers`, for n-grams of two words at least.
+        buckets: Rows of the table, a power of two.
+
+    Returns:
+        int32 of the same shape, from 0 to `buckets - 1`; `buckets` where there is no pair.
+    """
+    total = ops.take(numbers[0], ids, axis=0) + ops.take(numbers[1], before, axis=0)
+    return ops.where(total >= 0, ops.bitwise_and(total, buckets - 1), buckets)
+
+
 def list_ngrams(ids: Int32Array, numbers: Int32Array, *, buckets: int) -> Int32Array:
     """The row of each n-gram of one text, int32 (n-grams,), as `find_ngrams` finds them."""
     sums = [numbers[0, ids[ids >= FIRST_WORD]]]

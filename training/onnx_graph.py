@@ -23,6 +23,8 @@ from training.model import (
     EMBEDDING,
     NGRAMS,
     OUTPUT,
+    PAIR_BUCKETS,
+    PAIRS,
     POOL,
     ROW,
     has_layer,
@@ -40,6 +42,7 @@ from training.onnx_rnn import (
 from training.onnx_writer import GraphWriter, integers
 
 Precision = Literal["fp32", "int8"]
+Table = NDArray[np.float16]
 
 _PADDED_STATE: Final = np.array(-2, np.float32)
 """Added to a state behind its row's end: states are from -1 to 1, so no maximum is there."""
@@ -115,12 +118,12 @@ def _sum_of_words(graph: GraphWriter, ids: str, kernel: Weights) -> str:
 def _fixed_row(graph: GraphWriter, ids: str, model: keras.Model) -> str:
     """The vectors of a text one behind the other, zeros behind them: (batch, most * embedding)."""
     most = int(model.get_layer(ROW).most)
-    vectors = _word_vectors(model)
+    vectors, pairs = _tables(model)
     vectors[PAD] = 0
     full = graph.add("Pad", ids, integers(0, 0, 0, most), _PAD)
     full = graph.add("Slice", full, integers(0), integers(most), integers(1))
-    row = graph.add("Reshape", graph.add("Gather", vectors, full), integers(0, -1))
-    return graph.add("Cast", row, to=onnx.TensorProto.FLOAT)
+    words = _look_up(graph, full, vectors, pairs, model, time=1)
+    return graph.add("Reshape", words, integers(0, -1))
 
 
 def _pooled_states(
@@ -129,14 +132,13 @@ def _pooled_states(
     """What the states of the last recurrent layer come to, times `kernel`."""
     layers = recurrent_layers(model)
     pooling = str(model.get_layer(POOL).pooling)
-    vectors = _word_vectors(model)
+    vectors, pairs = _tables(model)
     if precision == "int8":
-        vectors = add_sentinels(vectors)
+        vectors, pairs = add_sentinels(vectors, pairs)
         poolings = 2 if pooling == "max_mean" else 1
         kernel = ignore_sentinels(kernel, parts=poolings * len(layers[-1]))
-    # Half precision halves the file, and the memory: rows are widened after they were looked up.
-    steps = graph.add("Gather", vectors, graph.add("Transpose", ids, perm=[1, 0]))
-    states = graph.add("Cast", steps, to=onnx.TensorProto.FLOAT)  # (width, batch, features)
+    turned = graph.add("Transpose", ids, perm=[1, 0])
+    states = _look_up(graph, turned, vectors, pairs, model, time=0)  # (width, batch, features)
     for index, directions in enumerate(layers):
         last = pooling == "last" and index == len(layers) - 1
         if precision == "int8":
@@ -201,10 +203,38 @@ def _sum_of_ngrams(graph: GraphWriter, ids: str, layer: NgramSum, temperature: f
     return graph.add("Div", total, graph.add("Sqrt", count))
 
 
-def _word_vectors(model: keras.Model) -> NDArray[np.float16]:
-    """As they are stored: float16 of shape (ids, embedding)."""
-    vectors: NDArray[np.float16] = model.get_layer(EMBEDDING).vectors.astype(np.float16)
-    return vectors
+def _tables(model: keras.Model) -> tuple[Table, Table | None]:
+    """The vectors of words and of pairs, if there are any, as they are stored: float16."""
+    vectors: Table = model.get_layer(EMBEDDING).vectors.astype(np.float16)
+    return vectors, model.get_layer(PAIRS).table[1] if has_layer(model, PAIRS) else None
+
+
+def _look_up(
+    graph: GraphWriter,
+    ids: str,
+    vectors: Table,
+    pairs: Table | None,
+    model: keras.Model,
+    *,
+    time: int,
+) -> str:
+    """The vector of each word and of the pair that it ends: ids of any shape → (..., embedding).
+
+    Half precision halves the file, and the memory: rows are widened after they were looked up.
+    """
+    words = graph.add("Cast", graph.add("Gather", vectors, ids), to=onnx.TensorProto.FLOAT)
+    if pairs is None:
+        return words
+    layer = model.get_layer(PAIRS)
+    before = graph.add("Pad", ids, integers(*(int(axis == time) for axis in range(2)), 0, 0), _PAD)
+    before = graph.add("Slice", before, integers(0), integers(-1), integers(time))
+    last, first = layer.numbers
+    total = graph.add("Add", graph.add("Gather", last, ids), graph.add("Gather", first, before))
+    there = graph.add("GreaterOrEqual", total, np.array(0, np.int32))
+    cells = graph.add("BitwiseAnd", total, np.array(PAIR_BUCKETS - 1, np.int32))
+    cells = graph.add("Where", there, cells, np.array(PAIR_BUCKETS, np.int32))
+    rows = graph.add("Gather", pairs, graph.add("Gather", layer.table[0], cells))
+    return graph.add("Add", words, graph.add("Cast", rows, to=onnx.TensorProto.FLOAT))
 
 
 def _positions(graph: GraphWriter) -> str:

@@ -138,11 +138,17 @@ def add_int8_states(
     return _side_by_side(graph, states, recurrents.shape[1] * len(directions), last=last)
 
 
-def add_sentinels(vectors: NDArray[Any]) -> NDArray[Any]:
-    """Word vectors whose range is the same in every row: (ids, width) → (ids, width + 2)."""
-    largest = np.abs(vectors).max()
+def add_sentinels(
+    vectors: NDArray[Any], pairs: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Word vectors whose range is the same in every row: (ids, width) → (ids, width + 2).
+
+    That of the sum, where vectors of pairs are added to them: these get columns of 0.
+    """
+    largest = np.abs(vectors).max() + (0 if pairs is None else np.abs(pairs).max())
     ends = np.broadcast_to(np.array([largest, -largest], vectors.dtype), (len(vectors), SENTINELS))
-    return np.concatenate([vectors, ends], axis=1)
+    wider = None if pairs is None else np.pad(pairs, [(0, 0), (0, SENTINELS)])
+    return np.concatenate([vectors, ends], axis=1), wider
 
 
 def ignore_sentinels(kernel: Weights, *, parts: int) -> Weights:

@@ -20,6 +20,8 @@ from training.model import (
     EMBEDDING,
     NGRAMS,
     OUTPUT,
+    PAIR_BUCKETS,
+    PAIRS,
     POOL,
     PRESENCE,
     ROW,
@@ -27,7 +29,7 @@ from training.model import (
     hidden_layers,
     recurrent_layers,
 )
-from training.ngrams import find_ngrams
+from training.ngrams import find_ngrams, find_pairs
 
 
 class ServingGraph(tf.Module):  # type: ignore[misc]
@@ -137,18 +139,44 @@ class WordPresence(tf.Module):  # type: ignore[misc]
         return tf.tensor_scatter_nd_max(zeros, cells, tf.ones(tf.shape(columns), tf.float32))
 
 
+class WordVectors(tf.Module):  # type: ignore[misc]
+    """Ids and the ids before them, of any shape → (..., embedding)."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__()
+        # Half precision halves the file; the exporter rounded the model's own weights before.
+        vectors = model.get_layer(EMBEDDING).vectors
+        self._vectors = _constant(vectors, "embedding", dtype=np.float16)
+        self._has_pairs = has_layer(model, PAIRS)
+        if self._has_pairs:
+            layer = model.get_layer(PAIRS)
+            place, pairs = layer.table
+            self._numbers = _constant(layer.numbers, "pair_numbers", dtype=np.int32)
+            self._place = _constant(place, "pair_place", dtype=np.int32)
+            self._pairs = _constant(pairs, "pairs", dtype=np.float16)
+
+    def __call__(self, ids: Any, before: Any) -> Any:
+        """Look up words, and the pairs that they end."""
+        words = tf.cast(tf.gather(self._vectors, ids), tf.float32)
+        if not self._has_pairs:
+            return words
+        cells = find_pairs(ids, before, self._numbers, buckets=PAIR_BUCKETS)
+        pairs = tf.gather(self._pairs, tf.gather(self._place, cells))
+        return words + tf.cast(pairs, tf.float32)
+
+
 class FixedRow(tf.Module):  # type: ignore[misc]
     """The vectors of a text one behind the other: → (batch, most * embedding)."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        self._embedding = _word_vectors(model)
+        self._embedding = WordVectors(model)
         self._most = int(model.get_layer(ROW).most)
 
     def __call__(self, ids: Any, _lengths: Any) -> Any:
         """Look up; where no word is, zeros are."""
         ids = tf.pad(ids, [[0, 0], [0, self._most]], constant_values=PAD)[:, : self._most]
-        words = tf.cast(tf.gather(self._embedding, ids), tf.float32)
+        words = self._embedding(ids, tf.pad(ids[:, :-1], [[0, 0], [1, 0]], constant_values=PAD))
         words = tf.where(tf.expand_dims(ids == PAD, -1), 0.0, words)
         return tf.reshape(words, [-1, self._most * words.shape[-1]])
 
@@ -158,7 +186,7 @@ class PooledStates(tf.Module):  # type: ignore[misc]
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        self._embedding = _word_vectors(model)
+        self._embedding = WordVectors(model)
         layers = recurrent_layers(model)
         self.is_lstm = isinstance(layers[0][0], keras.layers.LSTM)
         self._layers = [[_CELLS[type(one)](one) for one in directions] for directions in layers]
@@ -178,7 +206,8 @@ class PooledStates(tf.Module):  # type: ignore[misc]
         def turn(steps: Any) -> Any:
             return tf.reverse_sequence(steps, lengths, seq_axis=0, batch_axis=1)
 
-        states = tf.cast(tf.gather(self._embedding, tf.transpose(ids)), tf.float32)
+        steps = tf.transpose(ids)
+        states = self._embedding(steps, tf.pad(steps[:-1], [[1, 0], [0, 0]], constant_values=PAD))
         for forward, *backward in self._layers:  # (width, batch, features)
             directions = [run(forward, states), *(turn(run(b, turn(states))) for b in backward)]
             states = tf.concat(directions, axis=-1)
@@ -310,11 +339,6 @@ def _loop(step: Callable[[Any, Any], Any], read: Any, recurrent: Any) -> Any:
     """The state after each step, from zeros: (width, batch, ...) → (width, batch, units)."""
     start = tf.zeros(tf.stack([tf.shape(read)[1], recurrent.shape[0]]))
     return tf.scan(step, read, start)
-
-
-def _word_vectors(model: keras.Model) -> Any:
-    # Half precision halves the file; the exporter rounded the model's own weights before.
-    return _constant(model.get_layer(EMBEDDING).vectors, "embedding", dtype=np.float16)
 
 
 def _variables(layer: keras.layers.Layer) -> list[Any]:

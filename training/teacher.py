@@ -19,7 +19,6 @@ Source:
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -30,22 +29,19 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from app.text.padding import Int32Array
+from training.checkpoints import Once, keep
 from training.convolution import Convolution
 from training.linear import split_by_group
-from training.ngram_vectors import NgramVectors, learn_ngram_vectors
-from training.ngrams import draw_numbers, list_ngrams, log_ratio
+from training.ngram_vectors import KNOWN_BUCKETS, NgramVectors, known_numbers
+from training.ngrams import list_ngrams, log_ratio
 from training.progress import console
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
-Once = Callable[[str, Callable[[Path], None]], Path]
 
 FOLDS: Final = 5
-_VECTOR_ORDERS: Final = 3
-_VECTOR_BUCKETS: Final = 2**24
-"""Vectors are learned of more n-grams than the table has, and of hardly any two as one."""
-_WIDTH: Final = 128
-_EPOCHS: Final = 12
+CONVOLUTIONS: Final = 3
+"""Fewer folds, as each of them takes minutes."""
 _STRENGTH_OF_COUNTS: Final = 30.0
 _STRENGTH_OF_VECTORS: Final = 3.0
 
@@ -93,7 +89,7 @@ class Material:
 
 def teach(
     material: Material,
-    whole: Callable[[], Sequence[Int32Array]],
+    vectors: NgramVectors,
     words: Callable[[], Float32Array] | None,
     *,
     orders: int,
@@ -104,28 +100,16 @@ def teach(
 
     Args:
         material: What it learns from and is asked about.
-        whole: The ids of all texts, not cut.
+        vectors: Of the n-grams of all texts, see `know_ngrams`.
         words: Vectors of words for the convolution, float32 (vocabulary, width); without them there
             is none.
         orders: Words of an n-gram of the table, at most.
         buckets: Rows of the table, a power of two.
         once: Of a `WorkingFolder`: where each part of the work is kept, so that it is done once.
     """
-    numbers = draw_numbers(material.vocabulary, orders=_VECTOR_ORDERS, buckets=_VECTOR_BUCKETS)
-
-    def learn() -> dict[str, NDArray[Any]]:
-        learned = learn_ngram_vectors(
-            [list_ngrams(row, numbers, buckets=_VECTOR_BUCKETS) for row in whole()],
-            buckets=_VECTOR_BUCKETS,
-            width=_WIDTH,
-            epochs=_EPOCHS,
-            seed=material.seed,
-        )
-        return {"place": learned.place, "vectors": learned.vectors}
-
-    vectors = NgramVectors(**_keep(once, "ngram_vectors.npz", learn))
+    numbers = known_numbers(material.vocabulary)
     # A number for a smaller table is the end of that for a larger one, and so is a bucket.
-    linear = _keep(
+    linear = keep(
         once, "linear.npz", lambda: _fit_linear(material, vectors, numbers[:orders], buckets)
     )
     logits = [(linear["labelled"], linear["unlabelled"])]
@@ -143,29 +127,16 @@ def teach(
     )
 
 
-def _keep(
-    once: Once, name: str, make: Callable[[], dict[str, NDArray[Any]]]
-) -> dict[str, NDArray[Any]]:
-    """What `make` gives, or gave before."""
-
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez(file, **make())  # type: ignore[arg-type]
-
-    with np.load(once(name, write)) as arrays:
-        return dict(arrays)
-
-
 def _fit_linear(
     material: Material, vectors: NgramVectors, numbers: Int32Array, buckets: int
 ) -> dict[str, NDArray[Any]]:
     """The table and bias of both linear models together, and their logits of all texts."""
     target, classes = material.target, material.classes
     labelled, unlabelled = (
-        [list_ngrams(row, numbers, buckets=_VECTOR_BUCKETS) for row in texts]
+        [list_ngrams(row, numbers, buckets=KNOWN_BUCKETS) for row in texts]
         for texts in (material.rows, material.unlabelled)
     )
-    counts = np.bincount(np.concatenate([*labelled, *unlabelled]), minlength=_VECTOR_BUCKETS)
+    counts = np.bincount(np.concatenate([*labelled, *unlabelled]), minlength=KNOWN_BUCKETS)
     with console.status("Fitting the linear teachers"):
         models: list[_Model] = [
             _Counts([text & (buckets - 1) for text in labelled], buckets, material.seed),
@@ -202,7 +173,7 @@ def _fit_convolutions(
         network.fit(
             [material.rows[i] for i in others],
             material.target[others],
-            f"Convolution {number} of {FOLDS}",
+            f"Convolution {number} of {CONVOLUTIONS}",
         )
         return {
             "labelled": network.score([material.rows[i] for i in fold]),
@@ -211,9 +182,9 @@ def _fit_convolutions(
 
     labelled = np.empty((len(material.rows), material.classes))
     of_unlabelled = []
-    for number, (others, fold) in enumerate(split_by_group(material.groups, FOLDS), 1):
+    for number, (others, fold) in enumerate(split_by_group(material.groups, CONVOLUTIONS), 1):
         make = partial(fit, number, others, fold)
-        answers = _keep(once, f"convolution_{number}.npz", make)
+        answers = keep(once, f"convolution_{number}.npz", make)
         labelled[fold] = answers["labelled"]
         of_unlabelled.append(answers["unlabelled"])
     return labelled, np.mean(of_unlabelled, axis=0)

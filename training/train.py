@@ -35,7 +35,8 @@ from training.checkpoints import (
 from training.config import Config
 from training.data import Corpus, Stream
 from training.dataset import Source, load_dataset
-from training.model import EMBEDDING, NGRAMS, OUTPUT, build_model
+from training.model import EMBEDDING, NGRAMS, OUTPUT, PAIR_BUCKETS, PAIRS, build_model
+from training.ngram_vectors import NgramVectors, choose_pairs, know_ngrams
 from training.optimizers import build_optimizer, class_weights, rate_callbacks
 from training.pretrained import read_vectors
 from training.progress import EpochProgress, console, track
@@ -104,7 +105,7 @@ def train_run(
             source,
             validation_share=config.validation_share,
             seed=config.seed,
-            unlabelled=config.pretrain or config.teacher != "none",
+            unlabelled=config.reads_unlabelled,
         )
         card = dataset.card
         texts = {
@@ -219,6 +220,8 @@ def train(
         jit_compile=False,  # XLA would compile the loop anew for every width of a batch
     )
     if not work.has_checkpoint():
+        if config.pairs:
+            _give_pairs(config, model, encoder, texts, unlabelled, work)
         coverage = _pretrain(config, model, encoder, texts, unlabelled, work)
         (work.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
         if config.nb_weighting:
@@ -331,7 +334,7 @@ def _teach(
                 vocabulary=len(encoder.vocabulary),
                 seed=config.seed,
             ),
-            lambda: _whole_rows(encoder, _chain(texts, unlabelled)),
+            _know_ngrams(config, encoder, texts, unlabelled, work),
             words if config.teacher == "network" else None,
             orders=config.ngrams or TEACHER_ORDERS,
             buckets=config.ngram_buckets,
@@ -454,6 +457,42 @@ def _pretrain(
         highlight=False,
     )
     return coverage
+
+
+def _know_ngrams(
+    config: Config,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    unlabelled: Sequence[str],
+    work: WorkingFolder,
+) -> NgramVectors:
+    """Vectors of n-grams, by the texts they stand in, learned once."""
+    return know_ngrams(
+        lambda: _whole_rows(encoder, _chain(texts, unlabelled)),
+        vocabulary=len(encoder.vocabulary),
+        seed=config.seed,
+        once=work.once,
+    )
+
+
+def _give_pairs(
+    config: Config,
+    model: keras.Model,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    unlabelled: Sequence[str],
+    work: WorkingFolder,
+) -> None:
+    """Give the model what is known of words and pairs."""
+    table = choose_pairs(
+        _know_ngrams(config, encoder, texts, unlabelled, work),
+        _whole_rows(encoder, _chain(texts, unlabelled)),
+        vocabulary=len(encoder.vocabulary),
+        pairs=config.pairs,
+        width=config.embedding,
+        buckets=PAIR_BUCKETS,
+    )
+    model.get_layer(PAIRS).assign(table)
 
 
 def _word_vectors(

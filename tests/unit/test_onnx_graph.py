@@ -122,7 +122,7 @@ def test_no_word_at_all() -> None:
 def test_sentinels_span_every_row() -> None:
     """The range of word vectors is that of the table, whichever words are looked up."""
     vectors = make_model("lstm").get_layer(EMBEDDING).vectors.astype(np.float16)
-    wide = add_sentinels(vectors)
+    wide, _ = add_sentinels(vectors)
     assert wide.dtype == np.float16
     assert (wide.max(axis=1) == np.abs(vectors).max()).all()
     assert (wide.min(axis=1) == -np.abs(vectors).max()).all()

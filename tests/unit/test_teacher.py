@@ -18,9 +18,10 @@ from training.checkpoints import WorkingFolder
 from training.config import load_config
 from training.dataset import Source, load_dataset
 from training.model import NGRAMS
+from training.ngram_vectors import know_ngrams
 from training.ngrams import draw_numbers, list_ngrams
 from training.scores import log_loss
-from training.teacher import FOLDS, Material, Taught, teach
+from training.teacher import CONVOLUTIONS, Material, Taught, teach
 from training.train import encode, predict, train
 
 VOCABULARY = 40
@@ -48,13 +49,14 @@ def ask(
     material = Material(rows, np.array(targets), groups, rows, classes, VOCABULARY, seed=5)  # type: ignore[arg-type]
     words = np.random.default_rng(1).standard_normal((VOCABULARY, 8)).astype(np.float32)
     with tempfile.TemporaryDirectory() as temporary:
+        once = WorkingFolder(folder or Path(temporary)).once
         return teach(
             material,
-            lambda: rows,
+            know_ngrams(lambda: rows, vocabulary=VOCABULARY, seed=5, once=once),
             (lambda: words) if network else None,
             orders=2,
             buckets=BUCKETS,
-            once=WorkingFolder(folder or Path(temporary)).once,
+            once=once,
         )
 
 
@@ -80,7 +82,7 @@ def test_a_network_learns_what_stands_side_by_side(tmp_path: Path) -> None:
     assert (taught.labelled.argmax(axis=1) == targets).mean() > 0.95
     assert (taught.unlabelled.argmax(axis=1) == targets).mean() > 0.95
     kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert sum(name.startswith("convolution") for name in kept) == FOLDS
+    assert sum(name.startswith("convolution") for name in kept) == CONVOLUTIONS
     again = ask(rows, targets, [None] * 160, folder=tmp_path, network=True)
     np.testing.assert_array_equal(taught.labelled, again.labelled)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept

@@ -23,6 +23,7 @@ config = Config(
     embedding=126,
     pretrain=True,
     embedding_rate=0.3,
+    pairs=2**16,
     cell="lstm",
     units=126,
     ngrams=2,
@@ -37,6 +38,6 @@ config = Config(
     schedule="cosine",
     warmup=0.2,
     batch_size=64,
-    epochs=6,
+    epochs=5,
     keep="last",
 )
