@@ -11,7 +11,18 @@ from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
 from tests.architectures import BOW, CONFIGS, LSTM, VOCABULARY, batch, make_model
 from training.config import Config
 from training.fused_lstm import FusedLSTM
-from training.model import OUTPUT, WordPresence, build_model, hidden_layers, recurrent_layers
+from training.model import (
+    OUTPUT,
+    PAIR_BUCKETS,
+    PairVectors,
+    WordPresence,
+    WordVectors,
+    build_model,
+    hidden_layers,
+    recurrent_layers,
+)
+from training.ngram_vectors import PairTable
+from training.ngrams import draw_numbers, find_pairs
 
 IDS = np.array([[BEGIN, 5, 6, 5], [BEGIN, 7, PAD, PAD]], np.int32)
 
@@ -87,6 +98,35 @@ def test_a_row_of_fixed_length() -> None:
     assert hidden_layers(model)[0].get_weights()[0].shape == (6 * 12, 7)
     answer, moved = model(np.array([[BEGIN, 5, UNKNOWN], [BEGIN, UNKNOWN, 5]])).numpy()
     assert not np.allclose(answer, moved, atol=1e-6)
+
+
+def test_vectors_of_pairs() -> None:
+    """At each word stand its vector and that of the pair it ends, turned by a matrix.
+
+    Folded into the word vectors, the two layers together give what they gave before.
+    """
+    words = WordVectors(VOCABULARY, 3, rate=0.5)
+    known = PairVectors(VOCABULARY, 3, pairs=1)
+    ids = np.array([[7, 8, 9, 8], [8, 7, 8, PAD]], np.int32)
+    before = np.array([[PAD, 7, 8, 9], [PAD, 8, 7, 8]], np.int32)
+    together = words(ids) + known(ids)  # builds the weights
+    place = np.zeros(PAIR_BUCKETS + 1, np.int32)
+    numbers = draw_numbers(VOCABULARY, orders=2, buckets=PAIR_BUCKETS)
+    cells = np.asarray(find_pairs(ids, before, numbers, buckets=PAIR_BUCKETS))
+    place[cells[0, 1]] = 1  # of 8 after 7
+    of_words = np.zeros((VOCABULARY, 3), np.float32)
+    of_words[8] = 1, 0, 0
+    known.assign(PairTable(of_words, place, np.array([[0, 0, 0], [0, 4, 0]], np.float32)))
+    assert np.asarray(known(ids)).tolist() == [
+        [[0, 0, 0], [1, 4, 0], [0, 0, 0], [1, 0, 0]],
+        [[1, 0, 0], [0, 0, 0], [1, 4, 0], [0, 0, 0]],
+    ]
+    turn = np.random.default_rng(1).integers(-3, 4, (3, 3)).astype(np.float32)
+    known.set_weights([turn, *known.get_weights()[1:]])
+    together = np.asarray(words(ids) + known(ids))
+    known.fold(words)
+    np.testing.assert_allclose(words(ids) + known(ids), together, atol=1e-5)
+    assert not np.asarray(known(np.array([[8]], np.int32))).any()  # now in the word vectors
 
 
 def test_word_presence() -> None:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from app.text.padding import Int32Array
-from training.ngram_vectors import RAREST, NgramVectors, learn_ngram_vectors
+from training.ngram_vectors import (
+    KNOWN_BUCKETS,
+    RAREST,
+    NgramVectors,
+    choose_pairs,
+    known_numbers,
+    learn_ngram_vectors,
+)
+from training.ngrams import list_ngrams
 
 BUCKETS = 64
 TOPICS = (range(5, 20), range(30, 45))
@@ -74,3 +82,48 @@ def test_a_smaller_table_holds_means(learned: NgramVectors) -> None:
     small = learned.spread(weights, counts, buckets=32)
     assert small.shape == (32, 1)
     np.testing.assert_allclose(small[5], (large[5] + 3 * large[5 + 32]) / 4, rtol=1e-5)
+
+
+def test_frequent_pairs_are_kept() -> None:
+    """Of the pairs that have a vector the most frequent ones keep it, and every word keeps its own.
+
+    Others are in the row of zeros. A vector is cut, or filled with zeros, to the width asked for.
+    """
+    a, b, c, vocabulary = 10, 11, 12, 20
+    texts = [np.array([a, b, a, b, c], np.int32), np.array([b, c, c], np.int32)]
+    numbers = known_numbers(vocabulary)
+
+    def bucket(*ids: int) -> int:
+        return int(list_ngrams(np.array(ids, np.int32), numbers, buckets=KNOWN_BUCKETS)[-1])
+
+    place = np.full(KNOWN_BUCKETS, -1, np.int32)
+    place[[bucket(a), bucket(a, b), bucket(b, a), bucket(b, c)]] = range(4)
+    vectors = NgramVectors(place, np.arange(1, 9, dtype=np.float32).reshape(4, 2))
+    for width in (1, 2, 3):
+        table = choose_pairs(
+            vectors, texts, vocabulary=vocabulary, pairs=2, width=width, buckets=2**10
+        )
+        of_pair = {
+            pair: table.pairs[table.place[bucket(*pair) % 2**10]]
+            for pair in ((a, b), (b, c), (b, a), (c, c))
+        }
+        expected = {(a, b): [3, 4, 0], (b, c): [7, 8, 0], (b, a): [0] * 3, (c, c): [0] * 3}
+        assert {pair: found.tolist() for pair, found in of_pair.items()} == {
+            pair: values[:width] for pair, values in expected.items()
+        }
+        assert table.words[a].tolist() == [1, 2, 0][:width]
+        assert not table.words[[b, 0]].any()
+        assert table.place[-1] == 0
+        assert table.pairs.shape == (3, width)
+
+
+def test_of_two_pairs_in_a_bucket_one_is_kept() -> None:
+    """In a table that is too small the more frequent pair keeps its vector."""
+    texts = [np.array([10, 11, 10, 11], np.int32), np.array([12, 13], np.int32)]
+    numbers = known_numbers(20)
+    cells = [list_ngrams(text[:2], numbers, buckets=KNOWN_BUCKETS)[-1] for text in texts]
+    place = np.full(KNOWN_BUCKETS, -1, np.int32)
+    place[cells] = range(2)
+    vectors = NgramVectors(place, np.array([[1.0], [2.0]], np.float32))
+    table = choose_pairs(vectors, texts, vocabulary=20, pairs=2, width=1, buckets=1)
+    assert table.pairs[table.place[0]].tolist() == [1]

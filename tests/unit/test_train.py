@@ -17,6 +17,7 @@ from training.config import Config, load_config
 from training.data import Corpus
 from training.dataset import Source, load_dataset
 from training.evaluate import log_loss
+from training.model import PAIRS
 from training.readers import read
 from training.run import Run, written_aside
 from training.shards import Lesson, lessons_of
@@ -115,6 +116,24 @@ def test_word_vectors_from_a_file(source: Source, tmp_path: Path) -> None:
     coverage = Run.read(tmp_path / "run").coverage
     assert coverage["vocabulary"] == pytest.approx(2 / len(encoder.vocabulary.words))
     assert 0 < coverage["tokens"] < 0.2
+
+
+def test_pairs_of_words(source: Source, tmp_path: Path) -> None:
+    """Vectors of the texts' pairs are in the model; only the matrix that turns them is learned."""
+    config = replace(TINY, epochs=1, pairs=50)
+    train_run(config, source, tmp_path / "run")
+    layer = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False).get_layer(
+        PAIRS
+    )
+    place, pairs = layer.table
+    assert pairs.shape == (51, TINY.embedding)
+    lengths = np.linalg.norm(pairs.astype(float), axis=1)
+    kept = np.unique(place[place > 0])
+    assert len(kept) > 10
+    assert (lengths[kept] > 0).all()
+    assert lengths[0] == 0
+    turn = layer.get_weights()[0]
+    assert 0 < np.abs(turn - np.eye(TINY.embedding)).max() < 1
 
 
 def test_it_stops_early(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
