@@ -45,6 +45,12 @@ def fake_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions are exported without their report, whose pictures take a third of the time."""
+    monkeypatch.setattr("training.export.write_report", lambda *_: None)
+
+
+@pytest.fixture
 async def running(fake_models: Path) -> AsyncIterator[Running]:
     """A ready service with the fake repository."""
     async with run_service(fake_models) as service:

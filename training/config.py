@@ -217,6 +217,8 @@ class Config:
 
     def _check_together(self) -> None:
         """Check what is right or wrong only beside another field."""
+        if self.max_length < 2:  # the first id of a row is no word
+            raise InvalidInput(f"max_length must be at least 2. Received: {self.max_length}")
         if self.truncation == "head_tail" and self.head >= self.max_length:
             raise InvalidInput(
                 f"head must be below max_length, {self.max_length}. Received: {self.head}"
@@ -233,6 +235,10 @@ class Config:
             raise InvalidInput("n-grams must be learned or a teacher's. Received: both")
         if not 0 <= self.teacher_share <= 1:
             raise InvalidInput(f"teacher_share must be from 0 to 1. Received: {self.teacher_share}")
+        if self.warmup > self.epochs:
+            raise InvalidInput(
+                f"warmup must be at most epochs, {self.epochs}. Received: {self.warmup}"
+            )
         if self.decay > 1:
             raise InvalidInput(f"decay must be at most 1. Received: {self.decay}")
         if (self.momentum or self.nesterov) and self.optimizer != "sgd":

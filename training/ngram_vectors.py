@@ -94,7 +94,8 @@ class NgramVectors:
         known = np.flatnonzero(self.place >= 0)
         added = (self.vectors[self.place[known]] @ weights) * counts[known, np.newaxis]
         into = known & (buckets - 1)
-        total = np.bincount(np.arange(len(counts)) & (buckets - 1), counts, minlength=buckets)
+        there = np.flatnonzero(counts)  # of many buckets few are in use
+        total = np.bincount(there & (buckets - 1), counts[there], minlength=buckets)
         sums = [np.bincount(into, column, minlength=buckets) for column in added.T]
         return np.asarray(np.stack(sums, axis=1) / np.maximum(total, 1)[:, np.newaxis], np.float32)
 
@@ -204,6 +205,8 @@ def learn_ngram_vectors(
     counts = np.bincount(np.concatenate(texts), minlength=buckets)
     place = np.where(counts >= RAREST, np.cumsum(counts >= RAREST) - 1, -1).astype(np.int32)
     counts = counts[counts >= RAREST]
+    if not len(counts):
+        return NgramVectors(place, np.zeros((0, width), np.float32))
     random = np.random.default_rng(seed)
     places = [random.permutation(place[text]) for text in texts]  # words and triples by turns
     places = [text[text >= 0] for text in places]
@@ -213,8 +216,9 @@ def learn_ngram_vectors(
     drawn = (np.arange(min(_TABLE, 64 * len(counts))) + 0.5) / min(_TABLE, 64 * len(counts))
 
     def begin(rows: int) -> Float32Array:
-        first = random.standard_normal((rows, width)) / np.sqrt(width)
-        return np.asarray(first, np.float32)
+        first = random.standard_normal((rows, width))
+        first /= np.sqrt(width)  # in place: this is the most memory of all
+        return first.astype(np.float32)
 
     vectors, of_texts = begin(len(counts)), begin(len(texts))
     ends = np.cumsum([0, *map(len, places)])

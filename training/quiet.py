@@ -1,5 +1,6 @@
-"""Import TensorFlow without the remarks it makes on the machine."""
+"""Import TensorFlow without the remarks it makes on the machine and on several models."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -24,3 +25,5 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+    # It warns of each further model of a process as if that were the same one, traced anew.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -28,16 +28,18 @@ from scipy.sparse import csr_matrix
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
+from app.errors import DataError
 from app.text.padding import Int32Array
 from training.checkpoints import Once, keep
 from training.convolution import Convolution
 from training.linear import split_by_group
-from training.ngram_vectors import KNOWN_BUCKETS, NgramVectors, known_numbers
+from training.ngram_vectors import NgramVectors, known_numbers
 from training.ngrams import list_ngrams, log_ratio
 from training.progress import console
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
+Folds = Sequence[tuple[NDArray[Any], NDArray[Any]]]
 
 FOLDS: Final = 5
 CONVOLUTIONS: Final = 3
@@ -106,15 +108,23 @@ def teach(
         orders: Words of an n-gram of the table, at most.
         buckets: Rows of the table, a power of two.
         once: Of a `WorkingFolder`: where each part of the work is kept, so that it is done once.
+
+    Raises:
+        DataError: There are too few texts of a label, or too few groups, to part them into folds.
     """
+    folds = _part(material, FOLDS)
     numbers = known_numbers(material.vocabulary)
     # A number for a smaller table is the end of that for a larger one, and so is a bucket.
     linear = keep(
-        once, "linear.npz", lambda: _fit_linear(material, vectors, numbers[:orders], buckets)
+        once,
+        "linear.npz",
+        lambda: _fit_linear(material, folds, vectors, numbers[:orders], buckets),
     )
     logits = [(linear["labelled"], linear["unlabelled"])]
     if words is not None:
-        logits.append(_fit_convolutions(material, vectors, words, once))
+        logits.append(
+            _fit_convolutions(material, _part(material, CONVOLUTIONS), vectors, words, once)
+        )
     labelled, unlabelled = (np.stack(each) for each in zip(*logits, strict=True))
     weights = mix(labelled, material.target) if len(labelled) > 1 else np.ones(1)
     mixed = np.tensordot(weights, labelled, axes=1)
@@ -127,8 +137,37 @@ def teach(
     )
 
 
+def _part(material: Material, number: int) -> Folds:
+    """For each fold the rows of all others, which have texts of every label, and its own.
+
+    Groups go into folds by turns, as their texts stand. Where labels stand by turns as well, a fold
+    might have all texts of one; then the texts are shuffled first.
+    """
+    rows = np.arange(len(material.target))
+    try:
+        for order in (rows, np.random.default_rng(material.seed).permutation(rows)):
+            parted = split_by_group([material.groups[row] for row in order.tolist()], number)
+            folds = [(np.sort(order[others]), np.sort(order[fold])) for others, fold in parted]
+            left = [len(np.unique(material.target[others])) for others, _ in folds]
+            if min(left) == material.classes:
+                return folds
+    except ValueError as error:
+        raise DataError(
+            f"for a teacher the training texts must be of {number} groups or more: of each it is "
+            "asked what it has learned from others. Received: fewer"
+        ) from error
+    raise DataError(
+        f"for a teacher the training texts are parted into {number} folds by group, and every "
+        "label must stand in two of them. Received: one in a single fold"
+    )
+
+
 def _fit_linear(
-    material: Material, vectors: NgramVectors, numbers: Int32Array, buckets: int
+    material: Material,
+    folds: Folds,
+    vectors: NgramVectors,
+    numbers: Int32Array,
+    buckets: int,
 ) -> dict[str, NDArray[Any]]:
     """The table and bias of both linear models together, and their logits of all texts."""
     target, classes = material.target, material.classes
@@ -136,14 +175,14 @@ def _fit_linear(
         [list_ngrams(row, numbers, buckets=KNOWN_BUCKETS) for row in texts]
         for texts in (material.rows, material.unlabelled)
     )
-    counts = np.bincount(np.concatenate([*labelled, *unlabelled]), minlength=KNOWN_BUCKETS)
+    counts = np.bincount(np.concatenate([*labelled, *unlabelled]), minlength=len(vectors.place))
     with console.status("Fitting the linear teachers"):
         models: list[_Model] = [
             _Counts([text & (buckets - 1) for text in labelled], buckets, material.seed),
             _Vectors(labelled, vectors, counts, buckets),
         ]
         out_of_fold = np.empty((len(models), len(labelled), classes))
-        for others, fold in split_by_group(material.groups, FOLDS):
+        for others, fold in folds:
             for model, answers in zip(models, out_of_fold, strict=True):
                 table, bias = model.fit(others, target[others], classes)
                 answers[fold] = model.score(fold, table) + bias
@@ -159,6 +198,7 @@ def _fit_linear(
 
 def _fit_convolutions(
     material: Material,
+    folds: Folds,
     vectors: NgramVectors,
     words: Callable[[], Float32Array],
     once: Once,
@@ -173,7 +213,7 @@ def _fit_convolutions(
         network.fit(
             [material.rows[i] for i in others],
             material.target[others],
-            f"Convolution {number} of {CONVOLUTIONS}",
+            f"Convolution {number} of {len(folds)}",
         )
         return {
             "labelled": network.score([material.rows[i] for i in fold]),
@@ -182,7 +222,7 @@ def _fit_convolutions(
 
     labelled = np.empty((len(material.rows), material.classes))
     of_unlabelled = []
-    for number, (others, fold) in enumerate(split_by_group(material.groups, CONVOLUTIONS), 1):
+    for number, (others, fold) in enumerate(folds, 1):
         make = partial(fit, number, others, fold)
         answers = keep(once, f"convolution_{number}.npz", make)
         labelled[fold] = answers["labelled"]
@@ -196,6 +236,7 @@ def _tell(name: str, mixed: Float64Array, each: Float64Array, target: NDArray[An
         f"{name}: {_share_right(mixed, target):.2%} of labelled texts right out of fold "
         f"({alone} by itself)",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -5,7 +5,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -38,7 +38,7 @@ from training.dataset import Source, load_dataset
 from training.model import EMBEDDING, NGRAMS, OUTPUT, PAIR_BUCKETS, PAIRS, build_model
 from training.ngram_vectors import NgramVectors, choose_pairs, know_ngrams
 from training.optimizers import build_optimizer, class_weights, rate_callbacks
-from training.pretrained import read_vectors
+from training.pretrained import VectorsFound, read_vectors
 from training.progress import EpochProgress, console, track
 from training.run import MODEL, RUN, Run, check_target, written_aside
 from training.shards import Lesson, Shard, lessons_of, write_shard
@@ -178,7 +178,8 @@ def train(
         callbacks: Further ones, called after those of the recipe.
 
     Raises:
-        DataError: The validation loss did not stay finite.
+        DataError: No word is frequent enough, a file of word vectors is wrong, the texts are too
+            few for a teacher, or the validation loss did not stay finite.
     """
     if work is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -198,12 +199,15 @@ def train(
     encoder = TextEncoder.load(
         work.once(TOKENIZER, lambda path: build_encoder(config, texts).save(path))
     )
+    # Before a teacher works for hours: the file may be none.
+    found = None if work.has_checkpoint() else _read_embeddings(config, encoder)
+    weights = class_weights(config, training.targets())
     if lessons is None:
-        lessons = lessons_of(training, class_weights(config, training.targets()))
+        lessons = lessons_of(training, weights)
     taught = None
     if config.teacher != "none":
         taught = _teach(config, encoder, training, unlabelled, work)
-        lessons = _lessons_of(taught, config, lessons, unlabelled)
+        lessons = _lessons_of(taught, config, lessons, unlabelled, weights)
     learned = _encode_once(work, encoder, "training", lessons, training)
     held_out = _encode_once(work, encoder, "validation", lessons_of(validation), training)
 
@@ -222,7 +226,7 @@ def train(
     if not work.has_checkpoint():
         if config.pairs:
             _give_pairs(config, model, encoder, texts, unlabelled, work)
-        coverage = _pretrain(config, model, encoder, texts, unlabelled, work)
+        coverage = _pretrain(config, model, encoder, texts, unlabelled, work, found)
         (work.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
         if config.nb_weighting:
             with console.status("Counting n-grams"):
@@ -231,6 +235,7 @@ def train(
         f"{config.name}: {len(learned):,} texts to learn from, {len(held_out):,} held out, "
         f"{len(encoder.vocabulary):,} ids, {model.count_params():,} weights",
         highlight=False,
+        soft_wrap=True,
     )
     batches = TrainingBatches(
         learned,
@@ -247,14 +252,14 @@ def train(
         epochs=config.epochs,
         work=work,
     )
-    if taught is not None and config.ngrams:
-        _carry(checkpoint, taught, held_out)
     losses = history["val_loss"]
     if not np.isfinite(losses).all():
         raise DataError(
             f"the validation loss must stay finite. Received: {losses[-1]} after epoch "
             f"{len(losses)}; try a lower learning_rate"
         )
+    if taught is not None and config.ngrams:
+        _carry(checkpoint, taught, held_out)
     coverage = json.loads((work.folder / _COVERAGE).read_text(encoding="utf-8"))
     return Trained(encoder, history, work.seconds(), coverage)
 
@@ -348,9 +353,17 @@ def _teach(
 
 
 def _lessons_of(
-    taught: Taught, config: Config, labelled: Collection[Lesson], unlabelled: Sequence[str]
+    taught: Taught,
+    config: Config,
+    labelled: Collection[Lesson],
+    unlabelled: Sequence[str],
+    weights: Mapping[int, float] | None,
 ) -> Stream[Lesson]:
-    """Labelled texts, their targets between label and teacher, then the unlabelled ones."""
+    """Labelled texts, their targets between label and teacher, then the unlabelled ones.
+
+    The `weights` of classes hold for unlabelled texts too: as the teacher divides a text between
+    the classes.
+    """
 
     def lessons() -> Iterator[Lesson]:
         share = np.float32(config.teacher_share)
@@ -358,7 +371,8 @@ def _lessons_of(
             target = (1 - share) * lesson.target + share * said
             yield replace(lesson, target=target)
         for text, said in zip(unlabelled, taught.unlabelled, strict=True):
-            yield Lesson(text, said)
+            weight = sum(said[k] * weights[k] for k in weights) if weights else 1.0
+            yield Lesson(text, said, float(weight))
 
     return Stream(lessons, len(labelled) + len(unlabelled))
 
@@ -389,6 +403,7 @@ def _carry(path: Path, taught: Taught, held_out: Shard) -> None:
         f"{model.name}: carries the teacher's n-grams, {of_teacher:.2f} of them beside "
         f"{of_network:.2f} of the network",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -424,6 +439,11 @@ def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
             yield found
 
     vocabulary = Vocabulary.build(tokens(), size=config.vocabulary_size, min_count=config.min_count)
+    if not vocabulary.words:
+        raise DataError(
+            f"a word must stand at least {config.min_count} times in the training texts, the "
+            "recipe's min_count. Received: none that does"
+        )
     return TextEncoder(text_config(config, lengths), vocabulary)
 
 
@@ -434,27 +454,36 @@ def _pretrain(
     texts: Sequence[str],
     unlabelled: Sequence[str],
     work: WorkingFolder,
+    found: VectorsFound | None,
 ) -> dict[str, float]:
     """Give word vectors their start, if the recipe has one for them.
+
+    Args:
+        config: The recipe.
+        model: Gets the vectors.
+        encoder: Of the training.
+        texts: Those that are labelled.
+        unlabelled: Those that are not.
+        work: Where vectors that are learned are kept.
+        found: The vectors of the recipe's file, if it names one.
 
     Returns:
         How much of the vocabulary and of the training tokens a file of vectors covers; nothing
         where there is none.
     """
-    if not (config.pretrain or config.embeddings):
+    if config.pretrain:
+        vectors = _word_vectors(config, encoder, texts, unlabelled, work)
+        model.get_layer(EMBEDDING).vectors = vectors
+    if found is None:
         return {}
     layer = model.get_layer(EMBEDDING)
-    if config.pretrain:
-        layer.vectors = _word_vectors(config, encoder, texts, unlabelled, work)
-        return {}
-    with console.status("Reading word vectors"):
-        found = read_vectors(Path(config.embeddings), encoder.vocabulary, width=config.embedding)
     layer.vectors = found.over(layer.vectors)
     coverage = found.coverage(_whole_rows(encoder, texts))
     console.print(
         f"{Path(config.embeddings).name} has vectors for {coverage['vocabulary']:.1%} of the "
         f"vocabulary and {coverage['tokens']:.1%} of the training tokens",
         highlight=False,
+        soft_wrap=True,
     )
     return coverage
 
@@ -493,6 +522,14 @@ def _give_pairs(
         buckets=PAIR_BUCKETS,
     )
     model.get_layer(PAIRS).assign(table)
+
+
+def _read_embeddings(config: Config, encoder: TextEncoder) -> VectorsFound | None:
+    """The vectors of the recipe's file, if it names one."""
+    if not config.embeddings:
+        return None
+    with console.status("Reading word vectors"):
+        return read_vectors(Path(config.embeddings), encoder.vocabulary, width=config.embedding)
 
 
 def _word_vectors(

@@ -41,6 +41,8 @@ def test_unknown_recipe() -> None:
         ({"l1": -1.0}, "l1 must be 0 or more"),
         ({"ngram_l2": -1.0}, "ngram_l2 must be 0 or more"),
         ({"warmup": -1.0}, "warmup must be 0 or more"),
+        ({"warmup": 3.5, "epochs": 3}, "warmup must be at most epochs, 3. Received: 3.5"),
+        ({"max_length": 1, "truncation": "pre"}, "max_length must be at least 2. Received: 1"),
         ({"layers": 0}, "layers must be above 0"),
         ({"sorted_together": 0}, "sorted_together must be above 0"),
         ({"ngram_rate": 0.0}, "ngram_rate must be above 0"),

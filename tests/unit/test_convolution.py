@@ -1,6 +1,7 @@
 """The convolution: where the vectors of n-grams stand, and what a fit depends on."""
 
 import numpy as np
+import pytest
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, PAD
@@ -54,17 +55,17 @@ def test_short_texts() -> None:
 
 def learn(network: Convolution, *, swapped: bool = False) -> None:
     """Teach a network that B after A is the second class, and A after B the first."""
-    texts = [
-        row(BEGIN, 20 + i % 5, *((A, B) if i % 2 else (B, A)), 20 + i % 3) for i in range(2048)
-    ]
-    network.fit(texts, np.arange(2048) % 2 ^ swapped, "")
+    texts = [row(BEGIN, 20 + i % 5, *((A, B) if i % 2 else (B, A)), 20 + i % 3) for i in range(512)]
+    network.fit(texts, np.arange(512) % 2 ^ swapped, "")
 
 
-def test_a_fit_begins_anew() -> None:
+def test_a_fit_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fit depends on its texts alone, not on what was fitted before.
 
     Texts are answered in their order, each by itself, whatever stands beside it.
     """
+    for name, value in (("_BATCH", 32), ("_FILTERS", 32), ("_RATE", 1e-2), ("_WARMUP", 8)):
+        monkeypatch.setattr(f"training.convolution.{name}", value)
     vectors = vectors_of((A, B), (B, A))
     words = np.random.default_rng(2).standard_normal((VOCABULARY, 6)).astype(np.float32)
     network = Convolution(vectors, words, 2, seed=3)

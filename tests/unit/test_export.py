@@ -62,6 +62,7 @@ def test_golden_rows(workshop: Workshop) -> None:
     assert any("<br" in row.text for row in rows)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_test_texts_are_not_answered(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,7 @@ def test_no_path_of_the_machine(workshop: Workshop) -> None:
         assert path.is_dir() or str(workshop.data).encode() not in path.read_bytes(), path.name
 
 
+@pytest.mark.usefixtures("no_report")
 def test_versions_count_up(workshop: Workshop, tmp_path: Path) -> None:
     """The next version is one above the highest; a version that exists is never written over."""
     models = tmp_path / "models"
@@ -134,6 +136,7 @@ def test_disagreement_leaves_nothing(
     assert contents(tmp_path) == []
 
 
+@pytest.mark.usefixtures("no_report")
 def test_full_precision(workshop: Workshop, tmp_path: Path) -> None:
     """Golden rows are computed in full single precision, on a GPU as on a CPU."""
     tf.config.experimental.enable_tensor_float_32_execution(True)
@@ -194,6 +197,7 @@ def test_other_data(workshop: Workshop, tmp_path: Path) -> None:
         export(workshop.runs / "lstm", tmp_path / "models", source=other)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_three_classes_from_one_file(tmp_path: Path) -> None:
     """A CSV with three labels and no test texts trains and exports; figures are of validation."""
     labels = ("negative", "neutral", "positive")
@@ -217,6 +221,7 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
     ],
     ids=["gru", "simple", "embedding", "n-grams"],
 )
+@pytest.mark.usefixtures("no_report")
 def test_every_architecture(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Whatever its layers, a model exports with a graph for each engine, and both agree."""
     data = write_tsv_folder(tmp_path / "data", train=80, test=20)

@@ -58,6 +58,16 @@ def test_rare_ngrams_have_no_vector(learned: NgramVectors) -> None:
     np.testing.assert_allclose(with_rare, known / np.sqrt(2), rtol=1e-6)
 
 
+def test_all_are_rare() -> None:
+    """Texts that share no n-gram often enough leave no vectors, and every sum is 0."""
+    few = [np.arange(i, i + 3, dtype=np.int32) for i in range(0, BUCKETS - 3, 3)]
+    learned = learn_ngram_vectors(few, buckets=BUCKETS, width=8, epochs=1, seed=3)
+    assert learned.vectors.shape == (0, 8)
+    assert not learned.sum(few).any()
+    counts = np.ones(BUCKETS, np.int64)
+    assert not learned.spread(np.ones((8, 2)), counts, buckets=BUCKETS // 2).any()
+
+
 def test_a_text_without_ngrams(learned: NgramVectors) -> None:
     """An empty text is the vector of zeros."""
     assert not learned.sum([np.array([], np.int32)]).any()

@@ -16,6 +16,8 @@ from training.export import export
 from training.onnx_export import ACCURACY_LOSS, NEIGHBOURS, PARITY, find_fault
 from training.onnx_graph import build_onnx
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 GOOD = {
     "largest_difference": 1e-6,
     "neighbours_difference": 0.0,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from app.errors import DataError
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN
 from tests.corpus import write_tsv_folder
@@ -21,11 +22,17 @@ from training.model import NGRAMS
 from training.ngram_vectors import know_ngrams
 from training.ngrams import draw_numbers, list_ngrams
 from training.scores import log_loss
-from training.teacher import CONVOLUTIONS, Material, Taught, teach
+from training.teacher import Material, Taught, teach
 from training.train import encode, predict, train
 
 VOCABULARY = 40
 BUCKETS = 2**10
+
+
+@pytest.fixture(autouse=True)
+def _few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for what 40 words make; the 16 million of real use take seconds to count."""
+    monkeypatch.setattr("training.ngram_vectors.KNOWN_BUCKETS", 2**14)
 
 
 def write_rows(targets: Sequence[int], *, seed: int = 1) -> list[Int32Array]:
@@ -71,18 +78,21 @@ def test_it_learns(classes: int) -> None:
         assert (said.argmax(axis=1) == targets).mean() > 0.95
 
 
-def test_a_network_learns_what_stands_side_by_side(tmp_path: Path) -> None:
+def test_a_network_learns_what_stands_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A network beside the linear models answers every text, and is asked once for each fold.
 
     What it said stays in the working folder: asked again, the teacher says the same at once.
     """
+    monkeypatch.setattr("training.teacher.CONVOLUTIONS", 2)  # a network is traced anew for each
     targets = [i % 2 for i in range(160)]
     rows = write_rows(targets)
     taught = ask(rows, targets, [None] * 160, folder=tmp_path, network=True)
     assert (taught.labelled.argmax(axis=1) == targets).mean() > 0.95
     assert (taught.unlabelled.argmax(axis=1) == targets).mean() > 0.95
     kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert sum(name.startswith("convolution") for name in kept) == CONVOLUTIONS
+    assert sum(name.startswith("convolution") for name in kept) == 2
     again = ask(rows, targets, [None] * 160, folder=tmp_path, network=True)
     np.testing.assert_array_equal(taught.labelled, again.labelled)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept
@@ -102,6 +112,40 @@ def test_a_group_is_not_told_by_itself() -> None:
 
     assert right([None] * 120) > 0.95
     assert right(groups) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("targets", "groups", "message"),
+    [
+        ([0, 1] * 20, [i % 4 for i in range(40)], "of 5 groups or more"),
+        ([0, 1] * 20 + [2], [None] * 41, "every label must stand in two of them"),
+        ([0, 1] * 20 + [2] * 3, [None] * 40 + ["one"] * 3, "every label must stand in two of them"),
+    ],
+    ids=["few groups", "one text of a label", "one group of a label"],
+)
+def test_too_few_texts(
+    targets: list[int], groups: list[object], message: str, tmp_path: Path
+) -> None:
+    """Texts that no fold of which can be told from the others are refused before any work."""
+    with pytest.raises(DataError, match=message):
+        ask(write_rows(targets), targets, groups, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_by_turns() -> None:
+    """Five labels that stand by turns do not each end in a fold of their own."""
+    targets = [i % 5 for i in range(150)]
+    said = ask(write_rows(targets), targets, [None] * 150).labelled
+    assert (said.argmax(axis=1) == targets).mean() > 0.9
+
+
+def test_words_that_stand_once() -> None:
+    """Where no n-gram is frequent enough for a vector, the counts alone teach."""
+    rows = [np.array([BEGIN, 10 + i], np.int32) for i in range(VOCABULARY - 10)]
+    targets = [i % 2 for i in range(len(rows))]
+    taught = ask([rows[0], *rows], [0, *targets], [None] * (1 + len(rows)))
+    assert taught.labelled[0, 0] > 0.5
+    assert taught.table.any()
 
 
 def test_it_is_a_table() -> None:

@@ -1,9 +1,11 @@
 """Training: it learns, it stops, it can be repeated, and leaves all or nothing."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +15,7 @@ from app.errors import DataError, InvalidInput
 from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.trained import Workshop
+from training.checkpoints import WorkingFolder
 from training.config import Config, load_config
 from training.data import Corpus
 from training.dataset import Source, load_dataset
@@ -20,7 +23,8 @@ from training.evaluate import log_loss
 from training.model import PAIRS
 from training.readers import read
 from training.run import Run, written_aside
-from training.shards import Lesson, lessons_of
+from training.shards import Lesson, Shard, lessons_of
+from training.teacher import Material, Taught
 from training.train import encode, predict, train, train_run
 
 TINY = replace(load_config("smoke"), epochs=2)
@@ -188,6 +192,61 @@ def test_it_learns_from_a_teacher(tmp_path: Path) -> None:
     assert max(history["val_accuracy"]) > 0.9
 
 
+def test_class_weights_hold_for_what_a_teacher_says(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unlabelled text weighs as its teacher divides it between the classes, each with its own.
+
+    Labelled ones weigh by their label, and their target lies between label and teacher.
+    """
+    said = np.array([[1, 0], [0, 1], [0.25, 0.75]], np.float32)
+
+    def teach(material: Material, *_: Any, **__: Any) -> Taught:
+        half = np.full((len(material.rows), 2), 0.5, np.float32)
+        return Taught(np.zeros((1, 2)), np.zeros(2), half, said)
+
+    monkeypatch.setattr("training.train.teach", teach)
+    corpus = load_dataset(source, validation_share=0.1, seed=7).train
+    skewed = replace(corpus, examples=corpus.examples[:40] + corpus.examples[-10:])
+    config = replace(TINY, epochs=1, teacher="linear", class_weights="balanced", teacher_share=0.5)
+    train(
+        config,
+        skewed,
+        corpus,
+        tmp_path / "model.keras",
+        unlabelled=["one", "two", "three"],
+        work=WorkingFolder(tmp_path, every=math.inf),
+    )
+    shard, labels = Shard(tmp_path / "training"), np.array(skewed.targets())
+    first, second = (len(labels) / (2 * (labels == label).sum()) for label in (0, 1))
+    assert first != second
+    np.testing.assert_allclose(shard.weights[:-3], np.where(labels == 0, first, second), rtol=1e-6)
+    np.testing.assert_allclose(shard.targets[:-3], 0.25 + 0.5 * np.eye(2)[labels])
+    expected = [first, second, 0.25 * first + 0.75 * second]
+    np.testing.assert_allclose(shard.weights[-3:], expected, rtol=1e-6)
+
+
+def test_a_wrong_file_is_told_before_a_teacher_works(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Word vectors that cannot be read are not found out after hours."""
+
+    def teach(*_: Any, **__: Any) -> None:
+        pytest.fail("the teacher works")
+
+    monkeypatch.setattr("training.train.teach", teach)
+    config = replace(TINY, teacher="linear", embeddings=str(tmp_path / "none.txt"))
+    with pytest.raises(DataError, match=r"none\.txt: word vectors cannot be read"):
+        train_run(config, source, tmp_path / "run")
+
+
+def test_no_word_is_frequent_enough(source: Source, tmp_path: Path) -> None:
+    """A recipe that would leave no word to learn from is refused, and leaves nothing."""
+    with pytest.raises(DataError, match="a word must stand at least 10000 times"):
+        train_run(replace(TINY, min_count=10_000), source, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_epoch_tells_its_tokens_a_second(workshop: Workshop) -> None:
     """The history has the throughput of every epoch, in tokens a second."""
     history = Run.read(workshop.runs / "lstm").history
@@ -287,9 +346,17 @@ def test_folders_made_on_the_way_go_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_loss_that_is_no_number(source: Source, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"teacher": "linear", "ngrams": 1, "ngram_buckets": 2**10}],
+    ids=["alone", "taught"],
+)
+def test_a_loss_that_is_no_number(
+    source: Source, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A training that diverges from the start is a failure, and leaves nothing."""
-    config = replace(TINY, epochs=1, learning_rate=1e38)
+    monkeypatch.setattr("training.teacher._VECTOR_BUCKETS", 2**14)
+    config = replace(TINY, epochs=1, learning_rate=1e38, **change)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the validation loss must stay finite"):
         train_run(config, source, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
