@@ -172,7 +172,7 @@ def _fit_linear(
     """The table and bias of both linear models together, and their logits of all texts."""
     target, classes = material.target, material.classes
     labelled, unlabelled = (
-        [list_ngrams(row, numbers, buckets=KNOWN_BUCKETS) for row in texts]
+        [list_ngrams(row, numbers, buckets=len(vectors.place)) for row in texts]
         for texts in (material.rows, material.unlabelled)
     )
     counts = np.bincount(np.concatenate([*labelled, *unlabelled]), minlength=len(vectors.place))
