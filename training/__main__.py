@@ -182,7 +182,9 @@ def _tune(options: argparse.Namespace) -> None:
 
     found = tune(config, _source(options), search, folder, jobs=options.jobs)
     print(f"Best: {found.figure:.4f} using {found.setting}\n{found.report / 'report.html'}")
-    command = ["valence-train", "train", "--config", options.config, *_source_arguments(options)]
+    # A value may begin with a dash, as in --label=-1=negative.
+    given = [f"--{name}={value}" for name, value in _source_options(options)]
+    command = ["valence-train", "train", f"--config={options.config}", *given]
     changes = [f"--set={change}" for change in (*options.set, *found.changes())]
     print(f"try: {shlex.join([*command, *changes])}")
 
@@ -210,16 +212,13 @@ def _source(options: argparse.Namespace) -> Source:
     )
 
 
-def _source_arguments(options: argparse.Namespace) -> list[str]:
-    """The options that `_source` was made of, to be shown."""
-    columns = ("text_column", "label_column", "group_column", "delimiter")
-    given = [(name, getattr(options, name)) for name in ("data", "test", "format", *columns)]
-    given += [("label", name) for name in options.label]
+def _source_options(options: argparse.Namespace) -> list[tuple[str, object]]:
+    """The options that `_source` was made of, by name, to be shown; defaults are left out."""
+    names = ("data", "test", "test_share", "format", "text_column", "label_column", "group_column")
+    given = [(name, getattr(options, name)) for name in (*names, "delimiter")]
+    given += [("label", assignment) for assignment in options.label]
     return [
-        part
-        for name, value in given
-        if value not in (None, "auto")
-        for part in (f"--{name.replace('_', '-')}", str(value))
+        (name.replace("_", "-"), value) for name, value in given if value not in (None, "auto", 0.0)
     ]
 
 
@@ -227,8 +226,10 @@ def _label_names(assignments: Sequence[str]) -> dict[str, str] | None:
     names = {}
     for assignment in assignments:
         value, equals, name = assignment.rpartition("=")
-        if not (value and equals and name):
+        if not (value and equals and name.strip()):
             raise InvalidInput(f"--label must be VALUE=NAME. Received: {assignment!r}")
+        if value in names:
+            raise InvalidInput(f"--label must name a value once. Received: {value!r} twice")
         names[value] = name
     return names or None
 

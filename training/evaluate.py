@@ -222,6 +222,12 @@ def _check(question: Question) -> None:
                 f"--report must be outside of every version. Received: {question.report}, "
                 f"in the version {folder}"
             )
+    report = question.report.resolve() if question.report else None
+    if report and report.name.isdecimal() and any(report.parent.glob(f"*/{MANIFEST}")):
+        raise InvalidInput(
+            "--report must not have a number among versions, where it would be taken for one. "
+            f"Received: {question.report}"
+        )
 
 
 def _read_out(folder: Path, manifest: Manifest, corpus: Corpus, question: Question) -> Evaluation:

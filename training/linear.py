@@ -87,37 +87,6 @@ def fit_trigrams(
     return Trigrams(cells, table, bias)
 
 
-def score_out_of_fold(
-    rows: Sequence[Int32Array],
-    targets: Sequence[int],
-    groups: Sequence[Hashable | None],
-    classes: int,
-    *,
-    folds: int = 5,
-    **options: Any,
-) -> Probabilities:
-    """Score every text by a model that saw neither it nor any other of its group.
-
-    Args:
-        rows: The ids of each text.
-        targets: The class of each.
-        groups: What must stay together; a text of None is a group of its own.
-        classes: How many there are.
-        folds: Parts of like size; each is scored by what the others teach.
-        options: Of `fit_trigrams`.
-
-    Returns:
-        float64 (rows, classes). Row i belongs to rows[i].
-    """
-    answers = np.empty((len(rows), classes))
-    for others, fold in split_by_group(groups, folds):
-        model = fit_trigrams(
-            [rows[i] for i in others], [targets[i] for i in others], classes, **options
-        )
-        answers[fold] = model.score([rows[i] for i in fold])
-    return answers
-
-
 def split_by_group(
     groups: Sequence[Hashable | None], folds: int
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:

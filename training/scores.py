@@ -20,6 +20,9 @@ BINS: Final = 15
 RESAMPLES: Final = 10_000
 """Of a bootstrap: the ends of an interval then vary by a hundredth of its width."""
 
+_CELLS_AT_ONCE: Final = 2**20
+"""Of the matrices that a bootstrap has in memory, 8 MB; a hundred labels would need 800 in all."""
+
 _Z_95: Final = 1.959964
 """95 % of a normal distribution are within so many standard deviations of its mean."""
 
@@ -237,7 +240,7 @@ def bootstrap(matrix: IntArray, *, seed: int = 0) -> dict[str, Interval]:
     """95 % intervals of accuracy and macro-F1: what other texts of the kind could have given.
 
     To draw n texts anew, with replacement, is to draw the cells of their confusion matrix from a
-    multinomial distribution. So matrices are drawn, all at once, and no text is touched.
+    multinomial distribution. So matrices are drawn, many at once, and no text is touched.
 
     Args:
         matrix: Counts, int (c, c), as of `confusion_matrix`.
@@ -248,11 +251,17 @@ def bootstrap(matrix: IntArray, *, seed: int = 0) -> dict[str, Interval]:
     """
     texts = matrix.sum()
     generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(texts, matrix.ravel() / texts, size=RESAMPLES)
-    drawn = drawn.reshape(RESAMPLES, *matrix.shape)
-    hits = np.diagonal(drawn, axis1=1, axis2=2)
-    f1 = 2 * hits / np.maximum(drawn.sum(axis=1) + drawn.sum(axis=2), 1)
-    figures = {"accuracy": hits.sum(axis=1) / texts, "macro_f1": f1.mean(axis=1)}
+    accuracy, macro_f1 = np.empty(RESAMPLES), np.empty(RESAMPLES)
+    at_once = max(1, _CELLS_AT_ONCE // matrix.size)
+    for start in range(0, RESAMPLES, at_once):
+        part = slice(start, min(start + at_once, RESAMPLES))
+        size = part.stop - part.start
+        drawn = generator.multinomial(texts, matrix.ravel() / texts, size=size)
+        drawn = drawn.reshape(size, *matrix.shape)
+        hits = np.diagonal(drawn, axis1=1, axis2=2)
+        f1 = 2 * hits / np.maximum(drawn.sum(axis=1) + drawn.sum(axis=2), 1)
+        accuracy[part], macro_f1[part] = hits.sum(axis=1) / texts, f1.mean(axis=1)
+    figures = {"accuracy": accuracy, "macro_f1": macro_f1}
     ends = {name: np.percentile(values, [2.5, 97.5]) for name, values in figures.items()}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 

@@ -35,7 +35,12 @@ Setting = dict[str, Any]
 
 _COMPARABLE: Final = ("name", "seed", "validation_share")
 """Fields that stay: with another split, figures of two trials do not compare."""
+_NO_RANGE: Final = ("ngram_buckets",)
+"""Fields that take not every number between two that they take."""
+_BOUND_BY_TWO: Final = ("truncation", "max_length", "head")
+"""Fields of the one rule of `Config` that is about three."""
 _DIGITS: Final = 6
+_MAX_CHOICES: Final = 100
 _MAX_VALUES: Final = 1_000
 _RANGE: Final = {"low", "high", "step", "log"}
 
@@ -135,12 +140,18 @@ def _choices(field: str, values: list[Any]) -> BaseDistribution:
         raise InvalidInput(f"{field} must have plain values as choices. Received: {values!r}")
     if not plain or len(set(plain)) < len(plain):
         raise InvalidInput(f"{field} must have choices, each once. Received: {values!r}")
+    if len(plain) > _MAX_CHOICES:
+        raise InvalidInput(
+            f"{field} must have at most {_MAX_CHOICES} choices. Received: {len(plain):,}"
+        )
     return CategoricalDistribution(plain)
 
 
 def _range(
     field: str, kind: Any, low: Any, high: Any, step: Any = None, log: Any = False
 ) -> BaseDistribution:
+    if field in _NO_RANGE:
+        raise InvalidInput(f"{field} must be a list of choices. Received: low and high")
     numbers = [low, high] if step is None else [low, high, step]
     wanted = {int: (int,), float: (int, float)}.get(kind, ())
     if not all(type(number) in wanted for number in numbers):
@@ -168,17 +179,18 @@ def _range(
 
 
 def _hold_to(config: Config, space: Space) -> None:
-    """Let `Config` see the ends of each field, and those of each two together.
+    """Let `Config` see the ends of each field, and those of all that are bound by each other.
 
-    Its rules bound one field, or one by another, so no setting in between is refused later.
+    Its rules are about one field or two, but for one, so no setting in between is refused later.
     """
     if not space.fields:
         raise InvalidInput("a space must have at least one field. Received: none")
     ends = space.ends()
     first = {field: values[0] for field, values in ends.items()}
-    for pair in itertools.combinations(ends, min(2, len(ends))):
-        for values in itertools.product(*(ends[field] for field in pair)):
-            config.with_values(assignments(first | dict(zip(pair, values, strict=True))))
+    three = tuple(field for field in _BOUND_BY_TWO if field in ends)
+    for together in (*itertools.combinations(ends, min(2, len(ends))), three):
+        for values in itertools.product(*(ends[field] for field in together)):
+            config.with_values(assignments(first | dict(zip(together, values, strict=True))))
 
 
 def _ends(of: BaseDistribution) -> list[Any]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Literal
@@ -23,6 +25,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import event  # comes with Optuna
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from app.errors import DataError, InvalidInput
 from training.config import Config
@@ -224,7 +227,9 @@ def open_study(folder: Path, search: Search, made_with: Mapping[str, Any]) -> It
 @contextmanager
 def _storage(path: Path) -> Iterator[RDBStorage]:
     try:
-        storage = RDBStorage(f"sqlite:///{path}")
+        # Not by an address with the path in it, where ?, % and { would not be of the name.
+        connect = partial(sqlite3.connect, path, check_same_thread=False)
+        storage = RDBStorage("sqlite://", {"creator": connect, "poolclass": QueuePool})
         event.listen(storage.engine, "connect", _write_ahead)
         storage.remove_session()
         storage.engine.dispose()  # the connection made before

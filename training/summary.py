@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from training.comparison import Entry, make_table
@@ -16,7 +17,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     split = evaluation.split
     texts = split.get("of", evaluation.texts)
     intervals = split.get("intervals", {})
-    table = Table(title=f"{evaluation.version}, {texts}", title_justify="left")
+    # What brackets of a file's name hold is no style.
+    table = Table(title=escape(f"{evaluation.version}, {texts}"), title_justify="left")
     table.add_column()
     for engine in evaluation.metrics:
         table.add_column(engine, justify="right")

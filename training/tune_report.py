@@ -142,8 +142,8 @@ def _compose(
     return render_page(
         title=f"{config.name}: {search.space.name}",
         summary=f"{len(rows)} settings of the recipe {config.name}, drawn by the sampler "
-        f"{search.sampler}. The figure of each is the validation accuracy of the epoch with the "
-        "lowest validation loss; test texts were not read.",
+        f"{search.sampler}. The figure of each is the validation accuracy of the model that "
+        "training would keep; test texts were not read.",
         figures={
             "Best validation accuracy": f"{best['figure']:.2%}",
             "Trials": f"{len(rows):,}",

@@ -1,7 +1,7 @@
 """Tuning: many trainings of one recipe, each with another setting, judged on validation alone.
 
-A trial's figure is the validation accuracy of the epoch that training would keep: the one with the
-lowest validation loss. Test texts are not read.
+A trial's figure is the validation accuracy of the model that training would keep: after the epoch
+of the lowest validation loss, or after the last one, as the recipe says. Test texts are not read.
 """
 
 import logging
@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import keras
+import numpy as np
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from app.errors import DataError, InvalidInput
+from app.text.encoder import TextEncoder
 from training.config import Config
+from training.data import Corpus
 from training.dataset import Dataset, Source, load_dataset
 from training.progress import progress_bar, quiet
 from training.run import MODEL
 from training.space import Setting, assignments
 from training.study import Search, Study, open_study
-from training.train import train
+from training.train import encode, predict, train
 from training.trial_worker import Report, Trainer, Worker
 from training.tune_report import write_tune_report
 
@@ -60,14 +63,18 @@ class Found:
 class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Reports the figure after each epoch, and ends a training that is not worth going on with.
 
+    Args:
+        report: Told the figure after each epoch.
+        keep: Which epoch training keeps, as in `Config`.
+
     Attributes:
-        figure: Validation accuracy of the best epoch so far; nan before the first.
+        figure: Validation accuracy of the epoch to keep so far; nan before the first.
         ended: Whether the training was ended, for its figure or because its loss was no number.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, *, keep: str) -> None:
         super().__init__()
-        self._report, self._lowest_loss = report, math.inf
+        self._report, self._keep, self._lowest_loss = report, keep, math.inf
         self.figure, self.ended = math.nan, False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -76,7 +83,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         if not math.isfinite(figures["val_loss"]):
             self.ended = self.model.stop_training = True
             return
-        if figures["val_loss"] < self._lowest_loss:
+        if self._keep == "last" or figures["val_loss"] < self._lowest_loss:
             self._lowest_loss = figures["val_loss"]
             self.figure = round(float(figures["val_accuracy"]), _DECIMALS)
         last = self.model.stop_training or epoch + 1 == self.params["epochs"]
@@ -101,11 +108,12 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
     """
     if not 1 <= jobs <= MAX_JOBS:
         raise InvalidInput(f"jobs must be from 1 to {MAX_JOBS}. Received: {jobs}")
+    reads_unlabelled = config.pretrain or config.teacher != "none"
     dataset = load_dataset(
         source,
         validation_share=config.validation_share,
         seed=config.seed,
-        unlabelled=config.pretrain or "pretrain" in search.space.fields,
+        unlabelled=reads_unlabelled or not {"pretrain", "teacher"}.isdisjoint(search.space.fields),
         read_test=False,
     )
     with (
@@ -127,12 +135,12 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
 
 def train_once(dataset: Dataset, checkpoint: Path, config: Config, report: Report) -> float | None:
     """Train with one setting, without a word; answers its figure, or None when it was ended."""
-    watch = Watch(report)
+    watch = Watch(report, keep=config.keep)
     # It warns of each further model of a process as if that were the same one, traced anew.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         with quiet():
-            train(
+            trained = train(
                 config,
                 dataset.train,
                 dataset.validation,
@@ -140,12 +148,23 @@ def train_once(dataset: Dataset, checkpoint: Path, config: Config, report: Repor
                 unlabelled=dataset.unlabelled.texts(),
                 callbacks=[watch],
             )
+            if config.teacher != "none" and config.ngrams and not watch.ended:
+                # What is kept carries the teacher's n-grams, without which each epoch was judged.
+                return _judge(checkpoint, trained.encoder, dataset.validation)
     except DataError:
         if not watch.ended:  # else a loss that is no number, which is an answer here
             raise
     finally:
         keras.utils.clear_session()  # what one trial leaves behind would add up
     return None if watch.ended else watch.figure
+
+
+def _judge(path: Path, encoder: TextEncoder, validation: Corpus) -> float:
+    """Accuracy of a model on validation texts."""
+    model = keras.models.load_model(path, compile=False)
+    answers = predict(model, encode(encoder, validation, "Encoding validation texts"))
+    right = answers.argmax(axis=1) == np.array(validation.targets())
+    return round(float(right.mean()), _DECIMALS)
 
 
 def _run_trials(

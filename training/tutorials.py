@@ -111,8 +111,12 @@ def compare_tutorials(
         The folder of the comparison.
 
     Raises:
-        DataError: There are no test texts, or a recipe failed; the comparison is of the others.
+        DataError: There is no data or there are no test texts, before anything is trained; or a
+            recipe failed, and the comparison is of the others.
     """
+    for source in (reviews, tweets):
+        if source is not None and not Path(source.path).exists():
+            raise DataError(f"{source.path}: there is no such file or folder")
     if not reviews.has_test():
         raise DataError(
             f"{reviews.path}: tutorials are compared on test texts, and there must be some beside "

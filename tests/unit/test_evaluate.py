@@ -311,6 +311,14 @@ def test_a_report_is_no_part_of_a_version(workshop: Workshop, mine: Question, in
         evaluate_version(workshop.models / "lstm" / "1", replace(mine, report=bow / inside))
 
 
+def test_a_report_is_not_taken_for_a_version(workshop: Workshop, mine: Question) -> None:
+    """Beside versions a report may not have a number, which would make it the newest of them."""
+    bow = workshop.models / "bow"
+    with pytest.raises(InvalidInput, match="where it would be taken for one"):
+        evaluate_version(workshop.models / "lstm" / "1", replace(mine, report=bow / "2"))
+    assert not (bow / "2").exists()
+
+
 def test_what_is_no_report_is_not_replaced(
     workshop: Workshop, mine: Question, tmp_path: Path
 ) -> None:
@@ -419,6 +427,15 @@ def test_one_file_is_scored_whole(
     for part in ("60 texts of mine train", "Beside bow/1", str(report / "report.html")):
         assert part in printed
     assert (report / "mistakes.html").is_file()
+
+
+def test_a_file_with_brackets_in_its_name(
+    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name of the texts is printed as it is, whatever it looks like."""
+    path = write_csv(tmp_path / "mine[red].csv", make_corpus(12, seed=8))
+    assert call("evaluate", workshop.models / "bow" / "1", "--data", path) == 0
+    assert "12 texts of mine[red] train" in capsys.readouterr().out
 
 
 def test_files_of_a_version_are_verified(evaluated: tuple[Path, Evaluation]) -> None:

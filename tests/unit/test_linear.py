@@ -7,7 +7,7 @@ from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus
-from training.linear import find_presence, fit_trigrams, score_out_of_fold
+from training.linear import find_presence, fit_trigrams, split_by_group
 
 WORDS = ["good", "bad", "not", "so", "film"]
 ENCODER = TextEncoder(TextConfig(max_length=20, head=10), Vocabulary(WORDS))
@@ -48,13 +48,12 @@ def test_it_beats_the_most_frequent_class() -> None:
     assert right.mean() > 0.6
 
 
-def test_no_group_answers_for_itself() -> None:
-    """A text is scored without its group: labels that only its copies could tell stay unknown."""
-    texts = ["good film"] * 4 + ["bad film"] * 4 + ["so film"] * 4
-    targets = [0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1]
-    groups = [None] * 8 + ["copies"] * 4
-    answers = score_out_of_fold(ids(*texts), targets, groups, 2, folds=3, nb_weighting=False)
-    assert answers.shape == (12, 2)
-    assert (answers[8:, 1] < 0.6).all()
-    together = fit_trigrams(ids(*texts), targets, 2, nb_weighting=False).score(ids("so film"))
-    assert together[0, 1] > 0.6
+def test_no_group_stands_in_two_folds() -> None:
+    """Every row is in one fold, beside all of its group; a row without a group is by itself."""
+    groups = ["film", None, "play", "film", None, "play", "film", None]
+    folds = [(set(others), set(own)) for others, own in split_by_group(groups, 3)]
+    assert sorted(row for _, own in folds for row in own) == list(range(8))
+    for others, own in folds:
+        assert others | own == set(range(8))
+        assert not {groups[row] for row in others} & {groups[row] for row in own} - {None}
+    assert len([own for _, own in folds if own & {1, 4, 7}]) > 1

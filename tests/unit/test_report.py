@@ -14,6 +14,7 @@ from PIL import Image
 
 from app.errors import DataError
 from tests.unit.test_scores import scored
+from training.pictures import _STYLE, draw_scatters
 from training.report import (
     Report,
     describe_lengths,
@@ -99,6 +100,23 @@ def test_report_writes_its_files(tmp_path: Path, labels: tuple[str, ...]) -> Non
     assert sorted(written) == sorted((tmp_path / "report").iterdir())
     names = {*(f"{name}.png" for name in PICTURES), "metrics.json", "report.html"}
     assert {path.name for path in written} == names
+
+
+def test_labels_of_any_letters(tmp_path: Path) -> None:
+    """Letters that the font has not, and what looks like a formula, stop no report."""
+    write_report(tmp_path, make_report(("恐い", r"$\oops$", "<b>")))
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "恐い" in page.text
+    assert r"$\oops$" in page.text
+    assert "<b>" in page.text
+
+
+def test_a_logarithmic_scale_shows_powers_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are drawn as formulas, though a label that looks like one is not."""
+    drawn = draw_scatters({"learning_rate": [1e-4, 1e-2]}, [0.5, 0.6], ["learning_rate"])
+    monkeypatch.setitem(_STYLE, "text.parse_math", True)
+    again = draw_scatters({"learning_rate": [1e-4, 1e-2]}, [0.5, 0.6], ["learning_rate"])
+    assert drawn.png == again.png
 
 
 def test_report_is_the_same_for_the_same_data(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The scores of answers, and how sure they are."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,24 @@ def test_bootstrap_of_macro_f1_is_that_of_drawn_texts() -> None:
         macro_f1.append(np.mean([row["f1"] for row in score_labels(matrix, LABELS).values()]))
     found = bootstrap(confusion_matrix(answers.y_true, answers.probabilities))["macro_f1"]
     assert found == pytest.approx(np.percentile(macro_f1, [2.5, 97.5]), abs=0.01)
+
+
+def test_bootstrap_of_many_labels_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices are drawn a few at a time; with a hundred labels, all of them would need much."""
+    monkeypatch.setattr("training.scores.RESAMPLES", 500)
+    tracemalloc.start()
+    bootstrap(np.ones((100, 100), int))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6 < 500 * 100 * 100 * 8
+
+
+def test_bootstrap_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many matrices are in memory at once changes no interval."""
+    matrix = np.array([[70, 20], [20, 90]])
+    whole = bootstrap(matrix)
+    monkeypatch.setattr("training.scores._CELLS_AT_ONCE", 4 * 999)
+    assert bootstrap(matrix) == whole
 
 
 def test_bootstrap_is_seeded() -> None:

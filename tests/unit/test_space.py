@@ -74,6 +74,12 @@ def test_every_form(tmp_path: Path) -> None:
         ("units = { low = 8, high = 24, step = 0 }", "step of units must be above 0"),
         ("units = { low = 8, high = 24, step = -8 }", "step of units must be above 0"),
         ("max_length = [64, 16]\nhead = [8, 32]", "head must be below max_length"),
+        (
+            "truncation = ['pre', 'head_tail']\nmax_length = [64, 16]\nhead = [8, 32]",
+            "head must be below max_length",
+        ),
+        ("ngram_buckets = { low = 1024, high = 4096 }", "ngram_buckets must be a list of choices"),
+        (f"units = {list(range(1, 102))}", "units must have at most 100 choices. Received: 101"),
         ("", "at least one field"),
         ("units = ", "a space must be TOML"),
     ],

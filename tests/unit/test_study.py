@@ -181,6 +181,15 @@ def test_a_study_of_something_else(tmp_path: Path, name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["what?mode=memory", "{x}", "50%41 #1"])
+def test_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    """Characters that mean something in an address are part of a folder's name."""
+    how = search(tmp_path, GRID, "grid", trials=1)
+    assert len(try_all(tmp_path / name, how)) == 1
+    assert try_all(tmp_path / name, how) == []
+    assert {path.name for path in tmp_path.iterdir()} == {name, "space.toml"}
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     """A study that is open is not opened again."""
     how = search(tmp_path, GRID, "grid")

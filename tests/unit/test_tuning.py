@@ -5,17 +5,18 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.corpus import write, write_tsv_folder
+from tests.corpus import make_corpus, write, write_csv, write_tsv_folder
 from tests.trained import call
 from training.config import load_config
 from training.dataset import Source, load_dataset
 from training.run import Run
 from training.trial_worker import Worker
-from training.tuning import train_once
+from training.tuning import Watch, train_once
 
 CHANGES = (
     *("min_count=1", "batch_size=16", "average=0", "validation_share=0.3"),
@@ -85,10 +86,14 @@ def test_the_best_and_the_command_that_trains_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The last lines name the best setting, and a command that trains it to that very figure."""
-    data = write_tsv_folder(tmp_path / "my data", train=200, test=10)
+    (tmp_path / "my data").mkdir()
+    codes = {"negative": "-1", "positive": "1"}
+    samples = [each._replace(label=codes[each.label]) for each in make_corpus(250, seed=1)]
+    data = write_csv(tmp_path / "my data" / "mine.csv", samples)
     space = write(tmp_path / "space.toml", "batch_size = [10, 20]\nlearning_rate = [0.01, 1e-9]")
     study, run = tmp_path / "study", tmp_path / "run"
-    options = [*TINY, "--data", data, "--format=tsv", "--set=epochs=2"]
+    names = ["--label=-1=negative", "--label=1=positive"]
+    options = [*TINY, "--data", data, "--test-share=0.2", *names, "--set=epochs=2"]
     assert call("tune", *options, "--space", space, "--sampler=grid", "--study", study) == 0
     best, page, command = capsys.readouterr().out.splitlines()
     figure, setting = best.removeprefix("Best: ").split(" using ")
@@ -117,6 +122,56 @@ def test_a_trial_does_not_depend_on_those_before(data: Path, tmp_path: Path) -> 
         assert train_once(dataset, tmp_path / "model.keras", config, report) == figures[-1]
         seen.append(figures)
     assert seen[0] == seen[2]
+
+
+@pytest.mark.parametrize(
+    ("keep", "figures"), [("best", [0.6, 0.8, 0.8]), ("last", [0.6, 0.8, 0.7])]
+)
+def test_a_figure_is_of_the_epoch_that_is_kept(keep: str, figures: list[float]) -> None:
+    """That is the one with the lowest validation loss, or the last one, as the recipe says."""
+    seen: list[float] = []
+
+    def report(epoch: int, figure: float) -> bool:
+        seen.append(figure)
+        return False
+
+    watch = Watch(report, keep=keep)
+    watch.set_model(SimpleNamespace(stop_training=False))
+    watch.set_params({"epochs": 3})
+    for epoch, (loss, accuracy) in enumerate([(0.6, 0.6), (0.4, 0.8), (0.5, 0.7)]):
+        watch.on_epoch_end(epoch, {"val_loss": loss, "val_accuracy": accuracy})
+    assert (seen, watch.figure) == (figures, figures[-1])
+
+
+def test_a_figure_counts_with_the_teacher(data: Path, tmp_path: Path) -> None:
+    """A model that carries the n-grams of its teacher is judged with them, as it is served."""
+    dataset = load_dataset(Source(str(data)), validation_share=0.3, seed=7, read_test=False)
+    changes = ["teacher=linear", "ngrams=1", "ngram_buckets=4096", "learning_rate=1e-9"]
+    config = load_config("smoke").with_values([*changes, "epochs=1", "keep=last"])
+    alone: list[float] = []
+
+    def report(epoch: int, figure: float) -> bool:
+        alone.append(figure)
+        return False
+
+    figure = train_once(dataset, tmp_path / "model.keras", config, report)
+    assert figure is not None
+    assert figure > alone[-1] + 0.2
+
+
+@pytest.mark.parametrize("learner", ["--set=teacher=linear", "teacher", "pretrain"])
+def test_unlabelled_texts_are_read_where_they_are_learned_from(
+    tmp_path: Path, learner: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe, or a space, with a teacher or with word vectors learned from them reads them."""
+    data = write_tsv_folder(tmp_path / "data", train=60, test=10)
+    write(data / "unlabeled.tsv", "this is no table\n")
+    choices = {"teacher": 'teacher = ["linear"]', "pretrain": "pretrain = [true]"}
+    space = write(tmp_path / "space.toml", choices.get(learner, "units = [4]"))
+    options = [learner] if learner.startswith("--") else []
+    search = ["--data", data, "--space", space, "--sampler=grid", "--study", tmp_path / "study"]
+    assert call("tune", "--config=smoke", *options, *search) == 1
+    assert "unlabeled.tsv row 1" in capsys.readouterr().err
 
 
 def test_a_trial_can_be_ended(data: Path, tmp_path: Path) -> None:

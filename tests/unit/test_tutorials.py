@@ -145,6 +145,20 @@ def test_without_tweets_and_without_test_texts(workbench: Workbench, tmp_path: P
     assert not (tmp_path / "tutorial-tweets-leaking").exists()
 
 
+@pytest.mark.parametrize("missing", ["reviews", "tweets"])
+def test_without_data(tmp_path: Path, missing: str) -> None:
+    """Data that is not there is named at once, not after hours of training the other recipes."""
+    there = Source(str(write_tsv_folder(tmp_path / "there", train=6, test=6)))
+    sources = {"reviews": there, "tweets": there, missing: Source(str(tmp_path / "gone"))}
+
+    def train_nothing(_config: Config, _source: Source, _folder: Path) -> None:
+        pytest.fail("nothing is to be trained")
+
+    with pytest.raises(DataError, match="gone: there is no such file or folder") as refused:
+        compare_tutorials(SOME, tmp_path / "runs", train_run=train_nothing, **sources)
+    assert "failed" not in str(refused.value)
+
+
 def test_rows_are_held_out_whatever_they_say() -> None:
     """A share of the rows, copies and all, by the seed alone; every row is on one side."""
     examples = tuple(Example(f"tweet {n // 4}", "negative", "one") for n in range(40))
