@@ -108,12 +108,12 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
     """
     if not 1 <= jobs <= MAX_JOBS:
         raise InvalidInput(f"jobs must be from 1 to {MAX_JOBS}. Received: {jobs}")
-    reads_unlabelled = config.pretrain or config.teacher != "none"
+    searched = {"pairs", "pretrain", "teacher"} & set(search.space.fields)
     dataset = load_dataset(
         source,
         validation_share=config.validation_share,
         seed=config.seed,
-        unlabelled=reads_unlabelled or not {"pretrain", "teacher"}.isdisjoint(search.space.fields),
+        unlabelled=config.reads_unlabelled or bool(searched),
         read_test=False,
     )
     with (

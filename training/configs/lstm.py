@@ -1,9 +1,10 @@
 """The default model: one LSTM, and beside it the n-grams of a teacher.
 
-Linear models of words and pairs of words answer every training text, out of fold, and every
-unlabelled one; an LSTM (one direction, maximum and mean over its states) learns these answers and
-the labels. What is served adds both up: the LSTM reads in order, the n-grams are a gather and a
-sum in the same graph. Word vectors and the vectors of n-grams start from all texts, without labels.
+Models too large to serve answer every training text, out of fold, and every unlabelled one: two
+linear models of n-grams, and a convolution on vectors of n-grams. An LSTM (one direction, maximum
+and mean over its states) learns these answers and the labels. What is served adds up the LSTM,
+which reads in order, and the linear teachers, whose n-grams are a gather and a sum in the same
+graph. Vectors of words, of frequent pairs and of n-grams come from all texts, without labels.
 
     valence-train train --config lstm --data DATA
     valence-train export --run runs/lstm
