@@ -1,5 +1,7 @@
 """Batches: every text once, near others of its length, by the seed alone."""
 
+import platform
+import resource
 from typing import Any
 
 import numpy as np
@@ -106,3 +108,17 @@ def test_scoring_goes_by_length(shard: Shard) -> None:
     data = ScoringBatches(shard, batch_size=8)
     assert rows([data[i] for i in range(len(data))]) == data.order.tolist()
     assert (np.diff(shard.lengths[data.order]) >= 0).all()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc's memory")
+def test_freed_memory_is_used_again(shard: Shard) -> None:
+    """After an epoch, memory as large as a step's tensors is not fetched anew, page by page."""
+    epoch(shard)
+
+    def fetched() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.empty(2**22, np.float32)[::1024] = 1  # 16 MiB, a number in each page
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    first, later = fetched(), [fetched() for _ in range(20)]
+    assert sum(later) < max(first, 50)
