@@ -234,8 +234,9 @@ class Pool(keras.layers.Layer):  # type: ignore[misc]
     Only real steps take part: with the padding, an answer would depend on its neighbours.
 
     Attributes:
-        pooling: `max`, `mean`, `max_mean` (one beside the other), or `last`: of the first half
-            of the units, which read forward, the last real step, of the others the first.
+        pooling: `max` (0 at least, as padding is), `mean`, `max_mean` (one beside the other), or
+            `last`: of the first half of the units, which read forward, the last real step, of
+            the others the first.
     """
 
     def __init__(self, pooling: str, *, bidirectional: bool = False, **kwargs: Any) -> None:
@@ -253,12 +254,12 @@ class Pool(keras.layers.Layer):  # type: ignore[misc]
             half = states.shape[-1] // 2
             return ops.concatenate([last[:, :half], states[:, 0, half:]], axis=-1)
         real = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), states.dtype)
-        lowest = ops.cast(-1e9, states.dtype)
+        states = states * real
         pooled = []
         if "max" in self.pooling:
-            pooled.append(ops.max(states * real + (1 - real) * lowest, axis=1))
+            pooled.append(ops.relu(ops.max(states, axis=1)))
         if "mean" in self.pooling:
-            pooled.append(ops.sum(states * real, axis=1) / ops.cast(lengths, states.dtype))
+            pooled.append(ops.sum(states, axis=1) / ops.cast(lengths, states.dtype))
         return ops.concatenate(pooled, axis=-1)
 
     def compute_output_shape(

@@ -44,8 +44,6 @@ from training.onnx_writer import GraphWriter, integers
 Precision = Literal["fp32", "int8"]
 Table = NDArray[np.float16]
 
-_PADDED_STATE: Final = np.array(-2, np.float32)
-"""Added to a state behind its row's end: states are from -1 to 1, so no maximum is there."""
 _PAD: Final = np.array(PAD, np.int32)
 
 
@@ -151,17 +149,16 @@ def _pooled_states(
 
 
 def _pool(graph: GraphWriter, states: str, pooling: str) -> str:
-    """Maximum, mean or both over the real steps: (width, batch, units) → (batch, features)."""
-    positions = graph.add("Unsqueeze", _positions(graph), integers(1))
-    real = graph.add("Less", positions, "lengths")  # (width, batch)
-    mask = graph.add("Unsqueeze", graph.add("Cast", real, to=onnx.TensorProto.FLOAT), integers(2))
+    """Maximum, mean or both over the real steps: (width, batch, units) → (batch, features).
+
+    Recurrent layers of ONNX leave zeros behind the lengths of rows, which change neither a sum nor
+    a maximum that is 0 at least.
+    """
     pooled = []
     if "max" in pooling:
-        below = graph.add("Mul", graph.add("Sub", np.array(1, np.float32), mask), _PADDED_STATE)
-        highest = graph.add("Add", states, below)
-        pooled.append(graph.add("ReduceMax", highest, integers(0), keepdims=0))
+        pooled.append(graph.add("Relu", graph.add("ReduceMax", states, integers(0), keepdims=0)))
     if "mean" in pooling:
-        total = graph.add("ReduceSum", graph.add("Mul", states, mask), integers(0), keepdims=0)
+        total = graph.add("ReduceSum", states, integers(0), keepdims=0)
         steps = graph.add("Cast", "lengths", to=onnx.TensorProto.FLOAT)
         pooled.append(graph.add("Div", total, graph.add("Unsqueeze", steps, integers(1))))
     return graph.add("Concat", *pooled, axis=1) if len(pooled) > 1 else pooled[0]

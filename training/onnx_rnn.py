@@ -75,7 +75,7 @@ def add_states(
         direction=_direction(directions),
         **attributes,
     )
-    return _side_by_side(graph, states, recurrents.shape[1] * len(directions), last=last)
+    return _side_by_side(graph, states, recurrents.shape[1], directions=len(directions), last=last)
 
 
 def add_int8_states(
@@ -135,7 +135,7 @@ def add_int8_states(
         hidden_size=recurrents.shape[1],
         direction=_direction(directions),
     )
-    return _side_by_side(graph, states, recurrents.shape[1] * len(directions), last=last)
+    return _side_by_side(graph, states, recurrents.shape[1], directions=len(directions), last=last)
 
 
 def add_sentinels(
@@ -171,11 +171,15 @@ def _direction(directions: Directions) -> str:
     return "bidirectional" if len(directions) == 2 else "forward"
 
 
-def _side_by_side(graph: GraphWriter, states: str, units: int, *, last: bool) -> str:
+def _side_by_side(
+    graph: GraphWriter, states: str, units: int, *, directions: int, last: bool
+) -> str:
     """(width, directions, batch, units) → (width, batch, all units); without width if `last`."""
+    if directions == 1:
+        return graph.add("Squeeze", states, integers(0 if last else 1))
     order, shape = ([1, 0, 2], [-1]) if last else ([0, 2, 1, 3], [0, 0])
     turned = graph.add("Transpose", states, perm=order)
-    return graph.add("Reshape", turned, integers(*shape, units))
+    return graph.add("Reshape", turned, integers(*shape, directions * units))
 
 
 def _reorder(weights: Weights) -> Weights:

@@ -217,7 +217,7 @@ class PooledStates(tf.Module):  # type: ignore[misc]
         real = tf.expand_dims(tf.transpose(ids != PAD), -1)  # (width, batch, 1)
         pooled = []
         if "max" in self._pooling:
-            pooled.append(tf.reduce_max(tf.where(real, states, states.dtype.min), axis=0))
+            pooled.append(tf.nn.relu(tf.reduce_max(tf.where(real, states, 0.0), axis=0)))
         if "mean" in self._pooling:
             total = tf.reduce_sum(tf.where(real, states, 0.0), axis=0)
             pooled.append(total / tf.expand_dims(tf.cast(lengths, tf.float32), 1))
