@@ -91,7 +91,7 @@ class Material:
 
 def teach(
     material: Material,
-    vectors: NgramVectors,
+    know: Callable[[], NgramVectors],
     words: Callable[[], Float32Array] | None,
     *,
     orders: int,
@@ -102,7 +102,7 @@ def teach(
 
     Args:
         material: What it learns from and is asked about.
-        vectors: Of the n-grams of all texts, see `know_ngrams`.
+        know: Learns the vectors of the n-grams of all texts, see `know_ngrams`.
         words: Vectors of words for the convolution, float32 (vocabulary, width); without them there
             is none.
         orders: Words of an n-gram of the table, at most.
@@ -112,8 +112,8 @@ def teach(
     Raises:
         DataError: There are too few texts of a label, or too few groups, to part them into folds.
     """
-    folds = _part(material, FOLDS)
-    numbers = known_numbers(material.vocabulary)
+    folds, fewer = (_part(material, number) for number in (FOLDS, CONVOLUTIONS))
+    vectors, numbers = know(), known_numbers(material.vocabulary)
     # A number for a smaller table is the end of that for a larger one, and so is a bucket.
     linear = keep(
         once,
@@ -122,9 +122,7 @@ def teach(
     )
     logits = [(linear["labelled"], linear["unlabelled"])]
     if words is not None:
-        logits.append(
-            _fit_convolutions(material, _part(material, CONVOLUTIONS), vectors, words, once)
-        )
+        logits.append(_fit_convolutions(material, fewer, vectors, words, once))
     labelled, unlabelled = (np.stack(each) for each in zip(*logits, strict=True))
     weights = mix(labelled, material.target) if len(labelled) > 1 else np.ones(1)
     mixed = np.tensordot(weights, labelled, axes=1)

@@ -339,7 +339,7 @@ def _teach(
                 vocabulary=len(encoder.vocabulary),
                 seed=config.seed,
             ),
-            _know_ngrams(config, encoder, texts, unlabelled, work),
+            lambda: _know_ngrams(config, encoder, texts, unlabelled, work),
             words if config.teacher == "network" else None,
             orders=config.ngrams or TEACHER_ORDERS,
             buckets=config.ngram_buckets,

@@ -59,7 +59,7 @@ def ask(
         once = WorkingFolder(folder or Path(temporary)).once
         return teach(
             material,
-            know_ngrams(lambda: rows, vocabulary=VOCABULARY, seed=5, once=once),
+            lambda: know_ngrams(lambda: rows, vocabulary=VOCABULARY, seed=5, once=once),
             (lambda: words) if network else None,
             orders=2,
             buckets=BUCKETS,

@@ -355,7 +355,7 @@ def test_a_loss_that_is_no_number(
     source: Source, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training that diverges from the start is a failure, and leaves nothing."""
-    monkeypatch.setattr("training.teacher._VECTOR_BUCKETS", 2**14)
+    monkeypatch.setattr("training.ngram_vectors.KNOWN_BUCKETS", 2**14)
     config = replace(TINY, epochs=1, learning_rate=1e38, **change)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the validation loss must stay finite"):
         train_run(config, source, tmp_path / "run")
