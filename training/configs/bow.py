@@ -1,14 +1,16 @@
-"""The baseline: which of 10,000 words a review holds, and two dense layers of 16.
+"""The baseline: which of 30,000 words a review holds, and two dense layers of 16.
 
 The architecture is that of TensorFlow's text-classification tutorial (10,000 words, binary
 presence, Dense 16, 16, output), which reports 87.35 % on the IMDB test reviews. Added here: `!`
-and `?` are tokens, dropout over words and layers, early stopping.
+and `?` are tokens, dropout over words and layers, early stopping, and a teacher that answers
+unlabelled reviews too, so that there are three times as many to learn from.
 
     valence-train train --config bow --data DATA
     valence-train export --run runs/bow
 
-On two cores of an EPYC at 22,303 training reviews: 10 epochs in half a minute. Validation 89.06 %,
-test 88.74 % (version 1).
+Seed 7, two cores of an EPYC with other work on them: vectors of n-grams in 16 minutes, the rest of
+the teacher in 23 (3.4 GB of memory), then 28 epochs in 7 over 71,662 reviews. Validation 89.67 %,
+test 89.92 % (version 2). From labels alone the same model gets 88.9 % of validation.
 """
 
 from training.config import Config
@@ -16,16 +18,18 @@ from training.config import Config
 config = Config(
     name="bow",
     architecture="bow",
-    vocabulary_size=10_000,
-    max_length=1_200,
-    head=400,
+    vocabulary_size=30_000,
+    max_length=400,
+    head=100,
     hidden=(16, 16),
+    teacher="network",
     input_dropout=0.5,
     dropout=0.2,
     l2=1e-3,
     learning_rate=1e-3,
     average=0.98,
     batch_size=512,
+    sorted_together=1,
     epochs=30,
     stop_patience=3,
 )
