@@ -144,15 +144,16 @@ def test_worker_that_dies(server: ServerProcess, clients: list[httpx.Client]) ->
 def test_version_from_after_the_start(tmp_path: Path) -> None:
     """A worker that replaces another answers with the versions of the start and no others."""
     models = shutil.copytree(ROOT / "models" / "bow", tmp_path / "models" / "bow").parent
+    bundled = max(int(version.name) for version in (models / "bow").iterdir())
     with ServerProcess(models, *TWO) as server:
         server.wait_for("the service is ready")
-        shutil.copytree(models / "bow" / "1", models / "bow" / "2")
+        shutil.copytree(models / "bow" / f"{bundled}", models / "bow" / f"{bundled + 1}")
         os.kill(children(server)[0], signal.SIGKILL)
         server.wait_for("all workers are ready again")
         with ExitStack() as connections:
             clients = [connections.enter_context(server.client()) for _ in range(4)]
             lists = [client.get("/models").json()["models"][0]["versions"] for client in clients]
-    assert [[version["version"] for version in versions] for versions in lists] == [[1]] * 4
+    assert [[version["version"] for version in versions] for versions in lists] == [[bundled]] * 4
 
 
 def test_worker_that_stands_still(server: ServerProcess, clients: list[httpx.Client]) -> None:

@@ -11,6 +11,11 @@ graph. Vectors of words, of frequent pairs and of n-grams come from all texts, w
 
 126 units on vectors 126 wide fill what the integer kernels of a CPU work on at once, where 128
 would leave a remainder.
+
+Seed 7, two cores of an EPYC with other work on them: vectors of n-grams in 16 minutes, the rest of
+the teacher in 23 (3.4 GB of memory), then five epochs over 71,662 reviews, 23 minutes at 56,000
+tokens a second. Validation 91.7 %. The bundled version 1 is of an earlier recipe: labels alone, no
+teacher, no pairs, no n-grams. This one is more accurate, and serves slower than it may.
 """
 
 from training.config import Config
