@@ -23,8 +23,8 @@ from app.text.padding import Int32Array
 from app.text.vocabulary import PAD
 from training.batches import TrainingBatches, score_rows
 from training.model import EMBEDDING, Pool, WordVectors
-from training.ngram_vectors import NgramVectors
-from training.ngrams import draw_numbers, find_ngrams
+from training.ngram_vectors import NgramVectors, known_numbers
+from training.ngrams import find_ngrams
 from training.progress import progress_bar
 from training.shards import Rows
 from training.steps import build_step
@@ -32,7 +32,6 @@ from training.steps import build_step
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 
-_ORDERS: Final = 3
 _FILTERS: Final = 512
 _REACH: Final = 3
 """Places that a filter sees."""
@@ -63,7 +62,7 @@ class NgramsEndingHere(keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, vectors: NgramVectors, vocabulary: int, **kwargs: Any) -> None:
         super().__init__(trainable=False, **kwargs)
         buckets, (rows, self._width) = len(vectors.place), vectors.vectors.shape
-        self._numbers = draw_numbers(vocabulary, orders=_ORDERS, buckets=buckets)
+        self._numbers = known_numbers(vocabulary)
         self._buckets = buckets
         # The row of zeros in front is for n-grams without a vector. Half the bytes do: these are
         # hundreds of megabytes, and a vector is read more often than it is calculated with.
@@ -79,7 +78,7 @@ class NgramsEndingHere(keras.layers.Layer):  # type: ignore[misc]
         cells = find_ngrams(ids, self._numbers, buckets=self._buckets)  # one order after another
         length = ops.shape(ids)[1]
         total, begin = 0.0, 0
-        for before in range(_ORDERS):
+        for before in range(len(self._numbers)):
             there = ops.maximum(length - before, 0)
             ending = ops.pad(
                 cells[:, begin : begin + there], [(0, 0), (before, 0)], constant_values=-1

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -29,6 +29,7 @@ from training.checkpoints import (
     KeptModel,
     Place,
     WorkingFolder,
+    keep,
     save_whole,
     working_folder,
 )
@@ -328,7 +329,7 @@ def _teach(
     def words() -> NDArray[np.float32]:
         return _word_vectors(config, encoder, texts, unlabelled, work)
 
-    def ask(path: Path) -> None:
+    def ask() -> dict[str, NDArray[Any]]:
         taught = teach(
             Material(
                 rows=encode_all(texts),
@@ -345,11 +346,9 @@ def _teach(
             buckets=config.ngram_buckets,
             once=work.once,
         )
-        with path.open("wb") as file:
-            np.savez(file, **asdict(taught))
+        return asdict(taught)
 
-    with np.load(work.once(_TEACHER, ask)) as arrays:
-        return Taught(**arrays)
+    return Taught(**keep(work.once, _TEACHER, ask))
 
 
 def _lessons_of(
