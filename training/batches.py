@@ -139,12 +139,13 @@ def score_rows(
     """Run a model over all rows, in batches of like length.
 
     Args:
-        run: Gets `ids` int32 (batch, width) and `lengths` int32 (batch,); answers (batch, classes).
+        run: Gets `ids` int32 (batch, width) and `lengths` int32 (batch,); answers (batch, classes),
+            or with more axes between or behind.
         rows: The ids of each text.
         batch_size: Texts a run.
 
     Returns:
-        float64 of shape (rows, classes). Row i belongs to rows[i].
+        float64 of shape (rows, ...), as the answers. Row i belongs to rows[i].
     """
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     scored = []

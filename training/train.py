@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,8 +36,8 @@ from training.checkpoints import (
 from training.config import Config
 from training.data import Corpus, Stream
 from training.dataset import Source, load_dataset
-from training.model import EMBEDDING, NGRAMS, OUTPUT, PAIR_BUCKETS, PAIRS, build_model
-from training.ngram_vectors import NgramVectors, choose_pairs, know_ngrams
+from training.knowledge import Knowledge
+from training.model import EMBEDDING, NGRAMS, OUTPUT, PAIRS, build_model
 from training.optimizers import build_optimizer, class_weights, rate_callbacks
 from training.pretrained import VectorsFound, read_vectors
 from training.progress import EpochProgress, console, track
@@ -46,11 +46,11 @@ from training.shards import Lesson, Shard, lessons_of, write_shard
 from training.steps import build_step
 from training.teacher import Material, Taught, mix, teach
 from training.text_config import text_config, tokenizing_config
-from training.vectors import learn_vectors
 
 _COVERAGE: Final = "coverage.json"
 _TEACHER: Final = "teacher.npz"
-_WORD_VECTORS: Final = "word_vectors.npy"
+_SCORED: Final = 256
+"""Texts scored at once."""
 TEACHER_ORDERS: Final = 2
 """Words of an n-gram at most, of a teacher whose pupil has no n-grams itself."""
 
@@ -205,9 +205,10 @@ def train(
     weights = class_weights(config, training.targets())
     if lessons is None:
         lessons = lessons_of(training, weights)
+    knowledge = Knowledge(encoder, texts, unlabelled, seed=config.seed, once=work.once)
     taught = None
     if config.teacher != "none":
-        taught = _teach(config, encoder, training, unlabelled, work)
+        taught = _teach(config, knowledge, training, unlabelled, work)
         lessons = _lessons_of(taught, config, lessons, unlabelled, weights)
     learned = _encode_once(work, encoder, "training", lessons, training)
     held_out = _encode_once(work, encoder, "validation", lessons_of(validation), training)
@@ -226,8 +227,8 @@ def train(
     )
     if not work.has_checkpoint():
         if config.pairs:
-            _give_pairs(config, model, encoder, texts, unlabelled, work)
-        coverage = _pretrain(config, model, encoder, texts, unlabelled, work, found)
+            model.get_layer(PAIRS).assign(knowledge.pairs(config.pairs, config.embedding))
+        coverage = _pretrain(config, model, knowledge, found)
         (work.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
         if config.nb_weighting:
             with console.status("Counting n-grams"):
@@ -314,25 +315,21 @@ def _fit(
 
 def _teach(
     config: Config,
-    encoder: TextEncoder,
+    knowledge: Knowledge,
     training: Corpus,
     unlabelled: Sequence[str],
     work: WorkingFolder,
 ) -> Taught:
     """What the teacher of a recipe says, once and for all."""
+    encoder = knowledge.encoder
 
     def encode_all(texts: Sequence[str]) -> list[Int32Array]:
         return [encoder.encode(text).ids for text in track(texts, "Reading texts for the teacher")]
 
-    texts = training.stream_texts()
-
-    def words() -> NDArray[np.float32]:
-        return _word_vectors(config, encoder, texts, unlabelled, work)
-
     def ask() -> dict[str, NDArray[Any]]:
         taught = teach(
             Material(
-                rows=encode_all(texts),
+                rows=encode_all(training.stream_texts()),
                 target=np.asarray(training.targets()),
                 groups=[example.group for example in training.examples],
                 unlabelled=encode_all(unlabelled),
@@ -340,8 +337,10 @@ def _teach(
                 vocabulary=len(encoder.vocabulary),
                 seed=config.seed,
             ),
-            lambda: _know_ngrams(config, encoder, texts, unlabelled, work),
-            words if config.teacher == "network" else None,
+            knowledge.ngram_vectors,
+            partial(knowledge.word_vectors, config.embedding)
+            if config.teacher == "network"
+            else None,
             orders=config.ngrams or TEACHER_ORDERS,
             buckets=config.ngram_buckets,
             once=work.once,
@@ -386,14 +385,15 @@ def _carry(path: Path, taught: Taught, held_out: Shard) -> None:
     output, ngrams = model.get_layer(OUTPUT), model.get_layer(NGRAMS)
     if ngrams.table.any():
         return  # it does already: a training was stopped between this and its end
-    answers = []
+    # Not the logarithms of probabilities: where one is 0, there is none.
+    parts = keras.Model(model.inputs, [output.output, ngrams.output])
     ngrams.table = taught.table
     kernel, bias = output.get_weights()
-    for network in (1.0, 0.0):
-        output.set_weights([network * kernel, network * bias])
-        answers.append(np.log(predict(model, held_out)))
-    alone = answers[0] - answers[1]  # the logits of the network, but for a constant of each text
-    shares = mix(np.stack([alone, answers[1] + taught.bias]), held_out.targets.argmax(axis=1))
+    logits = score_rows(
+        lambda ids, _lengths: np.stack(parts.predict_on_batch(ids), axis=1), held_out, _SCORED
+    )  # (texts, network and teacher, classes)
+    logits[:, 1] += taught.bias
+    shares = mix(logits.swapaxes(0, 1), held_out.targets.argmax(axis=1))
     of_network, of_teacher = (np.float32(share) for share in shares)
     output.set_weights([of_network * kernel, of_network * bias + of_teacher * taught.bias])
     ngrams.table = of_teacher * taught.table
@@ -422,10 +422,6 @@ def _encode_once(
     return Shard(work.once(kind, encode_all))
 
 
-def _chain(first: Sequence[str], second: Sequence[str]) -> Stream[str]:
-    return Stream(lambda: chain(first, second), len(first) + len(second))
-
-
 def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
     """The tokenizer of a recipe, its vocabulary counted on `texts`."""
     tokenize = TextEncoder(tokenizing_config(config), Vocabulary(())).tokenize
@@ -447,23 +443,14 @@ def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
 
 
 def _pretrain(
-    config: Config,
-    model: keras.Model,
-    encoder: TextEncoder,
-    texts: Sequence[str],
-    unlabelled: Sequence[str],
-    work: WorkingFolder,
-    found: VectorsFound | None,
+    config: Config, model: keras.Model, knowledge: Knowledge, found: VectorsFound | None
 ) -> dict[str, float]:
     """Give word vectors their start, if the recipe has one for them.
 
     Args:
         config: The recipe.
         model: Gets the vectors.
-        encoder: Of the training.
-        texts: Those that are labelled.
-        unlabelled: Those that are not.
-        work: Where vectors that are learned are kept.
+        knowledge: Of all texts.
         found: The vectors of the recipe's file, if it names one.
 
     Returns:
@@ -471,13 +458,12 @@ def _pretrain(
         where there is none.
     """
     if config.pretrain:
-        vectors = _word_vectors(config, encoder, texts, unlabelled, work)
-        model.get_layer(EMBEDDING).vectors = vectors
+        model.get_layer(EMBEDDING).vectors = knowledge.word_vectors(config.embedding)
     if found is None:
         return {}
     layer = model.get_layer(EMBEDDING)
     layer.vectors = found.over(layer.vectors)
-    coverage = found.coverage(_whole_rows(encoder, texts))
+    coverage = found.coverage(knowledge.labelled_rows())
     console.print(
         f"{Path(config.embeddings).name} has vectors for {coverage['vocabulary']:.1%} of the "
         f"vocabulary and {coverage['tokens']:.1%} of the training tokens",
@@ -485,42 +471,6 @@ def _pretrain(
         soft_wrap=True,
     )
     return coverage
-
-
-def _know_ngrams(
-    config: Config,
-    encoder: TextEncoder,
-    texts: Sequence[str],
-    unlabelled: Sequence[str],
-    work: WorkingFolder,
-) -> NgramVectors:
-    """Vectors of n-grams, by the texts they stand in, learned once."""
-    return know_ngrams(
-        lambda: _whole_rows(encoder, _chain(texts, unlabelled)),
-        vocabulary=len(encoder.vocabulary),
-        seed=config.seed,
-        once=work.once,
-    )
-
-
-def _give_pairs(
-    config: Config,
-    model: keras.Model,
-    encoder: TextEncoder,
-    texts: Sequence[str],
-    unlabelled: Sequence[str],
-    work: WorkingFolder,
-) -> None:
-    """Give the model what is known of words and pairs."""
-    table = choose_pairs(
-        _know_ngrams(config, encoder, texts, unlabelled, work),
-        _whole_rows(encoder, _chain(texts, unlabelled)),
-        vocabulary=len(encoder.vocabulary),
-        pairs=config.pairs,
-        width=config.embedding,
-        buckets=PAIR_BUCKETS,
-    )
-    model.get_layer(PAIRS).assign(table)
 
 
 def _read_embeddings(config: Config, encoder: TextEncoder) -> VectorsFound | None:
@@ -531,36 +481,6 @@ def _read_embeddings(config: Config, encoder: TextEncoder) -> VectorsFound | Non
         return read_vectors(Path(config.embeddings), encoder.vocabulary, width=config.embedding)
 
 
-def _word_vectors(
-    config: Config,
-    encoder: TextEncoder,
-    texts: Sequence[str],
-    unlabelled: Sequence[str],
-    work: WorkingFolder,
-) -> NDArray[np.float32]:
-    """Vectors of words by the company they keep, learned once: (vocabulary, embedding)."""
-
-    def learn(path: Path) -> None:
-        rows = _whole_rows(encoder, _chain(texts, unlabelled))
-        with console.status("Learning word vectors"):
-            vectors = learn_vectors(
-                rows, vocabulary=len(encoder.vocabulary), width=config.embedding, seed=config.seed
-            )
-        with path.open("wb") as file:
-            np.save(file, vectors)
-
-    vectors: NDArray[np.float32] = np.load(work.once(_WORD_VECTORS, learn))
-    return vectors
-
-
-def _whole_rows(encoder: TextEncoder, texts: Sequence[str]) -> list[Int32Array]:
-    """The ids of texts that are not cut."""
-    longest = max(map(len, texts)) + 2  # a token has at least one character
-    config = replace(encoder.config, max_length=longest, head=0)
-    whole = TextEncoder(config, encoder.vocabulary)
-    return [whole.encode(text).ids for text in track(texts, "Reading texts for word vectors")]
-
-
 def encode(encoder: TextEncoder, corpus: Corpus, description: str) -> list[Int32Array]:
     """The ids of each text of a corpus, in order."""
     return [encoder.encode(text).ids for text in track(corpus.texts(), description)]
@@ -568,7 +488,7 @@ def encode(encoder: TextEncoder, corpus: Corpus, description: str) -> list[Int32
 
 def predict(model: keras.Model, rows: Sequence[Int32Array]) -> Probabilities:
     """Probabilities of the Keras model itself, float64 (rows, classes)."""
-    return score_rows(lambda ids, _lengths: model.predict_on_batch(ids), rows, batch_size=256)
+    return score_rows(lambda ids, _lengths: model.predict_on_batch(ids), rows, _SCORED)
 
 
 def _callbacks(

@@ -197,3 +197,26 @@ def test_a_pupil_carries_its_teacher(tmp_path: Path) -> None:
     ngrams.table = table
     output.set_weights([0 * weights[0], weights[1]])
     assert together <= loss() + 1e-6
+
+
+def test_a_certain_pupil_carries_its_teacher(tmp_path: Path) -> None:
+    """A network that answers with probabilities of exactly 0 is weighed as any other is."""
+    dataset = load_dataset(
+        Source(str(write_tsv_folder(tmp_path, train=160, test=10))), validation_share=0.2, seed=7
+    )
+    smoke = replace(load_config("smoke"), epochs=1, units=4, embedding=4, average=0.0)
+    pupil = replace(smoke, teacher="linear", ngrams=2, ngram_buckets=BUCKETS)
+    path = tmp_path / "pupil.keras"
+
+    class Certain(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            output = self.model.get_layer("output")
+            output.set_weights([np.sign(weights) * 1e4 for weights in output.get_weights()])
+
+    train(
+        *(pupil, dataset.train, dataset.validation, path),
+        unlabelled=["so good", "so bad"],
+        callbacks=[Certain()],
+    )
+    of_network = keras.models.load_model(path, compile=False).get_layer("output").get_weights()
+    assert all(np.abs(weights).max() < 1e3 for weights in of_network)
