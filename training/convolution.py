@@ -1,17 +1,18 @@
 """Convolution: a network on the vectors of n-grams, too large to serve, that teaches one to serve.
 
-At each word stand the word's own vector and those of the n-grams that end there, which were learned
-from all texts without labels. A convolution over neighbouring places weighs what stands side by
-side, where a sum of the same vectors weighs each n-gram alone.
+At each word stand the word's own vector, those of the n-grams that end there, and that of the
+region around it, which were learned from all texts without labels. A convolution over neighbouring
+places weighs what stands side by side, where a sum of the same vectors weighs each n-gram alone.
 
 It has a vector for each of a million n-grams, a hundred times what a served model has in all.
 
 Source:
     Johnson and Zhang, "Semi-supervised Convolutional Neural Networks for Text Categorization via
-    Region Embedding" (2015), whose regions these n-grams are.
+    Region Embedding" (2015).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import keras
@@ -26,6 +27,7 @@ from training.model import EMBEDDING, Pool, WordVectors
 from training.ngram_vectors import NgramVectors, known_numbers
 from training.ngrams import find_ngrams
 from training.progress import progress_bar
+from training.region_vectors import REGION, RegionVectors
 from training.shards import Rows
 from training.steps import build_step
 
@@ -40,6 +42,8 @@ _BATCH: Final = 64
 _RATE: Final = 1e-3
 _WORD_RATE: Final = 0.3
 _WARMUP: Final = 100
+_REGION_SIZE: Final = 3.0
+"""By which vectors of regions are multiplied: they are of length 1 at most."""
 _WORD_DROPOUT: Final = 0.15
 _VECTOR_DROPOUT: Final = 0.15
 _DROPOUT: Final = 0.5
@@ -93,23 +97,67 @@ class NgramsEndingHere(keras.layers.Layer):  # type: ignore[misc]
         return (*input_shape, self._width)
 
 
+class Regions(keras.layers.Layer):  # type: ignore[misc]
+    """At each word the vector of the region around it.
+
+    Input shape:
+        int32 (batch, length), right-padded with `PAD`.
+
+    Output shape:
+        float32 (batch, length, width).
+    """
+
+    def __init__(self, vectors: RegionVectors, **kwargs: Any) -> None:
+        super().__init__(trainable=False, **kwargs)
+        self._words = self.add_weight(shape=vectors.words.shape, initializer="zeros")
+        self._bias = self.add_weight(shape=vectors.bias.shape, initializer="zeros")
+        self._words.assign(vectors.words)
+        self._bias.assign(vectors.bias)
+
+    def call(self, ids: Any) -> Any:
+        """Look up, add what stands side by side, rectify and normalise."""
+        length, half = ops.shape(ids)[1], REGION // 2
+        words = ops.pad(ops.take(self._words, ids, axis=0), [(0, 0), (half, half), (0, 0)])
+        total = self._bias
+        for first in range(REGION):
+            total = total + words[:, first : first + length]
+        region = ops.relu(total)
+        return region / ops.sqrt(1 + ops.sum(ops.square(region), axis=-1, keepdims=True))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(batch, length, width)."""
+        return (*input_shape, self._bias.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a convolution knows before any label.
+
+    Attributes:
+        ngrams: Vectors of n-grams, which stay as they are.
+        regions: Vectors of regions, which stay as they are.
+        words: Vectors of words, float32 (vocabulary, width), which every fit starts from.
+    """
+
+    ngrams: NgramVectors
+    regions: RegionVectors
+    words: Float32Array
+
+
 class Convolution:
     """One network for every fit: the vectors of its n-grams are laid out once."""
 
-    def __init__(
-        self, vectors: NgramVectors, words: Float32Array, classes: int, *, seed: int
-    ) -> None:
+    def __init__(self, known: Known, classes: int, *, seed: int) -> None:
         """Build the network.
 
         Args:
-            vectors: Of n-grams, which stay as they are.
-            words: Vectors of words, float32 (vocabulary, width), which every fit starts from.
+            known: What it starts from.
             classes: Labels there are.
             seed: Of the first weights, the order and the dropout.
         """
         self._classes, self._seed = classes, seed
-        self._model = _build(vectors, words.shape, classes, seed)
-        self._model.get_layer(EMBEDDING).vectors = words
+        self._model = _build(known, classes, seed)
+        self._model.get_layer(EMBEDDING).vectors = known.words
         # Dropout has a state too. What stays as it is, is left out: it is most of all bytes.
         fixed = {id(weight) for layer in self._model.layers for weight in _fixed(layer)}
         self._first = [
@@ -158,18 +206,19 @@ class Convolution:
 
 
 def _fixed(layer: keras.layers.Layer) -> list[keras.Variable]:
-    return list(layer.weights) if isinstance(layer, NgramsEndingHere) else []
+    return list(layer.weights) if isinstance(layer, NgramsEndingHere | Regions) else []
 
 
-def _build(vectors: NgramVectors, words: tuple[int, ...], classes: int, seed: int) -> keras.Model:
+def _build(known: Known, classes: int, seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
-    vocabulary, width = words
+    vocabulary, width = known.words.shape
     ids = keras.Input(shape=(None,), dtype="int32")
-    known = NgramsEndingHere(vectors, vocabulary)(ids)  # (batch, length, width of n-grams)
+    ngrams = NgramsEndingHere(known.ngrams, vocabulary)(ids)  # (batch, length, width of n-grams)
     word = WordVectors(vocabulary, width, rate=_WORD_RATE, name=EMBEDDING)(ids)
-    word = keras.layers.SpatialDropout1D(_VECTOR_DROPOUT)(word)
+    region = _REGION_SIZE * Regions(known.regions)(ids)
+    dropped = [keras.layers.SpatialDropout1D(_VECTOR_DROPOUT)(each) for each in (word, region)]
     real = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), "float32")
-    places = keras.layers.Concatenate()([known, word]) * real
+    places = keras.layers.Concatenate()([ngrams, *dropped]) * real
     found = keras.layers.Conv1D(_FILTERS, _REACH, padding="same", activation="relu")(places)
     pooled = keras.layers.Dropout(_DROPOUT)(Pool("max_mean")(found, ids))  # (batch, 2 * filters)
     return keras.Model(ids, keras.layers.Dense(classes)(pooled))

@@ -1,7 +1,7 @@
 """Knowledge: what all texts tell without a label, each kind learned once and kept.
 
 Labelled texts are few. Which words stand near each other, and which n-grams in the same texts, is
-told by the unlabelled ones too.
+told by the unlabelled ones too, as is what stands around a region of a text.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.checkpoints import Once, keep
+from training.convolution import Known
 from training.data import Stream
 from training.model import PAIR_BUCKETS
 from training.ngram_vectors import NgramVectors, PairTable, choose_pairs, know_ngrams
 from training.progress import console, track
+from training.region_vectors import know_regions
 from training.vectors import learn_vectors
 
 Float32Array = NDArray[np.float32]
@@ -70,6 +72,13 @@ class Knowledge:
     def ngram_vectors(self) -> NgramVectors:
         """Vectors of n-grams by the texts they stand in."""
         return know_ngrams(self._whole_rows, vocabulary=self._ids, seed=self._seed, once=self._once)
+
+    def for_convolution(self, width: int) -> Known:
+        """What the convolution of a teacher starts from, with word vectors `width` wide."""
+        regions = know_regions(
+            self._whole_rows, vocabulary=self._ids, seed=self._seed, once=self._once
+        )
+        return Known(self.ngram_vectors(), regions, self.word_vectors(width))
 
     def pairs(self, number: int, width: int) -> PairTable:
         """The `number` most frequent pairs of words and their vectors, `width` wide."""

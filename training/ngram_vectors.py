@@ -8,8 +8,8 @@ seen to tell more than the vectors of the texts themselves.
 
 Source:
     Thongtan and Phienthrakul, "Sentiment Classification using Document Embeddings trained with
-    Cosine Similarity" (2019): the loss, its factor of 6 and five negatives. Thinning and the
-    distribution of negatives as in word2vec (Mikolov et al. 2013).
+    Cosine Similarity" (2019): the loss, its factor of 6 and five negatives. Thinning
+    as in word2vec (Mikolov et al. 2013).
 """
 
 from collections.abc import Callable, Iterable
@@ -25,6 +25,7 @@ from app.text.vocabulary import FIRST_WORD
 from training.checkpoints import Once, keep
 from training.ngrams import draw_numbers, list_ngrams
 from training.progress import track
+from training.sampling import next_number, table_of_negatives
 
 Float32Array = NDArray[np.float32]
 
@@ -38,7 +39,6 @@ _OFTEN: Final = 100
 """N-grams that are a larger part of all than the one, and stand more often than the other, are
 dropped at random, the more the larger."""
 _NEGATIVES: Final = 5
-_NEGATIVE_POWER: Final = 0.75
 _SHARPNESS: Final = 6.0
 _RATE: Final = 0.03
 _LEAST_RATE: Final = 1e-5
@@ -212,8 +212,7 @@ def learn_ngram_vectors(
     places = [text[text >= 0] for text in places]
     often = max(_THINNING * counts.sum(), _OFTEN)
     share = np.minimum(1, np.sqrt(often / counts))
-    frequency = np.cumsum(counts**_NEGATIVE_POWER)
-    drawn = (np.arange(min(_TABLE, 64 * len(counts))) + 0.5) / min(_TABLE, 64 * len(counts))
+    negatives = table_of_negatives(counts, most=_TABLE)
 
     def begin(rows: int) -> Float32Array:
         first = random.standard_normal((rows, width))
@@ -223,7 +222,6 @@ def learn_ngram_vectors(
     vectors, of_texts = begin(len(counts)), begin(len(texts))
     ends = np.cumsum([0, *map(len, places)])
     together = np.concatenate(places)
-    negatives = np.searchsorted(frequency, drawn * frequency[-1]).astype(np.int32)
     state = np.array([seed * 2 + 1], np.uint64)
     for epoch in track(range(epochs), "Learning n-gram vectors"):
         _read_all(
@@ -257,7 +255,7 @@ def _read_all(
         text = of_texts[t]
         for k in range(ends[t], ends[t + 1]):
             positive = together[k]
-            s = _next(s)
+            s = next_number(s)
             if np.float32(s >> np.uint64(40)) * np.float32(2**-24) >= share[positive]:
                 continue
             square = np.float32(1e-12)
@@ -270,7 +268,7 @@ def _read_all(
             for draw in range(_NEGATIVES + 1):
                 chosen, wanted = positive, np.float32(1)
                 if draw:
-                    s = _next(s)
+                    s = next_number(s)
                     chosen = negatives[(s >> np.uint64(32)) % np.uint64(len(negatives))]
                     wanted = np.float32(0)
                     if chosen == positive:
@@ -293,12 +291,3 @@ def _read_all(
             for j in range(width):
                 text[j] += step[j] - along * text[j]
     state[0] = s
-
-
-@numba.njit
-def _next(s: Any) -> Any:
-    """The next number of xorshift64 (Marsaglia 2003)."""
-    s ^= s << np.uint64(13)
-    s ^= s >> np.uint64(7)
-    s ^= s << np.uint64(17)
-    return s

@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 from app.errors import DataError
 from app.text.padding import Int32Array
 from training.checkpoints import Once, keep
-from training.convolution import Convolution
+from training.convolution import Convolution, Known
 from training.linear import split_by_group
 from training.ngram_vectors import NgramVectors, known_numbers
 from training.ngrams import list_ngrams, log_ratio
@@ -92,7 +92,7 @@ class Material:
 def teach(
     material: Material,
     know: Callable[[], NgramVectors],
-    words: Callable[[], Float32Array] | None,
+    known: Callable[[], Known] | None,
     *,
     orders: int,
     buckets: int,
@@ -103,8 +103,7 @@ def teach(
     Args:
         material: What it learns from and is asked about.
         know: Learns the vectors of the n-grams of all texts, see `know_ngrams`.
-        words: Vectors of words for the convolution, float32 (vocabulary, width); without them there
-            is none.
+        known: What a convolution starts from; without it there is none.
         orders: Words of an n-gram of the table, at most.
         buckets: Rows of the table, a power of two.
         once: Of a `WorkingFolder`: where each part of the work is kept, so that it is done once.
@@ -121,8 +120,8 @@ def teach(
         lambda: _fit_linear(material, folds, vectors, numbers[:orders], buckets),
     )
     logits = [(linear["labelled"], linear["unlabelled"])]
-    if words is not None:
-        logits.append(_fit_convolutions(material, fewer, vectors, words, once))
+    if known is not None:
+        logits.append(_fit_convolutions(material, fewer, known, once))
     labelled, unlabelled = (np.stack(each) for each in zip(*logits, strict=True))
     weights = mix(labelled, material.target) if len(labelled) > 1 else np.ones(1)
     mixed = np.tensordot(weights, labelled, axes=1)
@@ -197,8 +196,7 @@ def _fit_linear(
 def _fit_convolutions(
     material: Material,
     folds: Folds,
-    vectors: NgramVectors,
-    words: Callable[[], Float32Array],
+    known: Callable[[], Known],
     once: Once,
 ) -> tuple[Float64Array, Float64Array]:
     """Logits of all texts: of labelled ones out of fold, of the others the mean of all folds'."""
@@ -206,7 +204,7 @@ def _fit_convolutions(
 
     def fit(number: int, others: NDArray[Any], fold: NDArray[Any]) -> dict[str, NDArray[Any]]:
         if not built:
-            built.append(Convolution(vectors, words(), material.classes, seed=material.seed))
+            built.append(Convolution(known(), material.classes, seed=material.seed))
         network = built[0]
         network.fit(
             [material.rows[i] for i in others],

@@ -338,7 +338,7 @@ def _teach(
                 seed=config.seed,
             ),
             knowledge.ngram_vectors,
-            partial(knowledge.word_vectors, config.embedding)
+            partial(knowledge.for_convolution, config.embedding)
             if config.teacher == "network"
             else None,
             orders=config.ngrams or TEACHER_ORDERS,

@@ -5,9 +5,10 @@ import pytest
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, PAD
-from training.convolution import Convolution, NgramsEndingHere
+from training.convolution import Convolution, Known, NgramsEndingHere, Regions
 from training.ngram_vectors import NgramVectors
 from training.ngrams import draw_numbers, list_ngrams
+from training.region_vectors import RegionVectors
 
 VOCABULARY, BUCKETS, WIDTH = 30, 2**12, 4
 A, B, C = 10, 11, 12
@@ -53,6 +54,22 @@ def test_short_texts() -> None:
     assert np.asarray(layer(row(A, B)[np.newaxis]))[0, :, 0].tolist() == [1, 2]
 
 
+def test_a_region_stands_at_its_middle() -> None:
+    """At a word stand it, the two words before it and the two behind it, rectified and normalised.
+
+    Beyond the ends of a text there is nothing, and padding adds nothing.
+    """
+    words = np.zeros((VOCABULARY, 2), np.float32)
+    words[[A, B]] = [3, 0], [0, -5]
+    layer = Regions(RegionVectors(words, np.array([0, 1], np.float32)))
+    ids = np.stack([row(A, A, C, C, B, C, C), row(A, *[PAD] * 6)])
+    found = np.asarray(layer(ids))
+    sums = [[6, 1], [6, 1], [6, 0], [3, 0], [0, 0], [0, 0], [0, 0]]
+    expected = [np.array(total) / np.sqrt(1 + np.square(total).sum()) for total in sums]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(found[1, 0], np.array([3, 1]) / np.sqrt(11), rtol=1e-6)
+
+
 def learn(network: Convolution, *, swapped: bool = False) -> None:
     """Teach a network that B after A is the second class, and A after B the first."""
     texts = [row(BEGIN, 20 + i % 5, *((A, B) if i % 2 else (B, A)), 20 + i % 3) for i in range(512)]
@@ -68,7 +85,8 @@ def test_a_fit_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"training.convolution.{name}", value)
     vectors = vectors_of((A, B), (B, A))
     words = np.random.default_rng(2).standard_normal((VOCABULARY, 6)).astype(np.float32)
-    network = Convolution(vectors, words, 2, seed=3)
+    regions = RegionVectors(np.zeros((VOCABULARY, 4), np.float32), np.zeros(4, np.float32))
+    network = Convolution(Known(vectors, regions, words), 2, seed=3)
     asked = [row(BEGIN, 21, A, B), row(BEGIN, B, A), row(BEGIN, 22, 21, 23, 20, A, B)]
     learn(network)
     first = network.score(asked)

@@ -17,10 +17,12 @@ from tests.corpus import write_tsv_folder
 from training.batches import Probabilities
 from training.checkpoints import WorkingFolder
 from training.config import load_config
+from training.convolution import Known
 from training.dataset import Source, load_dataset
 from training.model import NGRAMS
-from training.ngram_vectors import know_ngrams
+from training.ngram_vectors import NgramVectors, know_ngrams
 from training.ngrams import draw_numbers, list_ngrams
+from training.region_vectors import RegionVectors
 from training.scores import log_loss
 from training.teacher import Material, Taught, teach
 from training.train import encode, predict, train
@@ -57,10 +59,18 @@ def ask(
     words = np.random.default_rng(1).standard_normal((VOCABULARY, 8)).astype(np.float32)
     with tempfile.TemporaryDirectory() as temporary:
         once = WorkingFolder(folder or Path(temporary)).once
+
+        def know() -> NgramVectors:
+            return know_ngrams(lambda: rows, vocabulary=VOCABULARY, seed=5, once=once)
+
+        def known() -> Known:
+            regions = RegionVectors(words, np.zeros(8, np.float32))
+            return Known(know(), regions, words)
+
         return teach(
             material,
-            lambda: know_ngrams(lambda: rows, vocabulary=VOCABULARY, seed=5, once=once),
-            (lambda: words) if network else None,
+            know,
+            known if network else None,
             orders=2,
             buckets=BUCKETS,
             once=once,
