@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from app.text.vocabulary import BEGIN, PAD
 from training.config import Config
 from training.export import round_embedding
-from training.model import PAIRS, build_model, has_layer
-from training.ngram_vectors import PairTable
+from training.model import KNOWN, KNOWN_PLACES, build_model, has_layer
+from training.ngram_vectors import KNOWN_WIDTH, NgramVectors
 
 VOCABULARY, WIDTH = 50, 40
 LSTM = Config(name="m", architecture="rnn", embedding=12, units=9, max_length=WIDTH, head=10)
@@ -21,7 +21,7 @@ CONFIGS: Final = {
     "lstm": LSTM,
     "lstm-hidden": replace(LSTM, hidden=(6, 5)),
     "lstm-ngrams": replace(LSTM, ngrams=2, ngram_buckets=128, ngram_rate=0.5),
-    "lstm-pairs": replace(LSTM, pairs=20),
+    "lstm-known": replace(LSTM, known_ngrams=20, known_width=5),
     "lstm-last": replace(LSTM, pooling="last"),
     "lstm-stacked": replace(LSTM, layers=3, pooling="max"),
     "lstm-both-ways": replace(LSTM, bidirectional=True, layers=2),
@@ -31,7 +31,7 @@ CONFIGS: Final = {
     "simple": replace(LSTM, cell="simple", pooling="last"),
     "simple-both-ways": replace(LSTM, cell="simple", bidirectional=True, layers=2, pooling="max"),
     "embedding": replace(LSTM, architecture="embedding", hidden=(7,), activation="selu"),
-    "embedding-pairs": replace(LSTM, architecture="embedding", pairs=30),
+    "embedding-known": replace(LSTM, architecture="embedding", known_ngrams=30, known_width=3),
     "embedding-linear": replace(LSTM, architecture="embedding"),
     "bow": BOW,
     "bow-hidden": replace(BOW, hidden=(6, 5), activation="tanh"),
@@ -40,7 +40,7 @@ CONFIGS: Final = {
 }
 INT8: Final = (
     "lstm",
-    "lstm-pairs",
+    "lstm-known",
     "lstm-last",
     "lstm-stacked",
     "lstm-both-ways",
@@ -54,19 +54,13 @@ def make_model(name: str, *, scale: float = 0.5) -> keras.Model:
     model = build_model(CONFIGS[name], vocabulary=VOCABULARY, classes=3)
     random = np.random.default_rng(5)
     model.set_weights(
-        [
-            # Places in a table, nearly all pairs having one of them, or numbers.
-            random.integers(0, CONFIGS[name].pairs + 1, w.shape)
-            if w.dtype == np.int32
-            else random.normal(0, scale, w.shape).astype(np.float32)
-            for w in model.get_weights()
-        ]
+        [random.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
     )
-    if has_layer(model, PAIRS):
-        layer = model.get_layer(PAIRS)
-        place, pairs = layer.table
-        place[-1], pairs[0] = 0, 0  # where there is no pair, and what it adds
-        layer.assign(PairTable(random.normal(0, scale, (VOCABULARY, 12)), place, pairs))
+    if has_layer(model, KNOWN):
+        most = CONFIGS[name].known_ngrams
+        place = random.integers(-1, most, KNOWN_PLACES).astype(np.int32)  # nearly all have one
+        vectors = random.normal(0, 0.05, (most, KNOWN_WIDTH)).astype(np.float32)
+        model.get_layer(KNOWN).assign(NgramVectors(place, vectors))
     round_embedding(model)
     return model
 

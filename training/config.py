@@ -39,8 +39,9 @@ _POSITIVE: Final = (
     *("vocabulary_size", "min_count", "max_length", "embedding", "embedding_rate", "units"),
     *("layers", "ngram_buckets", "ngram_rate", "learning_rate", "decay", "batch_size", "epochs"),
     *("sorted_together", "stop_patience", "reduce_patience", "validation_share"),
+    "known_width",
 )
-_NOT_NEGATIVE: Final = ("head", "pairs", "l1", "l2", "ngram_l2", "warmup", "clip_norm")
+_NOT_NEGATIVE: Final = ("head", "known_ngrams", "l1", "l2", "ngram_l2", "warmup", "clip_norm")
 _SHARES: Final = (
     *("word_dropout", "input_dropout", "recurrent_dropout", "dropout", "momentum", "average"),
     "validation_share",
@@ -72,9 +73,11 @@ class Config:
         embeddings: A text file of word vectors to start from (GloVe, word2vec or fastText); empty
             for none.
         embedding_rate: How fast word vectors learn, as a part of the learning rate.
-        pairs: Pairs of words, the most frequent ones, whose vectors are added to those of words; 0
-            for none. Both are learned from all texts without labels (`training/ngram_vectors.py`),
-            and the model learns one matrix that turns them.
+        known_ngrams: N-grams of up to three words, the most frequent ones, whose vectors stand
+            beside those of words; 0 for none. They are learned from all texts without labels
+            (`training/ngram_vectors.py`), and the model learns one matrix that makes `known_width`
+            numbers of them.
+        known_width: See there.
         cell: Of the recurrent layers.
         units: Width of a recurrent layer's state, for each direction.
         layers: Recurrent layers, each reading the states of the one before.
@@ -140,7 +143,8 @@ class Config:
     pretrain: bool = False
     embeddings: str = ""
     embedding_rate: float = 1.0
-    pairs: int = 0
+    known_ngrams: int = 0
+    known_width: int = 16
     cell: str = "lstm"
     units: int = 128
     layers: int = 1
@@ -247,11 +251,13 @@ class Config:
             )
         if self.nesterov and not self.momentum:
             raise InvalidInput("nesterov must stand beside momentum above 0. Received: momentum 0")
-        if self.pairs >= _MOST_BUCKETS:
-            raise InvalidInput(f"pairs must be below {_MOST_BUCKETS}. Received: {self.pairs}")
-        if self.architecture == "bow" and (self.pretrain or self.embeddings or self.pairs):
+        if self.known_ngrams >= _MOST_BUCKETS:
             raise InvalidInput(
-                "pretrain, embeddings and pairs must stand beside an architecture with word "
+                f"known_ngrams must be below {_MOST_BUCKETS}. Received: {self.known_ngrams}"
+            )
+        if self.architecture == "bow" and (self.pretrain or self.embeddings or self.known_ngrams):
+            raise InvalidInput(
+                "pretrain, embeddings and known_ngrams must stand beside an architecture with word "
                 "vectors. Received: bow"
             )
         if self.pretrain and self.embeddings:
@@ -262,7 +268,7 @@ class Config:
     @property
     def reads_unlabelled(self) -> bool:
         """Whether anything of the recipe learns from texts without labels."""
-        return self.pretrain or self.pairs > 0 or self.teacher != "none"
+        return self.pretrain or self.known_ngrams > 0 or self.teacher != "none"
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Config:

@@ -78,19 +78,10 @@ class NgramsEndingHere(keras.layers.Layer):  # type: ignore[misc]
         self._vectors.assign(np.pad(vectors.vectors, [(1, 0), (0, 0)]).astype(np.float16))
 
     def call(self, ids: Any) -> Any:
-        """Look up the n-grams of each order and lay them where they end."""
-        cells = find_ngrams(ids, self._numbers, buckets=self._buckets)  # one order after another
-        length = ops.shape(ids)[1]
-        total, begin = 0.0, 0
-        for before in range(len(self._numbers)):
-            there = ops.maximum(length - before, 0)
-            ending = ops.pad(
-                cells[:, begin : begin + there], [(0, 0), (before, 0)], constant_values=-1
-            )[:, :length]
-            begin += there
-            rows = ops.where(ending >= 0, ops.take(self._place, ops.maximum(ending, 0)), 0)
-            total += ops.cast(ops.take(self._vectors, rows, axis=0), "float32")
-        return total
+        """Look up the n-grams of each order, and add them up."""
+        cells = find_ngrams(ids, self._numbers, buckets=self._buckets)  # (orders, batch, length)
+        rows = ops.where(cells >= 0, ops.take(self._place, ops.maximum(cells, 0)), 0)
+        return ops.sum(ops.cast(ops.take(self._vectors, rows, axis=0), "float32"), axis=0)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(batch, length, width)."""

@@ -33,7 +33,7 @@ from training.data import Corpus
 from training.dataset import Dataset, Source, load_dataset
 from training.evaluate import ExportedModel, fit_temperature, rescale
 from training.golden import GOLDEN_TEXTS
-from training.model import EMBEDDING, NGRAMS, PAIRS, has_layer
+from training.model import EMBEDDING, KNOWN, NGRAMS, has_layer
 from training.onnx_export import Kept, Reference, export_onnx
 from training.progress import console, track
 from training.report import Report, describe_lengths, describe_split, write_report
@@ -148,12 +148,12 @@ def _check_splits(trained: Mapping[str, str], received: Mapping[str, str]) -> No
 
 
 def round_embedding(model: keras.Model) -> None:
-    """Round word vectors and the table of n-grams to half precision, in which they are stored.
+    """Round vectors and the table of n-grams to half precision, in which they are stored.
 
     Done on the Keras model, so that parity compares like with like.
     """
-    if has_layer(model, PAIRS):
-        model.get_layer(PAIRS).fold(model.get_layer(EMBEDDING))
+    if has_layer(model, KNOWN):
+        model.get_layer(KNOWN).fold()
     if has_layer(model, EMBEDDING):
         layer = model.get_layer(EMBEDDING)
         layer.vectors = layer.vectors.astype(np.float16).astype(np.float32)

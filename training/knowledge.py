@@ -17,8 +17,8 @@ from app.text.padding import Int32Array
 from training.checkpoints import Once, keep
 from training.convolution import Known
 from training.data import Stream
-from training.model import PAIR_BUCKETS
-from training.ngram_vectors import NgramVectors, PairTable, choose_pairs, know_ngrams
+from training.model import KNOWN_PLACES
+from training.ngram_vectors import NgramVectors, keep_frequent, know_ngrams
 from training.progress import console, track
 from training.region_vectors import know_regions
 from training.vectors import learn_vectors
@@ -80,15 +80,14 @@ class Knowledge:
         )
         return Known(self.ngram_vectors(), regions, self.word_vectors(width))
 
-    def pairs(self, number: int, width: int) -> PairTable:
-        """The `number` most frequent pairs of words and their vectors, `width` wide."""
-        return choose_pairs(
+    def frequent_ngrams(self, most: int) -> NgramVectors:
+        """The vectors of the most frequent n-grams alone, in the buckets that a model has."""
+        return keep_frequent(
             self.ngram_vectors(),
             self._whole_rows(),
             vocabulary=self._ids,
-            pairs=number,
-            width=width,
-            buckets=PAIR_BUCKETS,
+            most=most,
+            buckets=KNOWN_PLACES,
         )
 
     def labelled_rows(self) -> list[Int32Array]:

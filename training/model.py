@@ -19,16 +19,16 @@ from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD, PAD
 from training.config import Config
 from training.fused_lstm import FusedLSTM
-from training.ngram_vectors import PairTable
-from training.ngrams import NgramSum, draw_numbers, find_pairs
+from training.ngram_vectors import KNOWN_ORDERS, KNOWN_WIDTH, NgramVectors
+from training.ngrams import NgramSum, draw_numbers, find_ngrams
 
-PRESENCE, EMBEDDING, PAIRS, ROW, POOL = "presence", "embedding", "pairs", "row", "pool"
+PRESENCE, EMBEDDING, KNOWN, ROW, POOL = "presence", "embedding", "known", "row", "pool"
 NGRAMS, OUTPUT = "ngrams", "output"
 HIDDEN, FORWARD, BACKWARD = "hidden_{}", "forward_{}", "backward_{}"
 """Names of layers by which the exporter finds their weights; those with `{}` count from 0."""
-PAIR_BUCKETS = 2**20
-"""Rows in which pairs of words look for their vector: sixteen for each that has one, as a rule, so
-that few of the others take it for theirs."""
+KNOWN_PLACES = 2**22
+"""Rows in which n-grams look for their vector: eight for each that has one, as a rule, so that few
+of the others take it for theirs."""
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -99,32 +99,38 @@ class WordVectors(keras.layers.Embedding):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable("valence")
-class PairVectors(keras.layers.Layer):  # type: ignore[misc]
-    """What is known of words and of pairs of words before any label: → (batch, length, width).
+class KnownNgrams(keras.layers.Layer):  # type: ignore[misc]
+    """What is known of the n-grams that end at each word before any label, in a few numbers.
 
-    At each word stands its own vector and that of the pair that it ends, if it has one, turned by a
-    matrix. The matrix alone is learned: there are too few labels for so many vectors. Once it is,
-    `fold` leaves nothing to multiply.
+    The vectors of the n-grams of one, two and three words that end there are added up and
+    multiplied by a matrix; a hyperbolic tangent keeps what comes of it between -1 and 1. The matrix
+    alone is learned: there are too few labels for so many vectors.
 
     Input shape:
         int32 (batch, length), right-padded with `PAD`.
 
     Output shape:
         float32 (batch, length, width).
+
+    Attributes:
+        numbers: int32 of shape (orders, vocabulary), see `draw_numbers`.
     """
 
-    def __init__(self, vocabulary: int, width: int, *, pairs: int, **kwargs: Any) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, *, most: int, depth: int = KNOWN_WIDTH, **kwargs: Any
+    ) -> None:
         """Make empty tables.
 
         Args:
             vocabulary: Ids there are.
-            width: Of a vector.
-            pairs: That have a vector, at most.
+            width: Numbers for each word.
+            most: N-grams that have a vector, at most.
+            depth: Of such a vector.
             kwargs: Of every layer.
         """
         super().__init__(**kwargs)
-        self.vocabulary, self.width, self.pairs = vocabulary, width, pairs
-        self.numbers = draw_numbers(vocabulary, orders=2, buckets=PAIR_BUCKETS)
+        self.vocabulary, self.width, self.most, self.depth = vocabulary, width, most, depth
+        self.numbers = draw_numbers(vocabulary, orders=KNOWN_ORDERS, buckets=KNOWN_PLACES)
 
         def fixed(name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
             # The tables stay as they are stored, in half precision: only what is looked up widens.
@@ -133,38 +139,36 @@ class PairVectors(keras.layers.Layer):  # type: ignore[misc]
                 autocast=False,
             )  # fmt: skip
 
-        self._words = fixed("words", (vocabulary, width), "float16")
-        self._place = fixed("place", (PAIR_BUCKETS + 1,), "int32")
-        self._pairs = fixed("pairs", (1 + pairs, width), "float16")
-        self._turn = self.add_weight(name="turn", shape=(width, width), initializer="identity")
+        # The first row of vectors is 0, for the n-grams that have none.
+        self._place = fixed("place", (KNOWN_PLACES,), "int32")
+        self._vectors = fixed("vectors", (1 + most, depth), "float16")
+        self._turn = self.add_weight(name="turn", shape=(depth, width))
 
-    def assign(self, table: PairTable) -> None:
-        """Take the vectors of a table."""
-        self._words.assign(table.words)
-        self._place.assign(table.place)
-        self._pairs.assign(table.pairs)
+    def assign(self, known: NgramVectors) -> None:
+        """Take the vectors of the n-grams, in `KNOWN_PLACES`."""
+        rows = len(known.vectors)
+        self._place.assign(known.place + 1)
+        self._vectors.assign(np.pad(known.vectors, [(1, self.most - rows), (0, 0)]))
 
     @property
     def table(self) -> tuple[Int32Array, Any]:
-        """Of a folded layer: the row of each bucket, and float16 (1 + pairs, width)."""
-        return ops.convert_to_numpy(self._place), ops.convert_to_numpy(self._pairs)
+        """The row of each bucket, and what is added up: float16 (1 + most, width)."""
+        vectors = ops.convert_to_numpy(self._vectors).astype(np.float32)
+        turned = (vectors @ ops.convert_to_numpy(self._turn)).astype(np.float16)
+        return ops.convert_to_numpy(self._place), turned
 
-    def fold(self, words: WordVectors) -> None:
-        """Turn the vectors once and for all; those of words become a part of `words`."""
-        turn = ops.convert_to_numpy(self._turn)
-        words.vectors = words.vectors + ops.convert_to_numpy(self._words).astype(np.float32) @ turn
-        self._words.assign(np.zeros((self.vocabulary, self.width)))
-        self._pairs.assign(ops.convert_to_numpy(self._pairs).astype(np.float32) @ turn)
-        self._turn.assign(np.eye(self.width))
+    def fold(self) -> None:
+        """Multiply every vector once and for all, and store what comes of it in half precision."""
+        turned = self.table[1]
+        self._vectors.assign(np.pad(turned, [(0, 0), (0, self.depth - self.width)]))
+        self._turn.assign(np.eye(self.depth, self.width))
 
     def call(self, ids: Any) -> Any:
-        """Look up, add and turn."""
-        before = ops.pad(ids, [(0, 0), (1, 0)], constant_values=PAD)[:, :-1]
-        cells = find_pairs(ids, before, self.numbers, buckets=PAIR_BUCKETS)
-        pairs = ops.take(self._pairs, ops.take(self._place, cells), axis=0)
-        words = ops.take(self._words, ids, axis=0)
-        both = ops.cast(pairs, self.compute_dtype) + ops.cast(words, self.compute_dtype)
-        return ops.matmul(both, self._turn)
+        """Look up, add, multiply."""
+        cells = find_ngrams(ids, self.numbers, buckets=KNOWN_PLACES)  # (orders, batch, length)
+        rows = ops.where(cells >= 0, ops.take(self._place, ops.maximum(cells, 0)), 0)
+        known = ops.cast(ops.take(self._vectors, rows, axis=0), self.compute_dtype)
+        return ops.tanh(ops.matmul(ops.sum(known, axis=0), self._turn))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(batch, length, width)."""
@@ -172,8 +176,8 @@ class PairVectors(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What the constructor was given."""
-        own = {"vocabulary": self.vocabulary, "width": self.width, "pairs": self.pairs}
-        return {**super().get_config(), **own}
+        names = ("vocabulary", "width", "most", "depth")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -362,19 +366,19 @@ def _bag_of_words(config: Config, ids: Any, vocabulary: int) -> Any:
 def _embed(config: Config, ids: Any, vocabulary: int) -> Any:
     words = WordVectors(vocabulary, config.embedding, rate=config.embedding_rate, name=EMBEDDING)
     vectors = words(ids)
-    if config.pairs:
-        known = PairVectors(vocabulary, config.embedding, pairs=config.pairs, name=PAIRS)
-        vectors = vectors + known(ids)
+    if config.known_ngrams:
+        known = KnownNgrams(vocabulary, config.known_width, most=config.known_ngrams, name=KNOWN)
+        vectors = keras.layers.Concatenate()([known(ids), vectors])
     return keras.layers.SpatialDropout1D(config.input_dropout)(vectors)
 
 
 def _word_vectors_in_a_row(config: Config, ids: Any, vocabulary: int, length: int) -> Any:
-    words = _embed(config, ids, vocabulary)  # (batch, length, embedding)
+    words = _embed(config, ids, vocabulary)  # (batch, length, features)
     return FixedRow(length, name=ROW)(words, ids)  # (batch, most * embedding)
 
 
 def _pooled_states(config: Config, ids: Any, vocabulary: int) -> Any:
-    states = _embed(config, ids, vocabulary)  # (batch, length, embedding)
+    states = _embed(config, ids, vocabulary)  # (batch, length, features)
     for index in range(config.layers):
         if index:
             states = keras.layers.SpatialDropout1D(config.dropout)(states)

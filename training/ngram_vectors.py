@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.text.padding import Int32Array
-from app.text.vocabulary import FIRST_WORD
 from training.checkpoints import Once, keep
 from training.ngrams import draw_numbers, list_ngrams
 from training.progress import track
@@ -43,7 +42,7 @@ _SHARPNESS: Final = 6.0
 _RATE: Final = 0.03
 _LEAST_RATE: Final = 1e-5
 _TABLE: Final = 2**24
-_WIDTH: Final = 128
+KNOWN_WIDTH: Final = 128
 _EPOCHS: Final = 12
 
 
@@ -125,7 +124,7 @@ def know_ngrams(
         learned = learn_ngram_vectors(
             [list_ngrams(row, numbers, buckets=KNOWN_BUCKETS) for row in whole()],
             buckets=KNOWN_BUCKETS,
-            width=_WIDTH,
+            width=KNOWN_WIDTH,
             epochs=_EPOCHS,
             seed=seed,
         )
@@ -134,58 +133,35 @@ def know_ngrams(
     return NgramVectors(**keep(once, "ngram_vectors.npz", learn))
 
 
-@dataclass(frozen=True, slots=True)
-class PairTable:
-    """Vectors of words, and of the pairs of words that stand in texts most often.
-
-    Attributes:
-        words: float32 (vocabulary, width); 0 for words without a vector.
-        place: int32 (buckets + 1,): the row of `pairs` for each bucket; 0 for none, as in the last.
-        pairs: float32 (1 + pairs, width); the first row is 0.
-    """
-
-    words: Float32Array
-    place: Int32Array
-    pairs: Float32Array
-
-
-def choose_pairs(
+def keep_frequent(
     vectors: NgramVectors,
     texts: Iterable[Int32Array],
     *,
     vocabulary: int,
-    pairs: int,
-    width: int,
+    most: int,
     buckets: int,
-) -> PairTable:
-    """Keep the vectors of all words and of the most frequent pairs.
+) -> NgramVectors:
+    """The vectors of the most frequent n-grams alone, in a table with fewer buckets.
 
     Args:
-        vectors: Of n-grams.
-        texts: The ids of each text to count pairs in.
+        vectors: Of n-grams, in as many buckets at least.
+        texts: The ids of each text to count n-grams in.
         vocabulary: Ids there are.
-        pairs: How many to keep at most.
-        width: Of the vectors kept: the first numbers of each, or all and zeros behind them.
-        buckets: Of the table for pairs, a power of two. Of two pairs in one, the more frequent is
-            kept.
+        most: How many n-grams to keep at most.
+        buckets: Of the table, a power of two. Of n-grams in one, the most frequent is kept.
     """
     numbers, found = known_numbers(vocabulary), len(vectors.place)
-    cells = [(numbers[0, text[1:]] + numbers[1, text[:-1]]) & (found - 1) for text in texts]
-    counts = np.bincount(np.concatenate(cells), minlength=found)
+    counts = np.zeros(found, np.int64)
+    for text in texts:
+        np.add.at(counts, list_ngrams(text, numbers, buckets=found), 1)
     counts[vectors.place < 0] = 0
-    often = np.argsort(-counts, kind="stable")[:pairs]
+    often = np.argsort(-counts, kind="stable")[:most]
     often = often[counts[often] > 0]
     _, first = np.unique(often & (buckets - 1), return_index=True)  # the first is the most frequent
     often = often[np.sort(first)]
-    place = np.zeros(buckets + 1, np.int32)
-    place[often & (buckets - 1)] = 1 + np.arange(len(often))
-    missing = max(0, width - vectors.vectors.shape[1])
-    kept = np.pad(vectors.vectors[:, :width], [(1, 0), (0, missing)])
-    of_words = vectors.place[numbers[0] & (found - 1)]
-    of_words[:FIRST_WORD] = -1
-    table = np.zeros((1 + pairs, width), np.float32)
-    table[1 : 1 + len(often)] = kept[1 + vectors.place[often]]
-    return PairTable(kept[1 + of_words], place, table)
+    place = np.full(buckets, -1, np.int32)
+    place[often & (buckets - 1)] = np.arange(len(often))
+    return NgramVectors(place, vectors.vectors[vectors.place[often]])
 
 
 def learn_ngram_vectors(

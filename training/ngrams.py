@@ -55,45 +55,36 @@ def draw_numbers(vocabulary: int, *, orders: int, buckets: int) -> Int32Array:
     return numbers
 
 
-def find_ngrams(ids: Any, numbers: Int32Array, *, buckets: int) -> Any:
-    """The row of each n-gram of each text, on arrays or on tensors of Keras' backend.
+def find_ngrams(ids: Any, numbers: Int32Array, *, buckets: int, time: int = 1) -> Any:
+    """The row of each n-gram, where it ends, on arrays or on tensors of Keras' backend.
 
     Special ids are no words: they count in n-grams of two and more alone, and padding in none.
 
     Args:
-        ids: int32 of shape (batch, length), right-padded with `PAD`.
+        ids: int32 of two axes, right-padded with `PAD`.
         numbers: Of `draw_numbers`, for n-grams of up to `orders` words.
         buckets: Rows of the table, a power of two.
+        time: Along which axis the ids of a text stand.
 
     Returns:
-        int32 of shape (batch, n-grams) from 0 to `buckets - 1`; -1 where there is no n-gram.
+        int32 of shape (orders, *ids.shape) from 0 to `buckets - 1`: of the n-grams of one word, of
+        two and so on; -1 where none ends.
     """
-    orders = numbers.shape[0]
-    placed = [ops.take(numbers[place], ids, axis=0) for place in range(orders)]
-    sums = [ops.where(ids >= FIRST_WORD, placed[0], NEVER)]
-    for order in range(2, orders + 1):
-        total = placed[0][:, order - 1 :]
-        for place in range(1, order):
-            total = total + placed[place][:, order - 1 - place : -place]
+    before, total = ids, ops.take(numbers[0], ids, axis=0)
+    sums = [ops.where(ids >= FIRST_WORD, total, NEVER)]
+    for place in range(1, numbers.shape[0]):
+        before = _shift(before, time)
+        total = total + ops.take(numbers[place], before, axis=0)
         sums.append(total)
-    together = ops.concatenate(sums, axis=1)
+    together = ops.stack(sums)
     return ops.where(together >= 0, ops.bitwise_and(together, buckets - 1), -1)
 
 
-def find_pairs(ids: Any, before: Any, numbers: Int32Array, *, buckets: int) -> Any:
-    """The row of the pair that each id makes with the one before it, as `find_ngrams` finds it.
-
-    Args:
-        ids: int32, of any shape.
-        before: The id before each, of the same shape; `PAD` where there is none.
-        numbers: Of `draw_numbers`, for n-grams of two words at least.
-        buckets: Rows of the table, a power of two.
-
-    Returns:
-        int32 of the same shape, from 0 to `buckets - 1`; `buckets` where there is no pair.
-    """
-    total = ops.take(numbers[0], ids, axis=0) + ops.take(numbers[1], before, axis=0)
-    return ops.where(total >= 0, ops.bitwise_and(total, buckets - 1), buckets)
+def _shift(ids: Any, time: int) -> Any:
+    """The id before each; `PAD` before the first."""
+    padding = [(int(axis == time), 0) for axis in range(2)]
+    shifted = ops.pad(ids, padding, constant_values=PAD)
+    return shifted[:-1] if time == 0 else shifted[:, :-1]
 
 
 def list_ngrams(ids: Int32Array, numbers: Int32Array, *, buckets: int) -> Int32Array:
@@ -209,14 +200,14 @@ class NgramSum(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, ids: Any) -> Any:
         """Look up, sum and scale."""
-        cells = find_ngrams(ids, self.numbers, buckets=self.buckets)
-        there = ops.expand_dims(ops.cast(cells >= 0, self.compute_dtype), -1)  # (batch, n-grams, 1)
+        cells = find_ngrams(ids, self.numbers, buckets=self.buckets)  # (orders, batch, length)
+        there = ops.expand_dims(ops.cast(cells >= 0, self.compute_dtype), -1)
         cells = ops.maximum(cells, 0)
-        rows = ops.take(self._learned, cells, axis=0) * self.rate  # (batch, n-grams, classes)
+        rows = ops.take(self._learned, cells, axis=0) * self.rate  # (..., classes)
         if self._ratio is not None:
             rows = rows * ops.take(self._ratio, cells, axis=0)
-        count = ops.maximum(ops.sum(there, axis=1), 1)
-        return ops.sum(rows * there, axis=1) / ops.sqrt(count)
+        count = ops.maximum(ops.sum(there, axis=(0, 2)), 1)
+        return ops.sum(rows * there, axis=(0, 2)) / ops.sqrt(count)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(batch, classes)."""

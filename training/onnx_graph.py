@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from app.text.vocabulary import FIRST_WORD, PAD
 from training.model import (
     EMBEDDING,
+    KNOWN,
     NGRAMS,
     OUTPUT,
-    PAIR_BUCKETS,
-    PAIRS,
     POOL,
     ROW,
     has_layer,
     hidden_layers,
     recurrent_layers,
 )
-from training.ngrams import NEVER, NgramSum
+from training.ngram_vectors import KNOWN_BUCKETS
+from training.ngrams import NEVER, NgramSum, draw_numbers
 from training.onnx_rnn import (
     Weights,
     add_int8_states,
@@ -116,11 +116,11 @@ def _sum_of_words(graph: GraphWriter, ids: str, kernel: Weights) -> str:
 def _fixed_row(graph: GraphWriter, ids: str, model: keras.Model) -> str:
     """The vectors of a text one behind the other, zeros behind them: (batch, most * embedding)."""
     most = int(model.get_layer(ROW).most)
-    vectors, pairs = _tables(model)
+    vectors = _vectors(model)
     vectors[PAD] = 0
     full = graph.add("Pad", ids, integers(0, 0, 0, most), _PAD)
     full = graph.add("Slice", full, integers(0), integers(most), integers(1))
-    words = _look_up(graph, full, vectors, pairs, model, time=1)
+    words = _look_up(graph, full, vectors, model, time=1)
     return graph.add("Reshape", words, integers(0, -1))
 
 
@@ -130,13 +130,14 @@ def _pooled_states(
     """What the states of the last recurrent layer come to, times `kernel`."""
     layers = recurrent_layers(model)
     pooling = str(model.get_layer(POOL).pooling)
-    vectors, pairs = _tables(model)
+    vectors = _vectors(model)
     if precision == "int8":
-        vectors, pairs = add_sentinels(vectors, pairs)
+        # What is known of n-grams is a hyperbolic tangent: 1 at most.
+        vectors = add_sentinels(vectors, least=float(has_layer(model, KNOWN)))
         poolings = 2 if pooling == "max_mean" else 1
         kernel = ignore_sentinels(kernel, parts=poolings * len(layers[-1]))
     turned = graph.add("Transpose", ids, perm=[1, 0])
-    states = _look_up(graph, turned, vectors, pairs, model, time=0)  # (width, batch, features)
+    states = _look_up(graph, turned, vectors, model, time=0)  # (width, batch, features)
     for index, directions in enumerate(layers):
         last = pooling == "last" and index == len(layers) - 1
         if precision == "int8":
@@ -166,72 +167,78 @@ def _pool(graph: GraphWriter, states: str, pooling: str) -> str:
 
 def _sum_of_ngrams(graph: GraphWriter, ids: str, layer: NgramSum, temperature: float) -> str:
     """What a text's n-grams add to the logits, as `training.ngrams` has it: (batch, classes)."""
-    placed = [graph.add("Gather", numbers, ids) for numbers in layer.numbers]  # (batch, width)
-    word = graph.add("GreaterOrEqual", ids, np.array(FIRST_WORD, np.int32))
-    sums = [graph.add("Where", word, placed[0], np.array(NEVER, np.int32))]
-    for order in range(2, layer.orders + 1):
-        parts = [
-            graph.add(
-                "Slice",
-                placed[place],
-                integers(order - 1 - place),
-                integers(-place if place else np.iinfo(np.int64).max),
-                integers(1),
-            )
-            for place in range(order)
-        ]
-        total = parts[0]
-        for part in parts[1:]:
-            total = graph.add("Add", total, part)
-        sums.append(total)
-    together = graph.add("Concat", *sums, axis=1) if len(sums) > 1 else sums[0]
-    there = graph.add("GreaterOrEqual", together, np.array(0, np.int32))
-    cells = graph.add("BitwiseAnd", together, np.array(layer.buckets - 1, np.int32))
-    # Where no n-gram is, the row of zeros behind the table is taken.
-    cells = graph.add("Where", there, cells, np.array(layer.buckets, np.int32))
+    turned = graph.add("Transpose", ids, perm=[1, 0])
+    together = _ngrams_ending(graph, turned, layer.numbers.shape, time=0)  # (orders, width, batch)
+    cells, there = _cells(graph, together, layer.buckets)
     table = np.pad(layer.table, [(0, 1), (0, 0)]).astype(np.float16)
-    rows = graph.add("Gather", table, cells)  # (batch, n-grams, classes)
+    rows = graph.add("Gather", table, cells)  # (orders, width, batch, classes)
     rows = graph.add("Cast", rows, to=onnx.TensorProto.FLOAT)
-    total = graph.add("ReduceSum", rows, integers(1), keepdims=0)
+    total = graph.add("ReduceSum", rows, integers(0, 1), keepdims=0)
     ones = graph.add("Cast", there, to=onnx.TensorProto.FLOAT)
-    count = graph.add("ReduceSum", ones, integers(1), keepdims=1)
-    count = graph.add("Max", count, np.array(1, np.float32))
+    count = graph.add("ReduceSum", ones, integers(0, 1), keepdims=0)
+    count = graph.add("Unsqueeze", graph.add("Max", count, np.array(1, np.float32)), integers(1))
     total = graph.add("Mul", total, np.array(1 / temperature, np.float32))
     return graph.add("Div", total, graph.add("Sqrt", count))
 
 
-def _tables(model: keras.Model) -> tuple[Table, Table | None]:
-    """The vectors of words and of pairs, if there are any, as they are stored: float16."""
+def _ngrams_ending(graph: GraphWriter, ids: str, numbers: tuple[int, int], *, time: int) -> str:
+    """Sums of numbers of the n-grams that end at each id, below 0 where none does.
+
+    As `find_ngrams` has them, but not cut to the buckets of a table: one that is smaller finds its
+    rows from the same sums, so that they are added up once.
+
+    Args:
+        graph: Gets the nodes.
+        ids: Of two axes.
+        numbers: Orders and ids there are.
+        time: Along which axis the ids of a text stand.
+
+    Returns:
+        int32 of shape (orders, *ids.shape).
+    """
+    orders, vocabulary = numbers
+    drawn = draw_numbers(vocabulary, orders=orders, buckets=KNOWN_BUCKETS)
+    before, total = ids, graph.add("Gather", drawn[0], ids)
+    word = graph.add("GreaterOrEqual", ids, np.array(FIRST_WORD, np.int32))
+    sums = [graph.add("Where", word, total, np.array(NEVER, np.int32))]
+    in_front = integers(*(int(axis == time) for axis in range(2)), 0, 0)
+    for place in range(1, orders):
+        before = graph.add("Pad", before, in_front, _PAD)
+        before = graph.add("Slice", before, integers(0), integers(-1), integers(time))
+        total = graph.add("Add", total, graph.add("Gather", drawn[place], before))
+        sums.append(total)
+    return graph.add("Concat", *(graph.add("Unsqueeze", s, integers(0)) for s in sums), axis=0)
+
+
+def _cells(graph: GraphWriter, sums: str, buckets: int) -> tuple[str, str]:
+    """Rows of a table with one more behind it, for where there is no n-gram; and where one is."""
+    there = graph.add("GreaterOrEqual", sums, np.array(0, np.int32))
+    cells = graph.add("BitwiseAnd", sums, np.array(buckets - 1, np.int32))
+    return graph.add("Where", there, cells, np.array(buckets, np.int32)), there
+
+
+def _vectors(model: keras.Model) -> Table:
+    """The vectors of words as they are stored: float16."""
     vectors: Table = model.get_layer(EMBEDDING).vectors.astype(np.float16)
-    return vectors, model.get_layer(PAIRS).table[1] if has_layer(model, PAIRS) else None
+    return vectors
 
 
-def _look_up(
-    graph: GraphWriter,
-    ids: str,
-    vectors: Table,
-    pairs: Table | None,
-    model: keras.Model,
-    *,
-    time: int,
-) -> str:
-    """The vector of each word and of the pair that it ends: ids of any shape → (..., embedding).
+def _look_up(graph: GraphWriter, ids: str, vectors: Table, model: keras.Model, *, time: int) -> str:
+    """What is read at each word: ids of two axes → (..., features).
 
     Half precision halves the file, and the memory: rows are widened after they were looked up.
     """
     words = graph.add("Cast", graph.add("Gather", vectors, ids), to=onnx.TensorProto.FLOAT)
-    if pairs is None:
+    if not has_layer(model, KNOWN):
         return words
-    layer = model.get_layer(PAIRS)
-    before = graph.add("Pad", ids, integers(*(int(axis == time) for axis in range(2)), 0, 0), _PAD)
-    before = graph.add("Slice", before, integers(0), integers(-1), integers(time))
-    last, first = layer.numbers
-    total = graph.add("Add", graph.add("Gather", last, ids), graph.add("Gather", first, before))
-    there = graph.add("GreaterOrEqual", total, np.array(0, np.int32))
-    cells = graph.add("BitwiseAnd", total, np.array(PAIR_BUCKETS - 1, np.int32))
-    cells = graph.add("Where", there, cells, np.array(PAIR_BUCKETS, np.int32))
-    rows = graph.add("Gather", pairs, graph.add("Gather", layer.table[0], cells))
-    return graph.add("Add", words, graph.add("Cast", rows, to=onnx.TensorProto.FLOAT))
+    layer = model.get_layer(KNOWN)
+    place, known = layer.table
+    together = _ngrams_ending(graph, ids, layer.numbers.shape, time=time)
+    cells, _ = _cells(graph, together, len(place))
+    rows = graph.add("Gather", known, graph.add("Gather", np.pad(place, (0, 1)), cells))
+    rows = graph.add("Cast", rows, to=onnx.TensorProto.FLOAT)  # (orders, ..., width of known)
+    total = graph.add("Tanh", graph.add("ReduceSum", rows, integers(0), keepdims=0))
+    return graph.add("Concat", total, words, axis=-1)
 
 
 def _positions(graph: GraphWriter) -> str:

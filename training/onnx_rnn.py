@@ -138,17 +138,16 @@ def add_int8_states(
     return _side_by_side(graph, states, recurrents.shape[1], directions=len(directions), last=last)
 
 
-def add_sentinels(
-    vectors: NDArray[Any], pairs: NDArray[Any] | None = None
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def add_sentinels(vectors: NDArray[Any], *, least: float = 0.0) -> NDArray[Any]:
     """Word vectors whose range is the same in every row: (ids, width) → (ids, width + 2).
 
-    That of the sum, where vectors of pairs are added to them: these get columns of 0.
+    Args:
+        vectors: Of words.
+        least: How large what stands beside them may be.
     """
-    largest = np.abs(vectors).max() + (0 if pairs is None else np.abs(pairs).max())
+    largest = max(np.abs(vectors).max(), least)
     ends = np.broadcast_to(np.array([largest, -largest], vectors.dtype), (len(vectors), SENTINELS))
-    wider = None if pairs is None else np.pad(pairs, [(0, 0), (0, SENTINELS)])
-    return np.concatenate([vectors, ends], axis=1), wider
+    return np.concatenate([vectors, ends], axis=1)
 
 
 def ignore_sentinels(kernel: Weights, *, parts: int) -> Weights:

@@ -1,5 +1,6 @@
 """`GraphWriter`: an ONNX graph written node by node, in the order of computation."""
 
+from hashlib import sha256
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,8 @@ class GraphWriter:
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
+        self._constants: dict[tuple[Any, ...], onnx.TensorProto] = {}
+        self._added: dict[tuple[Any, ...], str] = {}
 
     def add(
         self,
@@ -32,7 +34,7 @@ class GraphWriter:
         output: int = 0,
         **attributes: Any,
     ) -> str:
-        """Append a node.
+        """Append a node, unless there is the same already.
 
         Args:
             operator: As ONNX names it.
@@ -45,18 +47,24 @@ class GraphWriter:
             The name of that output.
         """
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
+        key = (operator, *names, output, *sorted((k, str(v)) for k, v in attributes.items()))
+        if key in self._added:
+            return self._added[key]
         name = f"{operator.lower()}_{len(self._nodes)}"
         outputs = [""] * output + [name]
         domain = _MICROSOFT if microsoft else ""
         self._nodes.append(
             helper.make_node(operator, names, outputs, name=name, domain=domain, **attributes)
         )
+        self._added[key] = name
         return name
 
     def _constant(self, value: NDArray[Any]) -> str:
-        name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
+        key = (value.dtype.str, value.shape, sha256(value.tobytes()).digest())
+        if key not in self._constants:
+            name = f"constant_{len(self._constants)}"
+            self._constants[key] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return self._constants[key].name
 
     def finish(self, probabilities: str, classes: int) -> onnx.ModelProto:
         """The graph from `ids` and `lengths` to the tensor `probabilities`, checked.
@@ -77,7 +85,7 @@ class GraphWriter:
                     "probabilities", TensorProto.FLOAT, ["batch", classes]
                 ),
             ],
-            self._constants,
+            list(self._constants.values()),
         )
         operators = [helper.make_opsetid("", _OPSET)]
         if any(node.domain for node in self._nodes):

@@ -18,10 +18,9 @@ from app.text.vocabulary import FIRST_WORD, PAD
 from training.fused_lstm import FusedLSTM
 from training.model import (
     EMBEDDING,
+    KNOWN,
     NGRAMS,
     OUTPUT,
-    PAIR_BUCKETS,
-    PAIRS,
     POOL,
     PRESENCE,
     ROW,
@@ -29,7 +28,7 @@ from training.model import (
     hidden_layers,
     recurrent_layers,
 )
-from training.ngrams import find_ngrams, find_pairs
+from training.ngrams import find_ngrams
 
 
 class ServingGraph(tf.Module):  # type: ignore[misc]
@@ -114,10 +113,10 @@ class NgramSum(tf.Module):  # type: ignore[misc]
     def __call__(self, ids: Any) -> Any:
         """Gather, sum, and divide by the root of their number."""
         cells = find_ngrams(ids, self._numbers, buckets=self._table.shape[0])
-        there = cells >= 0
+        there = tf.expand_dims(cells >= 0, -1)  # (orders, batch, width, 1)
         rows = tf.cast(tf.gather(self._table, tf.maximum(cells, 0)), tf.float32)
-        total = tf.reduce_sum(tf.where(tf.expand_dims(there, -1), rows, 0.0), axis=1)
-        count = tf.reduce_sum(tf.cast(there, tf.float32), axis=1, keepdims=True)
+        total = tf.reduce_sum(tf.where(there, rows, 0.0), axis=[0, 2])
+        count = tf.reduce_sum(tf.cast(there, tf.float32), axis=[0, 2])
         return total / tf.sqrt(tf.maximum(count, 1.0))
 
 
@@ -140,29 +139,31 @@ class WordPresence(tf.Module):  # type: ignore[misc]
 
 
 class WordVectors(tf.Module):  # type: ignore[misc]
-    """Ids and the ids before them, of any shape → (..., embedding)."""
+    """What is read at each word: ids of two axes → (..., features)."""
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, *, time: int) -> None:
         super().__init__()
         # Half precision halves the file; the exporter rounded the model's own weights before.
         vectors = model.get_layer(EMBEDDING).vectors
         self._vectors = _constant(vectors, "embedding", dtype=np.float16)
-        self._has_pairs = has_layer(model, PAIRS)
-        if self._has_pairs:
-            layer = model.get_layer(PAIRS)
-            place, pairs = layer.table
-            self._numbers = _constant(layer.numbers, "pair_numbers", dtype=np.int32)
-            self._place = _constant(place, "pair_place", dtype=np.int32)
-            self._pairs = _constant(pairs, "pairs", dtype=np.float16)
+        self._time = time
+        self._knows = has_layer(model, KNOWN)
+        if self._knows:
+            layer = model.get_layer(KNOWN)
+            place, known = layer.table
+            self._numbers = _constant(layer.numbers, "known_numbers", dtype=np.int32)
+            self._place = _constant(place, "known_place", dtype=np.int32)
+            self._known = _constant(known, "known", dtype=np.float16)
 
-    def __call__(self, ids: Any, before: Any) -> Any:
-        """Look up words, and the pairs that they end."""
+    def __call__(self, ids: Any) -> Any:
+        """Look up words, and the n-grams that they end."""
         words = tf.cast(tf.gather(self._vectors, ids), tf.float32)
-        if not self._has_pairs:
+        if not self._knows:
             return words
-        cells = find_pairs(ids, before, self._numbers, buckets=PAIR_BUCKETS)
-        pairs = tf.gather(self._pairs, tf.gather(self._place, cells))
-        return words + tf.cast(pairs, tf.float32)
+        cells = find_ngrams(ids, self._numbers, buckets=self._place.shape[0], time=self._time)
+        rows = tf.where(cells >= 0, tf.gather(self._place, tf.maximum(cells, 0)), 0)
+        known = tf.reduce_sum(tf.cast(tf.gather(self._known, rows), tf.float32), axis=0)
+        return tf.concat([tf.tanh(known), words], axis=-1)
 
 
 class FixedRow(tf.Module):  # type: ignore[misc]
@@ -170,13 +171,13 @@ class FixedRow(tf.Module):  # type: ignore[misc]
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        self._embedding = WordVectors(model)
+        self._embedding = WordVectors(model, time=1)
         self._most = int(model.get_layer(ROW).most)
 
     def __call__(self, ids: Any, _lengths: Any) -> Any:
         """Look up; where no word is, zeros are."""
         ids = tf.pad(ids, [[0, 0], [0, self._most]], constant_values=PAD)[:, : self._most]
-        words = self._embedding(ids, tf.pad(ids[:, :-1], [[0, 0], [1, 0]], constant_values=PAD))
+        words = self._embedding(ids)
         words = tf.where(tf.expand_dims(ids == PAD, -1), 0.0, words)
         return tf.reshape(words, [-1, self._most * words.shape[-1]])
 
@@ -186,7 +187,7 @@ class PooledStates(tf.Module):  # type: ignore[misc]
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        self._embedding = WordVectors(model)
+        self._embedding = WordVectors(model, time=0)
         layers = recurrent_layers(model)
         self.is_lstm = isinstance(layers[0][0], keras.layers.LSTM)
         self._layers = [[_CELLS[type(one)](one) for one in directions] for directions in layers]
@@ -206,8 +207,7 @@ class PooledStates(tf.Module):  # type: ignore[misc]
         def turn(steps: Any) -> Any:
             return tf.reverse_sequence(steps, lengths, seq_axis=0, batch_axis=1)
 
-        steps = tf.transpose(ids)
-        states = self._embedding(steps, tf.pad(steps[:-1], [[1, 0], [0, 0]], constant_values=PAD))
+        states = self._embedding(tf.transpose(ids))
         for forward, *backward in self._layers:  # (width, batch, features)
             directions = [run(forward, states), *(turn(run(b, turn(states))) for b in backward)]
             states = tf.concat(directions, axis=-1)

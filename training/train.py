@@ -37,7 +37,7 @@ from training.config import Config
 from training.data import Corpus, Stream
 from training.dataset import Source, load_dataset
 from training.knowledge import Knowledge
-from training.model import EMBEDDING, NGRAMS, OUTPUT, PAIRS, build_model
+from training.model import EMBEDDING, KNOWN, NGRAMS, OUTPUT, build_model
 from training.optimizers import build_optimizer, class_weights, rate_callbacks
 from training.pretrained import VectorsFound, read_vectors
 from training.progress import EpochProgress, console, track
@@ -226,8 +226,8 @@ def train(
         jit_compile=False,  # XLA would compile the loop anew for every width of a batch
     )
     if not work.has_checkpoint():
-        if config.pairs:
-            model.get_layer(PAIRS).assign(knowledge.pairs(config.pairs, config.embedding))
+        if config.known_ngrams:
+            model.get_layer(KNOWN).assign(knowledge.frequent_ngrams(config.known_ngrams))
         coverage = _pretrain(config, model, knowledge, found)
         (work.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
         if config.nb_weighting:

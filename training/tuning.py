@@ -108,7 +108,7 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
     """
     if not 1 <= jobs <= MAX_JOBS:
         raise InvalidInput(f"jobs must be from 1 to {MAX_JOBS}. Received: {jobs}")
-    searched = {"pairs", "pretrain", "teacher"} & set(search.space.fields)
+    searched = {"known_ngrams", "pretrain", "teacher"} & set(search.space.fields)
     dataset = load_dataset(
         source,
         validation_share=config.validation_share,

@@ -12,17 +12,16 @@ from tests.architectures import BOW, CONFIGS, LSTM, VOCABULARY, batch, make_mode
 from training.config import Config
 from training.fused_lstm import FusedLSTM
 from training.model import (
+    KNOWN_PLACES,
     OUTPUT,
-    PAIR_BUCKETS,
-    PairVectors,
+    KnownNgrams,
     WordPresence,
-    WordVectors,
     build_model,
     hidden_layers,
     recurrent_layers,
 )
-from training.ngram_vectors import PairTable
-from training.ngrams import draw_numbers, find_pairs
+from training.ngram_vectors import NgramVectors
+from training.ngrams import list_ngrams
 
 IDS = np.array([[BEGIN, 5, 6, 5], [BEGIN, 7, PAD, PAD]], np.int32)
 
@@ -100,33 +99,26 @@ def test_a_row_of_fixed_length() -> None:
     assert not np.allclose(answer, moved, atol=1e-6)
 
 
-def test_vectors_of_pairs() -> None:
-    """At each word stand its vector and that of the pair it ends, turned by a matrix.
+def test_known_ngrams() -> None:
+    """At each word stand the vectors of the n-grams it ends, added up, turned by a matrix, bounded.
 
-    Folded into the word vectors, the two layers together give what they gave before.
+    Folded, with the matrix multiplied out, the layer gives what it gave before.
     """
-    words = WordVectors(VOCABULARY, 3, rate=0.5)
-    known = PairVectors(VOCABULARY, 3, pairs=1)
+    layer = KnownNgrams(VOCABULARY, 2, most=4, depth=3)
     ids = np.array([[7, 8, 9, 8], [8, 7, 8, PAD]], np.int32)
-    before = np.array([[PAD, 7, 8, 9], [PAD, 8, 7, 8]], np.int32)
-    together = words(ids) + known(ids)  # builds the weights
-    place = np.zeros(PAIR_BUCKETS + 1, np.int32)
-    numbers = draw_numbers(VOCABULARY, orders=2, buckets=PAIR_BUCKETS)
-    cells = np.asarray(find_pairs(ids, before, numbers, buckets=PAIR_BUCKETS))
-    place[cells[0, 1]] = 1  # of 8 after 7
-    of_words = np.zeros((VOCABULARY, 3), np.float32)
-    of_words[8] = 1, 0, 0
-    known.assign(PairTable(of_words, place, np.array([[0, 0, 0], [0, 4, 0]], np.float32)))
-    assert np.asarray(known(ids)).tolist() == [
-        [[0, 0, 0], [1, 4, 0], [0, 0, 0], [1, 0, 0]],
-        [[1, 0, 0], [0, 0, 0], [1, 4, 0], [0, 0, 0]],
-    ]
-    turn = np.random.default_rng(1).integers(-3, 4, (3, 3)).astype(np.float32)
-    known.set_weights([turn, *known.get_weights()[1:]])
-    together = np.asarray(words(ids) + known(ids))
-    known.fold(words)
-    np.testing.assert_allclose(words(ids) + known(ids), together, atol=1e-5)
-    assert not np.asarray(known(np.array([[8]], np.int32))).any()  # now in the word vectors
+    layer(ids)  # builds the weights
+    place = np.full(KNOWN_PLACES, -1, np.int32)
+    for index, ngram in enumerate([(8,), (7, 8), (8, 7, 8)]):
+        row = np.array(ngram, np.int32)
+        place[list_ngrams(row, layer.numbers, buckets=KNOWN_PLACES)[-1]] = index
+    vectors = np.array([[1, 0, 0], [0, 2, 0], [0, 0, 4]], np.float32) / 8
+    layer.assign(NgramVectors(place, vectors))
+    turn = np.array([[1, 1], [1, 0], [1, 0]], np.float32)
+    layer.set_weights([turn, *layer.get_weights()[1:]])
+    expected = [[[0, 0], [3, 1], [0, 0], [1, 1]], [[1, 1], [0, 0], [7, 1], [0, 0]]]
+    np.testing.assert_allclose(layer(ids), np.tanh(np.array(expected) / 8), atol=1e-6)
+    layer.fold()
+    np.testing.assert_allclose(layer(ids), np.tanh(np.array(expected) / 8), atol=1e-6)
 
 
 def test_word_presence() -> None:

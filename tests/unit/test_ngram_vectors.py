@@ -8,7 +8,7 @@ from training.ngram_vectors import (
     KNOWN_BUCKETS,
     RAREST,
     NgramVectors,
-    choose_pairs,
+    keep_frequent,
     known_numbers,
     learn_ngram_vectors,
 )
@@ -94,11 +94,8 @@ def test_a_smaller_table_holds_means(learned: NgramVectors) -> None:
     np.testing.assert_allclose(small[5], (large[5] + 3 * large[5 + 32]) / 4, rtol=1e-5)
 
 
-def test_frequent_pairs_are_kept() -> None:
-    """Of the pairs that have a vector the most frequent ones keep it, and every word keeps its own.
-
-    Others are in the row of zeros. A vector is cut, or filled with zeros, to the width asked for.
-    """
+def test_frequent_ngrams_are_kept() -> None:
+    """Of the n-grams that have a vector, the most frequent ones keep it; others have none."""
     a, b, c, vocabulary = 10, 11, 12, 20
     texts = [np.array([a, b, a, b, c], np.int32), np.array([b, c, c], np.int32)]
     numbers = known_numbers(vocabulary)
@@ -107,33 +104,26 @@ def test_frequent_pairs_are_kept() -> None:
         return int(list_ngrams(np.array(ids, np.int32), numbers, buckets=KNOWN_BUCKETS)[-1])
 
     place = np.full(KNOWN_BUCKETS, -1, np.int32)
-    place[[bucket(a), bucket(a, b), bucket(b, a), bucket(b, c)]] = range(4)
+    ngrams = [(a, b, a), (a, b), (b, a), (b, c)]  # once, twice, once, twice; and c without any
+    place[[bucket(*ngram) for ngram in ngrams]] = range(4)
     vectors = NgramVectors(place, np.arange(1, 9, dtype=np.float32).reshape(4, 2))
-    for width in (1, 2, 3):
-        table = choose_pairs(
-            vectors, texts, vocabulary=vocabulary, pairs=2, width=width, buckets=2**10
-        )
-        of_pair = {
-            pair: table.pairs[table.place[bucket(*pair) % 2**10]]
-            for pair in ((a, b), (b, c), (b, a), (c, c))
-        }
-        expected = {(a, b): [3, 4, 0], (b, c): [7, 8, 0], (b, a): [0] * 3, (c, c): [0] * 3}
-        assert {pair: found.tolist() for pair, found in of_pair.items()} == {
-            pair: values[:width] for pair, values in expected.items()
-        }
-        assert table.words[a].tolist() == [1, 2, 0][:width]
-        assert not table.words[[b, 0]].any()
-        assert table.place[-1] == 0
-        assert table.pairs.shape == (3, width)
+    kept = keep_frequent(vectors, texts, vocabulary=vocabulary, most=2, buckets=2**10)
+    assert len(kept.vectors) == 2
+    found = {ngram: kept.place[bucket(*ngram) % 2**10] for ngram in [*ngrams, (c,)]}
+    assert kept.vectors[found[a, b]].tolist() == [3, 4]
+    assert kept.vectors[found[b, c]].tolist() == [7, 8]
+    assert [found[ngram] for ngram in [(a, b, a), (b, a), (c,)]] == [-1] * 3
+    few = keep_frequent(vectors, texts, vocabulary=vocabulary, most=100, buckets=2**10)
+    assert len(few.vectors) == 4
 
 
-def test_of_two_pairs_in_a_bucket_one_is_kept() -> None:
-    """In a table that is too small the more frequent pair keeps its vector."""
+def test_of_two_ngrams_in_a_bucket_one_is_kept() -> None:
+    """In a table that is too small the more frequent n-gram keeps its vector."""
     texts = [np.array([10, 11, 10, 11], np.int32), np.array([12, 13], np.int32)]
     numbers = known_numbers(20)
     cells = [list_ngrams(text[:2], numbers, buckets=KNOWN_BUCKETS)[-1] for text in texts]
     place = np.full(KNOWN_BUCKETS, -1, np.int32)
     place[cells] = range(2)
     vectors = NgramVectors(place, np.array([[1.0], [2.0]], np.float32))
-    table = choose_pairs(vectors, texts, vocabulary=20, pairs=2, width=1, buckets=1)
-    assert table.pairs[table.place[0]].tolist() == [1]
+    kept = keep_frequent(vectors, texts, vocabulary=20, most=2, buckets=1)
+    assert kept.vectors[kept.place[0]].tolist() == [1]

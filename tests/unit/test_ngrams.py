@@ -41,8 +41,11 @@ def test_every_ngram_once(orders: int) -> None:
     rows = [[BEGIN], [BEGIN, 9], [BEGIN, UNKNOWN, 5, 5, 29_999], [BEGIN, *range(100, 140)]]
     ids = rectangle([np.array(row, np.int32) for row in rows], range(len(rows)))
     cells = np.asarray(find_ngrams(ids, numbers, buckets=BUCKETS))
-    found = [Counter(row[row >= 0].tolist()) for row in cells]
+    assert cells.shape == (orders, *ids.shape)
+    found = [Counter(row[row >= 0].tolist()) for row in cells.swapaxes(0, 1)]
     assert found == [expected_ngrams(row, numbers) for row in rows]
+    turned = np.asarray(find_ngrams(ids.T, numbers, buckets=BUCKETS, time=0))
+    np.testing.assert_array_equal(turned.swapaxes(1, 2), cells)
 
 
 def test_the_same_rows_everywhere() -> None:
@@ -78,11 +81,11 @@ def cells_of_onnx(model: keras.Model, ids: Int32Array, lengths: Int32Array) -> I
     (table,) = (c.name for c in graph.graph.initializer if c.dims and c.dims[0] == buckets + 1)
     (lookup,) = (node for node in graph.graph.node if table in node.input)
     graph.graph.output[0].CopyFrom(
-        onnx_output(lookup.input[1], ["batch", "n-grams"]),
+        onnx_output(lookup.input[1], ["orders", "width", "batch"]),
     )
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     cells: Int32Array = session.run(None, {"ids": ids, "lengths": lengths})[0]
-    return np.where(cells == buckets, -1, cells)
+    return np.where(cells == buckets, -1, cells).swapaxes(1, 2)
 
 
 def onnx_output(name: str, shape: list[str]) -> Any:
@@ -111,7 +114,7 @@ def test_sum_over_the_root() -> None:
     """The layer adds the rows of a text's n-grams and divides by the root of their number."""
     layer = NgramSum(9, 2, orders=2, buckets=16)
     layer.table = np.arange(32, dtype=np.float32).reshape(16, 2)
-    cells = np.asarray(find_ngrams(np.array([[BEGIN, 5, 6]]), layer.numbers, buckets=16))[0]
+    cells = np.asarray(find_ngrams(np.array([[BEGIN, 5, 6]]), layer.numbers, buckets=16))
     there = cells[cells >= 0]
     assert len(there) == 2 + 2
     answer = np.asarray(layer(np.array([[BEGIN, 5, 6], [BEGIN, PAD, PAD]])))

@@ -125,12 +125,13 @@ def test_no_word_at_all() -> None:
 
 
 def test_sentinels_span_every_row() -> None:
-    """The range of word vectors is that of the table, whichever words are looked up."""
+    """The range of word vectors is that of the table, or what is asked for, in every row."""
     vectors = make_model("lstm").get_layer(EMBEDDING).vectors.astype(np.float16)
-    wide, _ = add_sentinels(vectors)
-    assert wide.dtype == np.float16
-    assert (wide.max(axis=1) == np.abs(vectors).max()).all()
-    assert (wide.min(axis=1) == -np.abs(vectors).max()).all()
+    for least, largest in ((0.0, np.abs(vectors).max()), (100.0, 100.0)):
+        wide = add_sentinels(vectors, least=least)
+        assert wide.dtype == np.float16
+        assert (wide.max(axis=1) == largest).all()
+        assert (wide.min(axis=1) == -largest).all()
 
 
 def test_seven_bits() -> None:

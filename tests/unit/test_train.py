@@ -20,7 +20,8 @@ from training.config import Config, load_config
 from training.data import Corpus
 from training.dataset import Source, load_dataset
 from training.evaluate import log_loss
-from training.model import PAIRS
+from training.model import KNOWN
+from training.ngram_vectors import KNOWN_WIDTH
 from training.readers import read
 from training.run import Run, written_aside
 from training.shards import Lesson, Shard, lessons_of
@@ -122,22 +123,22 @@ def test_word_vectors_from_a_file(source: Source, tmp_path: Path) -> None:
     assert 0 < coverage["tokens"] < 0.2
 
 
-def test_pairs_of_words(source: Source, tmp_path: Path) -> None:
-    """Vectors of the texts' pairs are in the model; only the matrix that turns them is learned."""
-    config = replace(TINY, epochs=1, pairs=50)
-    train_run(config, source, tmp_path / "run")
-    layer = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False).get_layer(
-        PAIRS
-    )
-    place, pairs = layer.table
-    assert pairs.shape == (51, TINY.embedding)
-    lengths = np.linalg.norm(pairs.astype(float), axis=1)
-    kept = np.unique(place[place > 0])
-    assert len(kept) > 10
-    assert (lengths[kept] > 0).all()
-    assert lengths[0] == 0
-    turn = layer.get_weights()[0]
-    assert 0 < np.abs(turn - np.eye(TINY.embedding)).max() < 1
+def test_known_ngrams(source: Source, tmp_path: Path) -> None:
+    """Vectors of the texts' n-grams are in the model; only what turns them is learned."""
+    config = replace(TINY, epochs=1, known_ngrams=500, known_width=3)
+    kept = []
+    for epochs in (1, 2):
+        train_run(replace(config, epochs=epochs), source, tmp_path / f"run{epochs}")
+        model = keras.models.load_model(tmp_path / f"run{epochs}" / "model.keras", compile=False)
+        kept.append(model.get_layer(KNOWN).get_weights())
+    (turn, place, vectors), (other_turn, *fixed) = kept
+    assert turn.shape == (KNOWN_WIDTH, 3)
+    assert (turn != other_turn).all()
+    np.testing.assert_array_equal(place, fixed[0])
+    np.testing.assert_array_equal(vectors, fixed[1])
+    assert place.max() > 10
+    assert vectors[1 : 1 + place.max()].any(axis=1).all()
+    assert not vectors[0].any()
 
 
 def test_it_stops_early(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
