@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD, PAD
 from training.model import (
     EMBEDDING,
@@ -31,7 +32,7 @@ from training.model import (
     recurrent_layers,
 )
 from training.ngram_vectors import KNOWN_BUCKETS
-from training.ngrams import NEVER, NgramSum, draw_numbers
+from training.ngrams import NgramSum, draw_numbers
 from training.onnx_rnn import (
     Weights,
     add_int8_states,
@@ -168,53 +169,66 @@ def _pool(graph: GraphWriter, states: str, pooling: str) -> str:
 def _sum_of_ngrams(graph: GraphWriter, ids: str, layer: NgramSum, temperature: float) -> str:
     """What a text's n-grams add to the logits, as `training.ngrams` has it: (batch, classes)."""
     turned = graph.add("Transpose", ids, perm=[1, 0])
-    together = _ngrams_ending(graph, turned, layer.numbers.shape, time=0)  # (orders, width, batch)
-    cells, there = _cells(graph, together, layer.buckets)
-    table = np.pad(layer.table, [(0, 1), (0, 0)]).astype(np.float16)
-    rows = graph.add("Gather", table, cells)  # (orders, width, batch, classes)
-    rows = graph.add("Cast", rows, to=onnx.TensorProto.FLOAT)
-    total = graph.add("ReduceSum", rows, integers(0, 1), keepdims=0)
+    rows = _rows_of_ngrams(graph, turned, layer.numbers, layer.buckets, layer.table, time=0)
+    total = graph.add("Concat", *(row for row, _ in rows), axis=0)  # (orders * width, batch, ...)
+    total = graph.add("ReduceSum", total, integers(0), keepdims=0)
+    there = graph.add("Concat", *(there for _, there in rows), axis=0)
     ones = graph.add("Cast", there, to=onnx.TensorProto.FLOAT)
-    count = graph.add("ReduceSum", ones, integers(0, 1), keepdims=0)
+    count = graph.add("ReduceSum", ones, integers(0), keepdims=0)
     count = graph.add("Unsqueeze", graph.add("Max", count, np.array(1, np.float32)), integers(1))
     total = graph.add("Mul", total, np.array(1 / temperature, np.float32))
     return graph.add("Div", total, graph.add("Sqrt", count))
 
 
-def _ngrams_ending(graph: GraphWriter, ids: str, numbers: tuple[int, int], *, time: int) -> str:
-    """Sums of numbers of the n-grams that end at each id, below 0 where none does.
+def _rows_of_ngrams(
+    graph: GraphWriter,
+    ids: str,
+    numbers: Int32Array,
+    buckets: int,
+    table: Weights | Table,
+    *,
+    place: Int32Array | None = None,
+    time: int,
+) -> list[tuple[str, str]]:
+    """The row of a table of the n-gram of each order that ends at each id, and where one does.
 
-    As `find_ngrams` has them, but not cut to the buckets of a table: one that is smaller finds its
-    rows from the same sums, so that they are added up once.
+    Sums of numbers are not cut before they are looked up: every table finds its rows from the same
+    ones, so that they are added up once. Words need none of that, but a table by id.
 
     Args:
         graph: Gets the nodes.
         ids: Of two axes.
-        numbers: Orders and ids there are.
+        numbers: Of the table, as `draw_numbers` has them.
+        buckets: Of the table.
+        table: Rows, stored in half precision.
+        place: Which row a bucket has, where that is not its own.
         time: Along which axis the ids of a text stand.
 
     Returns:
-        int32 of shape (orders, *ids.shape).
+        For each order float32 (*ids.shape, columns), 0 where no n-gram ends; and truth values.
     """
-    orders, vocabulary = numbers
+    orders, vocabulary = numbers.shape
+    none = np.zeros((1, table.shape[1]))
+    behind = np.concatenate([table, none]).astype(np.float16)
+    rows = numbers[0] & (buckets - 1)
+    of_words = table[rows if place is None else place[rows]]
+    of_words[:FIRST_WORD] = 0
+    word = graph.add("GreaterOrEqual", ids, np.array(FIRST_WORD, np.int32))
+    found = [(graph.add("Gather", of_words.astype(np.float16), ids), word)]
     drawn = draw_numbers(vocabulary, orders=orders, buckets=KNOWN_BUCKETS)
     before, total = ids, graph.add("Gather", drawn[0], ids)
-    word = graph.add("GreaterOrEqual", ids, np.array(FIRST_WORD, np.int32))
-    sums = [graph.add("Where", word, total, np.array(NEVER, np.int32))]
     in_front = integers(*(int(axis == time) for axis in range(2)), 0, 0)
-    for place in range(1, orders):
+    for number in drawn[1:]:
         before = graph.add("Pad", before, in_front, _PAD)
         before = graph.add("Slice", before, integers(0), integers(-1), integers(time))
-        total = graph.add("Add", total, graph.add("Gather", drawn[place], before))
-        sums.append(total)
-    return graph.add("Concat", *(graph.add("Unsqueeze", s, integers(0)) for s in sums), axis=0)
-
-
-def _cells(graph: GraphWriter, sums: str, buckets: int) -> tuple[str, str]:
-    """Rows of a table with one more behind it, for where there is no n-gram; and where one is."""
-    there = graph.add("GreaterOrEqual", sums, np.array(0, np.int32))
-    cells = graph.add("BitwiseAnd", sums, np.array(buckets - 1, np.int32))
-    return graph.add("Where", there, cells, np.array(buckets, np.int32)), there
+        total = graph.add("Add", total, graph.add("Gather", number, before))
+        there = graph.add("GreaterOrEqual", total, np.array(0, np.int32))
+        cells = graph.add("BitwiseAnd", total, np.array(buckets - 1, np.int32))
+        cells = graph.add("Where", there, cells, np.array(buckets, np.int32))
+        if place is not None:
+            cells = graph.add("Gather", np.append(place, np.int32(len(table))), cells)
+        found.append((graph.add("Gather", behind, cells), there))
+    return [(graph.add("Cast", row, to=onnx.TensorProto.FLOAT), there) for row, there in found]
 
 
 def _vectors(model: keras.Model) -> Table:
@@ -233,12 +247,11 @@ def _look_up(graph: GraphWriter, ids: str, vectors: Table, model: keras.Model, *
         return words
     layer = model.get_layer(KNOWN)
     place, known = layer.table
-    together = _ngrams_ending(graph, ids, layer.numbers.shape, time=time)
-    cells, _ = _cells(graph, together, len(place))
-    rows = graph.add("Gather", known, graph.add("Gather", np.pad(place, (0, 1)), cells))
-    rows = graph.add("Cast", rows, to=onnx.TensorProto.FLOAT)  # (orders, ..., width of known)
-    total = graph.add("Tanh", graph.add("ReduceSum", rows, integers(0), keepdims=0))
-    return graph.add("Concat", total, words, axis=-1)
+    rows = _rows_of_ngrams(graph, ids, layer.numbers, len(place), known, place=place, time=time)
+    total = rows[0][0]
+    for row, _ in rows[1:]:
+        total = graph.add("Add", total, row)  # (..., width of known)
+    return graph.add("Concat", graph.add("Tanh", total), words, axis=-1)
 
 
 def _positions(graph: GraphWriter) -> str:

@@ -42,8 +42,6 @@ Float64Array = NDArray[np.float64]
 Folds = Sequence[tuple[NDArray[Any], NDArray[Any]]]
 
 FOLDS: Final = 5
-CONVOLUTIONS: Final = 3
-"""Fewer folds, as each of them takes minutes."""
 _STRENGTH_OF_COUNTS: Final = 30.0
 _STRENGTH_OF_VECTORS: Final = 3.0
 
@@ -111,7 +109,7 @@ def teach(
     Raises:
         DataError: There are too few texts of a label, or too few groups, to part them into folds.
     """
-    folds, fewer = (_part(material, number) for number in (FOLDS, CONVOLUTIONS))
+    folds = _part(material, FOLDS)
     vectors, numbers = know(), known_numbers(material.vocabulary)
     # A number for a smaller table is the end of that for a larger one, and so is a bucket.
     linear = keep(
@@ -121,7 +119,7 @@ def teach(
     )
     logits = [(linear["labelled"], linear["unlabelled"])]
     if known is not None:
-        logits.append(_fit_convolutions(material, fewer, known, once))
+        logits.append(_fit_convolutions(material, folds, known, once))
     labelled, unlabelled = (np.stack(each) for each in zip(*logits, strict=True))
     weights = mix(labelled, material.target) if len(labelled) > 1 else np.ones(1)
     mixed = np.tensordot(weights, labelled, axes=1)

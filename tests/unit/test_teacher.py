@@ -95,7 +95,7 @@ def test_a_network_learns_what_stands_side_by_side(
 
     What it said stays in the working folder: asked again, the teacher says the same at once.
     """
-    monkeypatch.setattr("training.teacher.CONVOLUTIONS", 2)  # a network is traced anew for each
+    monkeypatch.setattr("training.teacher.FOLDS", 2)  # a network is traced anew for each
     targets = [i % 2 for i in range(160)]
     rows = write_rows(targets)
     taught = ask(rows, targets, [None] * 160, folder=tmp_path, network=True)
