@@ -34,6 +34,7 @@ from training.steps import build_step
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 
+WORD_WIDTH: Final = 128
 _FILTERS: Final = 512
 _REACH: Final = 3
 """Places that a filter sees."""

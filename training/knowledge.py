@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.checkpoints import Once, keep
-from training.convolution import Known
+from training.convolution import WORD_WIDTH, Known
 from training.data import Stream
 from training.model import KNOWN_PLACES
 from training.ngram_vectors import NgramVectors, keep_frequent, know_ngrams
@@ -26,7 +26,7 @@ from training.vectors import learn_vectors
 Float32Array = NDArray[np.float32]
 
 _WHOLE: Final = "whole_texts.npz"
-_WORD_VECTORS: Final = "word_vectors.npz"
+_WORD_VECTORS: Final = "word_vectors_{}.npz"
 
 
 class Knowledge:
@@ -66,19 +66,19 @@ class Knowledge:
                 vectors = learn_vectors(rows, vocabulary=self._ids, width=width, seed=self._seed)
             return {"vectors": vectors}
 
-        vectors: Float32Array = keep(self._once, _WORD_VECTORS, learn)["vectors"]
+        vectors: Float32Array = keep(self._once, _WORD_VECTORS.format(width), learn)["vectors"]
         return vectors
 
     def ngram_vectors(self) -> NgramVectors:
         """Vectors of n-grams by the texts they stand in."""
         return know_ngrams(self._whole_rows, vocabulary=self._ids, seed=self._seed, once=self._once)
 
-    def for_convolution(self, width: int) -> Known:
-        """What the convolution of a teacher starts from, with word vectors `width` wide."""
+    def for_convolution(self) -> Known:
+        """What the convolution of a teacher starts from, the same whomever it teaches."""
         regions = know_regions(
             self._whole_rows, vocabulary=self._ids, seed=self._seed, once=self._once
         )
-        return Known(self.ngram_vectors(), regions, self.word_vectors(width))
+        return Known(self.ngram_vectors(), regions, self.word_vectors(WORD_WIDTH))
 
     def frequent_ngrams(self, most: int) -> NgramVectors:
         """The vectors of the most frequent n-grams alone, in the buckets that a model has."""

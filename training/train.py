@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -338,9 +337,7 @@ def _teach(
                 seed=config.seed,
             ),
             knowledge.ngram_vectors,
-            partial(knowledge.for_convolution, config.embedding)
-            if config.teacher == "network"
-            else None,
+            knowledge.for_convolution if config.teacher == "network" else None,
             orders=config.ngrams or TEACHER_ORDERS,
             buckets=config.ngram_buckets,
             once=work.once,
