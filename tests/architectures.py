@@ -22,6 +22,7 @@ CONFIGS: Final = {
     "lstm-hidden": replace(LSTM, hidden=(6, 5)),
     "lstm-ngrams": replace(LSTM, ngrams=2, ngram_buckets=128, ngram_rate=0.5),
     "lstm-known": replace(LSTM, known_ngrams=20, known_width=5),
+    "lstm-known-ngrams": replace(LSTM, known_ngrams=20, known_width=5, ngrams=3, ngram_buckets=128),
     "lstm-last": replace(LSTM, pooling="last"),
     "lstm-stacked": replace(LSTM, layers=3, pooling="max"),
     "lstm-both-ways": replace(LSTM, bidirectional=True, layers=2),
@@ -41,6 +42,7 @@ CONFIGS: Final = {
 INT8: Final = (
     "lstm",
     "lstm-known",
+    "lstm-known-ngrams",
     "lstm-last",
     "lstm-stacked",
     "lstm-both-ways",

@@ -47,6 +47,12 @@ _SHARES: Final = (
     "validation_share",
 )
 _MOST_BUCKETS: Final = 2**24
+MOST_KNOWN: Final = 2**22
+WIDEST_KNOWN: Final = 128
+"""Of known n-grams: how many places there are, and how wide their vectors are before they are
+multiplied."""
+_RETIRED: Final = {"pairs": 0}
+"""Fields that were, and what they had to be for a recipe to mean what it means without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +257,11 @@ class Config:
             )
         if self.nesterov and not self.momentum:
             raise InvalidInput("nesterov must stand beside momentum above 0. Received: momentum 0")
-        if self.known_ngrams >= _MOST_BUCKETS:
-            raise InvalidInput(
-                f"known_ngrams must be below {_MOST_BUCKETS}. Received: {self.known_ngrams}"
-            )
+        for field, most in (("known_ngrams", MOST_KNOWN), ("known_width", WIDEST_KNOWN)):
+            if getattr(self, field) > most:
+                raise InvalidInput(
+                    f"{field} must be at most {most}. Received: {getattr(self, field)}"
+                )
         if self.architecture == "bow" and (self.pretrain or self.embeddings or self.known_ngrams):
             raise InvalidInput(
                 "pretrain, embeddings and known_ngrams must stand beside an architecture with word "
@@ -274,11 +281,18 @@ class Config:
     def from_mapping(cls, values: Mapping[str, Any]) -> Config:
         """The config that `dataclasses.asdict` made `values` of, also after a trip through JSON.
 
+        A field that there was once is passed over where it said nothing.
+
         Raises:
             InvalidInput: A field is unknown, missing or out of its bounds.
         """
+        kept = {
+            field: value
+            for field, value in values.items()
+            if field not in _RETIRED or value != _RETIRED[field]
+        }
         try:
-            return cls(**{**values, "hidden": tuple(values["hidden"])})
+            return cls(**{**kept, "hidden": tuple(values["hidden"])})
         except (TypeError, KeyError) as error:
             raise InvalidInput(f"a config must have the fields of Config: {error}") from error
 

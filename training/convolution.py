@@ -4,7 +4,7 @@ At each word stand the word's own vector, those of the n-grams that end there, a
 region around it, which were learned from all texts without labels. A convolution over neighbouring
 places weighs what stands side by side, where a sum of the same vectors weighs each n-gram alone.
 
-It has a vector for each of a million n-grams, a hundred times what a served model has in all.
+It has a vector for each of a million n-grams: seven times the numbers that a served model has.
 
 Source:
     Johnson and Zhang, "Semi-supervised Convolutional Neural Networks for Text Categorization via

@@ -73,7 +73,7 @@ class Knowledge:
         """Vectors of n-grams by the texts they stand in."""
         return know_ngrams(self._whole_rows, vocabulary=self._ids, seed=self._seed, once=self._once)
 
-    def for_convolution(self) -> Known:
+    def know_places(self) -> Known:
         """What the convolution of a teacher starts from, the same whomever it teaches."""
         regions = know_regions(
             self._whole_rows, vocabulary=self._ids, seed=self._seed, once=self._once

@@ -17,7 +17,7 @@ from keras import ops
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD, PAD
-from training.config import Config
+from training.config import MOST_KNOWN, Config
 from training.fused_lstm import FusedLSTM
 from training.ngram_vectors import KNOWN_ORDERS, KNOWN_WIDTH, NgramVectors
 from training.ngrams import NgramSum, draw_numbers, find_ngrams
@@ -26,9 +26,9 @@ PRESENCE, EMBEDDING, KNOWN, ROW, POOL = "presence", "embedding", "known", "row",
 NGRAMS, OUTPUT = "ngrams", "output"
 HIDDEN, FORWARD, BACKWARD = "hidden_{}", "forward_{}", "backward_{}"
 """Names of layers by which the exporter finds their weights; those with `{}` count from 0."""
-KNOWN_PLACES = 2**22
-"""Rows in which n-grams look for their vector: eight for each that has one, as a rule, so that few
-of the others take it for theirs."""
+KNOWN_PLACES = MOST_KNOWN
+"""Rows in which n-grams look for their vector. With eight for each that has one, one in nine of the
+others takes it for theirs."""
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -374,7 +374,7 @@ def _embed(config: Config, ids: Any, vocabulary: int) -> Any:
 
 def _word_vectors_in_a_row(config: Config, ids: Any, vocabulary: int, length: int) -> Any:
     words = _embed(config, ids, vocabulary)  # (batch, length, features)
-    return FixedRow(length, name=ROW)(words, ids)  # (batch, most * embedding)
+    return FixedRow(length, name=ROW)(words, ids)  # (batch, most * features)
 
 
 def _pooled_states(config: Config, ids: Any, vocabulary: int) -> Any:

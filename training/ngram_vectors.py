@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from app.text.padding import Int32Array
 from training.checkpoints import Once, keep
+from training.config import WIDEST_KNOWN
 from training.ngrams import draw_numbers, list_ngrams
 from training.progress import track
 from training.sampling import next_number, table_of_negatives
@@ -42,7 +43,7 @@ _SHARPNESS: Final = 6.0
 _RATE: Final = 0.03
 _LEAST_RATE: Final = 1e-5
 _TABLE: Final = 2**24
-KNOWN_WIDTH: Final = 128
+KNOWN_WIDTH: Final = WIDEST_KNOWN
 _EPOCHS: Final = 12
 
 
@@ -155,10 +156,10 @@ def keep_frequent(
     for text in texts:
         np.add.at(counts, list_ngrams(text, numbers, buckets=found), 1)
     counts[vectors.place < 0] = 0
-    often = np.argsort(-counts, kind="stable")[:most]
+    often = np.argsort(-counts, kind="stable")
     often = often[counts[often] > 0]
     _, first = np.unique(often & (buckets - 1), return_index=True)  # the first is the most frequent
-    often = often[np.sort(first)]
+    often = often[np.sort(first)[:most]]
     place = np.full(buckets, -1, np.int32)
     place[often & (buckets - 1)] = np.arange(len(often))
     return NgramVectors(place, vectors.vectors[vectors.place[often]])

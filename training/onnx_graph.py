@@ -115,7 +115,7 @@ def _sum_of_words(graph: GraphWriter, ids: str, kernel: Weights) -> str:
 
 
 def _fixed_row(graph: GraphWriter, ids: str, model: keras.Model) -> str:
-    """The vectors of a text one behind the other, zeros behind them: (batch, most * embedding)."""
+    """The vectors of a text one behind the other, zeros behind them: (batch, most * features)."""
     most = int(model.get_layer(ROW).most)
     vectors = _vectors(model)
     vectors[PAD] = 0

@@ -5,8 +5,8 @@ bytes as well, over the range that it finds in the whole batch: a text would be 
 and answered otherwise, beside other neighbours. So the graph fixes both ranges by itself:
 
 * What a layer reads gets two more columns, the ends of its range. For word vectors these are the
-  largest magnitude of the table and its negative, whichever words meet in a batch; for the states
-  of another layer they are 1 and -1.
+  largest magnitude of the table and its negative, whichever words meet in a batch, and 1 at least
+  where known n-grams stand beside them; for the states of another layer they are 1 and -1.
 * The layer gets two more units whose gates are held open. Their cells are t and -t after step t.
   No cell can be larger, because no step adds more than 1, and so no state is outside of theirs:
   the range of the states is [-tanh(t), tanh(t)], whatever was read.
@@ -93,7 +93,7 @@ def add_int8_states(
         graph: Gets the nodes.
         directions: Whose weights to take.
         steps: What this function gave for the layer before; or word vectors, float32 of shape
-            (width, batch, embedding + SENTINELS), see `add_sentinels`.
+            (width, batch, features + SENTINELS), see `add_sentinels`.
         lengths: int32 of shape (batch,).
         above: Directions of the layer before; 0 where word vectors are read.
         last: Whether the last state of each direction is wanted alone.

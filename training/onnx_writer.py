@@ -47,7 +47,8 @@ class GraphWriter:
             The name of that output.
         """
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
-        key = (operator, *names, output, *sorted((k, str(v)) for k, v in attributes.items()))
+        options = sorted((name, str(value)) for name, value in attributes.items())
+        key = (operator, microsoft, output, *names, *options)
         if key in self._added:
             return self._added[key]
         name = f"{operator.lower()}_{len(self._nodes)}"

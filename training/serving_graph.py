@@ -167,7 +167,7 @@ class WordVectors(tf.Module):  # type: ignore[misc]
 
 
 class FixedRow(tf.Module):  # type: ignore[misc]
-    """The vectors of a text one behind the other: → (batch, most * embedding)."""
+    """The vectors of a text one behind the other: → (batch, most * features)."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
@@ -271,9 +271,9 @@ class LSTM(tf.Module):  # type: ignore[misc]
         ).output
 
     def _pack_for_cudnn(self) -> Any:
-        """The weights in the one buffer that cuDNN reads: (4 * units * (embedding + units + 2),).
+        """The weights in the one buffer that cuDNN reads: (4 * units * (features + units + 2),).
 
-        A matrix for each gate, (units, embedding), then for each gate (units, units) for the state
+        A matrix for each gate, (units, features), then for each gate (units, units) for the state
         before, then eight biases in the same order. Keras has the gates in the same order, i f c o,
         its matrices the other way round, and one bias a gate, which may be either of the two.
 

@@ -4,9 +4,9 @@ Two are linear models of n-grams. The first weighs n-grams by how much more ofte
 texts of a class, which is certain of n-grams that labelled texts hold. The second knows an n-gram
 by its vector, learned from all texts, and so also those that no labelled text holds. Their mixture
 is, for each n-gram, one number a class, which a model can carry beside its network at the cost of
-a gather and a sum. The third, if it is asked for, is a convolution on the same vectors, and sees
-what stands side by side. All of them together answer the unlabelled texts, of which there are more
-than labelled ones.
+a gather and a sum. The third, if it is asked for, is a convolution on the same vectors and more,
+and sees what stands side by side. All of them together answer the unlabelled texts, of which there
+are more than labelled ones.
 
 What is said of a labelled text is said by models that saw neither that text nor any of its group:
 what they have learned by heart would be no lesson.
@@ -89,8 +89,8 @@ class Material:
 
 def teach(
     material: Material,
-    know: Callable[[], NgramVectors],
-    known: Callable[[], Known] | None,
+    know_ngrams: Callable[[], NgramVectors],
+    know_places: Callable[[], Known] | None,
     *,
     orders: int,
     buckets: int,
@@ -100,8 +100,8 @@ def teach(
 
     Args:
         material: What it learns from and is asked about.
-        know: Learns the vectors of the n-grams of all texts, see `know_ngrams`.
-        known: What a convolution starts from; without it there is none.
+        know_ngrams: Learns the vectors of the n-grams of all texts.
+        know_places: Learns what a convolution starts from; without it there is none.
         orders: Words of an n-gram of the table, at most.
         buckets: Rows of the table, a power of two.
         once: Of a `WorkingFolder`: where each part of the work is kept, so that it is done once.
@@ -110,16 +110,15 @@ def teach(
         DataError: There are too few texts of a label, or too few groups, to part them into folds.
     """
     folds = _part(material, FOLDS)
-    vectors, numbers = know(), known_numbers(material.vocabulary)
     # A number for a smaller table is the end of that for a larger one, and so is a bucket.
+    numbers = known_numbers(material.vocabulary)[:orders]
+    # The vectors are not held on to: they are hundreds of megabytes, and the convolution's too.
     linear = keep(
-        once,
-        "linear.npz",
-        lambda: _fit_linear(material, folds, vectors, numbers[:orders], buckets),
+        once, "linear.npz", lambda: _fit_linear(material, folds, know_ngrams(), numbers, buckets)
     )
     logits = [(linear["labelled"], linear["unlabelled"])]
-    if known is not None:
-        logits.append(_fit_convolutions(material, folds, known, once))
+    if know_places is not None:
+        logits.append(_fit_convolutions(material, folds, know_places, once))
     labelled, unlabelled = (np.stack(each) for each in zip(*logits, strict=True))
     weights = mix(labelled, material.target) if len(labelled) > 1 else np.ones(1)
     mixed = np.tensordot(weights, labelled, axes=1)
@@ -194,7 +193,7 @@ def _fit_linear(
 def _fit_convolutions(
     material: Material,
     folds: Folds,
-    known: Callable[[], Known],
+    know_places: Callable[[], Known],
     once: Once,
 ) -> tuple[Float64Array, Float64Array]:
     """Logits of all texts: of labelled ones out of fold, of the others the mean of all folds'."""
@@ -202,7 +201,7 @@ def _fit_convolutions(
 
     def fit(number: int, others: NDArray[Any], fold: NDArray[Any]) -> dict[str, NDArray[Any]]:
         if not built:
-            built.append(Convolution(known(), material.classes, seed=material.seed))
+            built.append(Convolution(know_places(), material.classes, seed=material.seed))
         network = built[0]
         network.fit(
             [material.rows[i] for i in others],

@@ -162,14 +162,15 @@ def train(
     the dropout are seeded, and TensorFlow is told to add in a fixed order. Stopped and continued
     in between, it gives the same weights too.
 
-    No text stays in memory, nor do ids, but for the word vectors of `config.pretrain`.
+    No text stays in memory, nor do ids, but while something is learned without labels, or by a
+    teacher.
 
     Args:
         config: The recipe.
         training: Texts to learn from.
         validation: Texts that decide when to stop; never learned from.
         checkpoint: Where the model of the best epoch is kept, written anew when one is better.
-        unlabelled: Further texts to learn word vectors from, if the recipe does.
+        unlabelled: Further texts, for all that the recipe learns without labels, and its teacher.
         lessons: What is learned instead of the labels of `training`: these or other texts, with
             soft labels and weights, say of a teacher.
         tensorboard: Where to write logs for TensorBoard, if anywhere.
@@ -232,9 +233,10 @@ def train(
         if config.nb_weighting:
             with console.status("Counting n-grams"):
                 model.get_layer(NGRAMS).learn_ratio(learned, learned.targets.argmax(axis=1))
+    weights_learned = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     console.print(
         f"{config.name}: {len(learned):,} texts to learn from, {len(held_out):,} held out, "
-        f"{len(encoder.vocabulary):,} ids, {model.count_params():,} weights",
+        f"{len(encoder.vocabulary):,} ids, {weights_learned:,} weights to learn",
         highlight=False,
         soft_wrap=True,
     )
@@ -337,7 +339,7 @@ def _teach(
                 seed=config.seed,
             ),
             knowledge.ngram_vectors,
-            knowledge.for_convolution if config.teacher == "network" else None,
+            knowledge.know_places if config.teacher == "network" else None,
             orders=config.ngrams or TEACHER_ORDERS,
             buckets=config.ngram_buckets,
             once=work.once,

@@ -69,7 +69,9 @@ def test_unknown_recipe() -> None:
         ({"architecture": "bow", "pretrain": True}, "beside an architecture with word vectors"),
         ({"architecture": "bow", "known_ngrams": 5}, "beside an architecture with word vectors"),
         ({"known_ngrams": -1}, "known_ngrams must be 0 or more"),
-        ({"known_ngrams": 2**30}, "known_ngrams must be below"),
+        ({"known_ngrams": 2**30}, "known_ngrams must be at most"),
+        ({"known_width": 129}, "known_width must be at most 128"),
+        ({"known_width": 0}, "known_width must be above 0"),
         ({"teacher": "me"}, "teacher must be one of none, linear, network"),
         ({"architecture": "bow", "embeddings": "f"}, "beside an architecture with word vectors"),
         ({"pretrain": True, "embeddings": "f"}, "must start from one source"),
@@ -111,6 +113,14 @@ def test_a_mapping_that_is_no_config(change: dict[str, object]) -> None:
     """Fields of another version of the code are named, not a crash."""
     with pytest.raises(InvalidInput, match="must have the fields"):
         Config.from_mapping(asdict(CONFIG) | change)
+
+
+def test_a_retired_field() -> None:
+    """A field that there was once is passed over where it said nothing, and named where it did."""
+    kept = asdict(CONFIG)
+    assert Config.from_mapping(kept | {"pairs": 0}) == CONFIG
+    with pytest.raises(InvalidInput, match="pairs"):
+        Config.from_mapping(kept | {"pairs": 5})
 
 
 def test_round_trip() -> None:
