@@ -163,6 +163,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{options.report / 'report.html'}")
 
 
+def _pace(options: argparse.Namespace) -> None:
+    import_tensorflow()
+    from training.pace import measure_pace
+
+    folder = options.version_folder
+    print(f"{folder}: {measure_pace(folder, _source(options), rounds=options.rounds)}")
+
+
 def _tune(options: argparse.Namespace) -> None:
     from training.space import load_space
     from training.study import plan_search
@@ -444,6 +452,21 @@ def _parser() -> argparse.ArgumentParser:
         help="with --baselines: train the recipe on a split that leaks, to show what it claims",
     )
     _add_source(evaluate, required=True)
+
+    pace = _verb(
+        verbs,
+        "pace",
+        _pace,
+        "time an exported version beside a plain LSTM on ONNX Runtime",
+        "valence-train pace models/lstm/2 --data data/imdb",
+    )
+    pace.description = (
+        "Time an exported version beside a plain LSTM, 128 units on word vectors 128 wide and "
+        "weights of one byte: the same texts by turns, on one core, and how many times as fast."
+    )
+    pace.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
+    pace.add_argument("--rounds", type=int, default=9, help="how often each is asked [%(default)s]")
+    _add_source(pace, required=True)
     return parser
 
 

@@ -92,11 +92,11 @@ class OnnxModel:
 
     def score(self, rows: Sequence[Int32Array], *, batch_size: int = 64) -> Probabilities:
         """Probabilities of encoded texts, (rows, classes); see `ExportedModel.score`."""
+        return score_rows(self.run, rows, batch_size)
 
-        def run(ids: Int32Array, lengths: Int32Array) -> Any:
-            return self._session.run([_OUTPUT], {"ids": ids, "lengths": lengths})[0]
-
-        return score_rows(run, rows, batch_size)
+    def run(self, ids: Int32Array, lengths: Int32Array) -> Any:
+        """Probabilities of one batch, float32 (batch, classes)."""
+        return self._session.run([_OUTPUT], {"ids": ids, "lengths": lengths})[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,118 @@
+"""Pace: an exported version beside a plain LSTM, the same texts by turns, on one core.
+
+The yardstick is one LSTM of 128 units in one direction on word vectors 128 wide, with the same
+vocabulary and pooling, weights of one byte, written by the same exporter. What it answers is of no
+interest, so that it need not be trained. Both read batches of like length, as the service makes
+them. Times of a shared machine rise and fall; so both run in every round, and the ratio is what
+is told.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+
+from app.artifact import ONNX, TOKENIZER, read_manifest
+from app.errors import InvalidInput
+from app.text.encoder import TextEncoder
+from app.text.padding import Int32Array, pad_rows
+from training.config import Config
+from training.dataset import Source, load_dataset
+from training.evaluate import OnnxModel
+from training.export import round_embedding
+from training.model import build_model
+from training.onnx_graph import build_onnx
+from training.progress import track
+
+ROUNDS: Final = 9
+BATCH: Final = 8
+TEXTS: Final = 1500
+YARDSTICK: Final = 128
+"""Units, and width of a word's vector, of the plain LSTM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast both were, texts a second in each round.
+
+    Attributes:
+        version: Of the version.
+        plain: Of the plain LSTM.
+    """
+
+    version: list[float]
+    plain: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """How many times as fast the version was in each round, lowest first."""
+        return sorted(ours / plain for ours, plain in zip(self.version, self.plain, strict=True))
+
+    def __str__(self) -> str:
+        ratios = self.ratios
+        return (
+            f"{statistics.median(self.version):,.0f} texts/s, a plain LSTM of {YARDSTICK} units "
+            f"{statistics.median(self.plain):,.0f}: {statistics.median(ratios):.2f} times as fast "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} rounds)"
+        )
+
+
+def measure_pace(version: Path, source: Source, *, rounds: int = ROUNDS) -> Pace:
+    """Ask both the first held-out training texts.
+
+    Args:
+        version: Folder of a version with a `model.onnx`.
+        source: Where the texts are.
+        rounds: How often each is asked all of them.
+
+    Raises:
+        InvalidInput: The version has no `model.onnx`, or there are no rounds.
+    """
+    if rounds < 1:
+        raise InvalidInput(f"rounds must be 1 or more. Received: {rounds}")
+    manifest = read_manifest(version)
+    if not (version / ONNX).exists():
+        raise InvalidInput(f"a version must have a {ONNX} to be timed. Received: {version}")
+    encoder = TextEncoder.load(version / TOKENIZER)
+    dataset = load_dataset(source, validation_share=0.1, seed=manifest.seed, read_test=False)
+    texts = dataset.validation.texts()[:TEXTS]
+    batches = _batches([encoder.encode(text).ids for text in texts])
+    with tempfile.TemporaryDirectory() as folder:
+        models = OnnxModel(version / ONNX), _plain(len(encoder.vocabulary), Path(folder))
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in track(range(rounds), "Taking turns"):
+        for model, taken in zip(models, seconds, strict=True):
+            began = time.perf_counter()
+            for ids, lengths in batches:
+                model.run(ids, lengths)
+            taken.append(time.perf_counter() - began)
+    return Pace(*([len(texts) / one for one in taken] for taken in seconds))
+
+
+def _batches(rows: Sequence[Int32Array]) -> list[tuple[Int32Array, Int32Array]]:
+    """Rows of like length together, and their lengths."""
+    alike = sorted(rows, key=len)
+    batches = []
+    for start in range(0, len(alike), BATCH):
+        chosen = alike[start : start + BATCH]
+        batches.append((pad_rows(chosen, width=len(chosen[-1])), _lengths(chosen)))
+    return batches
+
+
+def _lengths(rows: Sequence[Int32Array]) -> Int32Array:
+    return np.array([len(row) for row in rows], np.int32)
+
+
+def _plain(vocabulary: int, folder: Path) -> OnnxModel:
+    config = Config(name="plain", architecture="rnn", embedding=YARDSTICK, units=YARDSTICK)
+    model = build_model(config, vocabulary=vocabulary, classes=2)
+    round_embedding(model)
+    path = folder / ONNX
+    onnx.save(build_onnx(model, temperature=1.0, precision="int8"), path)
+    return OnnxModel(path)
