@@ -1,8 +1,8 @@
 """The bag of words, and beside it the words and pairs of words of its teacher.
 
-What `bow` is and how it learns, and in the same graph a row for each word and each pair of words in
-a row: the linear models that teach it, as one table of 2^21 rows. It serves in the time of a few
-lookups a word.
+What `bow` is, taught by linear models of n-grams alone, and in the same graph these models: a
+number a class for each word and each pair of words in a row, as one table of 2^21 rows. It serves
+in the time of a few lookups a word.
 
     valence-train train --config bow_ngrams --data DATA
     valence-train export --run runs/bow_ngrams
@@ -16,4 +16,4 @@ from dataclasses import replace
 
 from training.configs.bow import config as bow
 
-config = replace(bow, name="bow-ngrams", ngrams=2, ngram_buckets=2**21)
+config = replace(bow, name="bow-ngrams", teacher="linear", ngrams=2, ngram_buckets=2**21)
