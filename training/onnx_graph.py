@@ -31,8 +31,8 @@ from training.model import (
     hidden_layers,
     recurrent_layers,
 )
-from training.ngram_vectors import KNOWN_BUCKETS
-from training.ngrams import NgramSum, draw_numbers
+from training.ngram_vectors import KNOWN_BUCKETS, KNOWN_ORDERS
+from training.ngrams import NEVER, NgramSum, draw_numbers
 from training.onnx_rnn import (
     Weights,
     add_int8_states,
@@ -215,13 +215,17 @@ def _rows_of_ngrams(
     of_words[:FIRST_WORD] = 0
     word = graph.add("GreaterOrEqual", ids, np.array(FIRST_WORD, np.int32))
     found = [(graph.add("Gather", of_words.astype(np.float16), ids), word)]
-    drawn = draw_numbers(vocabulary, orders=orders, buckets=KNOWN_BUCKETS)
-    before, total = ids, graph.add("Gather", drawn[0], ids)
-    in_front = integers(*(int(axis == time) for axis in range(2)), 0, 0)
-    for number in drawn[1:]:
-        before = graph.add("Pad", before, in_front, _PAD)
-        before = graph.add("Slice", before, integers(0), integers(-1), integers(time))
-        total = graph.add("Add", total, graph.add("Gather", number, before))
+    # One row for all places of a word, as looking up is what takes the time.
+    drawn = draw_numbers(vocabulary, orders=KNOWN_ORDERS, buckets=KNOWN_BUCKETS).T
+    placed = graph.add("Transpose", graph.add("Gather", drawn, ids), perm=[2, 0, 1])
+    total = graph.add("Squeeze", graph.add("Gather", placed, integers(0), axis=0), integers(0))
+    for before in range(1, orders):
+        number = graph.add("Gather", placed, integers(before), axis=0)
+        number = graph.add("Squeeze", number, integers(0))
+        in_front = integers(*(before * int(axis == time) for axis in range(2)), 0, 0)
+        number = graph.add("Pad", number, in_front, np.array(NEVER, np.int32))
+        number = graph.add("Slice", number, integers(0), integers(-before), integers(time))
+        total = graph.add("Add", total, number)
         there = graph.add("GreaterOrEqual", total, np.array(0, np.int32))
         cells = graph.add("BitwiseAnd", total, np.array(buckets - 1, np.int32))
         cells = graph.add("Where", there, cells, np.array(buckets, np.int32))
