@@ -79,7 +79,7 @@ lock: ## both requirements files anew, from pyproject.toml (needs uv)
 
 train: $(EVERYTHING) ## the default recipes trained anew on DATA, exported into models/ and evaluated
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
-	@for recipe in bow lstm; do \
+	@for recipe in bow bow_ngrams lstm; do \
 	  $(BIN)/python -m training train --config $$recipe --data $(DATA) --run $(RUNS)/$$recipe && \
 	  version=$$($(BIN)/python -m training export --run $(RUNS)/$$recipe --models models) && \
 	  $(BIN)/python -m training evaluate "$$version" --data $(DATA) || exit 1; done

@@ -21,7 +21,7 @@ CLOSING_S = 5
 
 # A worker with the bundled models after 16 bodies of 3.5 MB at once, and what it shares with the
 # others: docs/kubernetes.md.
-WORKER_MIB, SUPERVISOR_MIB = 140, 32
+WORKER_MIB, SUPERVISOR_MIB = 190, 48
 
 PROBES = ("startup", "readiness", "liveness")
 

@@ -33,10 +33,15 @@ def test_every_bundled_version_is_ready(server: ServerProcess) -> None:
     with server.client() as client:
         models = client.get("/models").json()["models"]
     states = {(m["name"], v["version"]): v["state"] for m in models for v in m["versions"]}
-    assert states == {("bow", 2): "ready", ("lstm", 2): "ready", ("tweets-lstm", 1): "ready"}
+    assert states == {
+        ("bow", 2): "ready",
+        ("bow-ngrams", 1): "ready",
+        ("lstm", 2): "ready",
+        ("tweets-lstm", 1): "ready",
+    }
 
 
-@pytest.mark.parametrize("model", ["lstm", "bow", "tweets-lstm"])
+@pytest.mark.parametrize("model", ["lstm", "bow", "bow-ngrams", "tweets-lstm"])
 @pytest.mark.parametrize(
     "others", [STRANGERS, [LONG]], ids=["31 strangers", "a text of 2,000 words"]
 )
@@ -63,7 +68,7 @@ PLAIN_TWEETS = [
 @pytest.mark.parametrize(
     ("model", "text", "label"),
     [
-        *((model, *plain) for model in ("lstm", "bow") for plain in PLAIN),
+        *((model, *plain) for model in ("lstm", "bow", "bow-ngrams") for plain in PLAIN),
         *(("tweets-lstm", *plain) for plain in PLAIN_TWEETS),
     ],
 )
