@@ -11,7 +11,7 @@ sum in the same graph. Vectors of words, regions and n-grams come from all texts
 
 110 numbers of a word beside 16 of n-grams, and 102 units, leave room for the two columns and units
 that fix the ranges of the integer kernels, in what those work on at once. The units are as few as
-the lookups cost: it serves no slower than an LSTM of 128 units on vectors 128 wide.
+the lookups cost: it serves as fast as an LSTM of 128 units on vectors 128 wide.
 
 Seed 7, two cores of an EPYC, in parts that were kept: vectors of n-grams in 15 minutes, those of
 regions in 4, linear teachers in 2, five folds of convolutions in 35 with other work on the machine
