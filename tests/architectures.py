@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.text.vocabulary import BEGIN, PAD
-from training.config import Config
+from training.config import KNOWN_PLACES, KNOWN_WIDTH, Config
 from training.export import round_embedding
-from training.model import KNOWN, KNOWN_PLACES, build_model, has_layer
-from training.ngram_vectors import KNOWN_WIDTH, NgramVectors
+from training.model import KNOWN, build_model, has_layer
+from training.ngram_vectors import NgramVectors
 
 VOCABULARY, WIDTH = 50, 40
 LSTM = Config(name="m", architecture="rnn", embedding=12, units=9, max_length=WIDTH, head=10)

@@ -147,15 +147,22 @@ def score_rows(
     Returns:
         float64 of shape (rows, ...), as the answers. Row i belongs to rows[i].
     """
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    scored = []
-    for chosen in track(_slices(order, batch_size), "Scoring"):
-        lengths = np.array([len(rows[i]) for i in chosen], np.int32)
-        scored.append(run(rectangle(rows, chosen), lengths))
+    parts = part_by_length(rows, batch_size)
+    scored = [run(*lay_out(rows, chosen)) for chosen in track(parts, "Scoring")]
     together = np.concatenate(scored).astype(np.float64)
     probabilities = np.empty_like(together)
-    probabilities[order] = together
+    probabilities[np.concatenate(parts)] = together
     return probabilities
+
+
+def part_by_length(rows: Sequence[Int32Array], size: int) -> list[list[int]]:
+    """Which rows stand in each batch of `size` or fewer, the shortest first."""
+    return _slices(sorted(range(len(rows)), key=lambda i: len(rows[i])), size)
+
+
+def lay_out(rows: Sequence[Int32Array], chosen: Sequence[int]) -> tuple[Int32Array, Int32Array]:
+    """`rectangle` of the chosen rows, and their lengths, int32 (chosen,)."""
+    return rectangle(rows, chosen), np.array([len(rows[i]) for i in chosen], np.int32)
 
 
 def rectangle(rows: Sequence[Int32Array], chosen: Iterable[int]) -> Int32Array:

@@ -47,10 +47,11 @@ _SHARES: Final = (
     "validation_share",
 )
 _MOST_BUCKETS: Final = 2**24
-MOST_KNOWN: Final = 2**22
-WIDEST_KNOWN: Final = 128
-"""Of known n-grams: how many places there are, and how wide their vectors are before they are
-multiplied."""
+KNOWN_PLACES: Final = 2**22
+"""Rows in which n-grams look for their vector. With eight for each that has one, one in nine of the
+others takes it for theirs."""
+KNOWN_WIDTH: Final = 128
+"""Of the vectors of n-grams, before a model makes fewer numbers of them."""
 _RETIRED: Final = {"pairs": 0}
 """Fields that were, and what they had to be for a recipe to mean what it means without them."""
 
@@ -257,7 +258,7 @@ class Config:
             )
         if self.nesterov and not self.momentum:
             raise InvalidInput("nesterov must stand beside momentum above 0. Received: momentum 0")
-        for field, most in (("known_ngrams", MOST_KNOWN), ("known_width", WIDEST_KNOWN)):
+        for field, most in (("known_ngrams", KNOWN_PLACES), ("known_width", KNOWN_WIDTH)):
             if getattr(self, field) > most:
                 raise InvalidInput(
                     f"{field} must be at most {most}. Received: {getattr(self, field)}"

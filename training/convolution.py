@@ -25,7 +25,7 @@ from app.text.vocabulary import PAD
 from training.batches import TrainingBatches, score_rows
 from training.model import EMBEDDING, Pool, WordVectors
 from training.ngram_vectors import NgramVectors, known_numbers
-from training.ngrams import find_ngrams
+from training.ngrams import add_vectors
 from training.progress import progress_bar
 from training.region_vectors import REGION, RegionVectors
 from training.shards import Rows
@@ -68,7 +68,6 @@ class NgramsEndingHere(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(trainable=False, **kwargs)
         buckets, (rows, self._width) = len(vectors.place), vectors.vectors.shape
         self._numbers = known_numbers(vocabulary)
-        self._buckets = buckets
         # The row of zeros in front is for n-grams without a vector. Half the bytes do: these are
         # hundreds of megabytes, and a vector is read more often than it is calculated with.
         self._place = self.add_weight(shape=(buckets,), dtype="int32", initializer="zeros")
@@ -80,9 +79,7 @@ class NgramsEndingHere(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, ids: Any) -> Any:
         """Look up the n-grams of each order, and add them up."""
-        cells = find_ngrams(ids, self._numbers, buckets=self._buckets)  # (orders, batch, length)
-        rows = ops.where(cells >= 0, ops.take(self._place, ops.maximum(cells, 0)), 0)
-        return ops.sum(ops.cast(ops.take(self._vectors, rows, axis=0), "float32"), axis=0)
+        return add_vectors(ids, self._numbers, self._place, self._vectors)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(batch, length, width)."""
@@ -198,7 +195,7 @@ class Convolution:
 
 
 def _fixed(layer: keras.layers.Layer) -> list[keras.Variable]:
-    return list(layer.weights) if isinstance(layer, NgramsEndingHere | Regions) else []
+    return [] if layer.trainable else list(layer.weights)
 
 
 def _build(known: Known, classes: int, seed: int) -> keras.Model:

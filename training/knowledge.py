@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.checkpoints import Once, keep
+from training.config import KNOWN_PLACES
 from training.convolution import WORD_WIDTH, Known
 from training.data import Stream
-from training.model import KNOWN_PLACES
 from training.ngram_vectors import NgramVectors, keep_frequent, know_ngrams
 from training.progress import console, track
 from training.region_vectors import know_regions

@@ -17,18 +17,15 @@ from keras import ops
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD, PAD
-from training.config import MOST_KNOWN, Config
+from training.config import KNOWN_PLACES, KNOWN_WIDTH, Config
 from training.fused_lstm import FusedLSTM
-from training.ngram_vectors import KNOWN_ORDERS, KNOWN_WIDTH, NgramVectors
-from training.ngrams import NgramSum, draw_numbers, find_ngrams
+from training.ngram_vectors import KNOWN_ORDERS, NgramVectors
+from training.ngrams import NgramSum, add_vectors, draw_numbers
 
 PRESENCE, EMBEDDING, KNOWN, ROW, POOL = "presence", "embedding", "known", "row", "pool"
 NGRAMS, OUTPUT = "ngrams", "output"
 HIDDEN, FORWARD, BACKWARD = "hidden_{}", "forward_{}", "backward_{}"
 """Names of layers by which the exporter finds their weights; those with `{}` count from 0."""
-KNOWN_PLACES = MOST_KNOWN
-"""Rows in which n-grams look for their vector. With eight for each that has one, one in nine of the
-others takes it for theirs."""
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -165,10 +162,8 @@ class KnownNgrams(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, ids: Any) -> Any:
         """Look up, add, multiply."""
-        cells = find_ngrams(ids, self.numbers, buckets=KNOWN_PLACES)  # (orders, batch, length)
-        rows = ops.where(cells >= 0, ops.take(self._place, ops.maximum(cells, 0)), 0)
-        known = ops.cast(ops.take(self._vectors, rows, axis=0), self.compute_dtype)
-        return ops.tanh(ops.matmul(ops.sum(known, axis=0), self._turn))
+        known = add_vectors(ids, self.numbers, self._place, self._vectors)
+        return ops.tanh(ops.matmul(known, self._turn))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(batch, length, width)."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from app.text.padding import Int32Array
 from training.checkpoints import Once, keep
-from training.config import WIDEST_KNOWN
+from training.config import KNOWN_WIDTH
 from training.ngrams import draw_numbers, list_ngrams
 from training.progress import track
 from training.sampling import next_number, table_of_negatives
@@ -43,7 +43,6 @@ _SHARPNESS: Final = 6.0
 _RATE: Final = 0.03
 _LEAST_RATE: Final = 1e-5
 _TABLE: Final = 2**24
-KNOWN_WIDTH: Final = WIDEST_KNOWN
 _EPOCHS: Final = 12
 
 

@@ -80,6 +80,24 @@ def find_ngrams(ids: Any, numbers: Int32Array, *, buckets: int, time: int = 1) -
     return ops.where(together >= 0, ops.bitwise_and(together, buckets - 1), -1)
 
 
+def add_vectors(ids: Any, numbers: Int32Array, place: Any, vectors: Any, *, time: int = 1) -> Any:
+    """The sum of the vectors of the n-grams that end at each id.
+
+    Args:
+        ids: As `numbers` and `time`, see `find_ngrams`.
+        numbers: For n-grams of up to `orders` words.
+        place: int32 (buckets,): which row of `vectors` a bucket has; 0 for none.
+        vectors: Of any precision, (rows, width); the first row is 0.
+        time: An axis.
+
+    Returns:
+        float32 (*ids.shape, width).
+    """
+    cells = find_ngrams(ids, numbers, buckets=place.shape[0], time=time)  # (orders, *ids.shape)
+    rows = ops.where(cells >= 0, ops.take(place, ops.maximum(cells, 0)), 0)
+    return ops.sum(ops.cast(ops.take(vectors, rows, axis=0), "float32"), axis=0)
+
+
 def _shift(ids: Any, time: int) -> Any:
     """The id before each; `PAD` before the first."""
     padding = [(int(axis == time), 0) for axis in range(2)]

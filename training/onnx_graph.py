@@ -31,8 +31,8 @@ from training.model import (
     hidden_layers,
     recurrent_layers,
 )
-from training.ngram_vectors import KNOWN_BUCKETS, KNOWN_ORDERS
-from training.ngrams import NEVER, NgramSum, draw_numbers
+from training.ngram_vectors import known_numbers
+from training.ngrams import NEVER, NgramSum
 from training.onnx_rnn import (
     Weights,
     add_int8_states,
@@ -208,16 +208,18 @@ def _rows_of_ngrams(
         For each order float32 (*ids.shape, columns), 0 where no n-gram ends; and truth values.
     """
     orders, vocabulary = numbers.shape
-    none = np.zeros((1, table.shape[1]))
-    behind = np.concatenate([table, none]).astype(np.float16)
-    rows = numbers[0] & (buckets - 1)
-    of_words = table[rows if place is None else place[rows]]
+    if place is None:
+        of_words = table[numbers[0] & (buckets - 1)]
+    else:
+        of_words = table[place[numbers[0] & (buckets - 1)]]
+        place = np.append(place, np.int32(len(table)))
+    behind = np.pad(table, [(0, 1), (0, 0)]).astype(np.float16)
     of_words[:FIRST_WORD] = 0
     word = graph.add("GreaterOrEqual", ids, np.array(FIRST_WORD, np.int32))
     found = [(graph.add("Gather", of_words.astype(np.float16), ids), word)]
     # One row for all places of a word, as looking up is what takes the time.
-    drawn = draw_numbers(vocabulary, orders=KNOWN_ORDERS, buckets=KNOWN_BUCKETS).T
-    placed = graph.add("Transpose", graph.add("Gather", drawn, ids), perm=[2, 0, 1])
+    drawn = graph.add("Gather", known_numbers(vocabulary).T, ids)
+    placed = graph.add("Transpose", drawn, perm=[2, 0, 1])
     total = graph.add("Squeeze", graph.add("Gather", placed, integers(0), axis=0), integers(0))
     for before in range(1, orders):
         number = graph.add("Gather", placed, integers(before), axis=0)
@@ -230,7 +232,7 @@ def _rows_of_ngrams(
         cells = graph.add("BitwiseAnd", total, np.array(buckets - 1, np.int32))
         cells = graph.add("Where", there, cells, np.array(buckets, np.int32))
         if place is not None:
-            cells = graph.add("Gather", np.append(place, np.int32(len(table))), cells)
+            cells = graph.add("Gather", place, cells)
         found.append((graph.add("Gather", behind, cells), there))
     return [(graph.add("Cast", row, to=onnx.TensorProto.FLOAT), there) for row, there in found]
 

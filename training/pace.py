@@ -10,18 +10,16 @@ is told.
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import onnx
 
 from app.artifact import ONNX, TOKENIZER, read_manifest
 from app.errors import InvalidInput
 from app.text.encoder import TextEncoder
-from app.text.padding import Int32Array, pad_rows
+from training.batches import lay_out, part_by_length
 from training.config import Config
 from training.dataset import Source, load_dataset
 from training.evaluate import OnnxModel
@@ -30,7 +28,6 @@ from training.model import build_model
 from training.onnx_graph import build_onnx
 from training.progress import track
 
-ROUNDS: Final = 9
 BATCH: Final = 8
 TEXTS: Final = 1500
 YARDSTICK: Final = 128
@@ -63,7 +60,7 @@ class Pace:
         )
 
 
-def measure_pace(version: Path, source: Source, *, rounds: int = ROUNDS) -> Pace:
+def measure_pace(version: Path, source: Source, *, rounds: int) -> Pace:
     """Ask both the first held-out training texts.
 
     Args:
@@ -76,13 +73,14 @@ def measure_pace(version: Path, source: Source, *, rounds: int = ROUNDS) -> Pace
     """
     if rounds < 1:
         raise InvalidInput(f"rounds must be 1 or more. Received: {rounds}")
-    manifest = read_manifest(version)
     if not (version / ONNX).exists():
         raise InvalidInput(f"a version must have a {ONNX} to be timed. Received: {version}")
+    manifest = read_manifest(version)
     encoder = TextEncoder.load(version / TOKENIZER)
     dataset = load_dataset(source, validation_share=0.1, seed=manifest.seed, read_test=False)
     texts = dataset.validation.texts()[:TEXTS]
-    batches = _batches([encoder.encode(text).ids for text in texts])
+    rows = [encoder.encode(text).ids for text in texts]
+    batches = [lay_out(rows, chosen) for chosen in part_by_length(rows, BATCH)]
     with tempfile.TemporaryDirectory() as folder:
         models = OnnxModel(version / ONNX), _plain(len(encoder.vocabulary), Path(folder))
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -93,20 +91,6 @@ def measure_pace(version: Path, source: Source, *, rounds: int = ROUNDS) -> Pace
                 model.run(ids, lengths)
             taken.append(time.perf_counter() - began)
     return Pace(*([len(texts) / one for one in taken] for taken in seconds))
-
-
-def _batches(rows: Sequence[Int32Array]) -> list[tuple[Int32Array, Int32Array]]:
-    """Rows of like length together, and their lengths."""
-    alike = sorted(rows, key=len)
-    batches = []
-    for start in range(0, len(alike), BATCH):
-        chosen = alike[start : start + BATCH]
-        batches.append((pad_rows(chosen, width=len(chosen[-1])), _lengths(chosen)))
-    return batches
-
-
-def _lengths(rows: Sequence[Int32Array]) -> Int32Array:
-    return np.array([len(row) for row in rows], np.int32)
 
 
 def _plain(vocabulary: int, folder: Path) -> OnnxModel:

@@ -28,7 +28,7 @@ from training.model import (
     hidden_layers,
     recurrent_layers,
 )
-from training.ngrams import find_ngrams
+from training.ngrams import add_vectors, find_ngrams
 
 
 class ServingGraph(tf.Module):  # type: ignore[misc]
@@ -160,9 +160,7 @@ class WordVectors(tf.Module):  # type: ignore[misc]
         words = tf.cast(tf.gather(self._vectors, ids), tf.float32)
         if not self._knows:
             return words
-        cells = find_ngrams(ids, self._numbers, buckets=self._place.shape[0], time=self._time)
-        rows = tf.where(cells >= 0, tf.gather(self._place, tf.maximum(cells, 0)), 0)
-        known = tf.reduce_sum(tf.cast(tf.gather(self._known, rows), tf.float32), axis=0)
+        known = add_vectors(ids, self._numbers, self._place, self._known, time=self._time)
         return tf.concat([tf.tanh(known), words], axis=-1)
 
 

@@ -9,10 +9,9 @@ import pytest
 
 from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
 from tests.architectures import BOW, CONFIGS, LSTM, VOCABULARY, batch, make_model
-from training.config import Config
+from training.config import KNOWN_PLACES, Config
 from training.fused_lstm import FusedLSTM
 from training.model import (
-    KNOWN_PLACES,
     OUTPUT,
     KnownNgrams,
     WordPresence,

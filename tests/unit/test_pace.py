@@ -38,4 +38,4 @@ def test_what_cannot_be_timed(workshop: Workshop, tmp_path: Path) -> None:
         measure_pace(folder, source, rounds=0)
     (folder / "model.onnx").unlink()
     with pytest.raises(InvalidInput, match="must have a model"):
-        measure_pace(folder, source)
+        measure_pace(folder, source, rounds=1)

@@ -16,12 +16,11 @@ from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.trained import Workshop
 from training.checkpoints import WorkingFolder
-from training.config import Config, load_config
+from training.config import KNOWN_WIDTH, Config, load_config
 from training.data import Corpus
 from training.dataset import Source, load_dataset
 from training.evaluate import log_loss
 from training.model import KNOWN
-from training.ngram_vectors import KNOWN_WIDTH
 from training.readers import read
 from training.run import Run, written_aside
 from training.shards import Lesson, Shard, lessons_of
