@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from app.text.vocabulary import BEGIN, PAD
 from training.config import KNOWN_PLACES, KNOWN_WIDTH, Config
-from training.export import round_embedding
-from training.model import KNOWN, build_model, has_layer
-from training.ngram_vectors import NgramVectors
+from training.export.export import round_embedding
+from training.features.ngram_vectors import NgramVectors
+from training.models.build import KNOWN, build_model, has_layer
 
 VOCABULARY, WIDTH = 50, 40
 LSTM = Config(name="m", architecture="rnn", embedding=12, units=9, max_length=WIDTH, head=10)

@@ -47,7 +47,7 @@ def fake_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions are exported without their report, whose pictures take a third of the time."""
-    monkeypatch.setattr("training.export.write_report", lambda *_: None)
+    monkeypatch.setattr("training.export.export.write_report", lambda *_: None)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.corpus import write_tsv_folder
-from training.__main__ import main
+from training.cli import main
 
 _TINY = {
     "lstm": ["--config=smoke", "--set=epochs=4"],

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
-import pkgutil
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from typing import Any, Final, get_type_hints
 
 from app.artifact import MODEL_NAME_PATTERN, MODEL_NAME_RULE
 from app.errors import InvalidInput
-from training import configs
 
 _CHOICES: Final = {
     "architecture": ("bow", "embedding", "rnn"),
@@ -35,23 +32,37 @@ _CHOICES: Final = {
     "keep": ("best", "last"),
 }
 """What a field may be, where that is a short list."""
+
+
 _POSITIVE: Final = (
     *("vocabulary_size", "min_count", "max_length", "embedding", "embedding_rate", "units"),
     *("layers", "ngram_buckets", "ngram_rate", "learning_rate", "decay", "batch_size", "epochs"),
     *("sorted_together", "stop_patience", "reduce_patience", "validation_share"),
     "known_width",
 )
+
+
 _NOT_NEGATIVE: Final = ("head", "known_ngrams", "l1", "l2", "ngram_l2", "warmup", "clip_norm")
+
+
 _SHARES: Final = (
     *("word_dropout", "input_dropout", "recurrent_dropout", "dropout", "momentum", "average"),
     "validation_share",
 )
+
+
 _MOST_BUCKETS: Final = 2**24
+
+
 KNOWN_PLACES: Final = 2**22
 """Rows in which n-grams look for their vector. With eight for each that has one, one in nine of the
 others takes it for theirs."""
+
+
 KNOWN_WIDTH: Final = 128
 """Of the vectors of n-grams, before a model makes fewer numbers of them."""
+
+
 _RETIRED: Final = {"pairs": 0}
 """Fields that were, and what they had to be for a recipe to mean what it means without them."""
 
@@ -82,8 +93,8 @@ class Config:
         embedding_rate: How fast word vectors learn, as a part of the learning rate.
         known_ngrams: N-grams of up to three words, the most frequent ones, whose vectors stand
             beside those of words; 0 for none. They are learned from all texts without labels
-            (`training/ngram_vectors.py`), and the model learns one matrix that makes `known_width`
-            numbers of them.
+            (`training/features/ngram_vectors.py`), and the model learns one matrix that makes
+            `known_width` numbers of them.
         known_width: See there.
         cell: Of the recurrent layers.
         units: Width of a recurrent layer's state, for each direction.
@@ -312,26 +323,6 @@ class Config:
                 raise InvalidInput(f"a setting must be one of {known}. Received: {field!r}")
             values[field] = _parse(field, types[field], text)
         return dataclasses.replace(self, **values)
-
-
-def load_config(name: str) -> Config:
-    """The recipe `training/configs/<name>.py`.
-
-    Raises:
-        InvalidInput: There is no such recipe; the message lists those there are.
-    """
-    known = config_names()
-    if name not in known:
-        raise InvalidInput(f"a config must be one of {', '.join(known)}. Received: {name!r}")
-    config = importlib.import_module(f"training.configs.{name}").config
-    if not isinstance(config, Config):
-        raise InvalidInput(f"training/configs/{name}.py must define `config`, a Config")
-    return config
-
-
-def config_names() -> list[str]:
-    """The recipes there are, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
 
 
 def _parse(field: str, kind: Any, text: str) -> Any:

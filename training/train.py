@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 import tempfile
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,36 +19,32 @@ from app.artifact import TOKENIZER
 from app.errors import DataError
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
-from app.text.vocabulary import PAD, Vocabulary
-from training import data
-from training.batches import Probabilities, ScoringBatches, TrainingBatches, score_rows
-from training.checkpoints import (
-    EVERY,
-    KeptModel,
-    Place,
-    WorkingFolder,
-    keep,
-    save_whole,
-    working_folder,
-)
 from training.config import Config
-from training.data import Corpus, Stream
-from training.dataset import Source, load_dataset
-from training.knowledge import Knowledge
-from training.model import EMBEDDING, KNOWN, NGRAMS, OUTPUT, build_model
-from training.optimizers import build_optimizer, class_weights, rate_callbacks
-from training.pretrained import VectorsFound, read_vectors
-from training.progress import EpochProgress, console, track
-from training.run import MODEL, RUN, Run, check_target, written_aside
-from training.shards import Lesson, Shard, lessons_of, write_shard
-from training.steps import build_step
-from training.teacher import Material, Taught, mix, teach
-from training.text_config import text_config, tokenizing_config
+from training.data.batches import ScoringBatches, TrainingBatches
+from training.data.corpus import Corpus, Stream
+from training.data.dataset import Source, load_dataset
+from training.data.preprocessing import build_encoder
+from training.data.shards import Lesson, Shard, lessons_of, write_shard
+from training.data.split import fingerprint
+from training.distillation.teacher import Material, Taught, mix, teach
+from training.features.store import Knowledge
+from training.features.vector_files import VectorsFound, read_vectors
+from training.fit.checkpoints import EVERY, WorkingFolder, save_whole, working_folder
+from training.fit.loop import fit_model, recipe_callbacks
+from training.fit.optimizers import build_optimizer, class_weights
+from training.fit.run import MODEL, RUN, Run
+from training.models.build import EMBEDDING, KNOWN, NGRAMS, OUTPUT, build_model
+from training.models.predict import SCORED_AT_ONCE, score_rows
+from training.support.cache import keep
+from training.support.files import check_target, written_aside
+from training.support.progress import console, track
 
 _COVERAGE: Final = "coverage.json"
+
+
 _TEACHER: Final = "teacher.npz"
-_SCORED: Final = 256
-"""Texts scored at once."""
+
+
 TEACHER_ORDERS: Final = 2
 """Words of an n-gram at most, of a teacher whose pupil has no n-grams itself."""
 
@@ -111,7 +106,7 @@ def train_run(
         texts = {
             "fingerprint": card.fingerprint,
             "splits": card.splits,
-            "unlabelled": data.fingerprint(dataset.unlabelled),
+            "unlabelled": fingerprint(dataset.unlabelled),
         }
         version = {"version": __version__}
         work.claim({"config": asdict(config), "data": texts, "code": version})
@@ -247,11 +242,11 @@ def train(
         word_dropout=config.word_dropout,
         seed=config.seed,
     )
-    history = _fit(
+    history = fit_model(
         model,
         batches,
         ScoringBatches(held_out),
-        [*_callbacks(config, checkpoint, tensorboard), *callbacks],
+        [*recipe_callbacks(config, checkpoint, tensorboard), *callbacks],
         epochs=config.epochs,
         work=work,
     )
@@ -265,53 +260,6 @@ def train(
         _carry(checkpoint, taught, held_out)
     coverage = json.loads((work.folder / _COVERAGE).read_text(encoding="utf-8"))
     return Trained(encoder, history, work.seconds(), coverage)
-
-
-def _fit(
-    model: keras.Model,
-    batches: TrainingBatches,
-    held_out: ScoringBatches,
-    callbacks: Sequence[keras.callbacks.Callback],
-    *,
-    epochs: int,
-    work: WorkingFolder,
-) -> dict[str, list[float]]:
-    """What `model.fit` does, but from the last checkpoint, be it in the middle of an epoch.
-
-    Returns:
-        Per figure its value after each epoch.
-    """
-    history = keras.callbacks.History()
-    together = keras.callbacks.CallbackList(
-        [*callbacks, history], model=model, epochs=epochs, steps=len(batches)
-    )
-    model.optimizer.build(model.trainable_variables)
-    step = build_step(model, batches)
-    together.on_train_begin()
-    try:
-        at = work.restore(model, together) or Place()
-        if work.saved:
-            console.print(f"{model.name}: goes on from {at}", highlight=False)
-        while at.epoch < epochs and not model.stop_training:
-            together.on_epoch_begin(at.epoch)
-            if at.step == 0:
-                work.save(model, together, at)
-            began = time.monotonic()
-            for batch in batches.epoch(at.epoch, start=at.step).as_numpy_iterator():
-                together.on_train_batch_begin(at.step)
-                figures, ids, ended = step(*batch), batch[0], time.monotonic()
-                tokens = int(np.count_nonzero(ids != PAD))
-                means = at.add(figures, rows=len(ids), tokens=tokens, seconds=ended - began)
-                began = ended
-                together.on_train_batch_end(at.step - 1, means)
-                work.save_when_due(model, together, at)
-            scores = model.evaluate(held_out, callbacks=together, verbose=0, return_dict=True)
-            means = at.figures() | {f"val_{name}": float(v) for name, v in scores.items()}
-            together.on_epoch_end(at.epoch, means)
-            at = Place(at.epoch + 1)
-    finally:
-        together.on_train_end()
-    return {name: list(values) for name, values in history.history.items()}
 
 
 def _teach(
@@ -389,7 +337,9 @@ def _carry(path: Path, taught: Taught, held_out: Shard) -> None:
     ngrams.table = taught.table
     kernel, bias = output.get_weights()
     logits = score_rows(
-        lambda ids, _lengths: np.stack(parts.predict_on_batch(ids), axis=1), held_out, _SCORED
+        lambda ids, _lengths: np.stack(parts.predict_on_batch(ids), axis=1),
+        held_out,
+        SCORED_AT_ONCE,
     )  # (texts, network and teacher, classes)
     logits[:, 1] += taught.bias
     shares = mix(logits.swapaxes(0, 1), held_out.targets.argmax(axis=1))
@@ -419,26 +369,6 @@ def _encode_once(
         write_shard(path, encoder, tracked, classes=len(corpus.labels))
 
     return Shard(work.once(kind, encode_all))
-
-
-def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
-    """The tokenizer of a recipe, its vocabulary counted on `texts`."""
-    tokenize = TextEncoder(tokenizing_config(config), Vocabulary(())).tokenize
-    lengths = []
-
-    def tokens() -> Iterator[list[str]]:
-        for text in track(texts, "Counting words"):
-            found = tokenize(text)
-            lengths.append(len(found))
-            yield found
-
-    vocabulary = Vocabulary.build(tokens(), size=config.vocabulary_size, min_count=config.min_count)
-    if not vocabulary.words:
-        raise DataError(
-            f"a word must stand at least {config.min_count} times in the training texts, the "
-            "recipe's min_count. Received: none that does"
-        )
-    return TextEncoder(text_config(config, lengths), vocabulary)
 
 
 def _pretrain(
@@ -478,32 +408,3 @@ def _read_embeddings(config: Config, encoder: TextEncoder) -> VectorsFound | Non
         return None
     with console.status("Reading word vectors"):
         return read_vectors(Path(config.embeddings), encoder.vocabulary, width=config.embedding)
-
-
-def encode(encoder: TextEncoder, corpus: Corpus, description: str) -> list[Int32Array]:
-    """The ids of each text of a corpus, in order."""
-    return [encoder.encode(text).ids for text in track(corpus.texts(), description)]
-
-
-def predict(model: keras.Model, rows: Sequence[Int32Array]) -> Probabilities:
-    """Probabilities of the Keras model itself, float64 (rows, classes)."""
-    return score_rows(lambda ids, _lengths: model.predict_on_batch(ids), rows, _SCORED)
-
-
-def _callbacks(
-    config: Config, checkpoint: Path, tensorboard: Path | None
-) -> list[keras.callbacks.Callback]:
-    callbacks = [
-        # First, so that all that follows sees the averaged weights after an epoch.
-        *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.average else []),
-        KeptModel(checkpoint, keep=config.keep),
-        *rate_callbacks(config),
-        EpochProgress(),
-    ]
-    if config.keep == "best":
-        callbacks.append(
-            keras.callbacks.EarlyStopping(monitor="val_loss", patience=config.stop_patience)
-        )
-    if tensorboard is not None:
-        callbacks.append(keras.callbacks.TensorBoard(log_dir=tensorboard))
-    return callbacks

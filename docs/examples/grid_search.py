@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import pad_rows
 from app.text.vocabulary import Vocabulary
-from training.readers import read
+from training.data.readers import read
 
 WORDS, LENGTH = 5_000, 200
 

@@ -1,13 +1,17 @@
-"""Arrows point one way (style guide, section 2): who may import whom, in one table."""
+"""Imports point one way (style guide, section 2): who may import whom, in one table."""
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
+
+_SERVING = {"app.artifact", "app.text", "app.telemetry", "app.errors"}
+_FOR_TRAINING = {"app", "app.text", "app.artifact", "app.errors"}
+"""`app` itself holds the version number and imports nothing."""
 
 ALLOWED: dict[str, set[str]] = {
     "app": set(),
@@ -15,26 +19,72 @@ ALLOWED: dict[str, set[str]] = {
     "app.text": {"app.errors"},
     "app.artifact": {"app.text", "app.errors"},
     "app.telemetry": set(),
-    "app.serving": {"app.artifact", "app.text", "app.telemetry", "app.errors"},
+    "app.serving": _SERVING,
     "app.workers": set(),
     "app.api": {"app.serving", "app.telemetry", "app.errors", "app.workers"},
     "app.settings": set(),
     "app.main": {
-        *("app.artifact", "app.text", "app.telemetry", "app.errors", "app.serving", "app.api"),
-        *("app", "app.settings", "app.workers"),
+        *_SERVING,
+        *("app", "app.settings", "app.workers", "app.serving", "app.api"),
     },
     "app.server": {
         *("app.telemetry", "app.errors", "app.serving", "app.api", "app.workers"),
         *("app", "app.settings", "app.main"),
     },
     "app.__main__": {
-        *("app.artifact", "app.text", "app.telemetry", "app.errors", "app.serving", "app.api"),
-        *("app", "app.settings", "app.main", "app.server"),
+        *_SERVING,
+        *("app", "app.settings", "app.main", "app.server", "app.serving", "app.api"),
     },
-    "training": {"app", "app.text", "app.artifact", "app.errors", "training.served"},
-    # The one exception to the version folder as the only road: it is asked through the code that
-    # serves.
-    "training.served": {"app.artifact", "app.text", "app.serving", "app.errors", "training"},
+    "training": set(),
+    "training.support": _FOR_TRAINING,
+    "training.config": _FOR_TRAINING,
+    "training.configs": {*_FOR_TRAINING, "training.config"},
+    "training.data": {*_FOR_TRAINING, "training.config", "training.support"},
+    "training.features": {*_FOR_TRAINING, "training.config", "training.data", "training.support"},
+    "training.fit": {*_FOR_TRAINING, "training.config", "training.data", "training.support"},
+    "training.reports": {*_FOR_TRAINING, "training.data", "training.support"},
+    "training.models": {
+        *_FOR_TRAINING,
+        *("training.features", "training.data", "training.config", "training.support"),
+    },
+    "training.distillation": {
+        *_FOR_TRAINING,
+        *("training.models", "training.features", "training.fit", "training.data"),
+        "training.support",
+    },
+    "training.train": {
+        *_FOR_TRAINING,
+        *("training.config", "training.data", "training.features", "training.fit"),
+        *("training.models", "training.distillation", "training.support"),
+    },
+    "training.export": {
+        *_FOR_TRAINING,
+        *("training.models", "training.features", "training.fit", "training.reports"),
+        *("training.data", "training.config", "training.support"),
+    },
+    "training.evaluation": {
+        *_FOR_TRAINING,
+        *("training.export", "training.train", "training.models", "training.features"),
+        *("training.fit", "training.reports", "training.data", "training.config"),
+        *("training.support", "training.evaluation.served"),
+    },
+    # The one exception to the version folder as the only road: versions are scored by the code
+    # that serves them.
+    "training.evaluation.served": {
+        *_FOR_TRAINING,
+        *("app.serving", "training.reports", "training.data", "training.support"),
+    },
+    "training.tuning": {
+        *_FOR_TRAINING,
+        *("training.train", "training.reports", "training.models", "training.fit"),
+        *("training.data", "training.config", "training.support"),
+    },
+    "training.cli": {
+        *_FOR_TRAINING,
+        *("training.config", "training.configs", "training.data", "training.evaluation"),
+        *("training.export", "training.support", "training.train", "training.tuning"),
+    },
+    "training.__main__": {"training.cli"},
     "load_tests": set(),
     "load_tests.bench": {"load_tests", "load_tests.bench.ceiling"},
     # The one exception to the black box: what the same engine does without HTTP.
@@ -42,16 +92,16 @@ ALLOWED: dict[str, set[str]] = {
         *("app.artifact", "app.text", "app.serving", "app.errors", "load_tests.bench"),
     },
 }
-"""The rooms, and which others each may import."""
+"""The packages, and which others each may import."""
 
 LIBRARIES = {
     "tensorflow": {"app.serving.engines.tensorflow", "training"},
-    "onnxruntime": {"app.serving.engines.onnx", "training"},
-    "onnx": {"training"},
+    "onnxruntime": {"app.serving.engines.onnx", "training.export.runtimes"},
+    "onnx": {"training.export", "training.evaluation.pace"},
     "keras": {"training"},
     "sklearn": {"training"},
-    "optuna": {"training"},
-    "matplotlib": {"training", "load_tests.bench.picture"},
+    "optuna": {"training.tuning"},
+    "matplotlib": {"training.reports", "training.evaluation", "load_tests.bench.picture"},
     "rich": {"training"},
     "fastapi": {"app.api", "app.main", "load_tests.bench.floor"},
     "starlette": {"app.api", "app.main", "load_tests.bench.floor"},
@@ -59,70 +109,134 @@ LIBRARIES = {
     "pydantic_settings": {"app.settings"},
     "locust": {"load_tests"},
 }
-"""Libraries that only some rooms may import."""
+"""Libraries that only some packages may import."""
 
 
-def modules() -> Iterator[tuple[str, Path]]:
+@cache
+def modules() -> dict[str, Path]:
     """Every module of the repository but the tests: its dotted name and its file."""
+    found = {}
     for package in ("app", "training", "load_tests"):
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-every_module = pytest.mark.parametrize(
-    ("name", "path"), [pytest.param(*module, id=module[0]) for module in modules()]
-)
-
-
-def imports(name: str, path: Path) -> Iterator[str]:
+@cache
+def imports(name: str) -> tuple[str, ...]:
     """What a module imports anywhere in it, by dotted name."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    found: list[str] = []
+    for node in ast.walk(ast.parse(modules()[name].read_bytes())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name} imports relatively; the table reads dotted names"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(found)
 
 
-def room_of(name: str) -> str | None:
-    """The room that a dotted name belongs to: the longest entry of the table it begins with."""
+def longest_prefix(name: str, known: Mapping[str, object] | set[str]) -> str | None:
+    """The longest of the known dotted names that `name` is, or is in."""
     parts = name.split(".")
     prefixes = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-    return next((prefix for prefix in prefixes if prefix in ALLOWED), None)
+    return next((prefix for prefix in prefixes if prefix in known), None)
 
 
-def belongs(name: str, rooms: set[str]) -> bool:
-    return any(name == room or name.startswith(f"{room}.") for room in rooms)
+def dependencies(name: str) -> Iterator[tuple[str, str]]:
+    """Each import of a module from this repository: what is imported, and its package."""
+    for imported in imports(name):
+        if (package := longest_prefix(imported, ALLOWED)) is not None:
+            yield imported, package
 
 
-@every_module
-def test_arrows(name: str, path: Path) -> None:
-    """A module imports from its own room and from those its room may see."""
-    room = room_of(name)
-    assert room is not None, f"{name} stands in no room of the table"
-    for imported in imports(name, path):
-        target = room_of(imported)
-        if target is not None and target != room:
-            assert target in ALLOWED[room], f"{name} imports {imported}"
+def find_cycle(graph: Mapping[str, set[str]]) -> list[str] | None:
+    """The nodes of a cycle, if there is one."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        return cycle
+    return None
 
 
-@every_module
-def test_libraries(name: str, path: Path) -> None:
+def test_packages_import_only_what_the_table_allows() -> None:
+    """A module imports from its own package and from those that its package may import."""
+    wrong = [
+        f"{name} imports {imported}"
+        for name in modules()
+        for imported, package in dependencies(name)
+        if (own := longest_prefix(name, ALLOWED)) != package and package not in ALLOWED[own or ""]
+    ]
+    assert wrong == []
+
+
+def test_the_table_has_no_unused_entry() -> None:
+    """What the table allows between packages of `training` is used, so it tells what is so."""
+    used: dict[str, set[str]] = {package: set() for package in ALLOWED}
+    for name in modules():
+        used[longest_prefix(name, ALLOWED) or ""] |= {package for _, package in dependencies(name)}
+    unused = [
+        f"{package} -> {allowed}"
+        for package, others in ALLOWED.items()
+        for allowed in others - used[package]
+        if package.startswith("training") and allowed.startswith("training")
+    ]
+    assert unused == []
+
+
+def test_no_module_cycle() -> None:
+    """No module imports itself by way of others, not even inside a function."""
+    graph = {
+        name: {
+            module
+            for imported in imports(name)
+            if (module := longest_prefix(imported, modules().keys())) not in (None, name)
+        }
+        for name in modules()
+    }
+    assert find_cycle(graph) is None
+
+
+def test_no_package_cycle() -> None:
+    """No package imports itself by way of others."""
+    graph: dict[str, set[str]] = {package: set() for package in ALLOWED}
+    for name in modules():
+        own = longest_prefix(name, ALLOWED) or ""
+        graph[own] |= {package for _, package in dependencies(name) if package != own}
+    for package in graph:  # a package and its exceptions count as one, as in `ALLOWED`
+        graph[package] = {other for other in graph[package] if not other.startswith(f"{package}.")}
+    assert find_cycle(graph) is None
+
+
+def test_libraries() -> None:
     """Each heavy library is imported where the table says and nowhere else."""
-    for imported in imports(name, path):
-        allowed = LIBRARIES.get(imported.partition(".")[0])
-        if allowed is not None:
-            assert belongs(name, allowed), f"{name} imports {imported}"
+    wrong = [
+        f"{name} imports {imported}"
+        for name in modules()
+        for imported in imports(name)
+        if (allowed := LIBRARIES.get(imported.partition(".")[0])) is not None
+        and longest_prefix(name, allowed) is None
+    ]
+    assert wrong == []
 
 
 def test_app_imports_nothing() -> None:
     """`import app` brings nothing with it: training gets `app.text` without a web server."""
-    assert list(imports("app", ROOT / "app" / "__init__.py")) == []
+    assert imports("app") == ()
 
 
-@every_module
-def test_no_borrowed_names(name: str, path: Path) -> None:
-    """No module borrows the name of one of the standard library."""
-    own = name.rpartition(".")[2]
-    assert own == "__main__" or own not in sys.stdlib_module_names, path
+def test_no_borrowed_names() -> None:
+    """No module has the name of one of the standard library."""
+    own_names = {name: name.rpartition(".")[2] for name in modules()}
+    borrowed = [
+        name
+        for name, own in own_names.items()
+        if own != "__main__" and own in sys.stdlib_module_names
+    ]
+    assert borrowed == []
+
+
+def test_top_of_training_is_small() -> None:
+    """A newcomer finds at most five files directly in `training/`."""
+    assert len(list((ROOT / "training").glob("*.py"))) <= 5

@@ -15,11 +15,11 @@ from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus
 from tests.trained import Workshop
-from training.batches import rectangle
-from training.config import load_config
-from training.evaluate import ExportedModel
-from training.text_config import tokenizing_config
-from training.text_graph import TextGraph
+from training.configs import load_config
+from training.data.batches import rectangle
+from training.data.preprocessing import tokenizing_config
+from training.export.runtimes import ExportedModel
+from training.export.text_graph import TextGraph
 
 # Words that random texts have a chance to hold, of several scripts.
 WORDS = [*"abcdeéßσıiя好", "i\u0307", "ab", "a'b", "фил", "!", "?"]

@@ -7,7 +7,7 @@ import pytest
 from app.artifact import read_manifest
 from tests.corpus import real_data
 from tests.server import ROOT, ServerProcess
-from training.readers import read
+from training.data.readers import read
 
 MODELS = ROOT / "models"
 TEXTS_PER_REQUEST = 256

@@ -10,8 +10,8 @@ import pytest
 
 from app.errors import ValenceError
 from tests.corpus import write_tsv_folder
-from training.__main__ import main
-from training.run import Run
+from training.cli import main
+from training.fit.run import Run
 
 ROOT = Path(__file__).parents[2]
 Output = pytest.CaptureFixture[str]

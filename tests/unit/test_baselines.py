@@ -9,8 +9,8 @@ import pytest
 
 from tests.corpus import make_corpus
 from tests.trained import Workshop, call
-from training.baselines import LEAKING, score_majority
-from training.data import Corpus, Example
+from training.data.corpus import Corpus, Example
+from training.evaluation.baselines import LEAKING, score_majority
 
 
 @pytest.fixture(scope="module")

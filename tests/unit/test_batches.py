@@ -9,8 +9,8 @@ import pytest
 
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import BEGIN, FIRST_WORD, UNKNOWN, Vocabulary
-from training.batches import Batch, ScoringBatches, TrainingBatches
-from training.shards import Lesson, Shard, write_shard
+from training.data.batches import Batch, ScoringBatches, TrainingBatches
+from training.data.shards import Lesson, Shard, write_shard
 
 # Text i repeats the word i, so that a row tells where it came from.
 COUNT = 50

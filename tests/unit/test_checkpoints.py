@@ -16,10 +16,10 @@ import pytest
 from app.errors import InvalidInput
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.trained import call
-from training.checkpoints import Place, WorkingFolder, working_folder
-from training.config import load_config
-from training.dataset import Source
-from training.run import Run
+from training.configs import load_config
+from training.data.dataset import Source
+from training.fit.checkpoints import Place, WorkingFolder, working_folder
+from training.fit.run import Run
 from training.train import train_run
 
 ROOT = Path(__file__).parents[2]
@@ -36,10 +36,10 @@ RECIPE = {
 
 KILLED_AT_STEP = """
 import os, signal, sys
-from training.__main__ import main
-from training.quiet import import_tensorflow
+from training.cli import main
+from training.support.tensorflow_import import import_tensorflow
 import_tensorflow()
-from training.progress import EpochProgress
+from training.fit.progress import EpochProgress
 
 left = int(sys.argv[1])
 

@@ -10,8 +10,8 @@ from PIL import Image
 from rich.console import Console
 
 from tests.unit.test_scores import LABELS, scored
-from training.comparison import Entry, make_table, rank, write_comparison
-from training.scores import Interval, bootstrap, confusion_matrix, measure
+from training.reports.comparison import Entry, make_table, rank, write_comparison
+from training.reports.scores import Interval, bootstrap, confusion_matrix, measure
 
 ANSWERS = scored()
 GOOD = Entry.score("good", ANSWERS.probabilities, ANSWERS.y_true, LABELS, seconds=61.4, note="a|b")

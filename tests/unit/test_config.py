@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from app.errors import InvalidInput
-from training.config import Config, config_names, load_config
-from training.configs import TUTORIALS
+from training.config import Config
+from training.configs import TUTORIALS, config_names, load_config
 
 CONFIG = Config(name="tiny", architecture="rnn")
 

@@ -5,10 +5,11 @@ import pytest
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, PAD
-from training.convolution import Convolution, Known, NgramsEndingHere, Regions
-from training.ngram_vectors import NgramVectors
-from training.ngrams import draw_numbers, list_ngrams
-from training.region_vectors import RegionVectors
+from training.distillation.convolution import Convolution, NgramsEndingHere, Regions
+from training.features.ngram_hashing import draw_numbers, list_ngrams
+from training.features.ngram_vectors import NgramVectors
+from training.features.region_vectors import RegionVectors
+from training.features.store import Known
 
 VOCABULARY, BUCKETS, WIDTH = 30, 2**12, 4
 A, B, C = 10, 11, 12
@@ -82,7 +83,7 @@ def test_a_fit_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     Texts are answered in their order, each by itself, whatever stands beside it.
     """
     for name, value in (("_BATCH", 32), ("_FILTERS", 32), ("_RATE", 1e-2), ("_WARMUP", 8)):
-        monkeypatch.setattr(f"training.convolution.{name}", value)
+        monkeypatch.setattr(f"training.distillation.convolution.{name}", value)
     vectors = vectors_of((A, B), (B, A))
     words = np.random.default_rng(2).standard_normal((VOCABULARY, 6)).astype(np.float32)
     regions = RegionVectors(np.zeros((VOCABULARY, 4), np.float32), np.zeros(4, np.float32))

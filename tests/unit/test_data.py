@@ -7,10 +7,10 @@ import pytest
 
 from app.errors import DataError
 from tests.corpus import make_corpus, real_data
-from training.data import (
-    Corpus,
+from training.data.corpus import Corpus, Example
+from training.data.readers import read
+from training.data.split import (
     Dropped,
-    Example,
     deduplicate,
     exclude,
     fingerprint,
@@ -18,7 +18,6 @@ from training.data import (
     order_labels,
     split,
 )
-from training.readers import read
 
 
 def corpus_of(examples: Iterable[Example | tuple[str, str]]) -> Corpus:

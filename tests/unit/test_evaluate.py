@@ -13,20 +13,14 @@ from app.errors import DataError, InvalidInput, UnusableVersion
 from app.serving.engines import EngineOptions, choose_engine
 from tests.corpus import make_corpus, write_csv
 from tests.trained import Workshop, call
-from training import record
-from training.dataset import Source
-from training.evaluate import (
-    Evaluation,
-    ExportedModel,
-    OnnxModel,
-    Question,
-    evaluate_version,
-    fit_temperature,
-    measure,
-    rescale,
-)
-from training.report import Report
-from training.served import ServedVersion
+from training.data.dataset import Source
+from training.evaluation import record
+from training.evaluation.evaluate import Evaluation, Question, evaluate_version
+from training.evaluation.served import ServedVersion
+from training.export.runtimes import ExportedModel, OnnxModel
+from training.reports.calibration import fit_temperature, rescale
+from training.reports.report import Report
+from training.reports.scores import measure
 
 SERVING = choose_engine(EngineOptions())
 """The engine that the service chooses on this machine."""
@@ -257,7 +251,7 @@ def test_what_was_altered_meanwhile_gets_no_digest(workshop: Workshop, tmp_path:
 def test_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, atomic: bool) -> None:
     """Each of two folders gets the other's contents, where the system has a call for it or not."""
     if not atomic:
-        monkeypatch.setattr("training.record.ctypes.CDLL", lambda _name: object())
+        monkeypatch.setattr("training.evaluation.record.ctypes.CDLL", lambda _name: object())
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "what").write_text(name)

@@ -17,14 +17,17 @@ from app.errors import DataError, InvalidInput, UnusableVersion
 from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.trained import Workshop
-from training import export as export_module
-from training.config import Config, load_config
-from training.dataset import Source, load_dataset
-from training.evaluate import ExportedModel, fit_temperature, rescale
-from training.export import check_parity, export
-from training.report import Report
-from training.run import Run
-from training.train import predict, train_run
+from training.config import Config
+from training.configs import load_config
+from training.data.dataset import Source, load_dataset
+from training.export import export as export_module
+from training.export.export import check_parity, export
+from training.export.runtimes import ExportedModel
+from training.fit.run import Run
+from training.models.predict import predict
+from training.reports.calibration import fit_temperature, rescale
+from training.reports.report import Report
+from training.train import train_run
 
 
 def contents(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.fused_lstm import FusedLSTM
+from training.models.fused_lstm import FusedLSTM
 
 STEPS = np.random.default_rng(3).standard_normal((4, 9, 5)).astype(np.float32)
 

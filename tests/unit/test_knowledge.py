@@ -7,8 +7,8 @@ import pytest
 
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import FIRST_WORD, Vocabulary
-from training.checkpoints import WorkingFolder
-from training.knowledge import Knowledge
+from training.features.store import Knowledge
+from training.fit.checkpoints import WorkingFolder
 
 WORDS = ("good", "bad", "film", "plot", "very")
 TEXTS = ["very good film", "very bad plot"] * 20
@@ -18,8 +18,8 @@ UNLABELLED = ["good plot", "bad film very bad"] * 20
 @pytest.fixture(autouse=True)
 def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables as large as those of a training would be cleared for minutes."""
-    monkeypatch.setattr("training.ngram_vectors.KNOWN_BUCKETS", 2**14)
-    monkeypatch.setattr("training.knowledge.KNOWN_PLACES", 2**12)
+    monkeypatch.setattr("training.features.ngram_vectors.KNOWN_BUCKETS", 2**14)
+    monkeypatch.setattr("training.features.store.KNOWN_PLACES", 2**12)
 
 
 def knowledge(

@@ -7,7 +7,8 @@ from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus
-from training.linear import find_presence, fit_trigrams, split_by_group
+from training.data.split import split_by_group
+from training.evaluation.trigrams import find_presence, fit_trigrams
 
 WORDS = ["good", "bad", "not", "so", "film"]
 ENCODER = TextEncoder(TextConfig(max_length=20, head=10), Vocabulary(WORDS))

@@ -10,17 +10,11 @@ import pytest
 from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
 from tests.architectures import BOW, CONFIGS, LSTM, VOCABULARY, batch, make_model
 from training.config import KNOWN_PLACES, Config
-from training.fused_lstm import FusedLSTM
-from training.model import (
-    OUTPUT,
-    KnownNgrams,
-    WordPresence,
-    build_model,
-    hidden_layers,
-    recurrent_layers,
-)
-from training.ngram_vectors import NgramVectors
-from training.ngrams import list_ngrams
+from training.features.ngram_hashing import list_ngrams
+from training.features.ngram_vectors import NgramVectors
+from training.models.build import OUTPUT, build_model, hidden_layers, recurrent_layers
+from training.models.fused_lstm import FusedLSTM
+from training.models.layers import KnownNgrams, WordPresence
 
 IDS = np.array([[BEGIN, 5, 6, 5], [BEGIN, 7, PAD, PAD]], np.int32)
 

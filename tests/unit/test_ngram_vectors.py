@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from app.text.padding import Int32Array
-from training.ngram_vectors import (
+from training.features.ngram_hashing import list_ngrams
+from training.features.ngram_vectors import (
     KNOWN_BUCKETS,
     RAREST,
     NgramVectors,
@@ -12,7 +13,6 @@ from training.ngram_vectors import (
     known_numbers,
     learn_ngram_vectors,
 )
-from training.ngrams import list_ngrams
 
 BUCKETS = 64
 TOPICS = (range(5, 20), range(30, 45))

@@ -14,9 +14,10 @@ from onnx import TensorProto, helper
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
 from tests.architectures import batch, make_model
-from training.batches import rectangle
-from training.ngrams import NgramSum, draw_numbers, find_ngrams
-from training.onnx_graph import build_onnx
+from training.data.batches import rectangle
+from training.export.onnx_graph import build_onnx
+from training.features.ngram_hashing import draw_numbers, find_ngrams
+from training.models.layers import NgramSum
 
 ORDERS, BUCKETS, WORDS = 3, 2**20, 30_000
 

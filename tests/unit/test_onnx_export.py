@@ -10,11 +10,11 @@ import pytest
 
 from app.artifact import read_golden, read_manifest, verify_files
 from tests.trained import Workshop
-from training import onnx_export
-from training.evaluate import ExportedModel, OnnxModel
-from training.export import export
-from training.onnx_export import ACCURACY_LOSS, NEIGHBOURS, PARITY, find_fault
-from training.onnx_graph import build_onnx
+from training.export import onnx_export
+from training.export.export import export
+from training.export.onnx_export import ACCURACY_LOSS, NEIGHBOURS, PARITY, find_fault
+from training.export.onnx_graph import build_onnx
+from training.export.runtimes import ExportedModel, OnnxModel
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

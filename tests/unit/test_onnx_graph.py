@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from tests.architectures import CONFIGS, INT8, LSTM, VOCABULARY, WIDTH, batch, make_model
-from training.model import EMBEDDING, FORWARD, build_model
-from training.onnx_graph import Precision, build_onnx, precisions
-from training.onnx_rnn import add_sentinels
-from training.serving_graph import ServingGraph
+from training.export.onnx_graph import Precision, build_onnx, precisions
+from training.export.onnx_rnn import add_sentinels
+from training.export.tf_graph import ServingGraph
+from training.models.build import EMBEDDING, FORWARD, build_model
 
 TEMPERATURE = 1.7
 EACH = [(name, "fp32") for name in CONFIGS] + [(name, "int8") for name in INT8]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training.config import Config
-from training.optimizers import build_optimizer, class_weights, rate_callbacks, rate_factor
+from training.fit.optimizers import build_optimizer, class_weights, rate_callbacks, rate_factor
 
 CONFIG = Config(name="m", architecture="bow", learning_rate=0.5, epochs=4)
 STEPS = 10

@@ -8,8 +8,8 @@ import pytest
 
 from app.errors import InvalidInput
 from tests.trained import Workshop, call
-from training.dataset import Source
-from training.pace import Pace, measure_pace
+from training.data.dataset import Source
+from training.evaluation.pace import Pace, measure_pace
 
 
 def test_ratios_are_of_one_round(workshop: Workshop) -> None:

@@ -9,7 +9,7 @@ import pytest
 from app.errors import DataError
 from app.text.vocabulary import BEGIN, FIRST_WORD, UNKNOWN, Vocabulary
 from tests.corpus import write
-from training.pretrained import read_vectors
+from training.features.vector_files import read_vectors
 
 WORDS = Vocabulary(["good", "bad", "film", "Ohio"])
 GOOD, BAD, FILM, OHIO = range(FIRST_WORD, FIRST_WORD + 4)

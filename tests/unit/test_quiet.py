@@ -2,7 +2,7 @@
 
 import logging
 
-from training.quiet import import_tensorflow
+from training.support.tensorflow_import import import_tensorflow
 
 
 def test_remarks_on_several_models() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from app.errors import DataError
 from tests.corpus import make_corpus, real_data, write, write_csv, write_tsv_folder
-from training.data import Corpus, Example, deduplicate, exclude
-from training.formats import SplitName
-from training.readers import list_splits, read
+from training.data.corpus import Corpus, Example
+from training.data.formats import SplitName
+from training.data.readers import list_splits, read
+from training.data.split import deduplicate, exclude
 
 HEADER = "id\tsentiment\treview\n"
 TWEETS = "id,sentiment,text,tweet_id\n"

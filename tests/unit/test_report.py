@@ -14,8 +14,8 @@ from PIL import Image
 
 from app.errors import DataError
 from tests.unit.test_scores import scored
-from training.pictures import _STYLE, draw_scatters
-from training.report import (
+from training.reports.pictures import _STYLE, draw_scatters
+from training.reports.report import (
     Report,
     describe_lengths,
     describe_paired,
@@ -23,7 +23,7 @@ from training.report import (
     render_mistakes,
     write_report,
 )
-from training.scores import compare_paired
+from training.reports.scores import compare_paired
 
 PICTURES = ("curves", "confusion_matrix", "roc", "reliability", "slices", "lengths")
 TWO, THREE = ("negative", "positive"), ("negative", "neutral", "positive")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from training.scores import (
+from training.reports.scores import (
     Scored,
     bootstrap,
     compare_paired,
@@ -157,7 +157,7 @@ def test_bootstrap_of_macro_f1_is_that_of_drawn_texts() -> None:
 
 def test_bootstrap_of_many_labels_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrices are drawn a few at a time; with a hundred labels, all of them would need much."""
-    monkeypatch.setattr("training.scores.RESAMPLES", 500)
+    monkeypatch.setattr("training.reports.scores.RESAMPLES", 500)
     tracemalloc.start()
     bootstrap(np.ones((100, 100), int))
     _, peak = tracemalloc.get_traced_memory()
@@ -169,7 +169,7 @@ def test_bootstrap_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     """How many matrices are in memory at once changes no interval."""
     matrix = np.array([[70, 20], [20, 90]])
     whole = bootstrap(matrix)
-    monkeypatch.setattr("training.scores._CELLS_AT_ONCE", 4 * 999)
+    monkeypatch.setattr("training.reports.scores._CELLS_AT_ONCE", 4 * 999)
     assert bootstrap(matrix) == whole
 
 

@@ -14,8 +14,8 @@ from app.artifact import CUDNN_SIGNATURE, SIGNATURE, TEXT_SIGNATURE
 from tests.architectures import CONFIGS, batch, make_model
 from tests.trained import Workshop
 from training.config import Config
-from training.model import build_model
-from training.serving_graph import ServingGraph
+from training.export.tf_graph import ServingGraph
+from training.models.build import build_model
 
 
 def sigmoid(x: Any) -> Any:

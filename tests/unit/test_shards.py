@@ -13,12 +13,12 @@ from app.errors import InvalidInput
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus, write_csv
-from training.batches import TrainingBatches
-from training.config import load_config
-from training.dataset import Source, load_dataset
-from training.readers import read
-from training.shards import Lesson, Shard, lessons_of, write_shard
-from training.train import build_encoder
+from training.configs import load_config
+from training.data.batches import TrainingBatches
+from training.data.dataset import Source, load_dataset
+from training.data.preprocessing import build_encoder
+from training.data.readers import read
+from training.data.shards import Lesson, Shard, lessons_of, write_shard
 
 ENCODER = TextEncoder(TextConfig(max_length=8, head=2), Vocabulary(["good", "bad"]))
 TEXTS = ["good", "", "bad " * 20, "good bad"]

@@ -6,8 +6,8 @@ import pytest
 
 from app.errors import InvalidInput
 from tests.corpus import write
-from training.config import load_config
-from training.space import assignments, load_space, space_names
+from training.configs import load_config
+from training.tuning.space import assignments, load_space, space_names
 
 CONFIG = load_config("smoke")
 

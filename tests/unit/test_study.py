@@ -15,9 +15,9 @@ from optuna.trial import TrialState
 
 from app.errors import DataError, InvalidInput
 from tests.corpus import write
-from training.config import load_config
-from training.space import Setting, load_space
-from training.study import Pruner, Sampler, Search, Study, open_study, plan_search
+from training.configs import load_config
+from training.tuning.space import Setting, load_space
+from training.tuning.study import Pruner, Sampler, Search, Study, open_study, plan_search
 
 CONFIG = load_config("smoke")
 OPEN = """

@@ -14,18 +14,20 @@ from app.errors import DataError
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN
 from tests.corpus import write_tsv_folder
-from training.batches import Probabilities
-from training.checkpoints import WorkingFolder
-from training.config import load_config
-from training.convolution import Known
-from training.dataset import Source, load_dataset
-from training.model import NGRAMS
-from training.ngram_vectors import NgramVectors, know_ngrams
-from training.ngrams import draw_numbers, list_ngrams
-from training.region_vectors import RegionVectors
-from training.scores import log_loss
-from training.teacher import Material, Taught, teach
-from training.train import encode, predict, train
+from training.configs import load_config
+from training.data.dataset import Source, load_dataset
+from training.data.preprocessing import encode
+from training.distillation.teacher import Material, Taught, teach
+from training.features.ngram_hashing import draw_numbers, list_ngrams
+from training.features.ngram_vectors import NgramVectors, know_ngrams
+from training.features.region_vectors import RegionVectors
+from training.features.store import Known
+from training.fit.checkpoints import WorkingFolder
+from training.models.build import NGRAMS
+from training.models.predict import predict
+from training.reports.scores import log_loss
+from training.support.arrays import Probabilities
+from training.train import train
 
 VOCABULARY = 40
 BUCKETS = 2**10
@@ -34,7 +36,7 @@ BUCKETS = 2**10
 @pytest.fixture(autouse=True)
 def _few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough for what 40 words make; the 16 million of real use take seconds to count."""
-    monkeypatch.setattr("training.ngram_vectors.KNOWN_BUCKETS", 2**14)
+    monkeypatch.setattr("training.features.ngram_vectors.KNOWN_BUCKETS", 2**14)
 
 
 def write_rows(targets: Sequence[int], *, seed: int = 1) -> list[Int32Array]:
@@ -95,7 +97,9 @@ def test_a_network_learns_what_stands_side_by_side(
 
     What it said stays in the working folder: asked again, the teacher says the same at once.
     """
-    monkeypatch.setattr("training.teacher.FOLDS", 2)  # a network is traced anew for each
+    monkeypatch.setattr(
+        "training.distillation.teacher.FOLDS", 2
+    )  # a network is traced anew for each
     targets = [i % 2 for i in range(160)]
     rows = write_rows(targets)
     taught = ask(rows, targets, [None] * 160, folder=tmp_path, network=True)

@@ -7,7 +7,7 @@ import pytest
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import Vocabulary
 from training.config import Config
-from training.text_config import text_config, tokenizing_config
+from training.data.preprocessing import text_config, tokenizing_config
 
 CONFIG = Config(name="m", architecture="bow", max_length=7, head=2)
 ALPHANUMERIC = replace(CONFIG, cleaning="alphanumeric")

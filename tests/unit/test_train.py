@@ -15,17 +15,21 @@ from app.errors import DataError, InvalidInput
 from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.trained import Workshop
-from training.checkpoints import WorkingFolder
-from training.config import KNOWN_WIDTH, Config, load_config
-from training.data import Corpus
-from training.dataset import Source, load_dataset
-from training.evaluate import log_loss
-from training.model import KNOWN
-from training.readers import read
-from training.run import Run, written_aside
-from training.shards import Lesson, Shard, lessons_of
-from training.teacher import Material, Taught
-from training.train import encode, predict, train, train_run
+from training.config import KNOWN_WIDTH, Config
+from training.configs import load_config
+from training.data.corpus import Corpus
+from training.data.dataset import Source, load_dataset
+from training.data.preprocessing import encode
+from training.data.readers import read
+from training.data.shards import Lesson, Shard, lessons_of
+from training.distillation.teacher import Material, Taught
+from training.fit.checkpoints import WorkingFolder
+from training.fit.run import Run
+from training.models.build import KNOWN
+from training.models.predict import predict
+from training.reports.scores import log_loss
+from training.support.files import written_aside
+from training.train import train, train_run
 
 TINY = replace(load_config("smoke"), epochs=2)
 
@@ -355,7 +359,7 @@ def test_a_loss_that_is_no_number(
     source: Source, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training that diverges from the start is a failure, and leaves nothing."""
-    monkeypatch.setattr("training.ngram_vectors.KNOWN_BUCKETS", 2**14)
+    monkeypatch.setattr("training.features.ngram_vectors.KNOWN_BUCKETS", 2**14)
     config = replace(TINY, epochs=1, learning_rate=1e38, **change)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the validation loss must stay finite"):
         train_run(config, source, tmp_path / "run")

@@ -12,11 +12,11 @@ import pytest
 
 from tests.corpus import make_corpus, write, write_csv, write_tsv_folder
 from tests.trained import call
-from training.config import load_config
-from training.dataset import Source, load_dataset
-from training.run import Run
-from training.trial_worker import Worker
-from training.tuning import Watch, train_once
+from training.configs import load_config
+from training.data.dataset import Source, load_dataset
+from training.fit.run import Run
+from training.tuning.trial import Watch, train_once
+from training.tuning.worker import Worker
 
 CHANGES = (
     *("min_count=1", "batch_size=16", "average=0", "validation_share=0.3"),

@@ -13,13 +13,14 @@ from app.artifact import Manifest
 from app.errors import DataError
 from tests.corpus import make_corpus, write_tsv_folder
 from tests.trained import call
-from training.claims import CLAIMS
-from training.config import Config, load_config
-from training.configs import TUTORIALS
-from training.data import Corpus, Example
-from training.dataset import Source
+from training.config import Config
+from training.configs import TUTORIALS, load_config
+from training.data.corpus import Corpus, Example
+from training.data.dataset import Source
+from training.data.split import split_rows
+from training.evaluation.tutorial_claims import CLAIMS
+from training.evaluation.tutorials import compare_tutorials
 from training.train import train_run
-from training.tutorials import compare_tutorials, split_rows
 
 TINY = ["epochs=1", "max_length=20", "head=4", "vocabulary_size=200", "embedding=4", "units=4"]
 SOME = {

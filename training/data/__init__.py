@@ -1,0 +1,1 @@
+"""From files to batches of ids: corpora, splits, readers, shards."""

@@ -1,0 +1,216 @@
+"""Fetch: the original IMDB archive from its home, verified and unpacked.
+
+Source: Large Movie Review Dataset v1.0 (Maas et al., 2011),
+https://ai.stanford.edu/~amaas/data/sentiment/. The digest below is the one in the checksum lists of
+TensorFlow Datasets, with a size of 84,125,825 bytes.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import sys
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.errors import DataError
+
+IMDB_URL: Final = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+
+
+IMDB_SHA256: Final = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
+
+
+IMDB_FOLDER: Final = "aclImdb"
+
+
+_ARCHIVE: Final = "aclImdb_v1.tar.gz"
+
+
+_NEEDED_FOLDERS: Final = ("train/pos", "train/neg", "test/pos", "test/neg")
+
+
+_CHUNK_BYTES: Final = 1 << 18
+
+
+_TIMEOUT_S: Final = 60
+
+
+_ATTEMPTS: Final = 3
+
+
+Opener = Callable[[urllib.request.Request], Any]
+"""Takes a request, gives an HTTP response: `urllib.request.urlopen` or a stand-in for it."""
+
+
+def fetch_imdb(
+    destination: Path,
+    *,
+    archive: Path | None = None,
+    url: str = IMDB_URL,
+    sha256: str = IMDB_SHA256,
+    opener: Opener | None = None,
+) -> Path:
+    """Put the folder `aclImdb` into `destination`, from the network or from an archive at hand.
+
+    A broken connection is taken up where it broke, three times in all. Everything is made in a
+    hidden folder beside the result, which is renamed into place at the end or removed. Progress is
+    shown on standard error when that is a terminal.
+
+    Args:
+        destination: The folder to unpack into; made when missing.
+        archive: `aclImdb_v1.tar.gz`, downloaded by hand; read and left as it is.
+        url: Where the archive is.
+        sha256: The digest it must have, as hexadecimal digits.
+        opener: How a request is sent.
+
+    Returns:
+        `destination/aclImdb`. When it is there already, nothing is done.
+
+    Raises:
+        DataError: No network, a wrong archive or no room; nothing is left behind.
+    """
+    target = destination / IMDB_FOLDER
+    if target.exists():
+        if missing := _missing_folder(target):
+            raise DataError(f"{target}: is there already, without {missing}; move it away first")
+        return target
+    if archive is not None and not archive.is_file():
+        raise DataError(f"{archive}: there is no such file; --archive takes {_ARCHIVE}")
+
+    with _workspace(destination) as workspace, _progress() as progress:
+        if archive is None:
+            archive = workspace / _ARCHIVE
+            _download(url, archive, progress, opener or _open)
+        _verify(archive, sha256, progress)
+        _unpack(archive, workspace / "unpacked", progress)
+        unpacked = workspace / "unpacked" / IMDB_FOLDER
+        if missing := _missing_folder(unpacked):
+            raise DataError(
+                f"{archive.name}: the archive must hold {IMDB_FOLDER} with "
+                f"{', '.join(_NEEDED_FOLDERS)}. Received: no {missing}"
+            )
+        unpacked.rename(target)
+    return target
+
+
+@contextlib.contextmanager
+def _workspace(destination: Path) -> Iterator[Path]:
+    """A hidden folder inside `destination`, gone afterwards; so is `destination` if left empty."""
+    made = not destination.exists()
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=destination) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise DataError(f"{destination}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # not empty: the result is in it
+                destination.rmdir()
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _open(request: urllib.request.Request) -> Any:
+    return urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310 - checked in _download
+
+
+def _download(url: str, path: Path, progress: Progress, opener: Opener) -> None:
+    if not url.startswith(("https://", "http://")):
+        raise DataError(f"the address must begin with https:// or http://. Received: {url}")
+    task = progress.add_task("Downloading", total=None)
+    reason = ""
+    with path.open("wb") as file:
+        for _ in range(_ATTEMPTS):
+            try:
+                _download_rest(url, file, progress, task, opener)
+            except urllib.error.HTTPError as error:
+                reason = f"the server answered {error.code} {error.reason}"
+                error.close()
+                break
+            except urllib.error.URLError as error:
+                reason = getattr(error.reason, "strerror", None) or str(error.reason)
+            except (http.client.HTTPException, OSError) as error:
+                reason = str(error) or type(error).__name__
+            else:
+                return
+    raise DataError(
+        f"{url} could not be downloaded: {reason}. Without network access, download "
+        f"{_ARCHIVE} on another machine, copy it here, and run the command again "
+        "with --archive FILE"
+    )
+
+
+def _download_rest(
+    url: str, file: IO[bytes], progress: Progress, task: Any, opener: Opener
+) -> None:
+    """Ask for what is not yet in `file`; start over when the server sends the whole again."""
+    headers = {"Range": f"bytes={file.tell()}-"} if file.tell() else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - checked in _download
+    with opener(request) as response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            file.seek(0)
+            file.truncate()
+        length = response.headers.get("Content-Length")
+        total = None if length is None else file.tell() + int(length)
+        progress.update(task, completed=file.tell(), total=total)
+        while chunk := response.read(_CHUNK_BYTES):
+            _write(file, chunk)
+            progress.update(task, completed=file.tell())
+    if total is not None and file.tell() < total:
+        raise ConnectionError(f"the connection closed after {file.tell():,} of {total:,} bytes")
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    """Write, and keep a full disk apart from a broken connection."""
+    try:
+        file.write(chunk)
+    except OSError as error:
+        raise DataError(f"{file.name}: cannot be written: {error.strerror}") from error
+
+
+def _verify(archive: Path, sha256: str, progress: Progress) -> None:
+    digest = hashlib.sha256()
+    with progress.open(archive, "rb", description="Verifying") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    if digest.hexdigest() != sha256:
+        raise DataError(
+            f"{archive.name}: the sha256 of the archive must be {sha256}. "
+            f"Received: {digest.hexdigest()} over {archive.stat().st_size:,} bytes; "
+            "download it again"
+        )
+
+
+def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
+    """Members may only be files and folders inside `folder`: tarfile's "data" filter."""
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError("unpacking needs Python 3.11.4 or newer, which keeps archives in bounds")
+    try:
+        with (
+            progress.open(archive, "rb", description="Unpacking") as file,
+            tarfile.open(fileobj=file, mode="r|gz") as tar,
+        ):
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"{archive.name}: the archive cannot be unpacked: {error}") from error
+
+
+def _missing_folder(folder: Path) -> str | None:
+    return next((name for name in _NEEDED_FOLDERS if not (folder / name).is_dir()), None)

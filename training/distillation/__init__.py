@@ -1,0 +1,1 @@
+"""Teachers, and what they hand to the student."""

@@ -1,0 +1,1 @@
+"""An exported version on labelled texts."""

@@ -1,0 +1,149 @@
+"""Baselines: what a version has to beat on its test texts, and what a leaking split would claim."""
+
+import tempfile
+import time
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import keras
+import numpy as np
+
+from app.artifact import Manifest
+from app.errors import DataError, InvalidInput
+from training.config import Config
+from training.data.corpus import Corpus
+from training.data.dataset import Dataset, Source, load_dataset
+from training.data.preprocessing import build_encoder, encode
+from training.evaluation.trigrams import fit_trigrams
+from training.fit.run import MODEL
+from training.models.predict import predict
+from training.reports.comparison import Entry
+from training.reports.scores import Scored, compare_paired
+from training.support.arrays import Probabilities
+from training.support.progress import console
+from training.train import train
+
+LEAKING: Final = (
+    "no result, but what leaking would have claimed: learned and scored on single rows, so that "
+    "copies of the texts that are asked were learned from"
+)
+
+
+_STRENGTHS: Final = (0.03, 0.1, 0.3, 1.0)
+
+
+def compare_baselines(
+    manifest: Manifest, source: Source, test: Corpus, scored: Scored, *, leaking: bool
+) -> list[Entry]:
+    """The version beside the most frequent class and the trigram model, on the same test texts.
+
+    Args:
+        manifest: Of the version.
+        source: Its data.
+        test: Its test texts.
+        scored: Its answers to them.
+        leaking: Whether to add what its recipe reaches on a split that leaks, which trains it anew.
+
+    Raises:
+        DataError: The training texts are not those of the version.
+        InvalidInput: There is no leaking split, because test is no part of the same file.
+    """
+    config = Config.from_mapping(manifest.hyperparameters)
+    if leaking and not source.test_share:
+        raise InvalidInput(
+            "a split that leaks must be of one file, which --test-share parts. Received: test "
+            "texts of their own"
+        )
+    dataset = load_dataset(source, validation_share=config.validation_share, seed=config.seed)
+    if dataset.card.splits != manifest.data.splits:
+        raise DataError(
+            f"baselines must learn from the training texts of {manifest.name}/{manifest.version}. "
+            "Received: others"
+        )
+    trigrams, seconds, choice = score_trigrams(dataset, test, config)
+    p_value = compare_paired(scored.right(), trigrams.argmax(axis=1) == scored.y_true).p_value
+    entries = [
+        Entry.score(manifest.name, scored.probabilities, scored.y_true, scored.labels),
+        Entry.score(
+            "trigram model",
+            trigrams,
+            scored.y_true,
+            scored.labels,
+            seconds=seconds,
+            note=f"{choice}; McNemar's p {p_value:.2g}",
+        ),
+        Entry.score(
+            "most frequent class",
+            score_majority(dataset.train, len(scored.y_true)),
+            scored.y_true,
+            scored.labels,
+        ),
+    ]
+    if leaking:
+        entries.append(score_leaking(config, source))
+    return entries
+
+
+def score_majority(train: Corpus, texts: int) -> Probabilities:
+    """The shares of the classes in training, as the answer to every text: (texts, classes)."""
+    counts = np.array(list(train.counts().values()), np.float64)
+    return np.tile(counts / counts.sum(), (texts, 1))
+
+
+def score_trigrams(
+    dataset: Dataset, test: Corpus, config: Config
+) -> tuple[Probabilities, float, str]:
+    """Test texts answered by the trigram model that gets the most validation texts right.
+
+    It knows every word that stands twice in training, and cuts texts where the recipe cuts.
+
+    Returns:
+        Probabilities (texts, classes), seconds, and what was chosen.
+    """
+    started = time.monotonic()
+    texts = dataset.train.stream_texts()
+    encoder = build_encoder(replace(config, vocabulary_size=10**6, min_count=2), texts)
+    rows = encode(encoder, dataset.train, "Encoding training texts")
+    held_out = encode(encoder, dataset.validation, "Encoding validation texts")
+    expected = np.array(dataset.validation.targets())
+    best = -1.0
+    with console.status("Fitting trigrams"):
+        for nb_weighting, strength in product((True, False), _STRENGTHS):
+            fitted = fit_trigrams(
+                rows,
+                dataset.train.targets(),
+                len(dataset.train.labels),
+                strength=strength,
+                nb_weighting=nb_weighting,
+                seed=config.seed,
+            )
+            accuracy = float((fitted.score(held_out).argmax(axis=1) == expected).mean())
+            if accuracy > best:
+                best, model = accuracy, fitted
+                choice = f"{'NB-weighted' if nb_weighting else 'unweighted'}, C {strength:g}"
+    answers = model.score(encode(encoder, test, "Encoding test texts"))
+    return answers, time.monotonic() - started, choice
+
+
+def score_leaking(config: Config, source: Source) -> Entry:
+    """The recipe learned and scored on single rows, dealt out at random with all their copies."""
+    whole = replace(source, test_share=0.0).read("train")
+    order = np.random.default_rng(config.seed).permutation(len(whole)) / len(whole)
+    ends = (source.test_share, source.test_share + config.validation_share)
+    side = np.searchsorted(ends, order, side="right")  # 0 test, 1 validation, 2 train
+    test = whole.where(side == 0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / MODEL
+        trained = train(config, whole.where(side == 2), whole.where(side == 1), path)
+        model = keras.models.load_model(path, compile=False)
+        answers = predict(model, encode(trained.encoder, test, "Encoding leaking texts"))
+    return Entry.score(
+        f"{config.name}, split that leaks",
+        answers,
+        np.array(test.targets()),
+        test.labels,
+        seconds=trained.seconds,
+        note=LEAKING,
+    )

@@ -1,0 +1,1 @@
+"""From a finished run to a version folder: SavedModel and ONNX graph."""

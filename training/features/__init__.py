@@ -1,0 +1,1 @@
+"""Vectors of words, n-grams and regions, learned without labels."""

@@ -1,0 +1,1 @@
+"""Fitting: the loop, its step, optimizers, checkpoints, the finished run."""

@@ -1,0 +1,1 @@
+"""Keras models: layers, how they are put together, how they are run."""

@@ -1,0 +1,364 @@
+"""Scores: how good probabilities are, how sure that is, and where they are worse.
+
+Everywhere `y_true` is int (n,), indices of labels, and `probabilities` is float (n, c).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from app.text.encoder import Encoded
+from training.data.corpus import Corpus
+from training.support.arrays import FloatArray, IntArray
+
+BINS: Final = 15
+"""Bins of equal width for calibration, as in Guo et al. (2017)."""
+
+
+RESAMPLES: Final = 10_000
+"""Of a bootstrap: the ends of an interval then vary by a hundredth of its width."""
+
+
+_CELLS_AT_ONCE: Final = 2**20
+"""Of the matrices that a bootstrap has in memory, 8 MB; a hundred labels would need 800 in all."""
+
+
+_Z_95: Final = 1.959964
+"""95 % of a normal distribution are within so many standard deviations of its mean."""
+
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a model answered on labelled texts.
+
+    Attributes:
+        labels: In the order of the model's outputs, at least two.
+        y_true: int (n,), at least one text.
+        probabilities: float (n, c), rows summing to 1.
+        tokens: int (n,), of each whole text, before truncation.
+        unknown: float (n,), the share of the tokens read that the vocabulary does not have.
+    """
+
+    labels: tuple[str, ...]
+    y_true: IntArray
+    probabilities: FloatArray
+    tokens: IntArray
+    unknown: FloatArray
+
+    def __post_init__(self) -> None:
+        """Refuse arrays whose shapes contradict each other."""
+        expected = (len(self.y_true), len(self.labels))
+        if self.probabilities.shape != expected or not len(self.y_true):
+            raise ValueError(
+                f"probabilities must have a row per text and a column per label, {expected}, and "
+                f"at least one row. Received: {self.probabilities.shape}"
+            )
+        if self.tokens.shape != self.y_true.shape or self.unknown.shape != self.y_true.shape:
+            raise ValueError(
+                f"tokens and unknown must have an entry per text, {len(self.y_true)}. "
+                f"Received: {self.tokens.shape}, {self.unknown.shape}"
+            )
+
+    def right(self) -> NDArray[np.bool_]:
+        """Which texts got their label: bool (n,)."""
+        found: NDArray[np.bool_] = self.probabilities.argmax(axis=1) == self.y_true
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two models on the same texts, by which of them was right.
+
+    Attributes:
+        both: Texts that both got right.
+        only_first: That only the first got right.
+        only_second: That only the second got right.
+        neither: That neither got right.
+        p_value: The chance that two equally good models differ at least as much.
+    """
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A ROC curve.
+
+    Attributes:
+        false_positive_rate: float (k,), ascending from 0 to 1.
+        true_positive_rate: float (k,), ascending from 0 to 1.
+    """
+
+    false_positive_rate: FloatArray
+    true_positive_rate: FloatArray
+
+    def area(self) -> float:
+        """The area under the curve, by trapezia."""
+        return float(np.trapezoid(self.true_positive_rate, self.false_positive_rate))
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How sure the model was and how often it was right, over bins of confidence.
+
+    Attributes:
+        confidence: float (BINS,), mean probability of the predicted label; NaN in an empty bin.
+        accuracy: float (BINS,), the part that was right; NaN in an empty bin.
+        counts: int (BINS,), texts in each bin.
+        error: Mean of |confidence - accuracy| weighted by counts: the expected calibration error.
+    """
+
+    confidence: FloatArray
+    accuracy: FloatArray
+    counts: IntArray
+    error: float
+
+
+def measure(
+    probabilities: FloatArray, targets: IntArray, labels: Sequence[str]
+) -> dict[str, float]:
+    """Every score of a split.
+
+    Args:
+        probabilities: float (n, c).
+        targets: The true class of each text, int (n,).
+        labels: Of the classes.
+
+    Returns:
+        `accuracy`, `macro_f1`, `log_loss`, `roc_auc` (the mean over labels against the rest when
+        there are more than two; left out where no label has both kinds of text) and
+        `expected_calibration_error`.
+    """
+    matrix = confusion_matrix(targets, probabilities)
+    f1 = [row["f1"] for row in score_labels(matrix, labels).values()]
+    areas = [curve.area() for curve in roc_curves(targets, probabilities, labels).values()]
+    scores = {
+        "accuracy": np.trace(matrix) / matrix.sum(),
+        "macro_f1": np.mean(f1),
+        "log_loss": log_loss(probabilities, targets),
+        "expected_calibration_error": measure_reliability(targets, probabilities).error,
+    }
+    if areas:
+        scores["roc_auc"] = np.mean(areas)
+    return {name: round(float(value), 6) for name, value in scores.items()}
+
+
+def log_loss(probabilities: FloatArray, targets: IntArray) -> float:
+    """Mean negative logarithm of what the true class was given."""
+    given = probabilities[np.arange(len(targets)), targets]
+    return float(-np.log(np.maximum(given, 1e-15)).mean())
+
+
+def confusion_matrix(y_true: IntArray, probabilities: FloatArray) -> IntArray:
+    """Counts, int (c, c): the row is the true label, the column the predicted one."""
+    size = probabilities.shape[1]
+    cells = y_true * size + probabilities.argmax(axis=1)
+    return np.bincount(cells, minlength=size * size).reshape(size, size)
+
+
+def score_labels(matrix: IntArray, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and the number of texts of each label, from a confusion matrix.
+
+    A precision without predictions, and a recall without texts, is 0.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for k, label in enumerate(labels):
+        hits, predicted, there = int(matrix[k, k]), int(matrix[:, k].sum()), int(matrix[k].sum())
+        rows[label] = {
+            "precision": hits / predicted if predicted else 0.0,
+            "recall": hits / there if there else 0.0,
+            "f1": 2 * hits / (predicted + there) if predicted + there else 0.0,
+            "texts": there,
+        }
+    return rows
+
+
+def roc_curves(
+    y_true: IntArray, probabilities: FloatArray, labels: Sequence[str]
+) -> dict[str, Curve]:
+    """The ROC of each label against all others; with two labels, of the second one alone.
+
+    A label that no text or every text carries has no curve.
+    """
+    curves = {}
+    for k, label in enumerate(labels):
+        if len(labels) == 2 and k == 0:
+            continue  # the mirror image of the other
+        curve = roc_curve(y_true == k, probabilities[:, k])
+        if curve is not None:
+            curves[label] = curve
+    return curves
+
+
+def roc_curve(positive: NDArray[np.bool_], score: FloatArray) -> Curve | None:
+    """The rates as the threshold falls from above the highest score to the lowest.
+
+    Texts of equal score pass together, so ties draw a slope, and the area is the chance that a
+    positive text scores above another one, a tie counting half.
+
+    Args:
+        positive: bool (n,).
+        score: float (n,), higher for texts more likely positive.
+
+    Returns:
+        The curve, or None unless there are both kinds of text.
+    """
+    order = np.argsort(-score, kind="stable")
+    ends_of_ties = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
+    hits = np.append(0, np.cumsum(positive[order])[ends_of_ties])
+    alarms = np.append(0, np.cumsum(~positive[order])[ends_of_ties])
+    if not hits[-1] or not alarms[-1]:
+        return None
+    return Curve(alarms / alarms[-1], hits / hits[-1])
+
+
+def measure_reliability(y_true: IntArray, probabilities: FloatArray) -> Reliability:
+    """Compare the confidence in the predicted label with accuracy, bin by bin.
+
+    Source:
+        Guo et al. (2017), On Calibration of Modern Neural Networks, section 2.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == y_true
+    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(place, minlength=BINS)
+    with np.errstate(invalid="ignore"):  # an empty bin is 0 / 0
+        mean_confidence = np.bincount(place, confidence, BINS) / counts
+        accuracy = np.bincount(place, correct, BINS) / counts
+    gaps = np.nan_to_num(np.abs(mean_confidence - accuracy))
+    error = float(counts @ gaps / counts.sum())
+    return Reliability(mean_confidence, accuracy, counts, error)
+
+
+def bootstrap(matrix: IntArray, *, seed: int = 0) -> dict[str, Interval]:
+    """95 % intervals of accuracy and macro-F1: what other texts of the kind could have given.
+
+    To draw n texts anew, with replacement, is to draw the cells of their confusion matrix from a
+    multinomial distribution. So matrices are drawn, many at once, and no text is touched.
+
+    Args:
+        matrix: Counts, int (c, c), as of `confusion_matrix`.
+        seed: The same seed gives the same intervals.
+
+    Source:
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13: percentiles.
+    """
+    texts = matrix.sum()
+    generator = np.random.default_rng(seed)
+    accuracy, macro_f1 = np.empty(RESAMPLES), np.empty(RESAMPLES)
+    at_once = max(1, _CELLS_AT_ONCE // matrix.size)
+    for start in range(0, RESAMPLES, at_once):
+        part = slice(start, min(start + at_once, RESAMPLES))
+        size = part.stop - part.start
+        drawn = generator.multinomial(texts, matrix.ravel() / texts, size=size)
+        drawn = drawn.reshape(size, *matrix.shape)
+        hits = np.diagonal(drawn, axis1=1, axis2=2)
+        f1 = 2 * hits / np.maximum(drawn.sum(axis=1) + drawn.sum(axis=2), 1)
+        accuracy[part], macro_f1[part] = hits.sum(axis=1) / texts, f1.mean(axis=1)
+    figures = {"accuracy": accuracy, "macro_f1": macro_f1}
+    ends = {name: np.percentile(values, [2.5, 97.5]) for name, values in figures.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
+def wilson(hits: int, texts: int) -> Interval:
+    """95 % interval of a share; it stays within 0 and 1, and holds for few texts too.
+
+    Source:
+        Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    share, spread = hits / texts, _Z_95**2 / texts
+    middle = (share + spread / 2) / (1 + spread)
+    reach = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
+
+
+def compare_paired(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Paired:
+    """McNemar's test, its p-value taken in the middle of the exact binomial one.
+
+    Texts on which both are right, or both wrong, say nothing on which is better; of the others, two
+    equally good models would each get half.
+
+    Args:
+        first: Which texts the first model got right, bool (n,).
+        second: The same of the second model.
+
+    Source:
+        Fagerland, Lydersen and Laake (2013), The McNemar test for binary matched-pairs data.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    fewer, discordant = min(only_first, only_second), only_first + only_second
+    tail = 2 * binom.cdf(fewer, discordant, 0.5) - binom.pmf(fewer, discordant, 0.5)
+    return Paired(
+        both=int((first & second).sum()),
+        only_first=only_first,
+        only_second=only_second,
+        neither=int((~first & ~second).sum()),
+        # Where both get the same number the two tails overlap.
+        p_value=1.0 if only_first == only_second else float(tail),
+    )
+
+
+def slice_accuracy(
+    right: NDArray[np.bool_], values: FloatArray | IntArray, edges: Sequence[float]
+) -> list[dict[str, float | None]]:
+    """Accuracy of the texts whose value is above one edge and up to the next.
+
+    Args:
+        right: Which texts got their label, bool (n,).
+        values: What to part the texts by, (n,).
+        edges: Ascending. The first slice has no lower one, the last no upper one.
+
+    Returns:
+        For each slice that has texts: `above` and `up_to`, the edges, None where there is none;
+        `texts`, `accuracy`, and `low` and `high` of its 95 % interval.
+    """
+    place = np.searchsorted(np.asarray(edges), values, side="left")
+    texts = np.bincount(place, minlength=len(edges) + 1).tolist()
+    hits = np.bincount(place, right, len(edges) + 1).astype(int).tolist()
+    rows: list[dict[str, float | None]] = []
+    for above, up_to, there, correct in zip(
+        (None, *edges), (*edges, None), texts, hits, strict=True
+    ):
+        if there:
+            low, high = wilson(correct, there)
+            rows.append(
+                {"above": above, "up_to": up_to, "texts": there, "accuracy": correct / there}
+                | {"low": low, "high": high}
+            )
+    return rows
+
+
+def worst_mistakes(scored: Scored, count: int = 20) -> list[int]:
+    """Which texts the model got wrong and was surest of, the surest first."""
+    wrong = np.flatnonzero(~scored.right())
+    confidence = scored.probabilities[wrong].max(axis=1)
+    found: list[int] = wrong[np.argsort(-confidence, kind="stable")[:count]].tolist()
+    return found
+
+
+def collect(
+    corpus: Corpus,
+    labels: tuple[str, ...],
+    encoded: list[Encoded],
+    probabilities: NDArray[np.float64],
+) -> Scored:
+    """Answers together with what is true, and with how much of each text the model could read."""
+    index = {label: position for position, label in enumerate(labels)}
+    return Scored(
+        labels=labels,
+        y_true=np.array([index[example.label] for example in corpus.examples], np.int32),
+        probabilities=probabilities,
+        tokens=np.array([text.tokens for text in encoded], np.int32),
+        unknown=np.array([text.unknown / max(len(text.ids) - 1, 1) for text in encoded]),
+    )

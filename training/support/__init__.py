@@ -1,0 +1,1 @@
+"""What every step of the pipeline uses: files, progress, array types."""

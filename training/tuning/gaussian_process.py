@@ -1,0 +1,166 @@
+"""Gaussian process: a sampler for Optuna that asks scikit-learn where to look next.
+
+Optuna's own `GPSampler` needs PyTorch, a library larger than all the others of training together.
+
+Source: expected improvement over a Gaussian process: Jones, Schonlau and Welch, Efficient Global
+Optimization (1998); kernel, treatment of the running trials and length scale per field: Snoek,
+Larochelle and Adams, Practical Bayesian Optimization of Machine Learning Algorithms (2012).
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import norm
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+Points = NDArray[np.float64]
+
+
+_RANDOM_TRIALS: Final = 8
+"""Drawn at random before there is enough to learn from."""
+
+
+_CANDIDATES: Final = 1_000
+
+
+_NEARBY: Final = 0.2
+"""Share of the candidates that differ from the best setting so far in one field only."""
+
+
+class GaussianProcessSampler(BaseSampler):
+    """Draws the setting with the largest expected improvement among random candidates.
+
+    A pruned trial counts with the figure it had when it was ended, and a running one with what is
+    expected of it, so that several at once do not look in the same place.
+
+    Args:
+        fields: What each field may be; the same in every trial.
+        seed: Of the candidates and of the fit.
+    """
+
+    def __init__(self, fields: Mapping[str, BaseDistribution], *, seed: int) -> None:
+        self._fields, self._seed = dict(fields), seed
+        self._random = RandomSampler(seed)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All fields are drawn together."""
+        return self._fields
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The next setting; none while there is little to learn from, which makes it random."""
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        others = [
+            other
+            for other in study.get_trials(deepcopy=False, states=states)
+            if other.number != trial.number and other.params.keys() == self._fields.keys()
+        ]
+        judged = [other for other in others if other.value is not None]
+        if len(judged) < _RANDOM_TRIALS:
+            return {}
+        figures = np.array([other.value for other in judged])  # (trials,)
+        best = judged[int(figures.argmax())].params
+        tried = {_key(other.params) for other in others}
+        candidates = [c for c in self._draw_candidates(best) if _key(c) not in tried]
+        if not candidates:
+            return {}  # a finite space, all of it tried
+
+        seen = self._encode([other.params for other in judged])  # (trials, columns)
+        process = self._fit(seen, figures)
+        running = [o.params for o in others if o.state == TrialState.RUNNING]
+        if running:
+            places = self._encode(running)
+            figures = np.concatenate([figures, process.predict(places)])
+            process = self._fit(np.concatenate([seen, places]), figures)
+        mean, deviation = process.predict(self._encode(candidates), return_std=True)
+        return candidates[int(_expected_improvement(mean, deviation, figures.max()).argmax())]
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
+    ) -> Any:
+        """A value at random."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _draw_candidates(self, best: Mapping[str, Any]) -> list[dict[str, Any]]:
+        generator = np.random.default_rng(self._seed)
+        columns = {field: _draw(of, generator) for field, of in self._fields.items()}
+        candidates = [{f: drawn[k] for f, drawn in columns.items()} for k in range(_CANDIDATES)]
+        for k in range(int(_NEARBY * _CANDIDATES)):
+            changed = list(self._fields)[k % len(self._fields)]
+            candidates[k] = {**best, changed: candidates[k][changed]}
+        return candidates
+
+    def _encode(self, settings: Sequence[Mapping[str, Any]]) -> Points:
+        """(settings, columns): a number to [0, 1], on a logarithmic scale where it has one.
+
+        A choice has a column for each value, 1 in its own.
+        """
+        columns: list[list[float]] = []
+        for field, of in self._fields.items():
+            values = [setting[field] for setting in settings]
+            if isinstance(of, IntDistribution | FloatDistribution):
+                low, high = _scaled(of.low, of), _scaled(of.high, of)
+                columns.append([(_scaled(v, of) - low) / (high - low) for v in values])
+            elif isinstance(of, CategoricalDistribution):
+                columns += [[float(v == choice) for v in values] for choice in of.choices]
+        return np.array(columns).T
+
+    def _fit(self, points: Points, figures: Points) -> GaussianProcessRegressor:
+        kernel = ConstantKernel() * Matern(
+            length_scale=np.ones(points.shape[1]), length_scale_bounds=(0.05, 20.0), nu=2.5
+        ) + WhiteKernel(1e-2, noise_level_bounds=(1e-6, 1.0))
+        process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=self._seed)
+        with warnings.catch_warnings():
+            # A field that does not matter drives its length scale to the bound: no fault.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return process.fit(points, figures)
+
+
+def _draw(of: BaseDistribution, generator: np.random.Generator) -> list[Any]:
+    """`_CANDIDATES` values of a field."""
+    if isinstance(of, CategoricalDistribution):
+        return [of.choices[k] for k in generator.integers(len(of.choices), size=_CANDIDATES)]
+    assert isinstance(of, IntDistribution | FloatDistribution)  # noqa: S101 - there are three kinds
+    if of.step is not None and not of.log:
+        steps = generator.integers(round((of.high - of.low) / of.step) + 1, size=_CANDIDATES)
+        drawn = of.low + steps * of.step
+    else:
+        drawn = generator.uniform(_scaled(of.low, of), _scaled(of.high, of), _CANDIDATES)
+        drawn = np.exp(drawn) if of.log else drawn
+    if isinstance(of, IntDistribution):
+        return [int(value) for value in np.clip(np.rint(drawn), of.low, of.high)]
+    return [float(value) for value in np.clip(drawn, of.low, of.high)]
+
+
+def _scaled(value: float, of: IntDistribution | FloatDistribution) -> float:
+    return math.log(value) if of.log else value
+
+
+def _expected_improvement(mean: Points, deviation: Points, best: float) -> Points:
+    """How much above `best` each candidate is expected to be, 0 where it falls short: (n,)."""
+    deviation = np.maximum(deviation, 1e-12)
+    z = (mean - best) / deviation
+    improvement: Points = deviation * (z * norm.cdf(z) + norm.pdf(z))
+    return improvement
+
+
+def _key(setting: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(sorted(setting.items()))
