@@ -142,12 +142,12 @@ def _export(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     import_tensorflow()
-    from training.evaluation.evaluate import Question, evaluate_version
+    from training.evaluation.evaluate import EvaluationRequest, evaluate_version
     from training.evaluation.summary import print_evaluation
 
     one_file = options.data.is_file() and options.test is None and not options.test_share
     split: SplitName = options.split or ("train" if one_file else "test")
-    question = Question(
+    request = EvaluationRequest(
         source=_source(options),
         split=split,
         engine=options.engine,
@@ -158,7 +158,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         baselines=options.baselines,
         leaking=options.leaking,
     )
-    print_evaluation(evaluate_version(options.version_folder, question))
+    print_evaluation(evaluate_version(options.version_folder, request))
     if options.report:
         print(f"{options.report / 'report.html'}")
 

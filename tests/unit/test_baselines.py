@@ -56,7 +56,7 @@ def test_what_stands_beside(shop: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "McNemar's p" in trigrams["note"]
     assert (leaking["name"], leaking["note"]) == ("tweets, split that leaks", LEAKING)
     page = (report / "report.html").read_text()
-    assert "Beside other models" in page
+    assert "Compared with other models" in page
     assert LEAKING in page
 
 
@@ -82,7 +82,7 @@ def test_a_leaking_split_is_of_one_file(
     version = shutil.copytree(workshop.models / "bow" / "1", tmp_path / "bow" / "1")
     asked = call("evaluate", version, "--data", workshop.data, "--baselines", "--leaking")
     assert asked == 2
-    assert "a split that leaks must be of one file" in capsys.readouterr().err
+    assert "--leaking needs one file" in capsys.readouterr().err
 
 
 def test_the_most_frequent_class_is_sure_of_its_share() -> None:

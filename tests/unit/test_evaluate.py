@@ -15,7 +15,7 @@ from tests.corpus import make_corpus, write_csv
 from tests.trained import Workshop, call
 from training.data.dataset import Source
 from training.evaluation import record
-from training.evaluation.evaluate import Evaluation, Question, evaluate_version
+from training.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate_version
 from training.evaluation.served import ServedVersion
 from training.export.runtimes import ExportedModel, OnnxModel
 from training.reports.calibration import fit_temperature, rescale
@@ -27,21 +27,21 @@ SERVING = choose_engine(EngineOptions())
 
 
 @pytest.fixture(scope="module")
-def own(workshop: Workshop) -> Question:
+def own(workshop: Workshop) -> EvaluationRequest:
     """The test texts of the versions of the workshop."""
-    return Question(Source(str(workshop.data)))
+    return EvaluationRequest(Source(str(workshop.data)))
 
 
 @pytest.fixture(scope="module")
-def mine(tmp_path_factory: pytest.TempPathFactory) -> Question:
+def mine(tmp_path_factory: pytest.TempPathFactory) -> EvaluationRequest:
     """Texts that no version knows of."""
     path = write_csv(tmp_path_factory.mktemp("mine") / "mine.csv", make_corpus(60, seed=8))
-    return Question(Source(str(path)), "train")
+    return EvaluationRequest(Source(str(path)), "train")
 
 
 @pytest.fixture(scope="module")
 def evaluated(
-    workshop: Workshop, own: Question, tmp_path_factory: pytest.TempPathFactory
+    workshop: Workshop, own: EvaluationRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Evaluation]:
     """A version that was evaluated on its test texts, and what was found. Do not write."""
     folder = copy_version(workshop, tmp_path_factory.mktemp("models"))
@@ -146,7 +146,7 @@ def test_the_engine_that_serves_is_described(evaluated: tuple[Path, Evaluation])
 
 
 def test_test_is_read_once(
-    evaluated: tuple[Path, Evaluation], own: Question, monkeypatch: pytest.MonkeyPatch
+    evaluated: tuple[Path, Evaluation], own: EvaluationRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked again, the version reads out its figures, and no model is loaded."""
     folder, first = evaluated
@@ -165,11 +165,11 @@ def test_test_is_told_by_its_texts(
     """The same texts under another name are the test texts still, and are not read again."""
     monkeypatch.setattr(ServedVersion, "load", never)
     alone = Source(str(workshop.data / "test.tsv"))
-    assert evaluate_version(evaluated[0], Question(alone, "train")).recorded
+    assert evaluate_version(evaluated[0], EvaluationRequest(alone, "train")).recorded
 
 
 def test_a_version_from_before_such_reports(
-    workshop: Workshop, own: Question, tmp_path: Path
+    workshop: Workshop, own: EvaluationRequest, tmp_path: Path
 ) -> None:
     """Test figures in a manifest count as read, whoever wrote them."""
     old = {"test": {"tensorflow": {"accuracy": 0.5}}}
@@ -178,7 +178,7 @@ def test_a_version_from_before_such_reports(
     assert (found.recorded, found.metrics, found.split) == (True, old["test"], {})
 
 
-def test_again(workshop: Workshop, own: Question, tmp_path: Path) -> None:
+def test_again(workshop: Workshop, own: EvaluationRequest, tmp_path: Path) -> None:
     """Read once more when that is asked for; the new figures replace the old."""
     folder = copy_version(workshop, tmp_path, "bow", metrics={"test": {"onnx": {"accuracy": 0.5}}})
     found = evaluate_version(folder, replace(own, again=True, report=tmp_path / "report"))
@@ -190,15 +190,15 @@ def test_again(workshop: Workshop, own: Question, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [{"report": Path("x")}, {"against": Path("x")}])
 def test_nothing_is_reported_of_what_is_not_read(
-    evaluated: tuple[Path, Evaluation], own: Question, more: dict[str, Any]
+    evaluated: tuple[Path, Evaluation], own: EvaluationRequest, more: dict[str, Any]
 ) -> None:
     """A report or a comparison needs the answers, which are not there any more."""
-    with pytest.raises(InvalidInput, match=r"are read once; .* add --again"):
+    with pytest.raises(InvalidInput, match=r"is scored once .* need --again"):
         evaluate_version(evaluated[0], replace(own, **more))
 
 
 def test_readers_see_the_old_version_or_the_new(
-    workshop: Workshop, own: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, own: EvaluationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Up to the exchange a service verifies the version without test figures, then with them."""
     folder = copy_version(workshop, tmp_path, "bow")
@@ -221,7 +221,7 @@ def test_readers_see_the_old_version_or_the_new(
 
 
 def test_a_failure_leaves_the_version(
-    workshop: Workshop, own: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, own: EvaluationRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When writing fails, the version is as it was, and nothing lies beside it."""
     folder = copy_version(workshop, tmp_path, "bow")
@@ -263,7 +263,7 @@ def test_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, atomic: bo
 
 
 def test_other_texts_leave_the_version_alone(
-    workshop: Workshop, mine: Question, tmp_path: Path
+    workshop: Workshop, mine: EvaluationRequest, tmp_path: Path
 ) -> None:
     """Texts that are not its test texts are scored by one engine and written to the report only."""
     folder = workshop.models / "lstm" / "1"
@@ -283,7 +283,9 @@ def test_texts_are_repeated_where_that_is_asked_for(
     """A report holds no text; with `texts`, the page of mistakes has their beginnings."""
     wrong = [sample._replace(label="negative") for sample in make_corpus(9, seed=8)]
     path = write_csv(tmp_path / "mine.csv", [*wrong, *make_corpus(9, seed=9)])
-    question = Question(Source(str(path)), "train", report=tmp_path / "report", texts=texts)
+    question = EvaluationRequest(
+        Source(str(path)), "train", report=tmp_path / "report", texts=texts
+    )
     found = evaluate_version(workshop.models / "lstm" / "1", question)
     row = found.split["mistakes"][0]["text"] - 1
     begin = [*wrong, *make_corpus(9, seed=9)][row].text[:12].encode()
@@ -291,21 +293,23 @@ def test_texts_are_repeated_where_that_is_asked_for(
     assert holding == ({"mistakes.html"} if texts else set())
 
 
-def test_texts_need_a_report(workshop: Workshop, mine: Question) -> None:
+def test_texts_need_a_report(workshop: Workshop, mine: EvaluationRequest) -> None:
     """There is no other place for them: a version never holds texts of a data set."""
     with pytest.raises(InvalidInput, match="--texts needs --report"):
         evaluate_version(workshop.models / "lstm" / "1", replace(mine, texts=True))
 
 
 @pytest.mark.parametrize("inside", ["mine", "report", "variables/deep"])
-def test_a_report_is_no_part_of_a_version(workshop: Workshop, mine: Question, inside: str) -> None:
+def test_a_report_is_no_part_of_a_version(
+    workshop: Workshop, mine: EvaluationRequest, inside: str
+) -> None:
     """A report of other texts may not go into a version, whose files are all accounted for."""
     bow = workshop.models / "bow" / "1"
     with pytest.raises(InvalidInput, match="outside of every version"):
         evaluate_version(workshop.models / "lstm" / "1", replace(mine, report=bow / inside))
 
 
-def test_a_report_is_not_taken_for_a_version(workshop: Workshop, mine: Question) -> None:
+def test_a_report_is_not_taken_for_a_version(workshop: Workshop, mine: EvaluationRequest) -> None:
     """Beside versions a report may not have a number, which would make it the newest of them."""
     bow = workshop.models / "bow"
     with pytest.raises(InvalidInput, match="where it would be taken for one"):
@@ -314,7 +318,7 @@ def test_a_report_is_not_taken_for_a_version(workshop: Workshop, mine: Question)
 
 
 def test_what_is_no_report_is_not_replaced(
-    workshop: Workshop, mine: Question, tmp_path: Path
+    workshop: Workshop, mine: EvaluationRequest, tmp_path: Path
 ) -> None:
     """An earlier report is replaced, any other folder is not touched."""
     (tmp_path / "notes.txt").write_text("mine")
@@ -324,7 +328,7 @@ def test_what_is_no_report_is_not_replaced(
 
 
 @pytest.mark.parametrize("engine", ["onnx", "tensorflow"])
-def test_an_engine_is_chosen(workshop: Workshop, mine: Question, engine: Any) -> None:
+def test_an_engine_is_chosen(workshop: Workshop, mine: EvaluationRequest, engine: Any) -> None:
     """The engine that is named answers."""
     found = evaluate_version(workshop.models / "bow" / "1", replace(mine, engine=engine))
     assert list(found.metrics) == [engine]
@@ -335,10 +339,10 @@ def test_labels_the_model_has_not(workshop: Workshop, tmp_path: Path) -> None:
     texts = make_corpus(12, seed=3, labels=("negative", "neutral", "positive"))
     source = Source(str(write_csv(tmp_path / "three.csv", texts)))
     with pytest.raises(DataError, match=r"negative, positive\. Received: neutral"):
-        evaluate_version(workshop.models / "lstm" / "1", Question(source, "train"))
+        evaluate_version(workshop.models / "lstm" / "1", EvaluationRequest(source, "train"))
 
 
-def test_an_altered_version(workshop: Workshop, mine: Question, tmp_path: Path) -> None:
+def test_an_altered_version(workshop: Workshop, mine: EvaluationRequest, tmp_path: Path) -> None:
     """What the service would refuse is not evaluated."""
     folder = copy_version(workshop, tmp_path, "bow")
     (folder / "tokenizer.json").write_text("{}")
@@ -349,7 +353,9 @@ def test_an_altered_version(workshop: Workshop, mine: Question, tmp_path: Path) 
 # --- beside another version ---
 
 
-def test_beside_the_version_before(workshop: Workshop, mine: Question, tmp_path: Path) -> None:
+def test_beside_the_version_before(
+    workshop: Workshop, mine: EvaluationRequest, tmp_path: Path
+) -> None:
     """It is compared with the highest lower version that loads and has the same labels."""
     copy_version(workshop, tmp_path, number=2)
     copy_version(workshop, tmp_path, number=3, labels=("bad", "good"))
@@ -363,7 +369,7 @@ def test_beside_the_version_before(workshop: Workshop, mine: Question, tmp_path:
 
 
 def test_the_first_version_has_none_before(
-    workshop: Workshop, mine: Question, tmp_path: Path
+    workshop: Workshop, mine: EvaluationRequest, tmp_path: Path
 ) -> None:
     """Without an earlier version there is nothing to compare with; a later one is none."""
     folder = copy_version(workshop, tmp_path, "bow", number=1)
@@ -371,7 +377,7 @@ def test_the_first_version_has_none_before(
     assert evaluate_version(folder, mine).split["against"] is None
 
 
-def test_beside_a_version_that_is_named(workshop: Workshop, mine: Question) -> None:
+def test_beside_a_version_that_is_named(workshop: Workshop, mine: EvaluationRequest) -> None:
     """Any version with the same labels can be named; the counts are of the same texts."""
     lstm, bow = (workshop.models / name / "1" for name in ("lstm", "bow"))
     against = evaluate_version(lstm, replace(mine, against=bow)).split["against"]
@@ -381,7 +387,7 @@ def test_beside_a_version_that_is_named(workshop: Workshop, mine: Question) -> N
 
 
 def test_beside_a_version_with_other_labels(
-    workshop: Workshop, mine: Question, tmp_path: Path
+    workshop: Workshop, mine: EvaluationRequest, tmp_path: Path
 ) -> None:
     """A version that is named must have the same labels."""
     other = copy_version(workshop, tmp_path, "bow", labels=("bad", "good"))
@@ -407,18 +413,18 @@ def test_the_command(
         f"{low:.4f} to {high:.4f}",
     ):
         assert part in printed
-    assert "Test texts are read once" in printed
+    assert "The test split is scored once" in printed
 
 
 def test_one_file_is_scored_whole(
-    workshop: Workshop, mine: Question, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workshop: Workshop, mine: EvaluationRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A single file of texts needs no word on which part of it is meant."""
     version, report = workshop.models / "lstm" / "1", tmp_path / "report"
     options = ["--against", workshop.models / "bow" / "1", "--report", report, "--texts"]
     assert call("evaluate", version, "--data", mine.source.path, *options) == 0
     printed = capsys.readouterr().out
-    for part in ("60 texts of mine train", "Beside bow/1", str(report / "report.html")):
+    for part in ("60 texts of mine train", "Compared with bow/1", str(report / "report.html")):
         assert part in printed
     assert (report / "mistakes.html").is_file()
 

@@ -217,7 +217,7 @@ def test_fetch_does_not_touch_a_folder_in_the_way(home: Home, tmp_path: Path, fa
     """Something else by the name of the result is left alone and named."""
     (tmp_path / "aclImdb").mkdir()
     message = fault(lambda: home.fetch(tmp_path))
-    assert message.endswith("aclImdb: is there already, without train/pos; move it away first")
+    assert message.endswith("aclImdb: the folder exists but lacks train/pos; move it away first")
 
 
 def test_fetch_names_an_archive_that_is_not_there(tmp_path: Path, fault: Fault) -> None:

@@ -289,8 +289,8 @@ def test_csv_labels_can_be_given_names(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("text,label\ngood,positive\nbad,awful\n", "x.csv row 3: the label must be negative, "
-         "neutral or positive, or one of the codes 0 and 1, -1 and 1, or -1, 0 and 1, the same way "
-         "in every row; name others with labels (on the command line --label). Received: 'awful'"),
+         "neutral or positive, or one of the codes 0 and 1, -1 and 1, or -1, 0 and 1, used "
+         "consistently; name other labels with --label. Received: 'awful'"),
         ('text,label\n"a\nb",positive\nbad,1\n', "x.csv row 3 (line 4): the label must be"),
         ("text,label\ngood,positive\nbad\n", "x.csv row 3: a row must have as many cells as the "
          "header, 2. Received: 1; is a quotation mark or a delimiter missing?"),
@@ -303,7 +303,7 @@ def test_csv_labels_can_be_given_names(tmp_path: Path) -> None:
          "a bare carriage return"),
         ("text,label\n,positive\nbad,negative\n", "x.csv row 2: the text must not be empty"),
         ("text,label\ngood,a\nfine,\n", "x.csv row 3: labels must not be empty, and there may be "
-         "100 different ones at most. Received: 2 different ones; is it the right column?"),
+         "100 different ones at most. Received: 2 different ones; is this the right column?"),
         ("text,stars\ngood,5\n", "x.csv row 1: the label column must be named label or sentiment, "
          "or be given by an option. Received the columns: 'text', 'stars'"),
         ("text,label\n", "x.csv: there are no rows to read"),
@@ -362,7 +362,7 @@ def test_a_file_that_changes_is_an_error(tmp_path: Path) -> None:
     corpus = read(path)
     for content in ("a,good\n", "a,good\nb,bad\nc,bad\n", "a,good\nb,awful\n"):
         write(path, f"text,label\n{content}")
-        with pytest.raises(DataError, match="must stay as it is while it is used"):
+        with pytest.raises(DataError, match="must not change while it is in use"):
             corpus.texts()
 
 
@@ -370,7 +370,7 @@ def test_a_column_of_texts_is_no_column_of_labels(tmp_path: Path) -> None:
     """Hundreds of different labels are another column, named by mistake."""
     rows = "".join(f"text {n},label {n}\n" for n in range(101))
     message = fault(write(tmp_path / "x.csv", f"text,label\n{rows}"))
-    assert "more than 100 different ones; is it the right column?" in message
+    assert "more than 100 different ones; is this the right column?" in message
 
 
 # Tweets
@@ -445,7 +445,7 @@ def test_unknown_folder_says_what_it_must_hold(tmp_path: Path) -> None:
 def test_unknown_file_says_how_to_read_it(tmp_path: Path) -> None:
     """A file of no known kind is answered with what tells the kinds apart."""
     message = fault(write(tmp_path / "x.dat", "good film\n"))
-    assert message.startswith("x.dat: the format cannot be told from the name or the first line")
+    assert message.startswith("x.dat: the format cannot be detected")
 
 
 def test_single_file_has_no_test_split(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_without_tweets_and_without_test_texts(workbench: Workbench, tmp_path: P
     """Without the tweets their recipe is left out; without test texts there is no comparison."""
     one = {"tutorial_tweets": SOME["tutorial_tweets"]}
     source = Source(str(write_tweets(tmp_path / "only.csv")))
-    with pytest.raises(DataError, match="there must be some beside"):
+    with pytest.raises(DataError, match="must have one"):
         compare_tutorials(one, tmp_path, reviews=source, tweets=None, train_run=train_run)
     compare_tutorials(one, tmp_path, reviews=workbench.reviews, tweets=None, train_run=train_run)
     assert not (tmp_path / "tutorial-tweets-leaking").exists()

@@ -1,4 +1,4 @@
-"""The data of one training: read, cleaned, split, with what was left out counted."""
+"""The data set of one training: read, de-duplicated and split, with counts of dropped rows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from training.data.split import exclude, fingerprint, hold_out, split
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where labelled texts come from; kept with a run, so that exporting can read them again.
+    """The location of labelled texts; stored with a run, so that `export` can read them again.
 
     Attributes:
-        path: A folder or file that `training.data.readers.read` knows.
-        test_path: Test texts, where they are no part of `path`.
-        test_share: Part of the texts of a file that is held out for test, where there is no other
-            test; 0 for none. Which texts these are depends on them alone.
-        format: The format of both.
-        text_column: For CSV, as the three below.
+        path: A folder or file that `training.data.readers.read` can read.
+        test_path: The test texts, if they are not part of `path`.
+        test_share: Share of a file's texts to hold out as the test split; 0 for none. The choice
+            depends on the texts alone.
+        format: The format of both paths.
+        text_column: See `training.data.readers.read`.
         label_column: See `training.data.readers.read`.
         group_column: See `training.data.readers.read`.
         delimiter: See `training.data.readers.read`.
@@ -41,23 +41,23 @@ class Source:
     test_share: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse two tests.
+        """Validate `test_share`.
 
         Raises:
-            InvalidInput: `test_share` is none, or stands beside test texts.
+            InvalidInput: `test_share` is out of range, or another test split exists.
         """
         if not 0 <= self.test_share < 1:
             raise InvalidInput(
-                f"the test share must be from 0 up to, not with, 1. Received: {self.test_share}"
+                f"the test share must be at least 0 and below 1. Received: {self.test_share}"
             )
         if self.test_share and (self.test_path is not None or Path(self.path).is_dir()):
             raise InvalidInput(
-                "a test share must be of one file, without a test of its own. "
+                "a test share needs a single file without another test split. "
                 f"Received: {self.test_share} of {self.path}"
             )
 
     def read(self, split: SplitName) -> Corpus:
-        """One split; `test` from its own path where there is one, or held out of the file.
+        """Read one split; `test` comes from `test_path`, or is held out from the file.
 
         Raises:
             DataError: See `training.data.readers.read`.
@@ -83,12 +83,12 @@ class Source:
         )
 
     def read_unlabelled(self) -> Corpus | None:
-        """Texts without labels, where there are any."""
+        """Read the unlabelled split, if there is one."""
         there = "unlabelled" in list_splits(Path(self.path)) and Path(self.path).is_dir()
         return self.read("unlabelled") if there else None
 
     def has_test(self) -> bool:
-        """Whether there are test texts."""
+        """Whether there is a test split."""
         if self.test_path is not None or self.test_share:
             return True
         return "test" in list_splits(Path(self.path))
@@ -96,16 +96,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Splits without a text in common.
+    """The splits of a data set; no two share a text.
 
     Attributes:
-        train: To learn from.
-        unlabelled: To learn words from; empty unless asked for.
-        validation: For every choice.
-        test: For the last figure, as they stand in the source, duplicates too, so that the figure
-            compares with published ones; of a share held out each text once. None when there are
-            none.
-        card: For the manifest.
+        train: Texts to learn from.
+        unlabelled: Texts for learning without labels; empty unless requested.
+        validation: Texts for choosing hyperparameters and when to stop.
+        test: Texts for the final metrics, duplicates included, so that results compare with
+            published ones; a held-out share has each text once. None if there is no test split.
+        card: The data card for the manifest.
     """
 
     train: Corpus
@@ -123,16 +122,16 @@ def load_dataset(
     unlabelled: bool = False,
     read_test: bool = True,
 ) -> Dataset:
-    """Read and split; the same arguments give the same splits.
+    """Read and split a data set; equal arguments give equal splits.
 
-    Texts of the test split are taken out of all that is learned from; without `read_test` they are
-    not even read, and the few that also stand among the training texts stay there.
+    Texts of the test split are removed from all other splits. Without `read_test` the test split is
+    not read, and the few of its texts that also occur in training stay there.
 
     Raises:
-        DataError: A file is wrong, or train and test carry different labels.
+        DataError: A file is invalid, or the test split has labels that training lacks.
     """
     corpus = source.read("train")
-    print_of_all = fingerprint(corpus)
+    fingerprint_of_all = fingerprint(corpus)
     if len(corpus.labels) < 2:
         raise DataError(
             f"{corpus.name}: there must be at least two labels. Received: only {corpus.labels[0]!r}"
@@ -152,22 +151,22 @@ def load_dataset(
     splits = {"train": sides.train, "validation": sides.validation}
     if test is not None:
         splits["test"] = test
-    wordy = (source.read_unlabelled() if unlabelled else None) or Corpus("none", (), ())
-    if len(wordy):
+    unlabelled_corpus = (source.read_unlabelled() if unlabelled else None) or Corpus("none", (), ())
+    if len(unlabelled_corpus):
         counts["dropped_unlabelled"] = 0
         for other in (test, sides.validation, sides.train):
             if other is not None:
-                wordy, dropped = exclude(wordy, other)
+                unlabelled_corpus, dropped = exclude(unlabelled_corpus, other)
                 counts["dropped_unlabelled"] += dropped
-        counts["unlabelled"] = len(wordy)
+        counts["unlabelled"] = len(unlabelled_corpus)
     return Dataset(
         train=sides.train,
-        unlabelled=wordy,
+        unlabelled=unlabelled_corpus,
         validation=sides.validation,
         test=test,
         card=DataCard(
             name=corpus.name,
-            fingerprint=print_of_all,
+            fingerprint=fingerprint_of_all,
             counts=counts,
             splits={name: fingerprint(side) for name, side in splits.items()},
         ),

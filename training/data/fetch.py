@@ -1,4 +1,4 @@
-"""Fetch: the original IMDB archive from its home, verified and unpacked.
+"""Download, verify and unpack the original IMDB archive.
 
 Source: Large Movie Review Dataset v1.0 (Maas et al., 2011),
 https://ai.stanford.edu/~amaas/data/sentiment/. The digest below is the one in the checksum lists of
@@ -22,31 +22,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from app.errors import DataError
 
 IMDB_URL: Final = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
-
-
 IMDB_SHA256: Final = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
-
-
 IMDB_FOLDER: Final = "aclImdb"
-
-
 _ARCHIVE: Final = "aclImdb_v1.tar.gz"
-
-
 _NEEDED_FOLDERS: Final = ("train/pos", "train/neg", "test/pos", "test/neg")
-
-
 _CHUNK_BYTES: Final = 1 << 18
-
-
 _TIMEOUT_S: Final = 60
-
-
 _ATTEMPTS: Final = 3
-
-
 Opener = Callable[[urllib.request.Request], Any]
-"""Takes a request, gives an HTTP response: `urllib.request.urlopen` or a stand-in for it."""
+"""Sends a request and returns the response: `urllib.request.urlopen` or a substitute."""
 
 
 def fetch_imdb(
@@ -57,29 +41,30 @@ def fetch_imdb(
     sha256: str = IMDB_SHA256,
     opener: Opener | None = None,
 ) -> Path:
-    """Put the folder `aclImdb` into `destination`, from the network or from an archive at hand.
+    """Create the folder `aclImdb` in `destination`, from the network or from a local archive.
 
-    A broken connection is taken up where it broke, three times in all. Everything is made in a
-    hidden folder beside the result, which is renamed into place at the end or removed. Progress is
-    shown on standard error when that is a terminal.
+    An interrupted download resumes where it stopped, up to three attempts. All files are written
+    to a hidden folder that is renamed at the end or removed. A progress bar is shown when standard
+    error is a terminal.
 
     Args:
-        destination: The folder to unpack into; made when missing.
-        archive: `aclImdb_v1.tar.gz`, downloaded by hand; read and left as it is.
-        url: Where the archive is.
-        sha256: The digest it must have, as hexadecimal digits.
-        opener: How a request is sent.
+        destination: The folder to unpack into; created if missing.
+        archive: A local `aclImdb_v1.tar.gz`; it is not modified.
+        url: URL of the archive.
+        sha256: The expected digest, as hexadecimal digits.
+        opener: Sends a request.
 
     Returns:
-        `destination/aclImdb`. When it is there already, nothing is done.
+        `destination/aclImdb`. An existing complete folder is returned unchanged.
 
     Raises:
-        DataError: No network, a wrong archive or no room; nothing is left behind.
+        DataError: The download failed, the archive is invalid or the disk is full; nothing is left
+            behind.
     """
     target = destination / IMDB_FOLDER
     if target.exists():
         if missing := _missing_folder(target):
-            raise DataError(f"{target}: is there already, without {missing}; move it away first")
+            raise DataError(f"{target}: the folder exists but lacks {missing}; move it away first")
         return target
     if archive is not None and not archive.is_file():
         raise DataError(f"{archive}: there is no such file; --archive takes {_ARCHIVE}")
@@ -102,7 +87,7 @@ def fetch_imdb(
 
 @contextlib.contextmanager
 def _workspace(destination: Path) -> Iterator[Path]:
-    """A hidden folder inside `destination`, gone afterwards; so is `destination` if left empty."""
+    """A temporary folder inside `destination`; also removes a new `destination` left empty."""
     made = not destination.exists()
     try:
         destination.mkdir(parents=True, exist_ok=True)
@@ -112,7 +97,7 @@ def _workspace(destination: Path) -> Iterator[Path]:
         raise DataError(f"{destination}: cannot be written: {error.strerror or error}") from error
     finally:
         if made:
-            with contextlib.suppress(OSError):  # not empty: the result is in it
+            with contextlib.suppress(OSError):  # not empty: it holds the result
                 destination.rmdir()
 
 
@@ -160,7 +145,7 @@ def _download(url: str, path: Path, progress: Progress, opener: Opener) -> None:
 def _download_rest(
     url: str, file: IO[bytes], progress: Progress, task: Any, opener: Opener
 ) -> None:
-    """Ask for what is not yet in `file`; start over when the server sends the whole again."""
+    """Request the rest of `file`; start over if the server ignores the range."""
     headers = {"Range": f"bytes={file.tell()}-"} if file.tell() else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - checked in _download
     with opener(request) as response:
@@ -178,7 +163,7 @@ def _download_rest(
 
 
 def _write(file: IO[bytes], chunk: bytes) -> None:
-    """Write, and keep a full disk apart from a broken connection."""
+    """Write a chunk; a full disk is not a broken connection."""
     try:
         file.write(chunk)
     except OSError as error:
@@ -199,9 +184,9 @@ def _verify(archive: Path, sha256: str, progress: Progress) -> None:
 
 
 def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
-    """Members may only be files and folders inside `folder`: tarfile's "data" filter."""
+    """Unpack with the "data" filter of tarfile: only files and folders inside `folder`."""
     if not hasattr(tarfile, "data_filter"):
-        raise DataError("unpacking needs Python 3.11.4 or newer, which keeps archives in bounds")
+        raise DataError("unpacking needs Python 3.11.4 or newer, for tarfile's data filter")
     try:
         with (
             progress.open(archive, "rb", description="Unpacking") as file,

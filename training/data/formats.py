@@ -1,7 +1,7 @@
-"""Formats: how each kind of file is laid out, as records with their place in it.
+"""Parse each file format into records.
 
-A record is read but not yet understood: its label is the cell as it stands. `training.data.readers`
-chooses the format and makes a corpus of the records.
+The label of a record is the raw cell; `training.data.readers` detects the format, interprets
+labels and builds a corpus.
 """
 
 import csv
@@ -17,67 +17,41 @@ from typing import Final, Literal
 from app.errors import DataError
 
 SplitName = Literal["train", "test", "unlabelled"]
-
-
 TSV_HEADER: Final = ["id", "sentiment", "review"]
-
-
 TSV_HEADER_UNLABELLED: Final = ["id", "review"]
-
-
 TSV_STEMS: Final[Mapping[SplitName, str]] = {
     "train": "train",
     "test": "test",
     "unlabelled": "unlabeled",
 }
-
-
 TEXT_COLUMNS: Final = ("text", "review")
-"""Tried in this order when no text column is named."""
-
-
+"""Default text columns, in order of preference."""
 LABEL_COLUMNS: Final = ("label", "sentiment")
 
 
-csv.field_size_limit(2**24)  # a text may be long; an unterminated quote still ends somewhere
+csv.field_size_limit(2**24)  # long texts pass; an unterminated quote does not read the whole file
 
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-
-
 _REVIEW_ID: Final = re.compile(r"(\d+)_\d+")  # N_RATING
-
-
 _FILM: Final = re.compile(r"/title/(tt\d+)")
-
-
 _KAGGLE_CELL: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"')
-
-
 _LINK: Final = re.compile(r"http\S*")
-
-
-_RETWEET: Final = re.compile(r".*\brt\s*@\w+", re.DOTALL)  # up to the last of them
-
-
+_RETWEET: Final = re.compile(r".*\brt\s*@\w+", re.DOTALL)  # up to the last one
 _ENTITY: Final = re.compile(r"&\w+;")
-
-
 _WORD: Final = re.compile(r"\w+")
-
-
-_BEGINNING: Final = 40  # characters of a tweet that a retweet of it never cuts off
+_BEGINNING: Final = 40  # characters of a tweet that its retweets always keep
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One text as it stands in a file.
+    """One row of a file.
 
     Attributes:
-        place: File and row, for messages.
+        place: File and row, for error messages.
         text: The text.
-        label: As written in the file; empty where there is none.
-        group: What the text is about or comes from, where the files tell.
+        label: The raw label; empty for unlabelled texts.
+        group: The film or the tweet that the text belongs to, where known.
     """
 
     place: str
@@ -86,13 +60,13 @@ class Record:
     group: str | None = None
 
 
-# Bytes to lines
+# From bytes to lines
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, plain or gzip, each with its line feed; nothing else ends one.
+    """Yield the lines of a UTF-8 file, plain or gzip, split at line feeds only.
 
-    Reviews hold U+0085 and other characters at which `str.splitlines` would cut.
+    Reviews contain U+0085 and other characters at which `str.splitlines` would split.
     """
     with _readable(path):
         with path.open("rb") as start:
@@ -104,7 +78,7 @@ def read_lines(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Say in one sentence why a file cannot be read."""
+    """Translate errors of reading a file to `DataError`."""
     try:
         yield
     except FileNotFoundError as error:
@@ -116,7 +90,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _decode(raw: bytes, place: str, *, first: bool = False) -> str:
-    """UTF-8 to text; a byte order mark may begin a file."""
+    """Decode UTF-8; the first line may begin with a byte order mark."""
     try:
         return raw.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError as error:
@@ -132,7 +106,7 @@ def _decode(raw: bytes, place: str, *, first: bool = False) -> str:
 def read_tsv(
     path: Path, split: SplitName, split_cells: Callable[[str, str], list[str]]
 ) -> Iterator[Record]:
-    """Rows of `id, sentiment, review`; `id, review` will do for unlabelled texts."""
+    """Yield rows of `id, sentiment, review`, or of `id, review` for unlabelled texts."""
     films: Mapping[str, Sequence[str] | None] = {}
     if path.is_dir():
         stem = TSV_STEMS[split]
@@ -168,12 +142,12 @@ def read_tsv(
 
 
 def plain_cells(line: str, place: str) -> list[str]:
-    """Quoting is off: a review that begins with a quotation mark begins with one."""
+    """Split without quoting: a leading quotation mark belongs to the review."""
     return line.split("\t")
 
 
 def kaggle_cells(line: str, place: str) -> list[str]:
-    r"""Id and review stand in quotes, the label does not; `\"` is a quotation mark."""
+    r"""Split quoted cells of id and review; `\"` is an escaped quotation mark."""
     cells = line.split("\t")
     for column in (0, -1):
         match = _KAGGLE_CELL.fullmatch(cells[column])
@@ -196,14 +170,14 @@ def _quote_fault(cell: str) -> str:
 
 
 def tree_folders(split: SplitName) -> list[tuple[str, str]]:
-    """Folders of one split with the label of their files."""
+    """Return the folders of a split, with the label of their files."""
     if split == "unlabelled":
         return [("train/unsup", "")]
     return [(f"{split}/neg", "negative"), (f"{split}/pos", "positive")]
 
 
 def read_tree(root: Path, split: SplitName) -> Iterator[Record]:
-    """One review per file, `N_RATING.txt`, in the order of N, negative ones first."""
+    """Yield one review per file `N_RATING.txt`, ordered by N, negative ones first."""
     for name, label in tree_folders(split):
         folder = root / name
         if not folder.is_dir():
@@ -229,7 +203,7 @@ def read_csv(
     group_column: str | None,
     delimiter: str | None,
 ) -> Iterator[Record]:
-    """Columns by name; cells may span lines, so rows and lines are counted apart."""
+    """Yield rows with named columns. Cells may span lines, so rows and lines differ."""
     rows = read_rows(path, delimiter)
     names = [name.strip() for name in next(rows, ("", []))[1]]
     if not names:
@@ -255,12 +229,12 @@ def read_csv(
 
 
 def read_rows(path: Path, delimiter: str | None) -> Iterator[tuple[str, list[str]]]:
-    """The place for messages and the cells of each row. Blank lines are no rows."""
+    """Yield the place (for error messages) and the cells of each row, skipping blank lines."""
     delimiter = delimiter or delimiter_of(path)
     if delimiter is None or len(delimiter) != 1:
         raise DataError(
-            f"{path}: the delimiter is told by the suffix .csv or .tsv, or must be named, one "
-            f"character. Received: {delimiter!r}"
+            f"{path}: the delimiter must be one character; it is implied by the suffixes .csv and "
+            f".tsv and must be named otherwise. Received: {delimiter!r}"
         )
     reader = csv.reader(read_lines(path), delimiter=delimiter, strict=True)
     number = 1
@@ -297,7 +271,7 @@ def _csv_fault(message: str) -> str:
 
 
 def delimiter_of(path: Path) -> str | None:
-    """Comma or tab by the suffix, `.gz` aside; None when the suffix does not say."""
+    """Return the delimiter implied by the suffix (ignoring `.gz`), or None."""
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     return {".csv": ",", ".tsv": "\t", ".tab": "\t"}.get(suffix)
 
@@ -305,7 +279,7 @@ def delimiter_of(path: Path) -> str | None:
 def _column(
     path: Path, names: Sequence[str], wanted: str | None, usual: Sequence[str], kind: str
 ) -> int:
-    """The position of the column that was asked for, or of one with a usual name."""
+    """Return the position of the requested column, or of the first default one."""
     for name in usual if wanted is None else [wanted]:
         if name in names:
             return names.index(name)
@@ -319,7 +293,7 @@ def _column(
 
 
 def _read_films(folder: Path, name: str) -> Sequence[str] | None:
-    """The film of each review, by line; None where the file is not there."""
+    """Read the film of each review, one per line; None if the file is missing."""
     path = find_file(folder, name)
     if path is None:
         return None
@@ -331,23 +305,23 @@ def _read_films(folder: Path, name: str) -> Sequence[str] | None:
 
 
 def _film_of(review_id: str, films: Sequence[str] | None, place: str) -> str | None:
-    """Review `N_RATING` is about the film on line N, counting from 0."""
+    """Return the film of review `N_RATING`: line N, counting from 0."""
     if films is None:
         return None
     match = _REVIEW_ID.fullmatch(review_id)
     if match is None or int(match[1]) >= len(films):
         raise DataError(
-            f"{place}: the id must be N_RATING with N below {len(films)}, the lines of the file of "
-            f"films. Received: {shorten([review_id])}"
+            f"{place}: the id must be N_RATING with N below {len(films)}, the number of lines in "
+            f"the film list. Received: {shorten([review_id])}"
         )
     return films[int(match[1])]
 
 
 def with_retweet_groups(records: Iterable[Record]) -> Iterator[Record]:
-    """A tweet and its retweets are one group: the beginning of the words that they repeat.
+    """Group each tweet with its retweets, by the beginning of their common words.
 
-    What somebody put before `RT @name:`, links, case and punctuation do not count. Only the
-    beginning does, because a retweet is cut at 140 characters, wherever that is.
+    Text before `RT @name:`, links, case and punctuation are ignored. Only the beginning counts,
+    because a retweet is cut off at 140 characters.
     """
     for record in records:
         bare = _ENTITY.sub(" ", _LINK.sub(" ", record.text.casefold()))
@@ -360,13 +334,13 @@ def with_retweet_groups(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """The file of this name, plain or with `.gz`."""
+    """Return the file of this name, plain or with `.gz`, if it exists."""
     candidates = (folder / name, folder / f"{name}.gz")
     return next((path for path in candidates if path.is_file()), None)
 
 
 def shorten(values: Sequence[str], *, items: int = 24, characters: int = 40) -> str:
-    """Field values for a message, quoted; of a long one, which may be a text, only its length."""
+    """Quote values for an error message; a long value, possibly a text, shows its length only."""
     shown = [
         repr(value) if len(value) <= characters else f"a value of {len(value)} characters"
         for value in values[:items]

@@ -1,6 +1,6 @@
-r"""Readers: the files that sentiment data comes in, each read as a `Corpus`.
+r"""Read data sets in common file formats as a `Corpus`.
 
-| format   | what it is                                                                       |
+| format   | file                                                                             |
 |----------|----------------------------------------------------------------------------------|
 | `tsv`    | a folder with `train.tsv`, `test.tsv`, `unlabeled.tsv` (or one such file): a      |
 |          | header `id, sentiment, review`, no quoting, one record per line feed, 0 or 1      |
@@ -9,9 +9,9 @@ r"""Readers: the files that sentiment data comes in, each read as a `Corpus`.
 | `csv`    | any CSV or TSV with a header, quoted as in RFC 4180; the columns can be named     |
 | `gop`    | `Sentiment.csv`, the tweets of the first GOP debate                               |
 
-Any of them may be compressed with gzip. Films (`urls_pos.txt` and its like) and retweets become
-groups, which a split keeps together. A message about a wrong file names the row, the header being
-row 1, and the rule; it never repeats a text.
+Every file may be compressed with gzip. Reviews of one film (`urls_pos.txt` and similar files) and
+copies of one tweet form a group, which a split keeps together. Errors name the row (the header is
+row 1) and the rule, and never repeat a text.
 """
 
 import unicodedata
@@ -43,8 +43,6 @@ from training.data.formats import (
 from training.data.split import order_labels
 
 Format = Literal["auto", "tsv", "tree", "kaggle", "csv", "gop"]
-
-
 _LABEL_NAMES: Final = {
     "negative": "negative",
     "neg": "negative",
@@ -53,21 +51,13 @@ _LABEL_NAMES: Final = {
     "positive": "positive",
     "pos": "positive",
 }
-
-
 _TSV_CODES: Final = {"0": "negative", "1": "positive"}
-
-
 _LABEL_CODES: Final = (
     _TSV_CODES,
     {"-1": "negative", "1": "positive"},
     {"-1": "negative", "0": "neutral", "1": "positive"},
 )
-
-
 _MOST_LABELS: Final = 100
-
-
 _GOP_COLUMNS: Final = frozenset({"text", "sentiment", "tweet_id"})
 
 
@@ -82,26 +72,27 @@ def read(
     delimiter: str | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Corpus:
-    """Read one split of a data set: once to check it, and anew by each pass over its examples.
+    """Read one split of a data set.
+
+    The files are validated now and read again by every pass over the examples.
 
     Args:
         path: A folder (`tsv`, `tree`) or a file.
-        split: Which part of a folder. A file has one part, read as `train`, or as `unlabelled`
-            when its labels are not wanted; asking it for `test` is an error, so that nobody
-            tests on what was trained.
-        format: One of the table above; `auto` tells them apart by what is there.
-        text_column: For `csv`: the column of texts. Default: `text` or `review`.
-        label_column: For `csv`: the column of labels. Default: `label` or `sentiment`.
-        group_column: For `csv`: a column whose equal values belong together in a split.
-        delimiter: For `csv`: between cells. Default: by the suffix, `.csv` or `.tsv`.
-        labels: What each label of the file is called, as in `{"0": "negative", "4": "positive"}`.
-            Default: 0/1 for `tsv` and `kaggle`; else negative, neutral, positive in any case,
-            or 0/1, -1/1, -1/0/1; labels of which none is such a name are taken as they are, in
-            lower case.
+        split: The split of a folder. A file has one split, read as `train`, or as `unlabelled`
+            to ignore its labels; `test` is an error, so that nobody tests on training texts.
+        format: One of the table above; `auto` detects it.
+        text_column: For `csv`, the column of texts. Default: `text` or `review`.
+        label_column: For `csv`, the column of labels. Default: `label` or `sentiment`.
+        group_column: For `csv`, a column; rows with equal values stay on one side of a split.
+        delimiter: For `csv`, the character between cells. Default: from the suffix.
+        labels: Names of the file's labels, such as `{"0": "negative", "4": "positive"}`.
+            Default: 0/1 for `tsv` and `kaggle`; otherwise negative, neutral, positive in any case,
+            or 0/1, -1/1, -1/0/1. If no label is such a name, labels are used as they are, in lower
+            case.
 
     Raises:
-        DataError: The path is missing or none of these formats, or a row is wrong; later, the file
-            has other rows than it had.
+        DataError: The path is missing, the format is unknown or a row is invalid; on a later pass,
+            the rows have changed.
     """
     path = _step_in(path)
     if format == "auto":
@@ -133,7 +124,7 @@ def read(
 
 
 def list_splits(path: Path) -> tuple[SplitName, ...]:
-    """Which splits `read` can find at `path`, without reading them; none in an unknown folder."""
+    """Return the splits available at `path` without reading them; none for an unknown folder."""
     path = _step_in(path)
     if path.is_file():
         return ("train",)
@@ -143,11 +134,11 @@ def list_splits(path: Path) -> tuple[SplitName, ...]:
     return tuple(split for split in splits if find_file(path, f"{TSV_STEMS[split]}.tsv"))
 
 
-# Which format is it?
+# Format detection
 
 
 def _detect(path: Path) -> Format:
-    """Tell the format by the names in a folder, or by the first two lines of a file."""
+    """Detect the format from the names in a folder or the first two lines of a file."""
     if path.is_dir():
         if _is_tree(path):
             return "tree"
@@ -166,16 +157,16 @@ def _detect(path: Path) -> Format:
         return "kaggle" if first.startswith('"') else "tsv"
     if delimiter_of(path) is None:
         raise DataError(
-            f"{path}: the format cannot be told from the name or the first line; it must be a "
-            ".csv or .tsv file, or begin with the columns id, sentiment, review separated by tabs. "
-            "Otherwise name the format and the delimiter"
+            f"{path}: the format cannot be detected; the name must end in .csv or .tsv, or the "
+            "first line must be the columns id, sentiment, review separated by tabs. Otherwise "
+            "name the format and the delimiter"
         )
     names = next(read_rows(path, None), ("", []))[1]
     return "gop" if _GOP_COLUMNS.issubset(names) else "csv"
 
 
 def _step_in(path: Path) -> Path:
-    """The tree itself where the folder given is the one it was unpacked into."""
+    """Return the `aclImdb` folder inside the folder it was unpacked into, if there is one."""
     tree = path / "aclImdb"
     return tree if tree.is_dir() else path
 
@@ -189,7 +180,7 @@ def _bare_name(path: Path) -> str:
     return name if path.is_dir() else Path(name).stem
 
 
-# Records to a corpus
+# From records to a corpus
 
 
 def _collect(
@@ -199,9 +190,9 @@ def _collect(
     split: SplitName,
     labels: Mapping[str, str] | None,
 ) -> Corpus:
-    """Check every row, then let the examples be read as often as they are needed."""
+    """Validate every row and return a corpus that reads its examples on demand."""
     size, most = 0, max(_MOST_LABELS, len(labels or ()))
-    firsts: dict[str, Record] = {}  # by label; another column may hold more than fits in memory
+    firsts: dict[str, Record] = {}  # bounded: a wrong column may have millions of values
     for record in records():
         size += 1
         if not record.text.strip():
@@ -222,7 +213,7 @@ def _collect(
         else:
             if count == size:
                 return
-        raise DataError(f"{path}: the data must stay as it is while it is used; its rows changed")
+        raise DataError(f"{path}: the data must not change while it is in use; its rows changed")
 
     found = order_labels(names[label] for label in firsts) if names else ()
     return Corpus(name, Stream(read_examples, size), found)
@@ -231,11 +222,11 @@ def _collect(
 def _label_names(
     firsts: Mapping[str, Record], labels: Mapping[str, str] | None
 ) -> Mapping[str, str]:
-    """The one vocabulary that explains all labels; of each, the first row is at hand."""
+    """Return the mapping of labels to names that covers all labels of the file."""
     known: list[Mapping[str, str]] = [_LABEL_NAMES, *_LABEL_CODES]
     rule = (
         "negative, neutral or positive, or one of the codes 0 and 1, -1 and 1, or -1, 0 and 1, "
-        "the same way in every row; name others with labels (on the command line --label)"
+        "used consistently; name other labels with --label"
     )
     if labels is not None:
         known = [{_plain(value): _shown(name) for value, name in labels.items()}]
@@ -253,23 +244,23 @@ def _label_names(
 
 
 def _as_they_are(firsts: Mapping[str, Record]) -> Mapping[str, str]:
-    """Labels of somebody's own, unless they look like another column."""
+    """Use custom labels unchanged, unless the column does not look like labels."""
     too_many = len(firsts) > _MOST_LABELS
     if too_many or "" in firsts:
         odd = next(iter(firsts.values())) if too_many else firsts[""]
         found = f"more than {_MOST_LABELS}" if too_many else str(len(firsts))
         raise DataError(
-            f"{odd.place}: labels must not be empty, and there may be {_MOST_LABELS} different "
-            f"ones at most. Received: {found} different ones; is it the right column?"
+            f"{odd.place}: labels must not be empty, and there may be at most {_MOST_LABELS} "
+            f"different ones. Received: {found} different ones; is this the right column?"
         )
     return {label: _shown(row.label) for label, row in firsts.items()}
 
 
 def _plain(label: str) -> str:
-    """What makes two labels the same."""
+    """Normalize a label for comparison."""
     return unicodedata.normalize("NFC", label).strip().casefold()
 
 
 def _shown(label: str) -> str:
-    """A label as answers have it: lower case keeps what folding rewrites, as in groß or καλός."""
+    """Return a label as predictions show it; unlike casefold, lower keeps groß and καλός."""
     return unicodedata.normalize("NFC", label).strip().lower()

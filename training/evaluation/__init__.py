@@ -1,1 +1,1 @@
-"""An exported version on labelled texts."""
+"""Evaluation of exported versions: metrics, reports, baselines, pace, tutorials."""

@@ -1,4 +1,4 @@
-"""Baselines: what a version has to beat on its test texts, and what a leaking split would claim."""
+"""Baselines on the test split of a version, and the accuracy that leakage would have claimed."""
 
 import tempfile
 import time
@@ -26,41 +26,38 @@ from training.support.progress import console
 from training.train import train
 
 LEAKING: Final = (
-    "no result, but what leaking would have claimed: learned and scored on single rows, so that "
-    "copies of the texts that are asked were learned from"
+    "not a result: the accuracy that a random row split would have claimed, with copies of test "
+    "texts in training"
 )
-
-
 _STRENGTHS: Final = (0.03, 0.1, 0.3, 1.0)
 
 
 def compare_baselines(
     manifest: Manifest, source: Source, test: Corpus, scored: Scored, *, leaking: bool
 ) -> list[Entry]:
-    """The version beside the most frequent class and the trigram model, on the same test texts.
+    """Compare a version with the majority class and the trigram model on its test split.
 
     Args:
-        manifest: Of the version.
-        source: Its data.
-        test: Its test texts.
-        scored: Its answers to them.
-        leaking: Whether to add what its recipe reaches on a split that leaks, which trains it anew.
+        manifest: The manifest of the version.
+        source: The data that it was trained on.
+        test: Its test split.
+        scored: Its predictions for `test`.
+        leaking: Whether to train its recipe again on a split with leakage and add the result.
 
     Raises:
         DataError: The training texts are not those of the version.
-        InvalidInput: There is no leaking split, because test is no part of the same file.
+        InvalidInput: `leaking` is set, but the test split is not part of the same file.
     """
     config = Config.from_mapping(manifest.hyperparameters)
     if leaking and not source.test_share:
         raise InvalidInput(
-            "a split that leaks must be of one file, which --test-share parts. Received: test "
-            "texts of their own"
+            "--leaking needs one file that --test-share splits. Received: a separate test split"
         )
     dataset = load_dataset(source, validation_share=config.validation_share, seed=config.seed)
     if dataset.card.splits != manifest.data.splits:
         raise DataError(
-            f"baselines must learn from the training texts of {manifest.name}/{manifest.version}. "
-            "Received: others"
+            f"baselines must be trained on the training texts of {manifest.name}/"
+            f"{manifest.version}. Received: other texts"
         )
     trigrams, seconds, choice = score_trigrams(dataset, test, config)
     p_value = compare_paired(scored.right(), trigrams.argmax(axis=1) == scored.y_true).p_value
@@ -87,7 +84,7 @@ def compare_baselines(
 
 
 def score_majority(train: Corpus, texts: int) -> Probabilities:
-    """The shares of the classes in training, as the answer to every text: (texts, classes)."""
+    """Predict the class shares of the training split for every text: (texts, classes)."""
     counts = np.array(list(train.counts().values()), np.float64)
     return np.tile(counts / counts.sum(), (texts, 1))
 
@@ -95,12 +92,13 @@ def score_majority(train: Corpus, texts: int) -> Probabilities:
 def score_trigrams(
     dataset: Dataset, test: Corpus, config: Config
 ) -> tuple[Probabilities, float, str]:
-    """Test texts answered by the trigram model that gets the most validation texts right.
+    """Score the test split with the trigram model of the best validation accuracy.
 
-    It knows every word that stands twice in training, and cuts texts where the recipe cuts.
+    Its vocabulary holds every word that occurs at least twice in training; texts are truncated as
+    the recipe does.
 
     Returns:
-        Probabilities (texts, classes), seconds, and what was chosen.
+        Probabilities (texts, classes), training time in seconds, and the chosen hyperparameters.
     """
     started = time.monotonic()
     texts = dataset.train.stream_texts()
@@ -128,7 +126,7 @@ def score_trigrams(
 
 
 def score_leaking(config: Config, source: Source) -> Entry:
-    """The recipe learned and scored on single rows, dealt out at random with all their copies."""
+    """Train and score the recipe on a random row split, across which duplicates leak."""
     whole = replace(source, test_share=0.0).read("train")
     order = np.random.default_rng(config.seed).permutation(len(whole)) / len(whole)
     ends = (source.test_share, source.test_share + config.validation_share)
@@ -140,7 +138,7 @@ def score_leaking(config: Config, source: Source) -> Entry:
         model = keras.models.load_model(path, compile=False)
         answers = predict(model, encode(trained.encoder, test, "Encoding leaking texts"))
     return Entry.score(
-        f"{config.name}, split that leaks",
+        f"{config.name}, leaking split",
         answers,
         np.array(test.targets()),
         test.labels,

@@ -1,8 +1,7 @@
-"""Results: what an exported version says of labelled texts, and how good that is.
+"""Evaluate an exported version on labelled texts, through the code that serves it.
 
-`evaluate_version` asks a version through the code that serves. The test texts that a version's
-manifest names are read once, and what was found goes into the version; any other labelled texts
-leave it as it is. `ExportedModel` and `OnnxModel` are for export, where there is no version yet.
+The test split that a version's manifest names is scored once, and the metrics are recorded in the
+version. Scoring any other labelled texts leaves the version unchanged.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,19 +32,19 @@ from training.support.files import written_aside
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What to evaluate on, and what to do with the answer.
+class EvaluationRequest:
+    """What to evaluate on, and where the results go.
 
     Attributes:
-        source: Where the texts are.
-        split: Which split of them.
-        engine: Which engine answers; `auto` is the one that the service would choose.
-        against: A version to compare with; by default the one before, if it has the same labels.
-        report: A folder for a report of its own; an earlier report there is replaced.
-        texts: Whether that report also gets the beginnings of the texts it got wrong.
-        again: Whether test texts that were read before are read again.
-        baselines: Whether the version's own test texts are answered by simpler models too.
-        leaking: Whether the recipe is also trained and scored on a split that leaks.
+        source: The labelled texts.
+        split: The split of `source` to score.
+        engine: The engine to run; `auto` selects the one that the service would.
+        against: A version to compare with. Default: the previous version with the same labels.
+        report: A folder to write a separate report into; an earlier report there is replaced.
+        texts: Whether that report includes excerpts of misclassified texts.
+        again: Whether to score the test split again when its metrics are already recorded.
+        baselines: Whether to score simpler models on the version's own test split too.
+        leaking: Whether to also train and score the recipe on a split with leakage.
     """
 
     source: Source
@@ -61,16 +60,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a version scored.
+    """The results of one evaluation.
 
     Attributes:
-        version: Name and number, as `lstm/1`.
-        texts: What it was asked, as `imdb test`.
+        version: Name and number, such as `lstm/1`.
+        texts: The name of the scored texts, such as `imdb test`.
         metrics: `metrics[engine][name]`; the engine that serves comes first.
-        split: Everything that is known of the answers of the first engine, by `describe_split`;
-            empty where a version from before there were such reports was read out.
-        recorded: Whether the figures are those that the version already had.
-        own: Whether they are of the version's own test texts, and so stand in its manifest.
+        split: The details of the first engine's predictions, from `describe_split`; empty for
+            versions recorded before such details existed.
+        recorded: Whether the metrics were read from the version instead of being computed.
+        own: Whether the texts are the version's own test split, whose metrics its manifest holds.
     """
 
     version: str
@@ -81,39 +80,39 @@ class Evaluation:
     own: bool
 
 
-def evaluate_version(folder: Path, question: Question) -> Evaluation:
-    """Score an exported version on labelled texts, as it would answer them in service.
+def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
+    """Score an exported version on labelled texts, as the service would.
 
-    Its own test texts, told by their fingerprint, are read once: every engine that the version has
-    scores them, the manifest and the report get what was found, and later calls read that out.
+    The version's own test split, recognized by its fingerprint, is scored once, by every engine
+    that can run the version. The metrics go into manifest and report, and later calls return them.
 
     Args:
         folder: `models/<name>/<version>`.
-        question: On what, and what for.
+        request: What to score and what to report.
 
     Raises:
-        InvalidInput: The folder for the report is no such folder, or there is nothing to report.
-        UnusableVersion: The version, or the one to compare with, does not pass its checks.
-        DataError: The data is wrong, or has labels that the model has not.
+        InvalidInput: The options contradict each other, or the report folder cannot be used.
+        UnusableVersion: The version, or the one to compare with, fails its checks.
+        DataError: The data is invalid or has labels that the model does not know.
         MissingLibrary: The library of the engine is not installed.
     """
-    _check(question)
+    _check(request)
     try:
         manifest = read_verified(folder)
     except UnusableVersion as error:
         raise UnusableVersion(f"{folder}: {error}") from error
-    corpus = question.source.read(question.split)
+    corpus = request.source.read(request.split)
     own = fingerprint(corpus) == manifest.data.splits.get("test")
-    if question.baselines and not own:
+    if request.baselines and not own:
         raise InvalidInput(
             f"--baselines must be of the version's own test texts. Received: {corpus.name}"
         )
-    if own and "test" in manifest.metrics and not question.again:
-        return _read_out(folder, manifest, corpus, question)
-    writing = written_aside(question.report, replaces=METRICS) if question.report else nullcontext()
+    if own and "test" in manifest.metrics and not request.again:
+        return _read_out(folder, manifest, corpus, request)
+    writing = written_aside(request.report, replaces=METRICS) if request.report else nullcontext()
     with writing as aside:
-        other = _find_other(folder, manifest.labels, question)
-        engines = list_engines(folder, question.engine)
+        other = _find_other(folder, manifest.labels, request)
+        engines = list_engines(folder, request.engine)
         answers = {
             engine: ServedVersion.load(folder, engine).score(corpus)
             for engine in (engines if own else engines[:1])
@@ -131,45 +130,47 @@ def evaluate_version(folder: Path, question: Question) -> Evaluation:
                 texts=corpus.name,
                 engine=engines[0],
                 against=_compare(other, scored, corpus) if other else None,
-                beside=_list_beside(manifest, question, corpus, scored),
+                beside=_list_beside(manifest, request, corpus, scored),
             ),
             recorded=False,
             own=own,
         )
         if aside is not None:
-            _write_apart(aside, manifest, evaluation, corpus.texts() if question.texts else None)
+            _write_apart(aside, manifest, evaluation, corpus.texts() if request.texts else None)
         if own:
             record_test(folder, manifest, evaluation.metrics, evaluation.split)
     return evaluation
 
 
-def _check(question: Question) -> None:
-    """Refuse what can be refused before anything is read."""
-    if question.texts and question.report is None:
+def _check(request: EvaluationRequest) -> None:
+    """Reject contradicting options before reading any data."""
+    if request.texts and request.report is None:
         raise InvalidInput("--texts needs --report: a version never holds texts of a data set")
-    if question.leaking and not question.baselines:
+    if request.leaking and not request.baselines:
         raise InvalidInput("--leaking needs --baselines, in whose table it stands")
-    for folder in question.report.resolve().parents if question.report else ():
+    for folder in request.report.resolve().parents if request.report else ():
         if (folder / MANIFEST).is_file():
             raise InvalidInput(
-                f"--report must be outside of every version. Received: {question.report}, "
+                f"--report must be outside of every version. Received: {request.report}, "
                 f"in the version {folder}"
             )
-    report = question.report.resolve() if question.report else None
+    report = request.report.resolve() if request.report else None
     if report and report.name.isdecimal() and any(report.parent.glob(f"*/{MANIFEST}")):
         raise InvalidInput(
             "--report must not have a number among versions, where it would be taken for one. "
-            f"Received: {question.report}"
+            f"Received: {request.report}"
         )
 
 
-def _read_out(folder: Path, manifest: Manifest, corpus: Corpus, question: Question) -> Evaluation:
-    """What the version already knows of its test texts."""
-    if question.report is not None or question.against is not None or question.baselines:
+def _read_out(
+    folder: Path, manifest: Manifest, corpus: Corpus, request: EvaluationRequest
+) -> Evaluation:
+    """Return the metrics that the version already holds."""
+    if request.report is not None or request.against is not None or request.baselines:
         raise InvalidInput(
-            f"the test texts of {manifest.name}/{manifest.version} were read before, and are read "
-            f"once; their report is {folder / REPORT / 'report.html'}. For --report, --against or "
-            "--baselines add --again"
+            f"the test split of {manifest.name}/{manifest.version} is scored once and already has "
+            f"a report, {folder / REPORT / 'report.html'}; --report, --against and --baselines "
+            "need --again"
         )
     return Evaluation(
         version=f"{manifest.name}/{manifest.version}",
@@ -181,10 +182,12 @@ def _read_out(folder: Path, manifest: Manifest, corpus: Corpus, question: Questi
     )
 
 
-def _find_other(folder: Path, labels: tuple[str, ...], question: Question) -> ServedVersion | None:
-    """What to compare with: the version that was named, or the nearest before that can answer."""
-    if question.against is not None:
-        other = ServedVersion.load(question.against, question.engine)
+def _find_other(
+    folder: Path, labels: tuple[str, ...], request: EvaluationRequest
+) -> ServedVersion | None:
+    """Load the version to compare with: the one named, or the closest earlier usable one."""
+    if request.against is not None:
+        other = ServedVersion.load(request.against, request.engine)
         if set(other.manifest.labels) != set(labels):
             raise DataError(
                 f"--against must have the same labels, {', '.join(labels)}. "
@@ -193,7 +196,7 @@ def _find_other(folder: Path, labels: tuple[str, ...], question: Question) -> Se
         return other
     for earlier in _list_earlier(folder.resolve()):
         try:
-            other = ServedVersion.load(earlier, question.engine)
+            other = ServedVersion.load(earlier, request.engine)
         except (UnusableVersion, MissingLibrary):
             continue
         if set(other.manifest.labels) == set(labels):
@@ -202,24 +205,24 @@ def _find_other(folder: Path, labels: tuple[str, ...], question: Question) -> Se
 
 
 def _compare(other: ServedVersion, scored: Scored, corpus: Corpus) -> dict[str, Any]:
-    """McNemar's test on the same texts."""
+    """Compare with another version on the same texts by McNemar's test."""
     found = compare_paired(scored.right(), other.score(corpus).right())
     return describe_paired(f"{other.manifest.name}/{other.manifest.version}", found)
 
 
 def _list_beside(
-    manifest: Manifest, question: Question, corpus: Corpus, scored: Scored
+    manifest: Manifest, request: EvaluationRequest, corpus: Corpus, scored: Scored
 ) -> list[Entry]:
-    """The version among simpler models, if that was asked for."""
-    if not question.baselines:
+    """Score the baselines, if requested."""
+    if not request.baselines:
         return []
     from training.evaluation.baselines import compare_baselines  # imports scikit-learn, for seconds
 
-    return compare_baselines(manifest, question.source, corpus, scored, leaking=question.leaking)
+    return compare_baselines(manifest, request.source, corpus, scored, leaking=request.leaking)
 
 
 def _list_earlier(folder: Path) -> Iterator[Path]:
-    """The lower versions of the same name, the highest first."""
+    """Yield the lower version folders of the same name, highest first."""
     numbers = {int(path.name) for path in folder.parent.iterdir() if path.name.isdecimal()}
     for number in sorted(numbers, reverse=True):
         if number < int(folder.name):
@@ -229,7 +232,7 @@ def _list_earlier(folder: Path) -> Iterator[Path]:
 def _write_apart(
     folder: Path, manifest: Manifest, evaluation: Evaluation, texts: Sequence[str] | None
 ) -> None:
-    """A report that belongs to these texts, not to the version."""
+    """Write a report outside of the version."""
     title = f"{manifest.name} {manifest.version}"
     report = Report(title=title, labels=manifest.labels, limits=manifest.limits)
     write_report(folder, report.with_split(evaluation.texts, evaluation.split, evaluation.metrics))

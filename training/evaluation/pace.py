@@ -1,10 +1,9 @@
-"""Pace: an exported version beside a plain LSTM, the same texts by turns, on one core.
+"""Throughput of an exported version relative to a plain LSTM, interleaved, on one core.
 
-The yardstick is one LSTM of 128 units in one direction on word vectors 128 wide, with the same
-vocabulary and pooling, weights of one byte, written by the same exporter. What it answers is of no
-interest, so that it need not be trained. Both read batches of like length, as the service makes
-them. Times of a shared machine rise and fall; so both run in every round, and the ratio is what
-is told.
+The reference is a unidirectional LSTM of 128 units on 128-dimensional word vectors with the same
+vocabulary and pooling and int8 weights, written by the same exporter. Its predictions do not
+matter, so it is not trained. Both run batches of similar length, as the service forms them. On a
+shared machine absolute times vary, so both run in every round and the ratio is reported.
 """
 
 import statistics
@@ -29,22 +28,18 @@ from training.models.build import build_model
 from training.support.progress import track
 
 BATCH: Final = 8
-
-
 TEXTS: Final = 1500
-
-
-YARDSTICK: Final = 128
-"""Units, and width of a word's vector, of the plain LSTM."""
+REFERENCE_UNITS: Final = 128
+"""Units and embedding dimension of the plain LSTM."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast both were, texts a second in each round.
+    """Throughput of both models, in texts per second, one value per round.
 
     Attributes:
-        version: Of the version.
-        plain: Of the plain LSTM.
+        version: The exported version.
+        plain: The plain LSTM.
     """
 
     version: list[float]
@@ -52,28 +47,29 @@ class Pace:
 
     @property
     def ratios(self) -> list[float]:
-        """How many times as fast the version was in each round, lowest first."""
+        """Speed of the version relative to the plain LSTM in each round, ascending."""
         return sorted(ours / plain for ours, plain in zip(self.version, self.plain, strict=True))
 
     def __str__(self) -> str:
         ratios = self.ratios
+        version, plain = statistics.median(self.version), statistics.median(self.plain)
         return (
-            f"{statistics.median(self.version):,.0f} texts/s, a plain LSTM of {YARDSTICK} units "
-            f"{statistics.median(self.plain):,.0f}: {statistics.median(ratios):.2f} times as fast "
+            f"{version:,.0f} texts/s, a plain LSTM of {REFERENCE_UNITS} units {plain:,.0f}: "
+            f"{statistics.median(ratios):.2f} times as fast "
             f"({ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} rounds)"
         )
 
 
 def measure_pace(version: Path, source: Source, *, rounds: int) -> Pace:
-    """Ask both the first held-out training texts.
+    """Time both models on the first texts of the validation split.
 
     Args:
         version: Folder of a version with a `model.onnx`.
-        source: Where the texts are.
-        rounds: How often each is asked all of them.
+        source: The data that the version was trained on.
+        rounds: How often each model scores all texts.
 
     Raises:
-        InvalidInput: The version has no `model.onnx`, or there are no rounds.
+        InvalidInput: The version has no `model.onnx`, or `rounds` is below 1.
     """
     if rounds < 1:
         raise InvalidInput(f"rounds must be 1 or more. Received: {rounds}")
@@ -88,17 +84,19 @@ def measure_pace(version: Path, source: Source, *, rounds: int) -> Pace:
     with tempfile.TemporaryDirectory() as folder:
         models = OnnxModel(version / ONNX), _plain(len(encoder.vocabulary), Path(folder))
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in track(range(rounds), "Taking turns"):
-        for model, taken in zip(models, seconds, strict=True):
+    for _ in track(range(rounds), "Timing"):
+        for model, durations in zip(models, seconds, strict=True):
             began = time.perf_counter()
             for ids, lengths in batches:
                 model.run(ids, lengths)
-            taken.append(time.perf_counter() - began)
-    return Pace(*([len(texts) / one for one in taken] for taken in seconds))
+            durations.append(time.perf_counter() - began)
+    return Pace(*([len(texts) / duration for duration in durations] for durations in seconds))
 
 
 def _plain(vocabulary: int, folder: Path) -> OnnxModel:
-    config = Config(name="plain", architecture="rnn", embedding=YARDSTICK, units=YARDSTICK)
+    config = Config(
+        name="plain", architecture="rnn", embedding=REFERENCE_UNITS, units=REFERENCE_UNITS
+    )
     model = build_model(config, vocabulary=vocabulary, classes=2)
     round_embedding(model)
     path = folder / ONNX

@@ -1,7 +1,7 @@
-"""Record: test figures into a version that may be in service, in one step.
+"""Record test metrics in a version that may be in service, atomically.
 
-A version never changes under a reader: a complete copy beside it gets the figures, and the two
-folders exchange their names. The model's files are the same bytes in both.
+A version never changes while it is being read: the metrics are written into a complete copy, and
+the two folders are swapped. The model files are the same bytes in both.
 """
 
 import shutil
@@ -21,23 +21,23 @@ def record_test(
     metrics: Mapping[str, Mapping[str, float]],
     split: Mapping[str, Any],
 ) -> None:
-    """Complete manifest and report of a version with the figures of its test texts.
+    """Add the metrics of the test split to the manifest and the report of a version.
 
     Args:
         folder: `models/<name>/<version>`.
-        manifest: As it is there now.
+        manifest: The manifest in that folder.
         metrics: `metrics[engine][name]`.
-        split: By `training.reports.report.describe_split`.
+        split: The details of the split, from `training.reports.report.describe_split`.
 
     Raises:
-        UnusableVersion: The version was altered since its manifest was read.
+        UnusableVersion: The version changed after its manifest was read.
         DataError: Its report cannot be read.
     """
     folder = folder.resolve()
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
         shutil.copytree(folder, aside, dirs_exist_ok=True)
-        verify_files(aside, manifest)  # new digests are made of what had the old ones only
+        verify_files(aside, manifest)  # never record new digests for altered files
         report = Report.read(aside / REPORT).with_split("test", split, metrics)
         shutil.rmtree(aside / REPORT)
         write_report(aside / REPORT, report)

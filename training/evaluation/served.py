@@ -1,7 +1,7 @@
-"""Served: a version asked through the very code that serves it. The one module that may see that.
+"""Score a version through the code that serves it. The only training module that may import it.
 
-Loading checks digests and golden rows as the service does, texts become ids in `app.text`, an
-engine of `app.serving` computes, and batches form by the rule of the service's queue.
+Loading verifies digests and golden rows as the service does, `app.text` encodes the texts, an
+engine of `app.serving` runs, and batches follow the rule of the service's queue.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +32,9 @@ from training.reports.scores import Scored, collect
 from training.support.progress import track
 
 MAX_ITEMS: Final = 8
-"""Texts of a batch at most; this and the next as the service does by default."""
-
-
+"""Maximum texts in a batch; like `MAX_TOKENS` the default of the service."""
 MAX_TOKENS: Final = 16_384
-"""Padded tokens of a batch at most."""
+"""Maximum tokens in a batch, padding included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +42,9 @@ class ServedVersion:
     """A version that passed every check of the service.
 
     Attributes:
-        manifest: Of the version.
-        encoder: Of the version.
-        engine: Which runs it.
+        manifest: The manifest of the version.
+        encoder: Its text encoder.
+        engine: The engine that runs it.
     """
 
     manifest: Manifest
@@ -55,10 +53,10 @@ class ServedVersion:
 
     @classmethod
     def load(cls, folder: Path, engine: EngineName) -> "ServedVersion":
-        """Load `models/<name>/<version>`; `auto` is the engine that the service would choose.
+        """Load `models/<name>/<version>`; `auto` selects the engine that the service would.
 
         Raises:
-            UnusableVersion: The folder is no exported version, or was altered.
+            UnusableVersion: The folder is not an exported version, or was altered.
             MissingLibrary: The library of the engine is not installed.
         """
         options = EngineOptions(engine, threads=visible_cores())
@@ -69,11 +67,11 @@ class ServedVersion:
         return cls(loaded.manifest, loaded.encoder, loaded.engine)
 
     def score(self, corpus: Corpus) -> Scored:
-        """Answer labelled texts.
+        """Score labelled texts.
 
         Raises:
-            DataError: A label is none of the model's.
-            InferenceFailed: The model's answer to a batch is none.
+            DataError: A label is not one of the model's.
+            InferenceFailed: The engine returned an invalid result for a batch.
         """
         labels = self.manifest.labels
         if unknown := set(corpus.labels) - set(labels):
@@ -85,7 +83,7 @@ class ServedVersion:
         return collect(corpus, labels, encoded, self._run(encoded))
 
     def _run(self, encoded: list[Encoded]) -> NDArray[np.float64]:
-        """Probabilities, float64 (n, c); as many batches at once as there are cores."""
+        """Return probabilities, float64 (n, c); one batch per core runs at a time."""
         probabilities = np.empty((len(encoded), len(self.manifest.labels)))
         batches = form_batches([len(text.ids) for text in encoded])
         pool = ThreadPoolExecutor(visible_cores())
@@ -102,12 +100,12 @@ class ServedVersion:
             for batch, answer in zip(track(batches, title), answers, strict=True):
                 probabilities[batch] = answer
         finally:
-            pool.shutdown(cancel_futures=True)  # an interruption waits for no further batch
+            pool.shutdown(cancel_futures=True)  # an interrupt does not wait for queued batches
         return probabilities
 
 
 def form_batches(lengths: list[int]) -> list[list[int]]:
-    """Positions of texts, batch by batch, as a queue in which all of them wait would part them."""
+    """Form batches as the queue of the service does when all texts wait: positions of texts."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     batches = []
     while order:
@@ -116,15 +114,15 @@ def form_batches(lengths: list[int]) -> list[list[int]]:
             waiting, preferred=len(waiting), max_items=MAX_ITEMS, max_tokens=MAX_TOKENS
         )
         batches.append([order[place] for place in chosen])
-        del order[: len(chosen)]  # in ascending order those nearest in length are the next ones
+        del order[: len(chosen)]  # sorted, so the closest in length come first
     return batches
 
 
 def list_engines(folder: Path, engine: EngineName) -> list[EngineName]:
-    """Every engine that can run a version, the one that was asked for, or `auto` takes, first.
+    """Return the engines that can run a version; the requested (or automatic) one comes first.
 
     Raises:
-        MissingLibrary: The library of the first is not installed.
+        MissingLibrary: The library of the first one is not installed.
     """
     has_onnx = (folder / ONNX).is_file()
     first = cast(EngineName, choose_engine(EngineOptions(engine), has_onnx=has_onnx))

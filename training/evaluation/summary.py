@@ -1,4 +1,4 @@
-"""Summary: what `evaluate` found, on a terminal."""
+"""Print the results of `evaluate` on a terminal."""
 
 from dataclasses import replace
 
@@ -12,12 +12,12 @@ from training.reports.report import FIGURES
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Print the figures to stdout, a column for each engine, with what they mean."""
+    """Print a table of metrics to stdout, one column per engine, with comparisons below it."""
     console = Console(highlight=False)
     split = evaluation.split
     texts = split.get("of", evaluation.texts)
     intervals = split.get("intervals", {})
-    # What brackets of a file's name hold is no style.
+    # Square brackets in a file name are not rich markup.
     table = Table(title=escape(f"{evaluation.version}, {texts}"), title_justify="left")
     table.add_column()
     for engine in evaluation.metrics:
@@ -33,22 +33,22 @@ def print_evaluation(evaluation: Evaluation) -> None:
     if beside := split.get("beside"):
         entries = [Entry(**model) for model in beside]
         short = [replace(entry, note="") for entry in entries]  # notes are too long for a column
-        console.print(make_table("Beside other models", short))
+        console.print(make_table("Compared with other models", short))
         for entry in entries:
             if entry.note:
                 console.print(f"{entry.name}: {entry.note}.", soft_wrap=True)
     if against := split.get("against"):
         console.print(
-            f"Beside {against['version']}, {against['its_accuracy']:.4f}: "
-            f"{against['only_this_right']:,} texts that only this version gets right, "
-            f"{against['only_other_right']:,} that only the other does; "
-            f"McNemar's p {against['mcnemar_p_value']:.2g}.",
+            f"Compared with {against['version']}, {against['its_accuracy']:.4f}: "
+            f"{against['only_this_right']:,} texts only this version gets right, "
+            f"{against['only_other_right']:,} only the other; "
+            f"McNemar's test p {against['mcnemar_p_value']:.2g}.",
             soft_wrap=True,
         )
     if evaluation.recorded:
         console.print(
-            "Test texts are read once: these figures stand in the version already. "
-            "--again reads the texts again.",
+            "The test split is scored once; these metrics were recorded earlier. "
+            "--again scores it again.",
             soft_wrap=True,
         )
     elif evaluation.own:

@@ -1,4 +1,4 @@
-"""Claims: what each tutorial says that its model reaches, and why ours may reach something else."""
+"""The accuracy that each tutorial claims, and why a reproduction may differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import Final
 from training.reports.scores import Interval
 
 MARGIN: Final = 0.01
-"""A figure this near to a claim repeats it; one further away needs its reason."""
+"""A result within this margin reproduces the claim; a larger difference needs a reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a tutorial says of its recipe.
+    """The accuracy that a tutorial claims.
 
     Attributes:
-        source: Who says it, and of which texts.
-        accuracy: The lowest and the highest figure; None where it gives none.
-        reason: Why a figure may be further away than `MARGIN`.
+        source: The publication, and the texts that were scored.
+        accuracy: The lowest and the highest claimed accuracy; None when none is given.
+        reason: Why a result may differ by more than `MARGIN`.
     """
 
     source: str
@@ -34,8 +34,8 @@ CLAIMS: Final[Mapping[str, Claim]] = {
     "tutorial_stacked": Claim(
         "Chollet (2017), 6.2: one layer, up to 89 % on validation",
         (0.89, 0.89),
-        "That is the best of ten epochs, on reviews of the films that were learned from; the films "
-        "of the test are others",
+        "The claim is the best of ten epochs, on reviews of films that also occur in training; the "
+        "test split has other films",
     ),
     "tutorial_bidirectional": Claim(
         "Keras examples: IMDB test, after the second epoch", (0.8428, 0.8428)
@@ -44,4 +44,4 @@ CLAIMS: Final[Mapping[str, Claim]] = {
         "Kaggle, three classes: rows held out, so that retweets leak", (0.65, 0.70)
     ),
 }
-"""By recipe, for each of `training.configs.TUTORIALS`."""
+"""One entry per recipe in `training.configs.TUTORIALS`."""

@@ -1,8 +1,8 @@
-"""Tutorials: their recipes, trained and scored in one go, beside what their authors claim.
+"""Train and score the recipes of tutorials, and compare with the accuracy their authors claim.
 
-Nothing that is finished is done again: a run of the same recipe on the same data stays, with its
-exported version in it, and the test texts of a version are read once, by `evaluate`, after the last
-training. So a kill costs one training at most, and the same command goes on.
+Finished work is kept: a run of the same recipe on the same data is reused with the version
+exported from it, and `evaluate` scores its test split once, after the last training. A killed
+command loses one training at most and continues when it is repeated.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from training.config import Config
 from training.data.dataset import Source
 from training.data.preprocessing import encode
 from training.data.split import fingerprint, split_rows
-from training.evaluation.evaluate import Question, evaluate_version
+from training.evaluation.evaluate import EvaluationRequest, evaluate_version
 from training.evaluation.tutorial_claims import CLAIMS, MARGIN
 from training.export.export import export
 from training.fit.run import MODEL, RUN, Run
@@ -34,20 +34,16 @@ from training.support.progress import console
 from training.train import train
 
 COMPARISON: Final = "comparison"
-
-
 TWEETS: Final = "tutorial_tweets"
-"""The one recipe that is not of the reviews."""
-
-
-_TITLE: Final = "What tutorials claim, and what their recipes reach"
+"""The only recipe that does not use the reviews."""
+_TITLE: Final = "Accuracy claimed by tutorials, and reproduced"
 
 
 class TrainRun(Protocol):
-    """`training.train.train_run`, with its options of no concern here given already."""
+    """`training.train.train_run` with all other options bound."""
 
     def __call__(self, config: Config, source: Source, folder: Path) -> None:
-        """Train by a recipe and write the run `folder`."""
+        """Train a recipe and write its run folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +65,14 @@ class _Tutorial:
 
     def train(self, train_run: TrainRun) -> None:
         """Write the run folder."""
-        keras.backend.clear_session()  # the models before would stay in memory
+        keras.backend.clear_session()  # frees the earlier models
         if self.recipe == TWEETS:
             _train_leaking(self.config, self.source, self.folder)
         else:
             train_run(self.config, self.source, self.folder)
 
     def score(self) -> Entry:
-        """The row of the table."""
+        """Score the recipe: one row of the table."""
         if self.recipe == TWEETS:
             entry = _score_held_out(self.config, self.source, self.folder)
         else:
@@ -99,9 +95,9 @@ def compare_tutorials(
     train_run: TrainRun,
     fresh: bool = False,
 ) -> Path:
-    """Train and score every recipe, and write one table and one picture.
+    """Train and score every recipe, and write a table and a picture.
 
-    A recipe that fails leaves the others as they are.
+    A recipe that fails does not stop the others.
 
     Args:
         configs: By recipe, those of `training.configs.TUTORIALS`.
@@ -123,8 +119,7 @@ def compare_tutorials(
             raise DataError(f"{source.path}: there is no such file or folder")
     if not reviews.has_test():
         raise DataError(
-            f"{reviews.path}: tutorials are compared on test texts, and there must be some beside "
-            "the training texts"
+            f"{reviews.path}: tutorials are compared on a test split; the data must have one"
         )
     tutorials = [
         _Tutorial(recipe, config, source, folder / config.name)
@@ -152,7 +147,7 @@ def compare_tutorials(
 
 
 def _name_apart(configs: Mapping[str, Config]) -> dict[str, Config]:
-    """The same, but that nobody takes the run whose split leaks for one of `train_run`."""
+    """Rename the recipe whose split leaks, so that its run is not mistaken for a proper one."""
     return {
         recipe: replace(config, name=f"{config.name}-leaking") if recipe == TWEETS else config
         for recipe, config in configs.items()
@@ -161,21 +156,21 @@ def _name_apart(configs: Mapping[str, Config]) -> dict[str, Config]:
 
 @contextmanager
 def _noted(recipe: str, failures: dict[str, str]) -> Iterator[None]:
-    """Whatever befalls a recipe is written down, and the others go on."""
+    """Record the failure of a recipe and continue."""
     try:
         yield
     except (ValenceError, OSError) as error:
         failures[recipe] = str(error)
-    except Exception as error:  # noqa: BLE001 - hours of the others shall not be lost with it
+    except Exception as error:  # noqa: BLE001 - the others took hours
         failures[recipe] = f"an unexpected {type(error).__name__}: {error}"
 
 
 def _score_test(config: Config, source: Source, run_folder: Path) -> Entry:
-    """What the exported version answers on the test texts; it stands beside the run it is of."""
+    """Score the version exported from a run on the test split; it is stored inside the run."""
     version = run_folder / "models" / config.name / "1"
     if not version.is_dir():
         export(run_folder, run_folder / "models", source=source)
-    found = evaluate_version(version, Question(source)).split
+    found = evaluate_version(version, EvaluationRequest(source)).split
     return Entry(
         config.name,
         metrics=found["metrics"],
@@ -184,7 +179,7 @@ def _score_test(config: Config, source: Source, run_folder: Path) -> Entry:
 
 
 def _train_leaking(config: Config, source: Source, folder: Path) -> None:
-    """What `train_run` does, but on a split that leaks. `export` refuses such a run."""
+    """Train like `train_run`, but on a split that leaks. `export` rejects such a run."""
     corpus = source.read("train")
     learned, held_out = split_rows(corpus, held_out=config.validation_share, seed=config.seed)
     with written_aside(folder, replaces=RUN) as aside:
@@ -209,7 +204,7 @@ def _train_leaking(config: Config, source: Source, folder: Path) -> None:
 
 
 def _score_held_out(config: Config, source: Source, run_folder: Path) -> Entry:
-    """What the model itself answers on the rows held out; nothing was decided on them."""
+    """Score the Keras model on the held-out rows; no choice was made on them."""
     _, held_out = split_rows(
         source.read("train"), held_out=config.validation_share, seed=config.seed
     )

@@ -1,1 +1,1 @@
-"""Metrics, pictures and pages."""
+"""Metrics, calibration, pictures and HTML reports."""

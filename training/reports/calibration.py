@@ -1,4 +1,4 @@
-"""Temperature scaling."""
+"""Calibration by temperature scaling."""
 
 from typing import Any, Final
 
@@ -12,19 +12,19 @@ _TEMPERATURES: Final = np.geomspace(0.25, 4.0, 401)
 
 
 def fit_temperature(probabilities: Probabilities, targets: NDArray[np.int32]) -> float:
-    """The temperature under which validation texts are the least surprising.
+    """Return the temperature with the lowest log-loss on validation texts.
 
-    Dividing the logits by it changes no label, only how sure the model says it is.
+    Dividing the logits by it changes the confidence, never the predicted label.
 
     Source:
-        Guo et al. (2017), section 4.2. One parameter, so a fine grid is exact enough.
+        Guo et al. (2017), section 4.2. With a single parameter, a fine grid is accurate enough.
     """
     losses = [log_loss(rescale(probabilities, t), targets) for t in _TEMPERATURES]
     return float(_TEMPERATURES[int(np.argmin(losses))])
 
 
 def rescale(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Probabilities as they are when their logits are divided by `temperature`."""
+    """Return the probabilities after dividing the logits by `temperature`."""
     logits = np.log(np.maximum(probabilities, 1e-30)) / temperature
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     scaled: Any = exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Comparison: several models on the same texts, in one table and one picture."""
+"""A comparison of several models on the same texts: table and picture."""
 
 import json
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ class Entry:
     """One model of a comparison.
 
     Attributes:
-        name: Of the model.
-        metrics: Of `training.reports.scores.measure`; `accuracy` and `macro_f1` must be there.
-        intervals: 95 % of `accuracy` and `macro_f1`.
-        seconds: That it took to train, where known.
-        claimed: The lowest and the highest accuracy that somebody else published for it.
-        note: What else there is to say.
+        name: Name of the model.
+        metrics: From `training.reports.scores.measure`; must have `accuracy` and `macro_f1`.
+        intervals: 95 % intervals of `accuracy` and `macro_f1`.
+        seconds: Training time, where known.
+        claimed: The lowest and the highest accuracy published for it.
+        note: A remark.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Entry:
     note: str = ""
 
     def difference(self) -> float | None:
-        """How far the accuracy is above or below what was claimed; 0 between the two ends."""
+        """Accuracy minus the claim; 0 within the claimed range, None without a claim."""
         if self.claimed is None:
             return None
         low, high = self.claimed
@@ -56,7 +56,7 @@ class Entry:
         seconds: float | None = None,
         note: str = "",
     ) -> Self:
-        """An entry from answers: (texts, classes) probabilities, int (texts,) true classes."""
+        """Score probabilities, float (texts, classes), against true classes, int (texts,)."""
         return cls(
             name,
             measure(probabilities, targets, labels),
@@ -67,7 +67,7 @@ class Entry:
 
 
 def rank(entries: Sequence[Entry], by: str = "accuracy") -> list[Entry]:
-    """The best first; of equals, the one with the lower log-loss."""
+    """Sort by a metric, best first; ties go to the lower log-loss."""
     return sorted(
         entries,
         key=lambda entry: (-entry.metrics[by], entry.metrics.get("log_loss", 0), entry.name),
@@ -75,7 +75,7 @@ def rank(entries: Sequence[Entry], by: str = "accuracy") -> list[Entry]:
 
 
 def make_table(title: str, entries: Sequence[Entry], by: str = "accuracy") -> Table:
-    """The table for a terminal, the best first; beside claims it has no room for notes."""
+    """Make the table for a terminal, best first. With claims there is no room for notes."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     heads = list_heads(entries)
     if "Claimed" in heads:
@@ -96,14 +96,14 @@ def make_table(title: str, entries: Sequence[Entry], by: str = "accuracy") -> Ta
 def write_comparison(
     folder: Path, title: str, entries: Sequence[Entry], by: str = "accuracy"
 ) -> None:
-    """Write `comparison.json`, `comparison.md` and `comparison.png`, sorted by a figure.
+    """Write `comparison.json`, `comparison.md` and `comparison.png`, sorted by a metric.
 
-    The folder appears complete, in the place of an earlier comparison.
+    The folder is replaced atomically when it holds an earlier comparison.
 
     Args:
-        folder: Where to.
-        title: Of the table: which texts all of them answered.
-        entries: At least one.
+        folder: The folder to write.
+        title: Title of the table.
+        entries: The models, at least one.
         by: `accuracy` or `macro_f1`.
     """
     ranked = rank(entries, by)
@@ -122,9 +122,9 @@ def write_comparison(
 
 
 def list_heads(entries: Sequence[Entry]) -> list[str]:
-    """The columns of a table; beside claims there is no room for how sure a model is.
+    """Return the column heads; with claims there is no room for calibration.
 
-    ± is half of the 95 % interval of the accuracy, in points.
+    ± is half of the 95 % interval of the accuracy, in percentage points.
     """
     if any(entry.claimed for entry in entries):
         return ["Model", "Claimed", "Accuracy", "±", "Difference", "Seconds", "Note"]
@@ -132,13 +132,13 @@ def list_heads(entries: Sequence[Entry]) -> list[str]:
 
 
 def _show_claim(claimed: Interval | None) -> str:
-    """In percent, with no more digits than it has."""
+    """Format a claim in percent, without trailing zeros."""
     ends = [f"{100 * end:.4g}" for end in sorted({*(claimed or ())})]
     return f"{' to '.join(ends)}%" if ends else ""
 
 
 def list_cells(entry: Entry, heads: Sequence[str]) -> list[str]:
-    """What stands below each of `heads`."""
+    """Return the cell of an entry for each of `heads`."""
 
     def show(name: str) -> str:
         return f"{entry.metrics[name]:.4f}" if name in entry.metrics else ""

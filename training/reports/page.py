@@ -1,4 +1,4 @@
-"""Page: a report as one HTML file that needs nothing else, to be read or printed."""
+"""A report as one self-contained HTML file, for reading and printing."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -56,11 +56,7 @@ $sections
 </body>
 </html>
 """)
-
-
 _NUMBER: Final = ' class="number"'
-
-
 _ACRONYMS: Final = {
     "auc": "area",
     "f1": "F1",
@@ -74,13 +70,13 @@ _ACRONYMS: Final = {
 def render_page(
     *, title: str, summary: str, figures: Mapping[str, str], sections: Mapping[str, str]
 ) -> str:
-    """The whole page.
+    """Render the page.
 
     Args:
-        title: Plain text, as all but the sections.
-        summary: A sentence or two below it.
-        figures: The few numbers to see first, by name; what stands after a line feed is small.
-        sections: HTML made by the functions below, by heading.
+        title: Title, plain text.
+        summary: A sentence or two below the title, plain text.
+        figures: Headline figures by name; text after a line feed is set small.
+        sections: HTML from the functions below, by heading.
     """
     boxes = "\n".join(
         f"<div><dt>{escape(name)}</dt><dd>{_figure(value)}</dd></div>"
@@ -99,7 +95,7 @@ def render_page(
 
 
 def render_figures(*pictures: Picture) -> str:
-    """Pictures side by side where there is room, inlined."""
+    """Render inlined pictures, side by side where there is room."""
     return f'<div class="pair">\n{"".join(_render_figure(picture) for picture in pictures)}</div>'
 
 
@@ -114,7 +110,7 @@ def _render_figure(picture: Picture) -> str:
 
 
 def render_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """A row per split and engine, a column per metric."""
+    """Render one row per split and engine, one column per metric."""
     runs = [
         (split, engine, scores)
         for split, engines in metrics.items()
@@ -131,7 +127,7 @@ def render_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> 
 
 
 def render_scores(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """A row per label, a column per score."""
+    """Render one row per label, one column per score."""
     names = list(dict.fromkeys(name for row in scores.values() for name in row))
     return render_table(
         ["Label", *map(_words, names)],
@@ -140,7 +136,7 @@ def render_scores(scores: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def render_trials(rows: Sequence[tuple[str, Mapping[str, object], float | None]]) -> str:
-    """A row per trial of a search: what became of it, a column per field, the figure last."""
+    """Render one row per trial of a search: state, one column per field, and the metric."""
     fields = list(rows[0][1]) if rows else []
     return render_table(
         ["Trial", *fields, "Figure"],
@@ -152,7 +148,7 @@ def render_trials(rows: Sequence[tuple[str, Mapping[str, object], float | None]]
 
 
 def render_facts(facts: Mapping[str, object]) -> str:
-    """A row per name; nested facts are joined in one cell."""
+    """Render one row per fact; nested facts are joined in one cell."""
     if not facts:
         return ""
     rows = "\n".join(
@@ -163,7 +159,7 @@ def render_facts(facts: Mapping[str, object]) -> str:
 
 
 def render_list(sentences: Sequence[str]) -> str:
-    """Sentences as a list."""
+    """Render sentences as a list."""
     if not sentences:
         return ""
     return "<ul>\n" + "".join(f"<li>{escape(sentence)}</li>\n" for sentence in sentences) + "</ul>"
@@ -175,13 +171,13 @@ def render_table(
     words: Sequence[str] = (),
     words_head: str = "",
 ) -> str:
-    """Rows of names and of numbers, which stand flush right.
+    """Render a table of names (left-aligned) and numbers (right-aligned).
 
     Args:
-        heads: Of the columns.
-        rows: The names and the numbers of each; all have as many.
-        words: For each row what stands in a last column, if any.
-        words_head: Of that column.
+        heads: Column heads.
+        rows: Names and numbers of each row; every row has the same number of both.
+        words: Cells of an optional last column of text.
+        words_head: Head of that column.
     """
     if not rows:
         return ""

@@ -1,7 +1,7 @@
-"""Pictures: the PNG drawings of a report, each with the words that stand in for it.
+"""The PNG pictures of a report, each with its alternative text.
 
-Equal numbers give equal bytes: no date, no version, and the font that comes with matplotlib.
-Figures are made directly, so no global state of pyplot is touched.
+Equal data gives equal bytes: no date, no version, and the font bundled with matplotlib. Figures
+are created directly, so pyplot's global state stays untouched.
 """
 
 import io
@@ -21,32 +21,14 @@ from training.reports.scores import BINS
 from training.support.arrays import IntArray
 
 _INK: Final = "#1f2933"
-
-
 _MUTED: Final = "#616e7c"
-
-
 _LINE: Final = "#e4e7eb"
-
-
 _COLOURS: Final = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
-
-
 _BLUE, _ORANGE = _COLOURS[:2]
-
-
 _PALE_BLUE: Final = "#bcd4ec"
-
-
 _WHITE_ABOVE: Final = 0.55  # share of a cell from which dark text on it is hard to read
-
-
 _DPI: Final = 100
-
-
 _PALETTE_SIZE: Final = 128
-
-
 _STYLE: Final[dict[Any, Any]] = {
     "axes.axisbelow": True,
     "axes.edgecolor": _LINE,
@@ -70,25 +52,19 @@ _STYLE: Final[dict[Any, Any]] = {
     "xtick.color": _MUTED,
     "ytick.color": _MUTED,
 }
-
-
 _WIDE: Final = (8.8, 3.2)
-
-
 _SQUARE: Final = (4.3, 4.0)
-
-
 _PANELS: Final = 3  # side by side
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawing.
+    """A picture.
 
     Attributes:
-        png: The file.
-        alt: What it shows, for people who do not see it.
-        caption: A line below it.
+        png: The PNG file.
+        alt: The alternative text.
+        caption: The caption.
     """
 
     png: bytes
@@ -97,7 +73,7 @@ class Picture:
 
 
 def draw_history(history: Mapping[str, Sequence[float]], best_epoch: int | None) -> Picture:
-    """Loss and accuracy per epoch, train and validation; the epoch that was kept is marked."""
+    """Draw loss and accuracy per epoch for training and validation; mark the epoch kept."""
     with rc_context(_STYLE):
         figure = Figure(figsize=_WIDE, layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -162,7 +138,7 @@ def draw_trials(
 
 
 def draw_importance(importance: Mapping[str, float]) -> Picture:
-    """What share of the differences between trials goes back to each field; largest on top."""
+    """Draw the share of the variance between trials that each field explains, largest on top."""
     names = sorted(importance, key=importance.__getitem__)
     shares = [importance[name] for name in names]
     with rc_context(_STYLE):
@@ -179,19 +155,19 @@ def draw_importance(importance: Mapping[str, float]) -> Picture:
     return Picture(
         png,
         alt=f"Bars: {listed}",
-        caption="Share of the differences between trials that goes back to each field (fANOVA).",
+        caption="Share of the variance between trials that each field explains (fANOVA).",
     )
 
 
 def draw_scatters(
     values: Mapping[str, Sequence[Any]], figures: Sequence[float], logarithmic: Collection[str]
 ) -> Picture:
-    """Validation accuracy over each field by itself, a panel each.
+    """Draw validation accuracy over each field, one panel per field.
 
     Args:
-        values: Per field its value in each trial, numbers or not.
-        figures: Of each trial.
-        logarithmic: Fields that are drawn on a logarithmic scale.
+        values: For each field its value in each trial.
+        figures: Validation accuracy of each trial.
+        logarithmic: Fields to draw on a logarithmic scale.
     """
     rows = -(-len(values) // _PANELS)
     with rc_context({**_STYLE, "text.parse_math": True}):  # powers of ten are formulas
@@ -216,7 +192,7 @@ def draw_scatters(
 
 
 def draw_confusion(matrix: IntArray, labels: Sequence[str]) -> Picture:
-    """True against predicted labels: counts, and shares of each true label."""
+    """Draw the confusion matrix: counts, and shares of each true label."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     with rc_context(_STYLE):
         side = max(_SQUARE[1], 1.6 + 0.9 * len(labels))
@@ -254,7 +230,7 @@ def draw_confusion(matrix: IntArray, labels: Sequence[str]) -> Picture:
 
 
 def draw_roc(curves: Mapping[str, Mapping[str, Any]]) -> Picture:
-    """One curve per label, with its area; chance is dotted."""
+    """Draw one ROC curve per label with its area; chance is dotted."""
     with rc_context(_STYLE):
         figure = Figure(figsize=_SQUARE, layout="constrained")
         axes = figure.subplots()
@@ -293,9 +269,11 @@ def draw_reliability(
     error: float,
     classes: int,
 ) -> Picture:
-    """Accuracy by confidence, and below it the texts of each bin; a calibrated model follows the
-    dotted line. The values are those of `scores.Reliability`, None in an empty bin.
-    """  # noqa: D205 - the first sentence needs the second line
+    """Draw the reliability diagram, with the number of texts per bin below it.
+
+    A calibrated model follows the dotted line. The values are those of `scores.Reliability`, with
+    None in an empty bin.
+    """
     with rc_context(_STYLE):
         figure = Figure(figsize=_SQUARE, layout="constrained")
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
@@ -318,25 +296,24 @@ def draw_reliability(
     return Picture(
         png,
         alt=f"Reliability diagram; the expected calibration error is {error:.4f}",
-        caption="How often the label was right, by how sure the model was (ideal is dotted), and "
-        "how many texts it was so sure of.",
+        caption="Accuracy by confidence (perfect calibration is dotted), and texts per bin.",
     )
 
 
 def draw_slices(
     by_length: Sequence[Mapping[str, Any]], by_unknown: Sequence[Mapping[str, Any]]
 ) -> Picture:
-    """Accuracy by length and by share of unknown words, with 95 % intervals.
+    """Draw accuracy by length and by share of unknown words, with 95 % intervals.
 
     Args:
-        by_length: Of `scores.slice_accuracy`, parted by tokens.
-        by_unknown: The same, parted by the share of unknown words.
+        by_length: From `scores.slice_accuracy`, by tokens.
+        by_unknown: From `scores.slice_accuracy`, by share of unknown words.
     """
     panels = (
         ("Accuracy by length", "Tokens", "g", by_length),
         ("Accuracy by share of unknown words", "Unknown words", ".0%", by_unknown),
     )
-    # Intervals of slices with hardly a text would flatten all others: they run out of the picture.
+    # Slices with few texts have wide intervals that would flatten the others: clip them.
     rows = [*by_length, *by_unknown]
     telling = sum(row["texts"] for row in by_length) / 100
     lowest = min(
@@ -369,8 +346,7 @@ def draw_slices(
     return Picture(
         png,
         alt=". ".join(told),
-        caption="Accuracy with 95 % intervals, by tokens of the text and by the share of them "
-        "that the vocabulary does not have.",
+        caption="Accuracy with 95 % intervals, by tokens and by share of unknown words.",
     )
 
 
@@ -379,12 +355,12 @@ def draw_comparison(
     figure: str,
     claims: Sequence[tuple[float, float] | None] = (),
 ) -> Picture:
-    """A bar per model, with its 95 % interval.
+    """Draw one bar per model, with its 95 % interval.
 
     Args:
-        rows: Name, value and interval of each, from top to bottom.
-        figure: What the value is called.
-        claims: The lowest and the highest value that somebody else published for each, if any did.
+        rows: Name, value and interval of each model, from top to bottom.
+        figure: Name of the metric.
+        claims: The lowest and the highest published value for each model, where there is one.
     """
     names = [shorten(name, 40) for name, _, _ in rows]
     values = np.array([value for _, value, _ in rows])
@@ -429,12 +405,12 @@ def draw_comparison(
 
 
 def shorten(label: str, limit: int = 16) -> str:
-    """A label that leaves room for the rest of a picture."""
+    """Shorten a label to fit a picture."""
     return label if len(label) <= limit else f"{label[: limit - 1]}…"
 
 
 def _name_slice(row: Mapping[str, Any], form: str) -> str:
-    """By its upper edge, which is all there is room for."""
+    """Name a slice by its upper edge."""
     if row["up_to"] is None:
         return f"over {row['above']:{form}}"
     return f"to {row['up_to']:{form}}" if row["up_to"] else "none"
@@ -447,25 +423,25 @@ def _percent(share: float, _place: float) -> str:
 def draw_lengths(
     *, texts: int, counts: Sequence[int], width: int, max_tokens: int, share_cut: float
 ) -> Picture:
-    """Histogram of lengths in tokens, with the length at which texts are cut.
+    """Draw a histogram of lengths in tokens, with the truncation length.
 
     Args:
-        texts: How many.
-        counts: Of bars, from 0 tokens on; the last holds all that are longer.
-        width: Of a bar, in tokens.
-        max_tokens: Where texts are cut.
-        share_cut: The part that is longer.
+        texts: Number of texts.
+        counts: Texts per bar, from 0 tokens on; the last bar includes all longer texts.
+        width: Width of a bar, in tokens.
+        max_tokens: Truncation length.
+        share_cut: Share of longer texts.
     """
     with rc_context(_STYLE):
         figure = Figure(figsize=_WIDE, layout="constrained")
         axes = figure.subplots()
         edge = width * len(counts)
-        left = np.arange(len(counts)) * width - 0.5  # so that whole numbers are in the middle
+        left = np.arange(len(counts)) * width - 0.5  # centers bars on whole numbers
         axes.bar(left, counts, width=width, align="edge", color=_BLUE)
         axes.axvline(max_tokens + 0.5, color=_ORANGE, linestyle="--")
         beyond_half = max_tokens > edge / 2
         axes.annotate(
-            f"cut at {max_tokens:,} tokens\n{share_cut:.1%} are longer",
+            f"truncated at {max_tokens:,} tokens\n{share_cut:.1%} are longer",
             xy=(max_tokens + 0.5, 0.95),
             xycoords=("data", "axes fraction"),
             xytext=(-7 if beyond_half else 7, 0),

@@ -1,8 +1,8 @@
-"""Report: one version described for people, with pictures and a page that holds them all.
+"""The report of a version: figures, pictures and a self-contained HTML page.
 
-All that a report says stands in `metrics.json`; the PNG pictures and `report.html`, which needs no
-other file, follow from it. So export writes what is known of the training and of validation,
-`evaluate` adds the test split, and the same figures give the same bytes.
+`metrics.json` holds all data of a report; the PNG pictures and `report.html` are rendered from it.
+Export writes the training history and the validation split, and `evaluate` adds the test split.
+Equal data renders to equal bytes.
 """
 
 import json
@@ -50,8 +50,6 @@ from training.reports.scores import (
 from training.support.arrays import IntArray
 
 METRICS: Final = "metrics.json"
-
-
 FIGURES: Final = {
     "accuracy": "Accuracy",
     "macro_f1": "Macro-F1",
@@ -59,41 +57,31 @@ FIGURES: Final = {
     "roc_auc": "ROC area",
     "expected_calibration_error": "Calibration error",
 }
-"""What the scores of `measure` are called, in the order in which they are shown."""
-
-
+"""Display names of the metrics of `measure`, in display order."""
 _LENGTH_EDGES: Final = (8, 16, 32, 64, 128, 256, 512, 1024)
-
-
 _UNKNOWN_EDGES: Final = (0, 0.01, 0.02, 0.05, 0.1, 0.2)
-
-
 _CURVE_POINTS: Final = 200
-
-
 _HISTOGRAM_BARS: Final = 60  # at most
-
-
 _EXCERPT: Final = 200  # characters of a text on the page of mistakes
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a report says, in figures. What is empty is left out of the page.
+    """The data of a report. Empty parts are omitted from the page.
 
     Attributes:
-        title: Name and version, as `lstm 1`.
-        labels: In the order of the model's outputs.
+        title: Name and version, such as `lstm 1`.
+        labels: Labels in the order of the model's outputs.
         metrics: `metrics[split][engine][name]`, as in the manifest.
-        splits: What `describe_split` says of each; the page and its pictures show the last.
-        calibration: `temperature`, `validation_before` and `validation_after`: what it did.
-        history: Per epoch `loss`, `accuracy`, `val_loss`, `val_accuracy`, as Keras keeps them;
-            names that are missing are not drawn, others are only written down.
-        best_epoch: Counting from 1: the epoch whose weights were kept; None when not known.
-        lengths: Of the training texts, by `describe_lengths`.
-        data: Facts on the data: sources, counts, what was left out and why.
+        splits: The details of each split, from `describe_split`; the page shows the last one.
+        calibration: `temperature`, `validation_before` and `validation_after`.
+        history: `loss`, `accuracy`, `val_loss`, `val_accuracy` per epoch, as in a Keras history;
+            other metrics are recorded but not drawn.
+        best_epoch: The epoch whose weights were kept, counting from 1; None when unknown.
+        lengths: Lengths of the training texts, from `describe_lengths`.
+        data: Facts about the data: sources, counts, dropped rows.
         settings: The training configuration.
-        limits: What the model is not good for, in sentences.
+        limits: Known limitations of the model, as sentences.
     """
 
     title: str
@@ -110,10 +98,10 @@ class Report:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """What `write_report` wrote. Of an older report, what is still understood.
+        """Read a report. Unknown fields of other releases are ignored.
 
         Raises:
-            DataError: `metrics.json` is missing or is no such file.
+            DataError: `metrics.json` is missing or invalid.
         """
         path = folder / METRICS
         try:
@@ -128,8 +116,8 @@ class Report:
     def with_split(
         self, name: str, description: Mapping[str, Any], metrics: Mapping[str, Mapping[str, float]]
     ) -> Self:
-        """A copy that shows another split."""
-        others = {split: said for split, said in self.splits.items() if split != name}
+        """Return a copy with another split added or replaced."""
+        others = {split: details for split, details in self.splits.items() if split != name}
         return replace(
             self,
             metrics={**self.metrics, name: metrics},
@@ -145,17 +133,17 @@ def describe_split(
     against: Mapping[str, Any] | None = None,
     beside: Sequence[Entry] = (),
 ) -> dict[str, Any]:
-    """Every figure of a split.
+    """Return the details of a split, ready for JSON.
 
     Args:
-        scored: The answers.
-        texts: What they belong to, as `imdb test`.
-        engine: That gave them.
-        against: Of `describe_paired`, where another version answered the same texts.
-        beside: The version among other models that answered them.
+        scored: The predictions.
+        texts: Name of the texts, such as `imdb test`.
+        engine: The engine that computed the predictions.
+        against: From `describe_paired`, when compared with another version.
+        beside: The version and its baselines on the same texts.
 
     Returns:
-        Plain values for JSON; no text is among them.
+        Plain values; no user text is included.
     """
     matrix = confusion_matrix(scored.y_true, scored.probabilities)
     curves = roc_curves(scored.y_true, scored.probabilities, scored.labels)
@@ -187,7 +175,7 @@ def describe_split(
 
 
 def describe_paired(other: str, found: Paired) -> dict[str, Any]:
-    """How a version did beside another one on the same texts."""
+    """Describe the comparison with another version on the same texts."""
     texts = found.both + found.only_first + found.only_second + found.neither
     return {
         "version": other,
@@ -201,11 +189,11 @@ def describe_paired(other: str, found: Paired) -> dict[str, Any]:
 
 
 def describe_lengths(lengths: IntArray, max_tokens: int) -> dict[str, Any]:
-    """Lengths of texts in tokens, before truncation to `max_tokens`, with their histogram."""
+    """Describe text lengths in tokens before truncation to `max_tokens`, with a histogram."""
     if not len(lengths):
         return {}
     longest = round(1.05 * max(np.percentile(lengths, 99.5), max_tokens))
-    width = longest // _HISTOGRAM_BARS + 1  # whole tokens: else bars hold now one length, now two
+    width = longest // _HISTOGRAM_BARS + 1  # whole tokens, so that every bar covers as many lengths
     counts = np.bincount(np.minimum(lengths, longest) // width, minlength=longest // width + 1)
     return {
         "texts": len(lengths),
@@ -220,7 +208,7 @@ def describe_lengths(lengths: IntArray, max_tokens: int) -> dict[str, Any]:
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
-    """Write `metrics.json`, the pictures and `report.html` into `folder`, made when missing.
+    """Write `metrics.json`, the pictures and `report.html` into `folder`, created if missing.
 
     Returns:
         The files written.
@@ -228,7 +216,7 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     numbers = _plain(asdict(report))
     pictures = draw(report)
     text = json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False)
-    # Rows of numbers on a line each; a raw line feed is in no string of JSON.
+    # Put rows of numbers on one line; JSON strings never contain a raw line feed.
     text = re.sub(r'\[\n[^][{}"]*\]', lambda row: " ".join(row[0].split()), text)
     contents = {f"{name}.png": picture.png for name, picture in pictures.items()}
     contents[METRICS] = f"{text}\n".encode()
@@ -241,7 +229,7 @@ def write_report(folder: Path, report: Report) -> list[Path]:
 
 
 def draw(report: Report) -> dict[str, Picture]:
-    """The pictures there are figures for, by name."""
+    """Draw the pictures that the data allows, by name."""
     pictures = {}
     if report.history:
         pictures["curves"] = draw_history(report.history, report.best_epoch)
@@ -262,29 +250,29 @@ def draw(report: Report) -> dict[str, Picture]:
 def render_mistakes(
     title: str, split: Mapping[str, Any], texts: Sequence[str] | None = None
 ) -> str:
-    """A page of the mistakes of a split, with what was written there.
+    """Render a page of wrong predictions, with excerpts of the texts.
 
     Args:
-        title: Of the page.
-        split: By `describe_split`.
-        texts: Of the split, in order.
+        title: Title of the page.
+        split: From `describe_split`.
+        texts: The texts of the split, in order.
     """
     return render_page(
         title=title,
-        summary=f"The mistakes that the model was surest of, among {split['of']}. The page repeats "
-        "the beginnings of these texts: whoever may not read them may not have it.",
+        summary=f"The most confident wrong predictions among {split['of']}. This page shows "
+        "excerpts of the texts: share it only with people who may read them.",
         figures={},
         sections={"Mistakes": _mistakes_table(split["mistakes"], texts)},
     )
 
 
 def _shown(report: Report) -> Mapping[str, Any]:
-    """The last split; the others are in the table of metrics."""
+    """The split that the page shows; the others are in the table of metrics."""
     return list(report.splits.values())[-1]
 
 
 def _compose(report: Report, pictures: Mapping[str, Picture]) -> str:
-    """The page, from most to least asked for."""
+    """Compose the page, most important sections first."""
     split = _shown(report) if report.splits else {}
     lengths = {name: value for name, value in report.lengths.items() if name != "histogram"}
     data = {**report.data, **({"lengths_in_tokens": lengths} if lengths else {})}
@@ -295,8 +283,8 @@ def _compose(report: Report, pictures: Mapping[str, Picture]) -> str:
 
     return render_page(
         title=report.title,
-        summary=f"Figures and pictures below are of {split['of']}, answered by the engine "
-        f"{split['engine']}. Below a figure stands its 95 % interval, by bootstrap over the texts."
+        summary=f"Metrics and pictures are for {split['of']}, scored by the engine "
+        f"{split['engine']}. Intervals are 95 % bootstrap intervals."
         if split
         else "",
         figures=_headline(split),
@@ -304,10 +292,10 @@ def _compose(report: Report, pictures: Mapping[str, Picture]) -> str:
             "Metrics": render_metrics(report.metrics),
             "Labels": render_scores(split.get("scores", {})) + show("confusion_matrix", "roc"),
             "Confidence": render_facts(report.calibration) + show("reliability"),
-            "Where it errs": show("slices"),
-            "Surest mistakes": _mistakes_table(split.get("mistakes", ())),
-            "Beside other models": _beside_table(split.get("beside", ())),
-            "Beside another version": render_facts(split.get("against") or {}),
+            "Accuracy by slice": show("slices"),
+            "Most confident mistakes": _mistakes_table(split.get("mistakes", ())),
+            "Compared with other models": _beside_table(split.get("beside", ())),
+            "Compared with another version": render_facts(split.get("against") or {}),
             "Limits": render_list(report.limits),
             "Training": show("curves"),
             "Data": render_facts(data) + show("lengths"),
@@ -317,7 +305,7 @@ def _compose(report: Report, pictures: Mapping[str, Picture]) -> str:
 
 
 def _headline(split: Mapping[str, Any]) -> dict[str, str]:
-    """The few figures to see first, with their intervals."""
+    """Return the headline metrics with their intervals."""
     if not split:
         return {}
     metrics = split["metrics"]
@@ -381,14 +369,14 @@ def _beside_table(models: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _thin(rates: np.ndarray[Any, Any]) -> list[float]:
-    """No more points than a picture can show, the first and the last among them."""
+    """Thin a curve to the resolution of a picture, keeping both ends."""
     kept = np.unique(np.linspace(0, len(rates) - 1, _CURVE_POINTS).round().astype(np.int64))
     thinned: list[float] = rates[kept].round(5).tolist()
     return thinned
 
 
 def _plain(value: object) -> Any:
-    """Numpy values and containers as JSON has them; numbers that are none as null."""
+    """Convert NumPy values and containers for JSON; NaN and infinity become null."""
     match value:
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}

@@ -1,6 +1,6 @@
-"""Scores: how good probabilities are, how sure that is, and where they are worse.
+"""Metrics of predicted probabilities, with confidence intervals, by label and by slice.
 
-Everywhere `y_true` is int (n,), indices of labels, and `probabilities` is float (n, c).
+Throughout, `y_true` is int (n,), indices of labels, and `probabilities` is float (n, c).
 """
 
 from collections.abc import Sequence
@@ -17,33 +17,25 @@ from training.support.arrays import FloatArray, IntArray
 
 BINS: Final = 15
 """Bins of equal width for calibration, as in Guo et al. (2017)."""
-
-
 RESAMPLES: Final = 10_000
-"""Of a bootstrap: the ends of an interval then vary by a hundredth of its width."""
-
-
+"""Bootstrap resamples: the ends of an interval then vary by about 1 % of its width."""
 _CELLS_AT_ONCE: Final = 2**20
-"""Of the matrices that a bootstrap has in memory, 8 MB; a hundred labels would need 800 in all."""
-
-
+"""Matrix cells that a bootstrap holds at a time (8 MB); 100 labels would need 800 MB at once."""
 _Z_95: Final = 1.959964
-"""95 % of a normal distribution are within so many standard deviations of its mean."""
-
-
+"""95 % of a normal distribution lie within this many standard deviations of the mean."""
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a model answered on labelled texts.
+    """Predictions for labelled texts.
 
     Attributes:
         labels: In the order of the model's outputs, at least two.
         y_true: int (n,), at least one text.
         probabilities: float (n, c), rows summing to 1.
-        tokens: int (n,), of each whole text, before truncation.
-        unknown: float (n,), the share of the tokens read that the vocabulary does not have.
+        tokens: int (n,), tokens of each text before truncation.
+        unknown: float (n,), share of the encoded tokens that are out of vocabulary.
     """
 
     labels: tuple[str, ...]
@@ -53,7 +45,7 @@ class Scored:
     unknown: FloatArray
 
     def __post_init__(self) -> None:
-        """Refuse arrays whose shapes contradict each other."""
+        """Check that the shapes match."""
         expected = (len(self.y_true), len(self.labels))
         if self.probabilities.shape != expected or not len(self.y_true):
             raise ValueError(
@@ -67,21 +59,21 @@ class Scored:
             )
 
     def right(self) -> NDArray[np.bool_]:
-        """Which texts got their label: bool (n,)."""
+        """Whether each prediction is correct, bool (n,)."""
         found: NDArray[np.bool_] = self.probabilities.argmax(axis=1) == self.y_true
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two models on the same texts, by which of them was right.
+    """Two models on the same texts: counts of correct predictions.
 
     Attributes:
-        both: Texts that both got right.
-        only_first: That only the first got right.
-        only_second: That only the second got right.
-        neither: That neither got right.
-        p_value: The chance that two equally good models differ at least as much.
+        both: Texts that both models classify correctly.
+        only_first: Texts that only the first one classifies correctly.
+        only_second: Texts that only the second one classifies correctly.
+        neither: Texts that neither classifies correctly.
+        p_value: Probability that two equally good models differ at least this much.
     """
 
     both: int
@@ -104,19 +96,19 @@ class Curve:
     true_positive_rate: FloatArray
 
     def area(self) -> float:
-        """The area under the curve, by trapezia."""
+        """The area under the curve, by the trapezoidal rule."""
         return float(np.trapezoid(self.true_positive_rate, self.false_positive_rate))
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How sure the model was and how often it was right, over bins of confidence.
+    """Confidence and accuracy, by bin of confidence.
 
     Attributes:
         confidence: float (BINS,), mean probability of the predicted label; NaN in an empty bin.
-        accuracy: float (BINS,), the part that was right; NaN in an empty bin.
+        accuracy: float (BINS,), share of correct predictions; NaN in an empty bin.
         counts: int (BINS,), texts in each bin.
-        error: Mean of |confidence - accuracy| weighted by counts: the expected calibration error.
+        error: Expected calibration error: mean |confidence - accuracy|, weighted by counts.
     """
 
     confidence: FloatArray
@@ -187,9 +179,9 @@ def score_labels(matrix: IntArray, labels: Sequence[str]) -> dict[str, dict[str,
 def roc_curves(
     y_true: IntArray, probabilities: FloatArray, labels: Sequence[str]
 ) -> dict[str, Curve]:
-    """The ROC of each label against all others; with two labels, of the second one alone.
+    """Return the one-vs-rest ROC curve of each label; with two labels, of the second one only.
 
-    A label that no text or every text carries has no curve.
+    A label that no text or every text has gets no curve.
     """
     curves = {}
     for k, label in enumerate(labels):
@@ -202,17 +194,17 @@ def roc_curves(
 
 
 def roc_curve(positive: NDArray[np.bool_], score: FloatArray) -> Curve | None:
-    """The rates as the threshold falls from above the highest score to the lowest.
+    """Return the ROC curve of one label.
 
-    Texts of equal score pass together, so ties draw a slope, and the area is the chance that a
-    positive text scores above another one, a tie counting half.
+    Tied scores pass the threshold together, so the area is the probability that a positive text
+    scores above a negative one, with ties counting one half.
 
     Args:
         positive: bool (n,).
         score: float (n,), higher for texts more likely positive.
 
     Returns:
-        The curve, or None unless there are both kinds of text.
+        The curve, or None unless both positive and negative texts exist.
     """
     order = np.argsort(-score, kind="stable")
     ends_of_ties = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
@@ -224,7 +216,7 @@ def roc_curve(positive: NDArray[np.bool_], score: FloatArray) -> Curve | None:
 
 
 def measure_reliability(y_true: IntArray, probabilities: FloatArray) -> Reliability:
-    """Compare the confidence in the predicted label with accuracy, bin by bin.
+    """Compare the confidence of predictions with their accuracy, by bin.
 
     Source:
         Guo et al. (2017), On Calibration of Modern Neural Networks, section 2.
@@ -242,14 +234,14 @@ def measure_reliability(y_true: IntArray, probabilities: FloatArray) -> Reliabil
 
 
 def bootstrap(matrix: IntArray, *, seed: int = 0) -> dict[str, Interval]:
-    """95 % intervals of accuracy and macro-F1: what other texts of the kind could have given.
+    """Return 95 % bootstrap intervals of accuracy and macro-F1.
 
-    To draw n texts anew, with replacement, is to draw the cells of their confusion matrix from a
-    multinomial distribution. So matrices are drawn, many at once, and no text is touched.
+    Resampling n texts with replacement is equivalent to drawing the confusion matrix from a
+    multinomial distribution, so matrices are drawn instead of texts.
 
     Args:
-        matrix: Counts, int (c, c), as of `confusion_matrix`.
-        seed: The same seed gives the same intervals.
+        matrix: Counts, int (c, c), from `confusion_matrix`.
+        seed: Seed of the random generator.
 
     Source:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13: percentiles.
@@ -272,7 +264,7 @@ def bootstrap(matrix: IntArray, *, seed: int = 0) -> dict[str, Interval]:
 
 
 def wilson(hits: int, texts: int) -> Interval:
-    """95 % interval of a share; it stays within 0 and 1, and holds for few texts too.
+    """Return the 95 % Wilson interval of a proportion; valid for small samples too.
 
     Source:
         Wilson (1927), Probable inference, the law of succession, and statistical inference.
@@ -284,14 +276,14 @@ def wilson(hits: int, texts: int) -> Interval:
 
 
 def compare_paired(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Paired:
-    """McNemar's test, its p-value taken in the middle of the exact binomial one.
+    """Run McNemar's mid-p test.
 
-    Texts on which both are right, or both wrong, say nothing on which is better; of the others, two
-    equally good models would each get half.
+    Only texts on which exactly one model is correct count; two equally good models would split
+    them evenly.
 
     Args:
-        first: Which texts the first model got right, bool (n,).
-        second: The same of the second model.
+        first: Whether the first model is correct on each text, bool (n,).
+        second: The same for the second model.
 
     Source:
         Fagerland, Lydersen and Laake (2013), The McNemar test for binary matched-pairs data.
@@ -304,7 +296,7 @@ def compare_paired(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Paire
         only_first=only_first,
         only_second=only_second,
         neither=int((~first & ~second).sum()),
-        # Where both get the same number the two tails overlap.
+        # With equal counts the two tails overlap.
         p_value=1.0 if only_first == only_second else float(tail),
     )
 
@@ -312,16 +304,17 @@ def compare_paired(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Paire
 def slice_accuracy(
     right: NDArray[np.bool_], values: FloatArray | IntArray, edges: Sequence[float]
 ) -> list[dict[str, float | None]]:
-    """Accuracy of the texts whose value is above one edge and up to the next.
+    """Return the accuracy of slices of the texts, split at the edges of a value.
 
     Args:
-        right: Which texts got their label, bool (n,).
-        values: What to part the texts by, (n,).
-        edges: Ascending. The first slice has no lower one, the last no upper one.
+        right: Whether each prediction is correct, bool (n,).
+        values: The value to slice by, (n,).
+        edges: Ascending upper edges (inclusive). The first slice has no lower edge, the last no
+            upper one.
 
     Returns:
-        For each slice that has texts: `above` and `up_to`, the edges, None where there is none;
-        `texts`, `accuracy`, and `low` and `high` of its 95 % interval.
+        One mapping per non-empty slice: the edges `above` and `up_to` (None at the ends), `texts`,
+        `accuracy`, and the 95 % interval from `low` to `high`.
     """
     place = np.searchsorted(np.asarray(edges), values, side="left")
     texts = np.bincount(place, minlength=len(edges) + 1).tolist()
@@ -340,7 +333,7 @@ def slice_accuracy(
 
 
 def worst_mistakes(scored: Scored, count: int = 20) -> list[int]:
-    """Which texts the model got wrong and was surest of, the surest first."""
+    """Return the positions of wrong predictions, most confident first."""
     wrong = np.flatnonzero(~scored.right())
     confidence = scored.probabilities[wrong].max(axis=1)
     found: list[int] = wrong[np.argsort(-confidence, kind="stable")[:count]].tolist()
@@ -353,7 +346,7 @@ def collect(
     encoded: list[Encoded],
     probabilities: NDArray[np.float64],
 ) -> Scored:
-    """Answers together with what is true, and with how much of each text the model could read."""
+    """Combine probabilities with true labels, token counts and shares of unknown tokens."""
     index = {label: position for position, label in enumerate(labels)}
     return Scored(
         labels=labels,
