@@ -52,7 +52,7 @@ class Source:
             )
         if self.test_share and (self.test_path is not None or Path(self.path).is_dir()):
             raise InvalidInput(
-                "a test share needs a single file without another test split. "
+                "the test share must belong to a single file without another test split. "
                 f"Received: {self.test_share} of {self.path}"
             )
 
