@@ -56,7 +56,7 @@ def compare_baselines(
             "a split that leaks must be of one file, which --test-share parts. Received: test "
             "texts of their own"
         )
-    dataset = load_dataset(source, validation_share=config.validation_share, seed=config.seed)
+    dataset = load_dataset(source, validation_share=config.loop.validation_share, seed=config.seed)
     if dataset.card.splits != manifest.data.splits:
         raise DataError(
             f"baselines must learn from the training texts of {manifest.name}/{manifest.version}. "
@@ -104,7 +104,7 @@ def score_trigrams(
     """
     started = time.monotonic()
     texts = dataset.train.stream_texts()
-    encoder = build_encoder(replace(config, vocabulary_size=10**6, min_count=2), texts)
+    encoder = build_encoder(config.replace(vocabulary_size=10**6, min_count=2), texts)
     rows = encode(encoder, dataset.train, "Encoding training texts")
     held_out = encode(encoder, dataset.validation, "Encoding validation texts")
     expected = np.array(dataset.validation.targets())
@@ -131,7 +131,7 @@ def score_leaking(config: Config, source: Source) -> Entry:
     """The recipe learned and scored on single rows, dealt out at random with all their copies."""
     whole = replace(source, test_share=0.0).read("train")
     order = np.random.default_rng(config.seed).permutation(len(whole)) / len(whole)
-    ends = (source.test_share, source.test_share + config.validation_share)
+    ends = (source.test_share, source.test_share + config.loop.validation_share)
     side = np.searchsorted(ends, order, side="right")  # 0 test, 1 validation, 2 train
     test = whole.where(side == 0)
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ import onnx
 from app.artifact import ONNX, TOKENIZER, read_manifest
 from app.errors import InvalidInput
 from app.text.encoder import TextEncoder
-from training.config import Config
+from training.config import Config, ModelConfig
 from training.data.batches import lay_out, part_by_length
 from training.data.dataset import Source, load_dataset
 from training.export.export import round_embedding
@@ -98,7 +98,10 @@ def measure_pace(version: Path, source: Source, *, rounds: int) -> Pace:
 
 
 def _plain(vocabulary: int, folder: Path) -> OnnxModel:
-    config = Config(name="plain", architecture="rnn", embedding=YARDSTICK, units=YARDSTICK)
+    config = Config(
+        name="plain",
+        model=ModelConfig(architecture="rnn", embedding_dim=YARDSTICK, units=YARDSTICK),
+    )
     model = build_model(config, vocabulary=vocabulary, classes=2)
     round_embedding(model)
     path = folder / ONNX
