@@ -1,6 +1,5 @@
 """A tiny model of each architecture, with weights that no initializer would draw, and its input."""
 
-from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -9,35 +8,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.text.vocabulary import BEGIN, PAD
-from training.config import KNOWN_PLACES, KNOWN_WIDTH, Config
+from training.config import (
+    NGRAM_EMBEDDING_BUCKETS,
+    NGRAM_VECTOR_DIM,
+    Config,
+    ModelConfig,
+    PreprocessingConfig,
+)
 from training.export.export import round_embedding
 from training.features.ngram_vectors import NgramVectors
 from training.models.build import KNOWN, build_model, has_layer
 
 VOCABULARY, WIDTH = 50, 40
-LSTM = Config(name="m", architecture="rnn", embedding=12, units=9, max_length=WIDTH, head=10)
-BOW = replace(LSTM, architecture="bow")
+LSTM = Config(
+    name="m",
+    text=PreprocessingConfig(max_length=WIDTH, head_tokens=10),
+    model=ModelConfig(architecture="rnn", embedding_dim=12, units=9),
+)
+BOW = LSTM.replace(architecture="bow")
 CONFIGS: Final = {
     "lstm": LSTM,
-    "lstm-hidden": replace(LSTM, hidden=(6, 5)),
-    "lstm-ngrams": replace(LSTM, ngrams=2, ngram_buckets=128, ngram_rate=0.5),
-    "lstm-known": replace(LSTM, known_ngrams=20, known_width=5),
-    "lstm-known-ngrams": replace(LSTM, known_ngrams=20, known_width=5, ngrams=3, ngram_buckets=128),
-    "lstm-last": replace(LSTM, pooling="last"),
-    "lstm-stacked": replace(LSTM, layers=3, pooling="max"),
-    "lstm-both-ways": replace(LSTM, bidirectional=True, layers=2),
-    "lstm-both-ways-last": replace(LSTM, bidirectional=True, layers=2, pooling="last"),
-    "gru": replace(LSTM, cell="gru", pooling="mean"),
-    "gru-both-ways-last": replace(LSTM, cell="gru", bidirectional=True, layers=2, pooling="last"),
-    "simple": replace(LSTM, cell="simple", pooling="last"),
-    "simple-both-ways": replace(LSTM, cell="simple", bidirectional=True, layers=2, pooling="max"),
-    "embedding": replace(LSTM, architecture="embedding", hidden=(7,), activation="selu"),
-    "embedding-known": replace(LSTM, architecture="embedding", known_ngrams=30, known_width=3),
-    "embedding-linear": replace(LSTM, architecture="embedding"),
+    "lstm-hidden": LSTM.replace(hidden=(6, 5)),
+    "lstm-ngrams": LSTM.replace(
+        ngram_logits=2, ngram_logits_buckets=128, ngram_logits_lr_factor=0.5
+    ),
+    "lstm-known": LSTM.replace(ngram_embeddings=20, ngram_embedding_dim=5),
+    "lstm-known-ngrams": LSTM.replace(
+        ngram_embeddings=20, ngram_embedding_dim=5, ngram_logits=3, ngram_logits_buckets=128
+    ),
+    "lstm-last": LSTM.replace(pooling="last"),
+    "lstm-stacked": LSTM.replace(layers=3, pooling="max"),
+    "lstm-both-ways": LSTM.replace(bidirectional=True, layers=2),
+    "lstm-both-ways-last": LSTM.replace(bidirectional=True, layers=2, pooling="last"),
+    "gru": LSTM.replace(cell="gru", pooling="mean"),
+    "gru-both-ways-last": LSTM.replace(cell="gru", bidirectional=True, layers=2, pooling="last"),
+    "simple": LSTM.replace(cell="simple", pooling="last"),
+    "simple-both-ways": LSTM.replace(cell="simple", bidirectional=True, layers=2, pooling="max"),
+    "embedding": LSTM.replace(architecture="embedding", hidden=(7,), activation="selu"),
+    "embedding-known": LSTM.replace(
+        architecture="embedding", ngram_embeddings=30, ngram_embedding_dim=3
+    ),
+    "embedding-linear": LSTM.replace(architecture="embedding"),
     "bow": BOW,
-    "bow-hidden": replace(BOW, hidden=(6, 5), activation="tanh"),
-    "bow-ngrams": replace(BOW, ngrams=3, ngram_buckets=64, nb_weighting=True),
-    "bow-unigrams": replace(BOW, ngrams=1, ngram_buckets=64),
+    "bow-hidden": BOW.replace(hidden=(6, 5), activation="tanh"),
+    "bow-ngrams": BOW.replace(ngram_logits=3, ngram_logits_buckets=64, nb_weighting=True),
+    "bow-unigrams": BOW.replace(ngram_logits=1, ngram_logits_buckets=64),
 }
 INT8: Final = (
     "lstm",
@@ -59,9 +74,9 @@ def make_model(name: str, *, scale: float = 0.5) -> keras.Model:
         [random.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
     )
     if has_layer(model, KNOWN):
-        most = CONFIGS[name].known_ngrams
-        place = random.integers(-1, most, KNOWN_PLACES).astype(np.int32)  # nearly all have one
-        vectors = random.normal(0, 0.05, (most, KNOWN_WIDTH)).astype(np.float32)
+        most = CONFIGS[name].model.ngram_embeddings
+        place = random.integers(-1, most, NGRAM_EMBEDDING_BUCKETS)  # nearly all have one
+        vectors = random.normal(0, 0.05, (most, NGRAM_VECTOR_DIM)).astype(np.float32)
         model.get_layer(KNOWN).assign(NgramVectors(place, vectors))
     round_embedding(model)
     return model

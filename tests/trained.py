@@ -10,7 +10,7 @@ _TINY = {
     "lstm": ["--config=smoke", "--set=epochs=4"],
     "bow": [
         *("--config=bow", "--set=min_count=1", "--set=batch_size=32", "--set=epochs=12"),
-        *("--set=learning_rate=0.01", "--set=average=0", "--set=input_dropout=0.2"),
+        *("--set=learning_rate=0.01", "--set=ema_momentum=0", "--set=input_dropout=0.2"),
     ],
 }
 

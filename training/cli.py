@@ -4,7 +4,6 @@ TensorFlow is imported by the verbs that need it, so that `--help` answers at on
 """
 
 import argparse
-import dataclasses
 import os
 import shlex
 import signal
@@ -198,11 +197,11 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace, recipe: str) -> Config:
-    config = load_config(recipe).with_values(options.set)
+    config = load_config(recipe).with_assignments(options.set)
     if options.embeddings:
-        config = dataclasses.replace(config, embeddings=str(options.embeddings), pretrain=False)
+        config = config.replace(embeddings_file=str(options.embeddings), pretrain_embeddings=False)
     if options.name:
-        config = dataclasses.replace(config, name=options.name)
+        config = config.replace(name=options.name)
     return config
 
 
@@ -275,7 +274,7 @@ def _parser() -> argparse.ArgumentParser:
         " --text-column body --label-column stars\n"
         "  valence-train train --config lstm --data data/imdb --set units=64 --set seed=11\n"
         "  valence-train train --config lstm --data data/imdb --embeddings glove.6B.100d.txt"
-        " --set embedding=100\n"
+        " --set embedding_dim=100\n"
         "  valence-train train --config all-tutorials --data data/imdb --tweets Sentiment.csv",
     )
     train.add_argument(

@@ -1,328 +1,561 @@
-"""Every hyperparameter of a training, in one frozen value."""
+"""Every hyperparameter of a training, in one frozen value of five parts.
+
+    Config
+    ├── text       PreprocessingConfig: from text to ids
+    ├── model      ModelConfig: from ids to probabilities
+    ├── teacher    TeacherConfig: where soft labels come from
+    ├── optimizer  OptimizerConfig: how weights are updated
+    └── loop       LoopConfig: batches, epochs and which epoch to keep
+
+Field names are unique across the parts, so that the command line and the search spaces name a field
+without its part: `--set units=64`. `kind` is the exception: it goes by the name of its part, as in
+`--set optimizer=sgd`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, get_type_hints
+from difflib import get_close_matches
+from functools import cache
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from app.artifact import MODEL_NAME_PATTERN, MODEL_NAME_RULE
 from app.errors import InvalidInput
 
-_CHOICES: Final = {
-    "architecture": ("bow", "embedding", "rnn"),
-    "cleaning": ("standard", "alphanumeric"),
-    "length_rule": ("fixed", "deviations"),
-    "truncation": ("pre", "post", "head_tail"),
-    "cell": ("simple", "lstm", "gru"),
-    "pooling": ("last", "max", "mean", "max_mean"),
-    "activation": ("relu", "tanh", "sigmoid", "elu", "selu", "softplus"),
-    "weight_init": (
-        *("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform"),
-        *("lecun_normal", "random_uniform", "random_normal", "orthogonal"),
-    ),
-    "ngrams": (0, 1, 2, 3),
-    "teacher": ("none", "linear", "network"),
-    "class_weights": ("none", "balanced"),
-    "optimizer": (*("sgd", "rmsprop", "adagrad", "adadelta", "adam", "adamax", "adamw", "nadam"),),
-    "schedule": ("plateau", "constant", "cosine", "exponential"),
-    "keep": ("best", "last"),
-}
-"""What a field may be, where that is a short list."""
+NGRAM_EMBEDDING_BUCKETS: Final = 2**22
+"""Number of hash buckets in which n-grams look up their embedding. There are at least eight for
+each n-gram that has one, so at most one in nine of the others collides with it."""
 
 
-_POSITIVE: Final = (
-    *("vocabulary_size", "min_count", "max_length", "embedding", "embedding_rate", "units"),
-    *("layers", "ngram_buckets", "ngram_rate", "learning_rate", "decay", "batch_size", "epochs"),
-    *("sorted_together", "stop_patience", "reduce_patience", "validation_share"),
-    "known_width",
-)
+NGRAM_VECTOR_DIM: Final = 128
+"""Dimensions of the pretrained n-gram vectors, before the model projects them to
+`ngram_embedding_dim`."""
 
 
-_NOT_NEGATIVE: Final = ("head", "known_ngrams", "l1", "l2", "ngram_l2", "warmup", "clip_norm")
-
-
-_SHARES: Final = (
-    *("word_dropout", "input_dropout", "recurrent_dropout", "dropout", "momentum", "average"),
-    "validation_share",
-)
-
-
-_MOST_BUCKETS: Final = 2**24
-
-
-KNOWN_PLACES: Final = 2**22
-"""Rows in which n-grams look for their vector. With eight for each that has one, one in nine of the
-others takes it for theirs."""
-
-
-KNOWN_WIDTH: Final = 128
-"""Of the vectors of n-grams, before a model makes fewer numbers of them."""
-
-
-_RETIRED: Final = {"pairs": 0}
-"""Fields that were, and what they had to be for a recipe to mean what it means without them."""
+_MAX_BUCKETS: Final = 2**24
 
 
 @dataclass(frozen=True, slots=True)
+class _Bounds:
+    """A rule on the value of one field, and how an error states it."""
+
+    rule: str
+    hold: Callable[[Any], bool]
+
+
+_ABOVE_0: Final = _Bounds("above 0", lambda value: value > 0)
+
+
+_AT_LEAST_0: Final = _Bounds("0 or more", lambda value: value >= 0)
+
+
+_BELOW_1: Final = _Bounds("at least 0 and below 1", lambda value: 0 <= value < 1)
+
+
+_BETWEEN_0_AND_1: Final = _Bounds("between 0 and 1", lambda value: 0 < value < 1)
+
+
+_FROM_0_TO_1: Final = _Bounds("from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+_UP_TO_1: Final = _Bounds("above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
+_SEED: Final = _Bounds("from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
+
+
+_WIDTHS: Final = _Bounds("widths above 0", lambda value: all(width > 0 for width in value))
+
+
+_BUCKETS: Final = _Bounds(
+    f"a power of two, {_MAX_BUCKETS} at most",
+    lambda value: 0 < value <= _MAX_BUCKETS and not value & (value - 1),
+)
+
+
+@cache
+def _rules(part: Hashable) -> dict[str, Any]:
+    """The fields of a part, by name, with their bounds."""
+    return get_type_hints(part, include_extras=True)
+
+
+def _check_fields(part: Any, *, kind_of: str = "") -> None:
+    """Hold every field of a part to its choices and bounds.
+
+    Keras would not complain, or only after minutes.
+
+    Args:
+        part: A part of Config, or Config itself.
+        kind_of: What errors call the field `kind`.
+
+    Raises:
+        InvalidInput: A value is out of its bounds; the message names the field.
+    """
+    for name, kind in _rules(part.__class__).items():
+        value = getattr(part, name)
+        flat = kind_of if name == "kind" else name
+        if get_origin(kind) is Literal:
+            choices = get_args(kind)
+            if value not in choices:
+                known = ", ".join(map(str, choices))
+                raise InvalidInput(f"{flat} must be one of {known}. Received: {value!r}")
+        elif get_origin(kind) is Annotated:
+            plain, *bounds = get_args(kind)
+            if plain is float and not math.isfinite(value):
+                raise InvalidInput(f"{flat} must be a finite number. Received: {value}")
+            for each in bounds:
+                if not each.hold(value):
+                    raise InvalidInput(f"{flat} must be {each.rule}. Received: {value}")
+
+
+def _from_to(low: int, high: int) -> _Bounds:
+    return _Bounds(f"from {low} to {high}", lambda value: low <= value <= high)
+
+
+Cleaning = Literal["standard", "alphanumeric"]
+
+
+Truncation = Literal["pre", "post", "head_tail"]
+
+
+Activation = Literal["relu", "tanh", "sigmoid", "elu", "selu", "softplus"]
+
+
+Initializer = Literal[
+    "glorot_uniform",
+    "glorot_normal",
+    "he_uniform",
+    "he_normal",
+    "lecun_uniform",
+    "lecun_normal",
+    "random_uniform",
+    "random_normal",
+    "orthogonal",
+]
+
+
+OptimizerKind = Literal["sgd", "rmsprop", "adagrad", "adadelta", "adam", "adamax", "adamw", "nadam"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreprocessingConfig:
+    """From text to ids.
+
+    Attributes:
+        vocabulary_size: Maximum number of words, special ids not counted.
+        min_count: Words that occur less often in the training texts are unknown.
+        cleaning: What a text is reduced to: `standard` (words of every script, `!` and `?`) or
+            `alphanumeric` (a-z and 0-9, without the word "rt").
+        max_length: Maximum number of ids per text; longer texts are truncated. The first id marks
+            the beginning of the text, so 2 is the least.
+        length_rule: `fixed` uses `max_length`; `deviations` uses the mean length of the training
+            texts plus two standard deviations instead.
+        truncation: Where a text that is too long loses tokens: `pre` at the beginning, `post` at
+            the end, `head_tail` in the middle.
+        head_tokens: For `head_tail`: number of tokens kept from the beginning.
+    """
+
+    vocabulary_size: Annotated[int, _ABOVE_0] = 10_000
+    min_count: Annotated[int, _ABOVE_0] = 2
+    cleaning: Cleaning = "standard"
+    max_length: Annotated[int, _Bounds("at least 2", lambda value: value >= 2)] = 400
+    length_rule: Literal["fixed", "deviations"] = "fixed"
+    truncation: Truncation = "head_tail"
+    head_tokens: Annotated[int, _AT_LEAST_0] = 100
+
+    def __post_init__(self) -> None:
+        """Check each field, then those that depend on each other."""
+        _check_fields(self)
+        if self.truncation == "head_tail" and self.head_tokens >= self.max_length:
+            raise InvalidInput(
+                f"head_tokens must be below max_length, {self.max_length}. "
+                f"Received: {self.head_tokens}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """From ids to probabilities.
+
+    Attributes:
+        architecture: `bow` (word presence, dense layers), `embedding` (flattened word embeddings,
+            dense layers) or `rnn` (word embeddings, recurrent layers, pooling, dense layers).
+        embedding_dim: Dimensions of the word embeddings.
+        pretrain_embeddings: Whether word embeddings are initialized from co-occurrence in all
+            texts, unlabelled ones included, instead of at random.
+        embeddings_file: A text file of word vectors to start from (GloVe, word2vec or fastText);
+            empty for none.
+        embedding_lr_factor: Learning rate of the word embeddings, as a multiple of `learning_rate`.
+        ngram_embeddings: Number of n-grams (one to three words, the most frequent ones) with an
+            embedding beside those of words; 0 for none. Their vectors are pretrained on all texts,
+            without labels (`training/features/ngram_vectors.py`), and stay fixed; the model learns
+            one matrix that projects them to `ngram_embedding_dim`.
+        ngram_embedding_dim: Dimensions of that projection.
+        cell: Type of the recurrent layers.
+        units: Units of each recurrent layer, per direction.
+        layers: Number of recurrent layers, each reading the states of the one before.
+        bidirectional: Whether every recurrent layer also reads backwards.
+        pooling: How the states of the last recurrent layer become one vector: the `last` state of
+            each direction, their `max`, their `mean`, or both (`max_mean`).
+        hidden: Units of the dense layers before the output, one number per layer.
+        activation: Activation of those dense layers.
+        weight_init: Keras initializer of the kernels, recurrent kernels excepted.
+        ngram_logits: Longest n-gram, in words, that adds its own logits to those of the network,
+            from one table per class; 0 for none.
+        ngram_logits_buckets: Number of hash buckets of that table, a power of two; n-grams in the
+            same bucket share their logits.
+        ngram_logits_lr_factor: Learning rate of that table, as a multiple of `learning_rate`.
+        ngram_logits_l2: L2 penalty of that table.
+        nb_weighting: Whether each n-gram is scaled by its naive Bayes log-count ratio: how much
+            more frequent it is in texts of a class than in the others.
+        input_dropout: Dropout rate of the input: words (`bow`) or whole dimensions of the
+            embeddings (other architectures).
+        recurrent_dropout: Dropout rate of the state between two time steps.
+        dropout: Dropout rate between recurrent layers, after pooling, and after each dense layer.
+        l1: L1 penalty of the kernels of dense and recurrent layers; of the output layer where there
+            are none.
+        l2: L2 penalty of the same kernels.
+    """
+
+    architecture: Literal["bow", "embedding", "rnn"]
+    embedding_dim: Annotated[int, _ABOVE_0] = 128
+    pretrain_embeddings: bool = False
+    embeddings_file: str = ""
+    embedding_lr_factor: Annotated[float, _ABOVE_0] = 1.0
+    ngram_embeddings: Annotated[int, _from_to(0, NGRAM_EMBEDDING_BUCKETS)] = 0
+    ngram_embedding_dim: Annotated[int, _from_to(1, NGRAM_VECTOR_DIM)] = 16
+    cell: Literal["simple", "lstm", "gru"] = "lstm"
+    units: Annotated[int, _ABOVE_0] = 128
+    layers: Annotated[int, _ABOVE_0] = 1
+    bidirectional: bool = False
+    pooling: Literal["last", "max", "mean", "max_mean"] = "max_mean"
+    hidden: Annotated[tuple[int, ...], _WIDTHS] = ()
+    activation: Activation = "relu"
+    weight_init: Initializer = "glorot_uniform"
+    ngram_logits: Literal[0, 1, 2, 3] = 0
+    ngram_logits_buckets: Annotated[int, _BUCKETS] = 2**20
+    ngram_logits_lr_factor: Annotated[float, _ABOVE_0] = 1.0
+    ngram_logits_l2: Annotated[float, _AT_LEAST_0] = 0.0
+    nb_weighting: bool = False
+    input_dropout: Annotated[float, _BELOW_1] = 0.0
+    recurrent_dropout: Annotated[float, _BELOW_1] = 0.0
+    dropout: Annotated[float, _BELOW_1] = 0.5
+    l1: Annotated[float, _AT_LEAST_0] = 0.0
+    l2: Annotated[float, _AT_LEAST_0] = 0.0
+
+    def __post_init__(self) -> None:
+        """Check each field, then those that depend on each other."""
+        _check_fields(self)
+        if self.nb_weighting and not self.ngram_logits:
+            raise InvalidInput("nb_weighting needs ngram_logits above 0. Received: ngram_logits 0")
+        pretrained = self.pretrain_embeddings or self.embeddings_file or self.ngram_embeddings
+        if self.architecture == "bow" and pretrained:
+            raise InvalidInput(
+                "pretrain_embeddings, embeddings_file and ngram_embeddings need an architecture "
+                "with word embeddings. Received: bow"
+            )
+        if self.pretrain_embeddings and self.embeddings_file:
+            raise InvalidInput(
+                "word embeddings must have one source. Received: pretrain_embeddings and "
+                "embeddings_file"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherConfig:
+    """Where soft labels come from (knowledge distillation).
+
+    Attributes:
+        kind: `none` trains on the labels alone. `linear` trains linear models of n-grams first,
+            `network` these and a convolutional network; the model then learns from their soft
+            labels, of unlabelled texts too. With `ngram_logits` the model also takes over the
+            n-gram table of the linear models.
+        soft_label_share: Weight of the soft label in the target of a labelled text; the label has
+            the rest.
+    """
+
+    kind: Literal["none", "linear", "network"] = "none"
+    soft_label_share: Annotated[float, _FROM_0_TO_1] = 0.7
+
+    def __post_init__(self) -> None:
+        """Check each field."""
+        _check_fields(self, kind_of="teacher")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """How weights are updated.
+
+    Attributes:
+        kind: The Keras optimizer.
+        momentum: Momentum of `sgd`.
+        nesterov: Whether that is Nesterov momentum.
+        learning_rate: Learning rate at the start, or after the warm-up.
+        schedule: How it falls: by half after `reduce_patience` epochs without a better validation
+            loss (`plateau`), never (`constant`), along a `cosine` to 0, or `exponential`.
+        decay_rate: For `exponential`: factor of the learning rate per epoch.
+        warmup_epochs: Epochs, or a fraction of one, in which the learning rate rises from 0.
+        reduce_patience: For `plateau`: epochs without a better validation loss before the learning
+            rate is halved.
+        clip_norm: Maximum global norm of the gradients; 0 for no clipping.
+        ema_momentum: Momentum of the exponential moving average of the weights that is kept instead
+            of the last weights; 0 keeps the last weights.
+    """
+
+    kind: OptimizerKind = "adam"
+    momentum: Annotated[float, _BELOW_1] = 0.0
+    nesterov: bool = False
+    learning_rate: Annotated[float, _ABOVE_0] = 1e-3
+    schedule: Literal["plateau", "constant", "cosine", "exponential"] = "plateau"
+    decay_rate: Annotated[float, _UP_TO_1] = 0.9
+    warmup_epochs: Annotated[float, _AT_LEAST_0] = 0.0
+    reduce_patience: Annotated[int, _ABOVE_0] = 1
+    clip_norm: Annotated[float, _AT_LEAST_0] = 0.0
+    ema_momentum: Annotated[float, _BELOW_1] = 0.0
+
+    def __post_init__(self) -> None:
+        """Check each field, then those that depend on each other."""
+        _check_fields(self, kind_of="optimizer")
+        if (self.momentum or self.nesterov) and self.kind != "sgd":
+            raise InvalidInput(f"momentum and nesterov need optimizer sgd. Received: {self.kind}")
+        if self.nesterov and not self.momentum:
+            raise InvalidInput("nesterov needs momentum above 0. Received: momentum 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopConfig:
+    """Batches, epochs and which epoch to keep.
+
+    Attributes:
+        batch_size: Texts per step.
+        sort_window: Number of batches whose texts are sorted by length together, which saves
+            padding; with 1 each batch is a random draw of texts of any length.
+        word_dropout: Share of words replaced with the unknown id in training, redrawn each epoch.
+        class_weights: `balanced` gives every class the same weight in the loss, however rare.
+        epochs: Maximum number of epochs; early stopping may end sooner.
+        keep: `best` stops early and keeps the epoch with the lowest validation loss; `last` trains
+            all epochs and keeps the final weights.
+        stop_patience: Epochs without a better validation loss before early stopping.
+        validation_share: Share of the training texts held out for validation.
+    """
+
+    batch_size: Annotated[int, _ABOVE_0] = 64
+    sort_window: Annotated[int, _ABOVE_0] = 50
+    word_dropout: Annotated[float, _BELOW_1] = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    epochs: Annotated[int, _ABOVE_0] = 10
+    keep: Literal["best", "last"] = "best"
+    stop_patience: Annotated[int, _ABOVE_0] = 2
+    validation_share: Annotated[float, _BETWEEN_0_AND_1] = 0.1
+
+    def __post_init__(self) -> None:
+        """Check each field."""
+        _check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """How a model is built and trained. A recipe in `training/configs/` is one of these.
 
     Attributes:
         name: The model's name, and its folder under `models/`.
-        architecture: `bow` (word presence, dense layers), `embedding` (word vectors in a row, dense
-            layers) or `rnn` (word vectors, recurrent layers, pooling, dense layers).
-        vocabulary_size: Words at most, special ids not counted.
-        min_count: Rarer words are unknown.
-        cleaning: What a text is reduced to: `standard` (words of every script, `!` and `?`) or
-            `alphanumeric` (a-z and 0-9, without the word "rt").
-        max_length: Ids of a row at most; longer texts are cut.
-        length_rule: `fixed` takes `max_length`; `deviations` takes instead what holds the mean
-            length of the training texts and two standard deviations.
-        truncation: Where a text that is too long loses its tokens: `pre` at the beginning, `post`
-            at the end, `head_tail` in the middle.
-        head: Of `head_tail`: tokens kept from the beginning.
-        embedding: Width of a word's vector.
-        pretrain: Whether word vectors start from the company that words keep, in the training
-            texts and in unlabelled ones where there are any, instead of at random.
-        embeddings: A text file of word vectors to start from (GloVe, word2vec or fastText); empty
-            for none.
-        embedding_rate: How fast word vectors learn, as a part of the learning rate.
-        known_ngrams: N-grams of up to three words, the most frequent ones, whose vectors stand
-            beside those of words; 0 for none. They are learned from all texts without labels
-            (`training/features/ngram_vectors.py`), and the model learns one matrix that makes
-            `known_width` numbers of them.
-        known_width: See there.
-        cell: Of the recurrent layers.
-        units: Width of a recurrent layer's state, for each direction.
-        layers: Recurrent layers, each reading the states of the one before.
-        bidirectional: Whether every recurrent layer also reads from the end to the beginning.
-        pooling: What is made of the states of the last layer: the `last` one of each direction,
-            their `max`, their `mean`, or both (`max_mean`).
-        hidden: Widths of the dense layers before the output.
-        activation: Of those dense layers.
-        weight_init: How kernels start, those for a state before excepted; a name Keras knows.
-        ngrams: Words in a row, at most, that count by themselves beside the architecture; 0 leaves
-            n-grams out.
-        ngram_buckets: Rows of their table, a power of two; n-grams that fall into one row share it.
-        ngram_rate: How fast that table learns, as a part of the learning rate.
-        ngram_l2: Weight of the table's squares in the loss.
-        nb_weighting: Whether each n-gram is weighted by how much more often it stands in texts of
-            a class than in others (naive Bayes).
-        teacher: Who says first what every text is, unlabelled ones too, for the model to learn:
-            `none`, `linear` models of n-grams, or these and a `network` on vectors of n-grams.
-            With `ngrams`, the model then carries the n-grams of the linear ones as its own.
-        teacher_share: How much of a labelled text's target is what the teacher says of it.
-        word_dropout: Share of words replaced by the unknown id in training, anew each epoch.
-        input_dropout: Share of words (`bow`) or of the columns of word vectors (others) dropped.
-        recurrent_dropout: Share of a state's units that is dropped on the way to the next step.
-        dropout: Share of features dropped between recurrent layers, after their pooling, and after
-            each hidden layer.
-        l1: Weight of the absolute kernels of hidden and recurrent layers in the loss; of the
-            output's where there are none.
-        l2: The same of the squared kernels.
-        class_weights: `balanced` gives every class the same weight in the loss, however rare.
-        optimizer: A name Keras knows.
-        momentum: Of `sgd`.
-        nesterov: Whether that momentum looks ahead.
-        learning_rate: At the start, or after the warm-up.
-        schedule: How it falls: by half after `reduce_patience` epochs without a better loss
-            (`plateau`), never (`constant`), along a `cosine` to 0, or `exponential`.
-        decay: Of `exponential`: what is left of the learning rate after each epoch.
-        warmup: Epochs, or a part of one, in which the learning rate rises from 0.
-        clip_norm: Gradients are scaled down to this global norm; 0 leaves them.
-        average: Momentum of the moving average of the weights that is kept instead of the last
-            weights; 0 keeps the last.
-        batch_size: Texts a step.
-        sorted_together: Batches whose texts are sorted by length before they are parted, which
-            saves padding; with 1, a batch is a draw of texts of any length.
-        epochs: At most; early stopping ends sooner.
-        keep: `best` stops early and keeps the epoch of the lowest validation loss; `last` trains
-            all epochs and keeps what they end with.
-        stop_patience: Epochs without a better validation loss before training stops.
-        reduce_patience: The same, before the learning rate is halved.
-        validation_share: Part of the training texts held out for every choice.
-        seed: Of the split, the weights, the order and the dropout.
+        seed: Seed of the split, the initial weights, the order and the dropout.
+        text: From text to ids.
+        model: From ids to probabilities.
+        teacher: Where soft labels come from.
+        optimizer: How weights are updated.
+        loop: Batches, epochs and which epoch to keep.
+
+    Raises:
+        InvalidInput: A value is out of its bounds; the message names the field.
     """
 
     name: str
-    architecture: str
-    vocabulary_size: int = 10_000
-    min_count: int = 2
-    cleaning: str = "standard"
-    max_length: int = 400
-    length_rule: str = "fixed"
-    truncation: str = "head_tail"
-    head: int = 100
-    embedding: int = 128
-    pretrain: bool = False
-    embeddings: str = ""
-    embedding_rate: float = 1.0
-    known_ngrams: int = 0
-    known_width: int = 16
-    cell: str = "lstm"
-    units: int = 128
-    layers: int = 1
-    bidirectional: bool = False
-    pooling: str = "max_mean"
-    hidden: tuple[int, ...] = ()
-    activation: str = "relu"
-    weight_init: str = "glorot_uniform"
-    ngrams: int = 0
-    ngram_buckets: int = 2**20
-    ngram_rate: float = 1.0
-    ngram_l2: float = 0.0
-    nb_weighting: bool = False
-    teacher: str = "none"
-    teacher_share: float = 0.7
-    word_dropout: float = 0.0
-    input_dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    dropout: float = 0.5
-    l1: float = 0.0
-    l2: float = 0.0
-    class_weights: str = "none"
-    optimizer: str = "adam"
-    momentum: float = 0.0
-    nesterov: bool = False
-    learning_rate: float = 1e-3
-    schedule: str = "plateau"
-    decay: float = 0.9
-    warmup: float = 0.0
-    clip_norm: float = 0.0
-    average: float = 0.0
-    batch_size: int = 64
-    sorted_together: int = 50
-    epochs: int = 10
-    keep: str = "best"
-    stop_patience: int = 2
-    reduce_patience: int = 1
-    validation_share: float = 0.1
-    seed: int = 7
+    seed: Annotated[int, _SEED] = 7
+    text: PreprocessingConfig = PreprocessingConfig()
+    model: ModelConfig
+    teacher: TeacherConfig = TeacherConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loop: LoopConfig = LoopConfig()
 
     def __post_init__(self) -> None:
-        """Check what Keras would not, or only after minutes.
-
-        Raises:
-            InvalidInput: A value is out of its bounds; the message names the field.
-        """
+        """Check the name, the seed, and fields that depend on those of another part."""
         if not re.fullmatch(MODEL_NAME_PATTERN, self.name):
             raise InvalidInput(f"{MODEL_NAME_RULE}. Received: {self.name!r}")
-        for field, kind in get_type_hints(Config).items():
-            value = getattr(self, field)
-            if kind is float and not math.isfinite(value):
-                raise InvalidInput(f"{field} must be a finite number. Received: {value}")
-        for field, choices in _CHOICES.items():
-            if getattr(self, field) not in choices:
-                known, received = ", ".join(map(str, choices)), getattr(self, field)
-                raise InvalidInput(f"{field} must be one of {known}. Received: {received!r}")
-        for field in _NOT_NEGATIVE:
-            if getattr(self, field) < 0:
-                raise InvalidInput(f"{field} must be 0 or more. Received: {getattr(self, field)}")
-        if not 0 <= self.seed < 2**32:
-            raise InvalidInput(f"seed must be from 0 to 2**32 - 1. Received: {self.seed}")
-        for field in _POSITIVE:
-            if getattr(self, field) <= 0:
-                raise InvalidInput(f"{field} must be above 0. Received: {getattr(self, field)}")
-        for field in _SHARES:
-            if not 0 <= getattr(self, field) < 1:
-                received = getattr(self, field)
-                raise InvalidInput(
-                    f"{field} must be from 0 up to, not with, 1. Received: {received}"
-                )
-        if any(units <= 0 for units in self.hidden):
-            raise InvalidInput(f"hidden must be widths above 0. Received: {self.hidden}")
-        self._check_together()
-
-    def _check_together(self) -> None:
-        """Check what is right or wrong only beside another field."""
-        if self.max_length < 2:  # the first id of a row is no word
-            raise InvalidInput(f"max_length must be at least 2. Received: {self.max_length}")
-        if self.truncation == "head_tail" and self.head >= self.max_length:
+        _check_fields(self)
+        if self.model.nb_weighting and self.teacher.kind != "none":
             raise InvalidInput(
-                f"head must be below max_length, {self.max_length}. Received: {self.head}"
+                "the n-gram table must be learned or taken from the teacher. Received: "
+                f"nb_weighting and teacher {self.teacher.kind}"
             )
-        buckets = self.ngram_buckets
-        if buckets & (buckets - 1) or buckets > _MOST_BUCKETS:
+        if self.optimizer.warmup_epochs > self.loop.epochs:
             raise InvalidInput(
-                f"ngram_buckets must be a power of two, {_MOST_BUCKETS} at most. "
-                f"Received: {buckets}"
-            )
-        if self.nb_weighting and not self.ngrams:
-            raise InvalidInput("nb_weighting must stand beside ngrams above 0. Received: ngrams 0")
-        if self.nb_weighting and self.teacher != "none":
-            raise InvalidInput("n-grams must be learned or a teacher's. Received: both")
-        if not 0 <= self.teacher_share <= 1:
-            raise InvalidInput(f"teacher_share must be from 0 to 1. Received: {self.teacher_share}")
-        if self.warmup > self.epochs:
-            raise InvalidInput(
-                f"warmup must be at most epochs, {self.epochs}. Received: {self.warmup}"
-            )
-        if self.decay > 1:
-            raise InvalidInput(f"decay must be at most 1. Received: {self.decay}")
-        if (self.momentum or self.nesterov) and self.optimizer != "sgd":
-            raise InvalidInput(
-                f"momentum and nesterov must stand beside optimizer sgd. Received: {self.optimizer}"
-            )
-        if self.nesterov and not self.momentum:
-            raise InvalidInput("nesterov must stand beside momentum above 0. Received: momentum 0")
-        for field, most in (("known_ngrams", KNOWN_PLACES), ("known_width", KNOWN_WIDTH)):
-            if getattr(self, field) > most:
-                raise InvalidInput(
-                    f"{field} must be at most {most}. Received: {getattr(self, field)}"
-                )
-        if self.architecture == "bow" and (self.pretrain or self.embeddings or self.known_ngrams):
-            raise InvalidInput(
-                "pretrain, embeddings and known_ngrams must stand beside an architecture with word "
-                "vectors. Received: bow"
-            )
-        if self.pretrain and self.embeddings:
-            raise InvalidInput(
-                "word vectors must start from one source. Received: pretrain and embeddings"
+                f"warmup_epochs must be at most epochs, {self.loop.epochs}. "
+                f"Received: {self.optimizer.warmup_epochs}"
             )
 
     @property
     def reads_unlabelled(self) -> bool:
-        """Whether anything of the recipe learns from texts without labels."""
-        return self.pretrain or self.known_ngrams > 0 or self.teacher != "none"
+        """Whether any part of the training learns from unlabelled texts."""
+        return (
+            self.model.pretrain_embeddings
+            or self.model.ngram_embeddings > 0
+            or self.teacher.kind != "none"
+        )
+
+    def flat(self) -> dict[str, Any]:
+        """Every field by its flat name, as `--set` takes it, in order."""
+        return {
+            name: getattr(getattr(self, field.part) if field.part else self, field.name)
+            for name, field in _flat_fields().items()
+        }
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with fields changed, by their flat names: `config.replace(units=64, epochs=2)`.
+
+        Raises:
+            InvalidInput: A field does not exist or is out of its bounds.
+        """
+        return _compose(self.flat() | {find_field(name): value for name, value in changes.items()})
+
+    def with_assignments(self, assignments: Sequence[str]) -> Config:
+        """A copy with fields set from `field=value`, as the command line gives them.
+
+        Raises:
+            InvalidInput: A field does not exist, or a value is not of its type.
+        """
+        values = {}
+        for assignment in assignments:
+            name, _, text = assignment.partition("=")
+            flat = find_field(name)
+            values[flat] = _parse(flat, field_types()[flat], text)
+        return self.replace(**values)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Config:
-        """The config that `dataclasses.asdict` made `values` of, also after a trip through JSON.
+        """The config of a run or manifest, which `dataclasses.asdict` and JSON made.
 
-        A field that there was once is passed over where it said nothing.
+        Both forms are read: nested, as it is written today, and flat, as it was written before
+        Config had parts. Former field names are replaced. Fields that did not exist yet get their
+        default.
 
         Raises:
             InvalidInput: A field is unknown, missing or out of its bounds.
         """
-        kept = {
-            field: value
-            for field, value in values.items()
-            if field not in _RETIRED or value != _RETIRED[field]
-        }
+        flat = current_names(_flatten(values))
         try:
-            return cls(**{**kept, "hidden": tuple(values["hidden"])})
-        except (TypeError, KeyError) as error:
+            return _compose(flat | {"hidden": tuple(flat.get("hidden", ()))})
+        except TypeError as error:
             raise InvalidInput(f"a config must have the fields of Config: {error}") from error
 
-    def with_values(self, assignments: Sequence[str]) -> Config:
-        """A copy with fields set from `field=value`, as the command line gives them.
 
-        Raises:
-            InvalidInput: There is no such field, or the value is not of its type.
-        """
-        types = get_type_hints(Config)
-        values: dict[str, Any] = {}
-        for assignment in assignments:
-            field, _, text = assignment.partition("=")
-            if field not in types:
-                known = ", ".join(types)
-                raise InvalidInput(f"a setting must be one of {known}. Received: {field!r}")
-            values[field] = _parse(field, types[field], text)
-        return dataclasses.replace(self, **values)
+_FORMER_NAMES: Final = {
+    "average": "ema_momentum",
+    "decay": "decay_rate",
+    "embedding": "embedding_dim",
+    "embedding_rate": "embedding_lr_factor",
+    "embeddings": "embeddings_file",
+    "head": "head_tokens",
+    "known_ngrams": "ngram_embeddings",
+    "known_width": "ngram_embedding_dim",
+    "ngram_buckets": "ngram_logits_buckets",
+    "ngram_l2": "ngram_logits_l2",
+    "ngram_rate": "ngram_logits_lr_factor",
+    "ngrams": "ngram_logits",
+    "pretrain": "pretrain_embeddings",
+    "sorted_together": "sort_window",
+    "teacher_share": "soft_label_share",
+    "warmup": "warmup_epochs",
+}
+"""Flat names in runs and manifests of earlier versions, and what they are called now."""
+
+
+_RETIRED: Final = {"pairs": 0}
+"""Fields that no longer exist, and the only value with which they changed nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """Where a field is kept: the part ("" for Config itself), its name there, and its type."""
+
+    part: str
+    name: str
+    type: Any
+
+
+@cache
+def _flat_fields() -> dict[str, _Field]:
+    """Every field by its flat name; `kind` has the name of its part."""
+    found = {}
+    for part, type_ in get_type_hints(Config).items():
+        if not dataclasses.is_dataclass(type_):
+            found[part] = _Field("", part, type_)
+            continue
+        for name, kind in get_type_hints(type_).items():
+            plain = type(get_args(kind)[0]) if get_origin(kind) is Literal else kind
+            found[part if name == "kind" else name] = _Field(part, name, plain)
+    return found
+
+
+def field_types() -> dict[str, Any]:
+    """The type of every field, by its flat name: int, float, bool, str or a tuple of int."""
+    return {name: field.type for name, field in _flat_fields().items()}
+
+
+def find_field(name: str) -> str:
+    """The flat name of a field given as `units` or `model.units`.
+
+    Raises:
+        InvalidInput: There is no such field; the message names the nearest one.
+    """
+    fields = _flat_fields()
+    by_part = {f"{field.part}.{field.name}": flat for flat, field in fields.items() if field.part}
+    if name in fields:
+        return name
+    if name in by_part:
+        return by_part[name]
+    last = name.rpartition(".")[2]
+    near = [_FORMER_NAMES[last]] if last in _FORMER_NAMES else get_close_matches(last, fields, n=1)
+    if near:
+        raise InvalidInput(
+            f"a field must be one of training/config.py; did you mean {near[0]}? Received: {name!r}"
+        )
+    raise InvalidInput(f"a field must be one of {', '.join(fields)}. Received: {name!r}")
+
+
+def current_names(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat mapping with former field names replaced, and without retired ones."""
+    return {
+        _FORMER_NAMES.get(name, name): value
+        for name, value in flat.items()
+        if name not in _RETIRED or value != _RETIRED[name]
+    }
+
+
+def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested mapping by flat names; a flat one stays as it is."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {name if field == "kind" else field: each for field, each in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _compose(flat: Mapping[str, Any]) -> Config:
+    """The config with these fields; those that are missing have their default."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in flat.items():
+        field = _flat_fields()[find_field(name)]
+        parts.setdefault(field.part, {})[field.name] = value
+    own = parts.pop("", {})
+    types = get_type_hints(Config)
+    return Config(**own, **{part: types[part](**fields) for part, fields in parts.items()})
 
 
 def _parse(field: str, kind: Any, text: str) -> Any:

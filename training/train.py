@@ -98,7 +98,7 @@ def train_run(
     with working_folder(folder, every=checkpoint_every, fresh=fresh) as work:
         dataset = load_dataset(
             source,
-            validation_share=config.validation_share,
+            validation_share=config.loop.validation_share,
             seed=config.seed,
             unlabelled=config.reads_unlabelled,
         )
@@ -109,7 +109,7 @@ def train_run(
             "unlabelled": fingerprint(dataset.unlabelled),
         }
         version = {"version": __version__}
-        work.claim({"config": asdict(config), "data": texts, "code": version})
+        work.claim({"config": config.flat(), "data": texts, "code": version})
         try:
             trained = train(
                 config,
@@ -202,7 +202,7 @@ def train(
         lessons = lessons_of(training, weights)
     knowledge = Knowledge(encoder, texts, unlabelled, seed=config.seed, once=work.once)
     taught = None
-    if config.teacher != "none":
+    if config.teacher.kind != "none":
         taught = _teach(config, knowledge, training, unlabelled, work)
         lessons = _lessons_of(taught, config, lessons, unlabelled, weights)
     learned = _encode_once(work, encoder, "training", lessons, training)
@@ -221,11 +221,11 @@ def train(
         jit_compile=False,  # XLA would compile the loop anew for every width of a batch
     )
     if not work.has_checkpoint():
-        if config.known_ngrams:
-            model.get_layer(KNOWN).assign(knowledge.frequent_ngrams(config.known_ngrams))
+        if config.model.ngram_embeddings:
+            model.get_layer(KNOWN).assign(knowledge.frequent_ngrams(config.model.ngram_embeddings))
         coverage = _pretrain(config, model, knowledge, found)
         (work.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
-        if config.nb_weighting:
+        if config.model.nb_weighting:
             with console.status("Counting n-grams"):
                 model.get_layer(NGRAMS).learn_ratio(learned, learned.targets.argmax(axis=1))
     weights_learned = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
@@ -237,9 +237,9 @@ def train(
     )
     batches = TrainingBatches(
         learned,
-        batch_size=config.batch_size,
-        sorted_together=config.sorted_together,
-        word_dropout=config.word_dropout,
+        batch_size=config.loop.batch_size,
+        sorted_together=config.loop.sort_window,
+        word_dropout=config.loop.word_dropout,
         seed=config.seed,
     )
     history = fit_model(
@@ -247,7 +247,7 @@ def train(
         batches,
         ScoringBatches(held_out),
         [*recipe_callbacks(config, checkpoint, tensorboard), *callbacks],
-        epochs=config.epochs,
+        epochs=config.loop.epochs,
         work=work,
     )
     losses = history["val_loss"]
@@ -256,7 +256,7 @@ def train(
             f"the validation loss must stay finite. Received: {losses[-1]} after epoch "
             f"{len(losses)}; try a lower learning_rate"
         )
-    if taught is not None and config.ngrams:
+    if taught is not None and config.model.ngram_logits:
         _carry(checkpoint, taught, held_out)
     coverage = json.loads((work.folder / _COVERAGE).read_text(encoding="utf-8"))
     return Trained(encoder, history, work.seconds(), coverage)
@@ -287,9 +287,9 @@ def _teach(
                 seed=config.seed,
             ),
             knowledge.ngram_vectors,
-            knowledge.know_places if config.teacher == "network" else None,
-            orders=config.ngrams or TEACHER_ORDERS,
-            buckets=config.ngram_buckets,
+            knowledge.know_places if config.teacher.kind == "network" else None,
+            orders=config.model.ngram_logits or TEACHER_ORDERS,
+            buckets=config.model.ngram_logits_buckets,
             once=work.once,
         )
         return asdict(taught)
@@ -311,7 +311,7 @@ def _lessons_of(
     """
 
     def lessons() -> Iterator[Lesson]:
-        share = np.float32(config.teacher_share)
+        share = np.float32(config.teacher.soft_label_share)
         for lesson, said in zip(labelled, taught.labelled, strict=True):
             target = (1 - share) * lesson.target + share * said
             yield replace(lesson, target=target)
@@ -386,16 +386,17 @@ def _pretrain(
         How much of the vocabulary and of the training tokens a file of vectors covers; nothing
         where there is none.
     """
-    if config.pretrain:
-        model.get_layer(EMBEDDING).vectors = knowledge.word_vectors(config.embedding)
+    if config.model.pretrain_embeddings:
+        model.get_layer(EMBEDDING).vectors = knowledge.word_vectors(config.model.embedding_dim)
     if found is None:
         return {}
     layer = model.get_layer(EMBEDDING)
     layer.vectors = found.over(layer.vectors)
     coverage = found.coverage(knowledge.labelled_rows())
     console.print(
-        f"{Path(config.embeddings).name} has vectors for {coverage['vocabulary']:.1%} of the "
-        f"vocabulary and {coverage['tokens']:.1%} of the training tokens",
+        f"{Path(config.model.embeddings_file).name} has vectors for "
+        f"{coverage['vocabulary']:.1%} of the vocabulary and {coverage['tokens']:.1%} of the "
+        "training tokens",
         highlight=False,
         soft_wrap=True,
     )
@@ -404,7 +405,9 @@ def _pretrain(
 
 def _read_embeddings(config: Config, encoder: TextEncoder) -> VectorsFound | None:
     """The vectors of the recipe's file, if it names one."""
-    if not config.embeddings:
+    if not config.model.embeddings_file:
         return None
     with console.status("Reading word vectors"):
-        return read_vectors(Path(config.embeddings), encoder.vocabulary, width=config.embedding)
+        return read_vectors(
+            Path(config.model.embeddings_file), encoder.vocabulary, width=config.model.embedding_dim
+        )

@@ -5,7 +5,6 @@ import math
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 RECIPE = {
     "epochs": "4",
     "word_dropout": "0.2",
-    "average": "0.9",
+    "ema_momentum": "0.9",
     "stop_patience": "4",
     "reduce_patience": "1",
     "learning_rate": "0.05",
@@ -274,7 +273,7 @@ def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def be_interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    config, run = replace(load_config("smoke"), epochs=1), tmp_path / "run"
+    config, run = load_config("smoke").replace(epochs=1), tmp_path / "run"
     source, other = (
         Source(str(write_csv(tmp_path / f"{seed}.csv", make_corpus(40, seed=seed))))
         for seed in (1, 2)

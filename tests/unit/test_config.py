@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from app.errors import InvalidInput
-from training.config import Config
+from training.config import Config, ModelConfig, TeacherConfig, current_names
 from training.configs import TUTORIALS, config_names, load_config
 
-CONFIG = Config(name="tiny", architecture="rnn")
+CONFIG = Config(name="tiny", model=ModelConfig(architecture="rnn"))
 
 
 @pytest.mark.parametrize("name", config_names())
@@ -29,26 +30,29 @@ def test_unknown_recipe() -> None:
     [
         ({"name": "Not A Name"}, "name must be"),
         ({"units": 0}, "units must be above 0. Received: 0"),
-        ({"dropout": 1.0}, "dropout must be from 0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({"hidden": (16, 0)}, "hidden must be"),
         ({"validation_share": 0}, "validation_share"),
-        ({"average": -0.1}, "average"),
+        ({"ema_momentum": -0.1}, "ema_momentum"),
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number"),
         ({"l2": -1.0}, "l2 must be 0 or more. Received: -1"),
         ({"clip_norm": -1.0}, "clip_norm must be 0 or more"),
         ({"seed": -1}, "seed must be from 0"),
-        ({"head": -1}, "head must be 0 or more. Received: -1"),
+        ({"head_tokens": -1}, "head_tokens must be 0 or more. Received: -1"),
         ({"l1": -1.0}, "l1 must be 0 or more"),
-        ({"ngram_l2": -1.0}, "ngram_l2 must be 0 or more"),
-        ({"warmup": -1.0}, "warmup must be 0 or more"),
-        ({"warmup": 3.5, "epochs": 3}, "warmup must be at most epochs, 3. Received: 3.5"),
+        ({"ngram_logits_l2": -1.0}, "ngram_logits_l2 must be 0 or more"),
+        ({"warmup_epochs": -1.0}, "warmup_epochs must be 0 or more"),
+        (
+            {"warmup_epochs": 3.5, "epochs": 3},
+            "must be at most epochs, 3. Received: 3.5",
+        ),
         ({"max_length": 1, "truncation": "pre"}, "max_length must be at least 2. Received: 1"),
         ({"layers": 0}, "layers must be above 0"),
-        ({"sorted_together": 0}, "sorted_together must be above 0"),
-        ({"ngram_rate": 0.0}, "ngram_rate must be above 0"),
-        ({"decay": 0.0}, "decay must be above 0"),
-        ({"decay": 1.5}, "decay must be at most 1. Received: 1.5"),
-        ({"recurrent_dropout": 1.0}, "recurrent_dropout must be from 0"),
+        ({"sort_window": 0}, "sort_window must be above 0"),
+        ({"ngram_logits_lr_factor": 0.0}, "ngram_logits_lr_factor must be above 0"),
+        ({"decay_rate": 0.0}, "decay_rate must be above 0"),
+        ({"decay_rate": 1.5}, "decay_rate must be above 0 and at most 1. Received: 1.5"),
+        ({"recurrent_dropout": 1.0}, "recurrent_dropout must be at least 0 and below 1"),
         ({"architecture": "lstm"}, "architecture must be one of bow, embedding, rnn. Received"),
         ({"cell": "mgu"}, "cell must be one of simple, lstm, gru. Received: 'mgu'"),
         ({"pooling": "min"}, "pooling must be one of last, max, mean, max_mean"),
@@ -60,43 +64,85 @@ def test_unknown_recipe() -> None:
         ({"schedule": "magic"}, "schedule must be one of plateau, constant, cosine, exponential"),
         ({"class_weights": "some"}, "class_weights must be one of none, balanced"),
         ({"keep": "all"}, "keep must be one of best, last"),
-        ({"ngrams": 4}, "ngrams must be one of 0, 1, 2, 3. Received: 4"),
-        ({"ngram_buckets": 1000}, "ngram_buckets must be a power of two, 16777216 at most"),
-        ({"ngram_buckets": 2**25}, "ngram_buckets must be a power of two, 16777216 at most"),
-        ({"nb_weighting": True}, "nb_weighting must stand beside ngrams above 0"),
-        ({"momentum": 0.9}, "must stand beside optimizer sgd. Received: adam"),
-        ({"optimizer": "sgd", "nesterov": True}, "nesterov must stand beside momentum above 0"),
-        ({"architecture": "bow", "pretrain": True}, "beside an architecture with word vectors"),
-        ({"architecture": "bow", "known_ngrams": 5}, "beside an architecture with word vectors"),
-        ({"known_ngrams": -1}, "known_ngrams must be 0 or more"),
-        ({"known_ngrams": 2**30}, "known_ngrams must be at most"),
-        ({"known_width": 129}, "known_width must be at most 128"),
-        ({"known_width": 0}, "known_width must be above 0"),
+        ({"ngram_logits": 4}, "ngram_logits must be one of 0, 1, 2, 3. Received: 4"),
+        (
+            {"ngram_logits_buckets": 1000},
+            "must be a power of two, 16777216 at most",
+        ),
+        (
+            {"ngram_logits_buckets": 2**25},
+            "must be a power of two, 16777216 at most",
+        ),
+        ({"nb_weighting": True}, "nb_weighting needs ngram_logits above 0"),
+        ({"momentum": 0.9}, "need optimizer sgd. Received: adam"),
+        ({"optimizer": "sgd", "nesterov": True}, "nesterov needs momentum above 0"),
+        (
+            {"architecture": "bow", "pretrain_embeddings": True},
+            "architecture with word embeddings",
+        ),
+        (
+            {"architecture": "bow", "ngram_embeddings": 5},
+            "architecture with word embeddings",
+        ),
+        ({"ngram_embeddings": -1}, "ngram_embeddings must be from 0 to 4194304. Received: -1"),
+        ({"ngram_embeddings": 2**30}, "ngram_embeddings must be from 0 to 4194304"),
+        ({"ngram_embedding_dim": 129}, "ngram_embedding_dim must be from 1 to 128"),
+        ({"ngram_embedding_dim": 0}, "ngram_embedding_dim must be from 1 to 128"),
         ({"teacher": "me"}, "teacher must be one of none, linear, network"),
-        ({"architecture": "bow", "embeddings": "f"}, "beside an architecture with word vectors"),
-        ({"pretrain": True, "embeddings": "f"}, "must start from one source"),
+        (
+            {"architecture": "bow", "embeddings_file": "f"},
+            "architecture with word embeddings",
+        ),
+        ({"pretrain_embeddings": True, "embeddings_file": "f"}, "must have one source"),
+        (
+            {"teacher": "linear", "ngram_logits": 1, "nb_weighting": True},
+            "Received: nb_weighting and teacher linear",
+        ),
+        ({"soft_label_share": 1.1}, "soft_label_share must be from 0 to 1. Received: 1.1"),
         ({"optimizer": "magic"}, "optimizer must be one of sgd, .* Received: 'magic'"),
-        ({"head": 400}, "head must be below max_length, 400. Received: 400"),
+        ({"head_tokens": 400}, "head_tokens must be below max_length, 400. Received: 400"),
     ],
 )
 def test_bounds(change: dict[str, object], message: str) -> None:
     """A value out of its bounds is refused before anything is read."""
     with pytest.raises(InvalidInput, match=message):
-        replace(CONFIG, **change)  # type: ignore[arg-type]
+        CONFIG.replace(**change)
 
 
 def test_set_fields() -> None:
     """`field=value` sets a field by its type; what is not set stays."""
-    changed = CONFIG.with_values(["units=64", "learning_rate=1e-4", "hidden=16,8", "optimizer=sgd"])
-    expected = replace(CONFIG, units=64, learning_rate=1e-4, hidden=(16, 8), optimizer="sgd")
-    assert changed == expected
+    changed = CONFIG.with_assignments(
+        ["units=64", "learning_rate=1e-4", "hidden=16,8", "optimizer=sgd"]
+    )
+    assert (changed.model.units, changed.model.hidden) == (64, (16, 8))
+    assert (changed.optimizer.learning_rate, changed.optimizer.kind) == (1e-4, "sgd")
+    assert changed.loop == CONFIG.loop
+
+
+@pytest.mark.parametrize(
+    ("assignment", "flat"),
+    [
+        ("model.units=64", "units=64"),
+        ("teacher.kind=linear", "teacher=linear"),
+        ("optimizer.kind=sgd", "optimizer=sgd"),
+        ("loop.epochs=3", "epochs=3"),
+    ],
+)
+def test_a_field_by_its_part(assignment: str, flat: str) -> None:
+    """A field may be given with its part; `kind` alone is called as its part."""
+    assert CONFIG.with_assignments([assignment]) == CONFIG.with_assignments([flat])
 
 
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
         ("nesterov=maybe", "nesterov must be true or false. Received: 'maybe'"),
-        ("depth=3", "must be one of name, architecture"),
+        ("quux=3", "must be one of name, seed, vocabulary_size.* Received: 'quux'"),
+        ("unit=3", "did you mean units. Received: 'unit'"),
+        ("loop.batchsize=3", "did you mean batch_size. Received: 'loop.batchsize'"),
+        ("average=0.9", "did you mean ema_momentum. Received: 'average'"),
+        ("loop.units=3", "did you mean units. Received: 'loop.units'"),
+        ("kind=sgd", "Received: 'kind'"),
         ("units=many", "units must be a whole number. Received: 'many'"),
         ("dropout=", "dropout must be a number"),
         ("hidden=a,b", "whole numbers and commas"),
@@ -105,18 +151,109 @@ def test_set_fields() -> None:
 def test_wrong_assignments(assignment: str, message: str) -> None:
     """An unknown field or a value of another type is named with its rule."""
     with pytest.raises(InvalidInput, match=message):
-        CONFIG.with_values([assignment])
+        CONFIG.with_assignments([assignment])
 
 
-@pytest.mark.parametrize("change", [{"depth": 3}, {"hidden": None}])
-def test_a_mapping_that_is_no_config(change: dict[str, object]) -> None:
-    """Fields of another version of the code are named, not a crash."""
-    with pytest.raises(InvalidInput, match="must have the fields"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 3}, "Received: 'depth'"),
+        ({"hidden": None}, "must have the fields of Config"),
+        ({"units": "64"}, "must have the fields of Config"),
+        ({"loop": {"epoch": 3}}, "did you mean epochs"),
+    ],
+)
+def test_a_mapping_that_is_no_config(change: dict[str, object], message: str) -> None:
+    """An unknown field or a value of a wrong type is an error that names it, not a crash."""
+    with pytest.raises(InvalidInput, match=message):
         Config.from_mapping(asdict(CONFIG) | change)
 
 
+def test_a_mapping_without_a_required_field() -> None:
+    """A mapping without the architecture is refused."""
+    with pytest.raises(InvalidInput, match="architecture"):
+        Config.from_mapping({"name": "tiny", "model": {"units": 8}})
+
+
+FORMER = {
+    "name": "old",
+    "architecture": "rnn",
+    "head": 9,
+    "embedding": 8,
+    "pretrain": True,
+    "embeddings": "",
+    "embedding_rate": 0.5,
+    "known_ngrams": 7,
+    "known_width": 5,
+    "ngrams": 2,
+    "ngram_buckets": 64,
+    "ngram_rate": 2.0,
+    "ngram_l2": 0.1,
+    "teacher": "linear",
+    "teacher_share": 0.4,
+    "optimizer": "nadam",
+    "decay": 0.8,
+    "warmup": 0.5,
+    "average": 0.9,
+    "sorted_together": 3,
+    "hidden": [4, 2],
+    "pairs": 0,
+    "l2": 0.2,
+}
+"""A flat mapping with every former field name."""
+
+
+def test_former_names() -> None:
+    """A mapping from before Config had parts is read: each former name sets today's field."""
+    config = Config.from_mapping(FORMER)
+    assert config.text.head_tokens == 9
+    assert config.model == ModelConfig(
+        architecture="rnn",
+        embedding_dim=8,
+        pretrain_embeddings=True,
+        embedding_lr_factor=0.5,
+        ngram_embeddings=7,
+        ngram_embedding_dim=5,
+        ngram_logits=2,
+        ngram_logits_buckets=64,
+        ngram_logits_lr_factor=2.0,
+        ngram_logits_l2=0.1,
+        hidden=(4, 2),
+        l2=0.2,
+    )
+    assert config.teacher == TeacherConfig(kind="linear", soft_label_share=0.4)
+    optimizer = config.optimizer
+    assert (optimizer.kind, optimizer.decay_rate, optimizer.warmup_epochs) == ("nadam", 0.8, 0.5)
+    assert (optimizer.ema_momentum, config.loop.sort_window) == (0.9, 3)
+
+
+BUNDLED = sorted((Path(__file__).parents[2] / "models").glob("*/*/manifest.json"))
+
+
+def test_there_are_bundled_manifests() -> None:
+    """The next test reads the manifests of all bundled versions."""
+    assert len(BUNDLED) >= 4
+
+
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: "-".join(path.parts[-3:-1]))
+def test_bundled_manifests(path: Path) -> None:
+    """The config of every bundled version has the values that its manifest states."""
+    stated = json.loads(path.read_text(encoding="utf-8"))["hyperparameters"]
+    config = Config.from_mapping(stated)
+    read = json.loads(json.dumps(config.flat()))
+    assert (config.name, config.seed) == (stated["name"], stated["seed"])
+    assert current_names(stated).items() <= read.items()
+
+
+def test_the_recipe_of_a_bundled_version() -> None:
+    """The manifest of the bundled lstm gives the recipe of that name, former names included."""
+    path = next(path for path in BUNDLED if path.parts[-3] == "lstm")
+    stated = json.loads(path.read_text(encoding="utf-8"))["hyperparameters"]
+    assert Config.from_mapping(stated) == load_config("lstm")
+
+
 def test_a_retired_field() -> None:
-    """A field that there was once is passed over where it said nothing, and named where it did."""
+    """A retired field is ignored at the value with which it changed nothing, and refused else."""
     kept = asdict(CONFIG)
     assert Config.from_mapping(kept | {"pairs": 0}) == CONFIG
     with pytest.raises(InvalidInput, match="pairs"):
@@ -125,16 +262,18 @@ def test_a_retired_field() -> None:
 
 def test_round_trip() -> None:
     """A config survives the trip through a manifest."""
-    config = replace(CONFIG, hidden=(16, 8))
+    config = CONFIG.replace(hidden=(16, 8))
     assert Config.from_mapping(json.loads(json.dumps(asdict(config)))) == config
 
 
 def test_the_head_is_of_one_truncation() -> None:
     """Where texts are cut at one end only, a short row needs no other head."""
-    assert replace(CONFIG, max_length=20, truncation="post").head == CONFIG.head
+    assert CONFIG.replace(max_length=20, truncation="post").text == replace(
+        CONFIG.text, max_length=20, truncation="post"
+    )
 
 
 def test_tutorials() -> None:
     """The recipes of tutorials are recipes, train a fixed number of epochs and keep the last."""
     assert set(TUTORIALS) < set(config_names())
-    assert {load_config(name).keep for name in TUTORIALS} == {"last"}
+    assert {load_config(name).loop.keep for name in TUTORIALS} == {"last"}

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def test_the_report_of_an_export(workshop: Workshop) -> None:
     assert validation["of"] == "40 texts of data train, held out"
     assert validation["metrics"] == manifest.metrics["validation"]["tensorflow"]
     assert report.metrics == manifest.metrics
-    assert report.settings["units"] == manifest.hyperparameters["units"]
+    assert report.settings["units"] == manifest.hyperparameters["model"]["units"]
     assert report.lengths["texts"] == 360
     assert report.history["val_loss"]
 
@@ -159,7 +158,7 @@ def test_the_temperature_is_the_one_of_validation(workshop: Workshop) -> None:
     run = Run.read(workshop.runs / "lstm")
     config = Config.from_mapping(run.config)
     data = load_dataset(
-        run.source, validation_share=config.validation_share, seed=config.seed
+        run.source, validation_share=config.loop.validation_share, seed=config.seed
     ).validation
     model = keras.models.load_model(workshop.runs / "lstm" / "model.keras", compile=False)
     exported = ExportedModel(workshop.models / "lstm" / "1")
@@ -205,7 +204,7 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
     """A CSV with three labels and no test texts trains and exports; figures are of validation."""
     labels = ("negative", "neutral", "positive")
     path = write_csv(tmp_path / "mine.csv", make_corpus(240, seed=4, labels=labels))
-    config = replace(load_config("smoke"), name="three", epochs=6)
+    config = load_config("smoke").replace(name="three", epochs=6)
     train_run(config, Source(str(path)), tmp_path / "run")
     folder = export(tmp_path / "run", tmp_path / "models")
     manifest = read_manifest(folder)
@@ -217,10 +216,10 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"cell": "gru", "bidirectional": True, "layers": 2, "pooling": "last", "ngrams": 2},
+        {"cell": "gru", "bidirectional": True, "layers": 2, "pooling": "last", "ngram_logits": 2},
         {"cell": "simple", "cleaning": "alphanumeric", "length_rule": "deviations"},
         {"architecture": "embedding", "hidden": (4,), "truncation": "post"},
-        {"architecture": "bow", "ngrams": 3, "nb_weighting": True},
+        {"architecture": "bow", "ngram_logits": 3, "nb_weighting": True},
     ],
     ids=["gru", "simple", "embedding", "n-grams"],
 )
@@ -228,14 +227,14 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
 def test_every_architecture(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Whatever its layers, a model exports with a graph for each engine, and both agree."""
     data = write_tsv_folder(tmp_path / "data", train=80, test=20)
-    config = replace(load_config("smoke"), epochs=1, ngram_buckets=256, **changes)
+    config = load_config("smoke").replace(epochs=1, ngram_logits_buckets=256, **changes)
     train_run(config, Source(str(data)), tmp_path / "run")
     folder = export(tmp_path / "run", tmp_path / "models")
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     assert (manifest.engines["onnx"]["precision"], manifest.architecture) == (
         "fp32",
-        config.architecture,
+        config.model.architecture,
     )
     for row in read_golden(folder):
         np.testing.assert_allclose(row.expected("onnx"), row.probabilities, atol=1e-5)

@@ -19,7 +19,7 @@ UNLABELLED = ["good plot", "bad film very bad"] * 20
 def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables as large as those of a training would be cleared for minutes."""
     monkeypatch.setattr("training.features.ngram_vectors.KNOWN_BUCKETS", 2**14)
-    monkeypatch.setattr("training.features.store.KNOWN_PLACES", 2**12)
+    monkeypatch.setattr("training.features.store.NGRAM_EMBEDDING_BUCKETS", 2**12)
 
 
 def knowledge(

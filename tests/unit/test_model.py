@@ -1,7 +1,6 @@
 """What each architecture reads, and what it must not."""
 
 import itertools
-from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
 from tests.architectures import BOW, CONFIGS, LSTM, VOCABULARY, batch, make_model
-from training.config import KNOWN_PLACES, Config
+from training.config import NGRAM_EMBEDDING_BUCKETS, Config
 from training.features.ngram_hashing import list_ngrams
 from training.features.ngram_vectors import NgramVectors
 from training.models.build import OUTPUT, build_model, hidden_layers, recurrent_layers
@@ -40,7 +39,7 @@ def test_padding_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("classes", [2, 5])
 def test_classes(classes: int) -> None:
     """Any number of classes gets a probability each."""
-    config = replace(BOW, ngrams=2, ngram_buckets=16)
+    config = BOW.replace(ngram_logits=2, ngram_logits_buckets=16)
     assert build_model(config, vocabulary=9, classes=classes)(IDS).shape == (2, classes)
 
 
@@ -61,7 +60,7 @@ def test_order_matters(name: str, matters: bool) -> None:
 )
 def test_pooling_of_a_cell_that_forgets(change: dict[str, object], first: bool, last: bool) -> None:
     """The last state forward is that of the last word, and backward that of the first."""
-    config = replace(LSTM, cell="simple", **change)  # type: ignore[arg-type]
+    config = LSTM.replace(cell="simple", **change)  # type: ignore[arg-type]
     model = build_model(config, vocabulary=9, classes=2)
     for layer in itertools.chain(*recurrent_layers(model)):
         kernel, recurrent, bias = layer.get_weights()
@@ -75,7 +74,7 @@ def test_pooling_of_a_cell_that_forgets(change: dict[str, object], first: bool, 
 @pytest.mark.parametrize("cell", ["simple", "lstm", "gru"])
 def test_layers(cell: str) -> None:
     """Layers stack, each wide for both directions; the cell is the one that was asked for."""
-    config = replace(LSTM, cell=cell, layers=3, bidirectional=True, units=5)
+    config = LSTM.replace(cell=cell, layers=3, bidirectional=True, units=5)
     layers = recurrent_layers(build_model(config, vocabulary=9, classes=2))
     kind = {"simple": keras.layers.SimpleRNN, "lstm": FusedLSTM, "gru": keras.layers.GRU}
     assert [len(directions) for directions in layers] == [2, 2, 2]
@@ -100,10 +99,10 @@ def test_known_ngrams() -> None:
     layer = KnownNgrams(VOCABULARY, 2, most=4, depth=3)
     ids = np.array([[7, 8, 9, 8], [8, 7, 8, PAD]], np.int32)
     layer(ids)  # builds the weights
-    place = np.full(KNOWN_PLACES, -1, np.int32)
+    place = np.full(NGRAM_EMBEDDING_BUCKETS, -1, np.int32)
     for index, ngram in enumerate([(8,), (7, 8), (8, 7, 8)]):
         row = np.array(ngram, np.int32)
-        place[list_ngrams(row, layer.numbers, buckets=KNOWN_PLACES)[-1]] = index
+        place[list_ngrams(row, layer.numbers, buckets=NGRAM_EMBEDDING_BUCKETS)[-1]] = index
     vectors = np.array([[1, 0, 0], [0, 2, 0], [0, 0, 4]], np.float32) / 8
     layer.assign(NgramVectors(place, vectors))
     turn = np.array([[1, 1], [1, 0], [1, 0]], np.float32)
@@ -125,7 +124,7 @@ def test_word_presence() -> None:
 def test_the_seed_decides_the_weights() -> None:
     """One seed gives one set of initial weights."""
     first, second = (build_model(LSTM, vocabulary=9, classes=2).get_weights() for _ in range(2))
-    other = build_model(replace(LSTM, seed=8), vocabulary=9, classes=2).get_weights()
+    other = build_model(LSTM.replace(seed=8), vocabulary=9, classes=2).get_weights()
     assert all(map(np.array_equal, first, second))
     assert not all(map(np.array_equal, first, other))
 
@@ -133,14 +132,14 @@ def test_the_seed_decides_the_weights() -> None:
 @pytest.mark.parametrize(
     ("config", "regularized"),
     [
-        (replace(BOW, hidden=(6,)), ["hidden_0"]),
-        (replace(BOW, hidden=()), ["output"]),
-        (replace(LSTM, bidirectional=True), ["forward_0", "backward_0"]),
+        (BOW.replace(hidden=(6,)), ["hidden_0"]),
+        (BOW.replace(hidden=()), ["output"]),
+        (LSTM.replace(bidirectional=True), ["forward_0", "backward_0"]),
     ],
 )
 def test_penalties(config: Config, regularized: list[str]) -> None:
     """L1 and L2 add up, over the kernels of the layers below the output, or of the output alone."""
-    model = build_model(replace(config, l1=0.1, l2=0.01), vocabulary=9, classes=2)
+    model = build_model(config.replace(l1=0.1, l2=0.01), vocabulary=9, classes=2)
     kernels = [model.get_layer(name).get_weights()[0] for name in regularized]
     expected = sum(0.1 * np.abs(k).sum() + 0.01 * np.square(k).sum() for k in kernels)
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
@@ -148,7 +147,7 @@ def test_penalties(config: Config, regularized: list[str]) -> None:
 
 def test_a_start_of_ones_own() -> None:
     """Kernels start as asked; what a state is multiplied with stays orthogonal."""
-    config = replace(LSTM, weight_init="random_uniform", hidden=(6,))
+    config = LSTM.replace(weight_init="random_uniform", hidden=(6,))
     model = build_model(config, vocabulary=9, classes=2)
     ((layer,),) = recurrent_layers(model)
     for kernel in (layer, model.get_layer(OUTPUT), *hidden_layers(model)):
@@ -160,7 +159,7 @@ def test_a_start_of_ones_own() -> None:
 @pytest.mark.parametrize("field", ["input_dropout", "recurrent_dropout", "dropout"])
 def test_dropout(field: str) -> None:
     """Each dropout changes what a model answers in training, and only there."""
-    config = replace(LSTM, **{"dropout": 0.0, field: 0.5})  # type: ignore[arg-type]
+    config = LSTM.replace(**{"dropout": 0.0, field: 0.5})  # type: ignore[arg-type]
     model = build_model(config, vocabulary=VOCABULARY, classes=2)
     ids, _ = batch()
     once, twice = (model(ids, training=True).numpy() for _ in range(2))

@@ -1,6 +1,5 @@
 """The ONNX graph computes what the model does, whatever stands beside or behind a row."""
 
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -91,7 +90,7 @@ def test_padding_is_not_read(name: str, precision: Precision, junk: int) -> None
 
 def test_negative_states() -> None:
     """A unit that is negative throughout has the maximum 0, in every graph, padding or not."""
-    model = build_model(replace(LSTM, pooling="max"), vocabulary=VOCABULARY, classes=3)
+    model = build_model(LSTM.replace(pooling="max"), vocabulary=VOCABULARY, classes=3)
     layer = model.get_layer(FORWARD.format(0))
     kernel, recurrent, bias = layer.get_weights()
     bias[2 * LSTM.units : 3 * LSTM.units] = -20  # every candidate is -1
@@ -155,7 +154,7 @@ def test_the_same_bytes(name: str, precision: Precision) -> None:
 
 def test_word_vectors_are_stored_in_half() -> None:
     """The table of word vectors takes two bytes a number, in the file and in memory."""
-    config = replace(LSTM, embedding=64, units=4)
+    config = LSTM.replace(embedding_dim=64, units=4)
     model = build_model(config, vocabulary=5_000, classes=2)
     size = build_onnx(model, temperature=1.0).ByteSize()
     assert 5_000 * 64 * 2 < size < 5_000 * 64 * 2 * 1.05

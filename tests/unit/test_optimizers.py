@@ -1,15 +1,18 @@
 """How weights move: what a recipe asks for is what Keras is given."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import pytest
 
-from training.config import Config
+from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig
 from training.fit.optimizers import build_optimizer, class_weights, rate_callbacks, rate_factor
 
-CONFIG = Config(name="m", architecture="bow", learning_rate=0.5, epochs=4)
+CONFIG = Config(
+    name="m",
+    model=ModelConfig(architecture="bow"),
+    optimizer=OptimizerConfig(learning_rate=0.5),
+    loop=LoopConfig(epochs=4),
+)
 STEPS = 10
 
 
@@ -18,7 +21,7 @@ STEPS = 10
 )
 def test_every_optimizer(name: str) -> None:
     """Each optimizer has the rate, the clipping and the averaging of the recipe."""
-    config = replace(CONFIG, optimizer=name, clip_norm=2.0, average=0.9)
+    config = CONFIG.replace(optimizer=name, clip_norm=2.0, ema_momentum=0.9)
     optimizer = build_optimizer(config)
     assert type(optimizer).__name__.lower() == name
     assert float(optimizer.learning_rate) == 0.5
@@ -27,7 +30,7 @@ def test_every_optimizer(name: str) -> None:
 
 def test_momentum() -> None:
     """Momentum and looking ahead are those of the recipe."""
-    optimizer = build_optimizer(replace(CONFIG, optimizer="sgd", momentum=0.9, nesterov=True))
+    optimizer = build_optimizer(CONFIG.replace(optimizer="sgd", momentum=0.9, nesterov=True))
     assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
 
 
@@ -44,7 +47,7 @@ def fitted(config: Config) -> tuple[list[float], list[float]]:
     model.compile(build_optimizer(config), loss="mse", jit_compile=False)
     x = np.ones((STEPS, 1))
     history = model.fit(
-        x, x, batch_size=1, epochs=config.epochs, validation_data=(x, x), verbose=0,
+        x, x, batch_size=1, epochs=config.loop.epochs, validation_data=(x, x), verbose=0,
         callbacks=[*rate_callbacks(config), Watch()],
     ).history  # fmt: skip
     return rates, [float(rate) for rate in history.get("learning_rate", [])]
@@ -52,13 +55,13 @@ def fitted(config: Config) -> tuple[list[float], list[float]]:
 
 def test_constant() -> None:
     """A constant rate stays, whatever the loss does."""
-    rates, _ = fitted(replace(CONFIG, schedule="constant"))
+    rates, _ = fitted(CONFIG.replace(schedule="constant"))
     assert rates == [0.5] * (4 * STEPS)
 
 
 def test_cosine() -> None:
     """A cosine begins at the rate, is at half of it half-way, and ends near 0."""
-    rates, history = fitted(replace(CONFIG, schedule="cosine"))
+    rates, history = fitted(CONFIG.replace(schedule="cosine"))
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == pytest.approx(0.5, rel=0.01)
     assert (rates[19] + rates[20]) / 2 == pytest.approx(0.25, rel=0.01)
@@ -68,27 +71,27 @@ def test_cosine() -> None:
 
 def test_exponential() -> None:
     """Each epoch leaves the stated part of the rate."""
-    rates, _ = fitted(replace(CONFIG, schedule="exponential", decay=0.5))
+    rates, _ = fitted(CONFIG.replace(schedule="exponential", decay_rate=0.5))
     assert rates[STEPS] / rates[0] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "exponential", "plateau"])
 def test_warm_up(schedule: str) -> None:
     """In the warm-up the rate rises evenly from 0, then the schedule begins at the full rate."""
-    rates, _ = fitted(replace(CONFIG, schedule=schedule, warmup=0.5))
+    rates, _ = fitted(CONFIG.replace(schedule=schedule, warmup_epochs=0.5))
     np.testing.assert_allclose(rates[:5], 0.5 * (np.arange(5) + 0.5) / 5, rtol=1e-5)
     assert rates[5] == pytest.approx(0.5, rel=0.02)
 
 
 def test_plateau_after_a_warm_up() -> None:
     """Once warm, the rate is halved after each epoch whose loss is no better."""
-    _, history = fitted(replace(CONFIG, schedule="plateau", warmup=0.5))
+    _, history = fitted(CONFIG.replace(schedule="plateau", warmup_epochs=0.5))
     np.testing.assert_allclose(history, [0.5, 0.5, 0.25, 0.125])
 
 
 def test_a_rate_by_time_alone() -> None:
     """The rate is the same for a training that was stopped and goes on, and never below 0."""
-    config = replace(CONFIG, schedule="cosine", warmup=1.0)
+    config = CONFIG.replace(schedule="cosine", warmup_epochs=1.0)
     assert [rate_factor(config, epochs) for epochs in (0, 0.5, 1)] == [0, 0.5, 1]
     assert rate_factor(config, 2.5) == pytest.approx(0.5)
     assert rate_factor(config, 9) == 0
@@ -97,6 +100,6 @@ def test_a_rate_by_time_alone() -> None:
 def test_class_weights() -> None:
     """Balanced classes weigh the same in all, and a text 1 on average; else none is given."""
     targets = [0, 0, 0, 1]
-    weights = class_weights(replace(CONFIG, class_weights="balanced"), targets)
+    weights = class_weights(CONFIG.replace(class_weights="balanced"), targets)
     assert weights == {0: pytest.approx(2 / 3), 1: pytest.approx(2)}
     assert class_weights(CONFIG, targets) is None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.artifact import CUDNN_SIGNATURE, SIGNATURE, TEXT_SIGNATURE
 from tests.architectures import CONFIGS, batch, make_model
 from tests.trained import Workshop
-from training.config import Config
+from training.config import Config, ModelConfig, PreprocessingConfig
 from training.export.tf_graph import ServingGraph
 from training.models.build import build_model
 
@@ -85,9 +85,17 @@ def model(request: pytest.FixtureRequest) -> keras.Model:
     """An LSTM of unequal widths, none of whose biases is another's."""
     layers, both_ways = request.param
     config = Config(
-        name="lstm", architecture="rnn", embedding=5, units=7, hidden=(6,), max_length=12, head=4,
-        layers=layers, bidirectional=both_ways,
-    )  # fmt: skip
+        name="lstm",
+        text=PreprocessingConfig(max_length=12, head_tokens=4),
+        model=ModelConfig(
+            architecture="rnn",
+            embedding_dim=5,
+            units=7,
+            hidden=(6,),
+            layers=layers,
+            bidirectional=both_ways,
+        ),
+    )
     model = build_model(config, vocabulary=30, classes=3)
     generator = np.random.default_rng(1)
     model.set_weights([generator.normal(0, 0.7, w.shape) for w in model.get_weights()])

@@ -3,7 +3,6 @@
 import csv
 import random
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +87,7 @@ def write_long_texts(path: Path, rows: int) -> Path:
 
 def peak_memory(folder: Path, rows: int) -> int:
     """Bytes at most that Python and NumPy held on the way from a file to batches."""
-    config = replace(load_config("smoke"), max_length=600)
+    config = load_config("smoke").replace(max_length=600)
     source = Source(str(write_long_texts(folder / f"{rows}.csv", rows)))
     tracemalloc.start()
     try:

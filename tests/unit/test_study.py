@@ -168,14 +168,22 @@ def test_pruners_end_what_does_badly(tmp_path: Path, pruner: Pruner) -> None:
             assert (done.state == TrialState.PRUNED) is ended
 
 
+def test_a_study_with_former_field_names(tmp_path: Path) -> None:
+    """A study made when a field had another name goes on."""
+    how, made = search(tmp_path, GRID, "grid", trials=1), {"recipe": {"ema_momentum": 0.9}}
+    with open_study(tmp_path / "study", how, made) as study:
+        study.kept.set_user_attr("made_with", {"recipe": {"average": 0.9, "pairs": 0}})
+    assert len(try_all(tmp_path / "study", how, made)) == 1
+
+
 @pytest.mark.parametrize("name", ["recipe", "data", "space", "sampler", "seed"])
 def test_a_study_of_something_else(tmp_path: Path, name: str) -> None:
     """A study made with another recipe, data, space, sampler or seed is refused, and stays."""
     how = search(tmp_path, GRID, "grid", trials=1)
-    made = dict.fromkeys(("recipe", "data", "space", "sampler", "seed"), "this")
+    made = {key: {"units": 8} for key in ("recipe", "data", "space", "sampler", "seed")}
     try_all(tmp_path / "study", how, made)
     with pytest.raises(InvalidInput, match=f"goes on with the {name} it was made with"):
-        try_all(tmp_path / "study", how, made | {name: "that"})
+        try_all(tmp_path / "study", how, made | {name: {"units": 9}})
     assert try_all(tmp_path / "study", replace(how, trials=2), made) == [
         {"batch_size": 10, "epochs": 2}
     ]

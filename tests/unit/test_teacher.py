@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -190,8 +189,8 @@ def test_a_pupil_carries_its_teacher(tmp_path: Path) -> None:
     dataset = load_dataset(
         Source(str(write_tsv_folder(tmp_path, train=160, test=10))), validation_share=0.2, seed=7
     )
-    smoke = replace(load_config("smoke"), epochs=1, units=4, embedding=4)
-    pupil = replace(smoke, teacher="linear", ngrams=2, ngram_buckets=BUCKETS)
+    smoke = load_config("smoke").replace(epochs=1, units=4, embedding_dim=4)
+    pupil = smoke.replace(teacher="linear", ngram_logits=2, ngram_logits_buckets=BUCKETS)
     path = tmp_path / "pupil.keras"
     trained = train(
         pupil, dataset.train, dataset.validation, path, unlabelled=["so good", "so bad"]
@@ -218,8 +217,8 @@ def test_a_certain_pupil_carries_its_teacher(tmp_path: Path) -> None:
     dataset = load_dataset(
         Source(str(write_tsv_folder(tmp_path, train=160, test=10))), validation_share=0.2, seed=7
     )
-    smoke = replace(load_config("smoke"), epochs=1, units=4, embedding=4, average=0.0)
-    pupil = replace(smoke, teacher="linear", ngrams=2, ngram_buckets=BUCKETS)
+    smoke = load_config("smoke").replace(epochs=1, units=4, embedding_dim=4, ema_momentum=0.0)
+    pupil = smoke.replace(teacher="linear", ngram_logits=2, ngram_logits_buckets=BUCKETS)
     path = tmp_path / "pupil.keras"
 
     class Certain(keras.callbacks.Callback):  # type: ignore[misc]

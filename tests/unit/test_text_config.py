@@ -1,16 +1,18 @@
 """What a recipe makes of a text: cleaning, and where it is cut."""
 
-from dataclasses import replace
-
 import pytest
 
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import Vocabulary
-from training.config import Config
+from training.config import Config, ModelConfig, PreprocessingConfig
 from training.data.preprocessing import text_config, tokenizing_config
 
-CONFIG = Config(name="m", architecture="bow", max_length=7, head=2)
-ALPHANUMERIC = replace(CONFIG, cleaning="alphanumeric")
+CONFIG = Config(
+    name="m",
+    text=PreprocessingConfig(max_length=7, head_tokens=2),
+    model=ModelConfig(architecture="bow"),
+)
+ALPHANUMERIC = CONFIG.replace(cleaning="alphanumeric")
 WORDS = [*"abcdefghij"]
 
 
@@ -26,12 +28,12 @@ def kept(config: Config) -> list[str]:
 )
 def test_truncation(truncation: str, expected: str) -> None:
     """A long text loses its beginning, its end or its middle."""
-    assert kept(replace(CONFIG, truncation=truncation)) == list(expected)
+    assert kept(CONFIG.replace(truncation=truncation)) == list(expected)
 
 
 def test_length_by_deviations() -> None:
     """Rows hold the mean length and two deviations, and the opening id; the head keeps its part."""
-    config = text_config(replace(CONFIG, length_rule="deviations"), [10, 30])
+    config = text_config(CONFIG.replace(length_rule="deviations"), [10, 30])
     assert (config.max_length, config.head) == (1 + 20 + 2 * 10, 2 * 41 // 7)
 
 

@@ -15,7 +15,7 @@ from app.errors import DataError, InvalidInput
 from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.trained import Workshop
-from training.config import KNOWN_WIDTH, Config
+from training.config import NGRAM_VECTOR_DIM, Config
 from training.configs import load_config
 from training.data.corpus import Corpus
 from training.data.dataset import Source, load_dataset
@@ -31,7 +31,7 @@ from training.reports.scores import log_loss
 from training.support.files import written_aside
 from training.train import train, train_run
 
-TINY = replace(load_config("smoke"), epochs=2)
+TINY = load_config("smoke").replace(epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_it_learns(workshop: Workshop, name: str) -> None:
 
 def test_the_same_seed_gives_the_same_model(source: Source, tmp_path: Path) -> None:
     """Training twice gives the same figures and weights, averaging and dropout included."""
-    config = replace(TINY, word_dropout=0.2, average=0.9, hidden=(4,), clip_norm=1.0)
+    config = TINY.replace(word_dropout=0.2, ema_momentum=0.9, hidden=(4,), clip_norm=1.0)
     for name in ("a", "b"):
         train_run(config, source, tmp_path / name)
     first, second = (Run.read(tmp_path / name) for name in ("a", "b"))
@@ -91,20 +91,20 @@ def contrary(source: Source) -> tuple[Corpus, Corpus]:
 
 def test_the_best_epoch_is_kept(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
     """What is kept is the epoch of the lowest validation loss, not the last one."""
-    config = replace(TINY, epochs=4, stop_patience=4)
+    config = TINY.replace(epochs=4, stop_patience=4)
     losses = train(config, *contrary, tmp_path / "four.keras").history["val_loss"]
     assert losses == sorted(losses)
-    train(replace(config, epochs=1), *contrary, tmp_path / "one.keras")
+    train(config.replace(epochs=1), *contrary, tmp_path / "one.keras")
     kept, first = (weights(tmp_path / name) for name in ("four.keras", "one.keras"))
     assert all(map(np.array_equal, kept, first))
 
 
 def test_the_last_epoch_is_kept(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
     """Where a recipe keeps the last epoch, all are trained, and the first is not what is kept."""
-    config = replace(TINY, epochs=4, keep="last", stop_patience=1)
+    config = TINY.replace(epochs=4, keep="last", stop_patience=1)
     losses = train(config, *contrary, tmp_path / "four.keras").history["val_loss"]
     assert len(losses) == 4
-    train(replace(config, epochs=1), *contrary, tmp_path / "one.keras")
+    train(config.replace(epochs=1), *contrary, tmp_path / "one.keras")
     kept, first = (weights(tmp_path / name) for name in ("four.keras", "one.keras"))
     assert not all(map(np.array_equal, kept, first))
 
@@ -114,7 +114,7 @@ def test_word_vectors_from_a_file(source: Source, tmp_path: Path) -> None:
     lines = [f"{word} {' '.join(['0.5'] * TINY.embedding)}\n" for word in ("superb", "dull", "x")]
     path = tmp_path / "vectors.txt"
     path.write_text("".join(lines))
-    config = replace(TINY, epochs=1, embeddings=str(path), learning_rate=1e-6)
+    config = TINY.replace(epochs=1, embeddings_file=str(path), learning_rate=1e-6)
     train_run(config, source, tmp_path / "run")
     encoder = TextEncoder.load(tmp_path / "run" / "tokenizer.json")
     model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
@@ -128,14 +128,14 @@ def test_word_vectors_from_a_file(source: Source, tmp_path: Path) -> None:
 
 def test_known_ngrams(source: Source, tmp_path: Path) -> None:
     """Vectors of the texts' n-grams are in the model; only what turns them is learned."""
-    config = replace(TINY, epochs=1, known_ngrams=500, known_width=3)
+    config = TINY.replace(epochs=1, ngram_embeddings=500, ngram_embedding_dim=3)
     kept = []
     for epochs in (1, 2):
-        train_run(replace(config, epochs=epochs), source, tmp_path / f"run{epochs}")
+        train_run(config.replace(epochs=epochs), source, tmp_path / f"run{epochs}")
         model = keras.models.load_model(tmp_path / f"run{epochs}" / "model.keras", compile=False)
         kept.append(model.get_layer(KNOWN).get_weights())
     (turn, place, vectors), (other_turn, *fixed) = kept
-    assert turn.shape == (KNOWN_WIDTH, 3)
+    assert turn.shape == (NGRAM_VECTOR_DIM, 3)
     assert (turn != other_turn).all()
     np.testing.assert_array_equal(place, fixed[0])
     np.testing.assert_array_equal(vectors, fixed[1])
@@ -146,14 +146,14 @@ def test_known_ngrams(source: Source, tmp_path: Path) -> None:
 
 def test_it_stops_early(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
     """Training ends when the validation loss has not fallen for the stated epochs."""
-    config = replace(TINY, epochs=30, stop_patience=2)
+    config = TINY.replace(epochs=30, stop_patience=2)
     history = train(config, *contrary, tmp_path / "model.keras").history
     assert len(history["val_loss"]) == 1 + 2
 
 
 def test_the_rate_is_reduced(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
     """The learning rate is halved when the validation loss has not fallen."""
-    config = replace(TINY, epochs=3, stop_patience=3, reduce_patience=1)
+    config = TINY.replace(epochs=3, stop_patience=3, reduce_patience=1)
     rates = train(config, *contrary, tmp_path / "model.keras").history["learning_rate"]
     np.testing.assert_allclose(rates, TINY.learning_rate * np.array([1, 1, 0.5]), rtol=1e-6)
 
@@ -162,7 +162,7 @@ def test_the_loss_is_that_of_the_true_label(source: Source, tmp_path: Path) -> N
     """The validation loss is the mean of -log p of each text's label, as if labels were numbers."""
     dataset = load_dataset(source, validation_share=0.3, seed=7)
     kept = tmp_path / "model.keras"
-    trained = train(replace(TINY, epochs=1), dataset.train, dataset.validation, kept)
+    trained = train(TINY.replace(epochs=1), dataset.train, dataset.validation, kept)
     model = keras.models.load_model(kept, compile=False)
     answers = predict(model, encode(trained.encoder, dataset.validation, ""))
     targets = np.array(dataset.validation.targets())
@@ -172,7 +172,7 @@ def test_the_loss_is_that_of_the_true_label(source: Source, tmp_path: Path) -> N
 def test_labels_are_soft_labels_that_are_certain(source: Source, tmp_path: Path) -> None:
     """Learning from labels and from the same labels as lessons gives the same weights."""
     dataset = load_dataset(source, validation_share=0.1, seed=7)
-    sides, config = (dataset.train, dataset.validation), replace(TINY, epochs=1)
+    sides, config = (dataset.train, dataset.validation), TINY.replace(epochs=1)
     train(config, *sides, tmp_path / "labels.keras")
     train(config, *sides, tmp_path / "lessons.keras", lessons=lessons_of(dataset.train))
     kept = (weights(tmp_path / f"{name}.keras") for name in ("labels", "lessons"))
@@ -189,7 +189,7 @@ def test_it_learns_from_a_teacher(tmp_path: Path) -> None:
         for text, target in zip(corpus.texts(), corpus.targets(), strict=True)
     ]
     wrong = [Lesson(lesson.text, lesson.target[::-1], weight=0.0) for lesson in lessons]
-    config = replace(TINY, epochs=4)
+    config = TINY.replace(epochs=4)
     history = train(
         config, corpus, validation, tmp_path / "model.keras", lessons=[*lessons, *wrong]
     ).history
@@ -212,7 +212,9 @@ def test_class_weights_hold_for_what_a_teacher_says(
     monkeypatch.setattr("training.train.teach", teach)
     corpus = load_dataset(source, validation_share=0.1, seed=7).train
     skewed = replace(corpus, examples=corpus.examples[:40] + corpus.examples[-10:])
-    config = replace(TINY, epochs=1, teacher="linear", class_weights="balanced", teacher_share=0.5)
+    config = TINY.replace(
+        epochs=1, teacher="linear", class_weights="balanced", soft_label_share=0.5
+    )
     train(
         config,
         skewed,
@@ -239,7 +241,7 @@ def test_a_wrong_file_is_told_before_a_teacher_works(
         pytest.fail("the teacher works")
 
     monkeypatch.setattr("training.train.teach", teach)
-    config = replace(TINY, teacher="linear", embeddings=str(tmp_path / "none.txt"))
+    config = TINY.replace(teacher="linear", embeddings_file=str(tmp_path / "none.txt"))
     with pytest.raises(DataError, match=r"none\.txt: word vectors cannot be read"):
         train_run(config, source, tmp_path / "run")
 
@@ -247,7 +249,7 @@ def test_a_wrong_file_is_told_before_a_teacher_works(
 def test_no_word_is_frequent_enough(source: Source, tmp_path: Path) -> None:
     """A recipe that would leave no word to learn from is refused, and leaves nothing."""
     with pytest.raises(DataError, match="a word must stand at least 10000 times"):
-        train_run(replace(TINY, min_count=10_000), source, tmp_path / "run")
+        train_run(TINY.replace(min_count=10_000), source, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -276,7 +278,7 @@ def test_further_callbacks_hear_of_every_epoch(
 
 def test_tensorboard(source: Source, tmp_path: Path) -> None:
     """Logs for TensorBoard are written where they are asked for."""
-    train_run(replace(TINY, epochs=1), source, tmp_path / "run", tensorboard=tmp_path / "logs")
+    train_run(TINY.replace(epochs=1), source, tmp_path / "run", tensorboard=tmp_path / "logs")
     assert list((tmp_path / "logs" / "train").glob("events.*"))
 
 
@@ -352,7 +354,7 @@ def test_folders_made_on_the_way_go_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"teacher": "linear", "ngrams": 1, "ngram_buckets": 2**10}],
+    [{}, {"teacher": "linear", "ngram_logits": 1, "ngram_logits_buckets": 2**10}],
     ids=["alone", "taught"],
 )
 def test_a_loss_that_is_no_number(
@@ -360,7 +362,7 @@ def test_a_loss_that_is_no_number(
 ) -> None:
     """A training that diverges from the start is a failure, and leaves nothing."""
     monkeypatch.setattr("training.features.ngram_vectors.KNOWN_BUCKETS", 2**14)
-    config = replace(TINY, epochs=1, learning_rate=1e38, **change)  # type: ignore[arg-type]
+    config = TINY.replace(epochs=1, learning_rate=1e38, **change)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the validation loss must stay finite"):
         train_run(config, source, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

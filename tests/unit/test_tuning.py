@@ -3,7 +3,6 @@
 import csv
 import json
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +18,11 @@ from training.tuning.trial import Watch, train_once
 from training.tuning.worker import Worker
 
 CHANGES = (
-    *("min_count=1", "batch_size=16", "average=0", "validation_share=0.3"),
-    *("input_dropout=0", "dropout=0", "sorted_together=1"),
+    *("min_count=1", "batch_size=16", "ema_momentum=0", "validation_share=0.3"),
+    *("input_dropout=0", "dropout=0", "sort_window=1"),
 )
 TINY = ("--config=bow", *(f"--set={change}" for change in CHANGES))
-CONFIG = load_config("bow").with_values(CHANGES)
+CONFIG = load_config("bow").with_assignments(CHANGES)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +111,7 @@ def test_a_trial_does_not_depend_on_those_before(data: Path, tmp_path: Path) -> 
     dataset = load_dataset(Source(str(data)), validation_share=0.3, seed=7, read_test=False)
     seen: list[list[float]] = []
     for units in (8, 16, 8):
-        config = replace(CONFIG, epochs=2, learning_rate=0.01, hidden=(units,))
+        config = CONFIG.replace(epochs=2, learning_rate=0.01, hidden=(units,))
         figures: list[float] = []
 
         def report(epoch: int, figure: float, figures: list[float] = figures) -> bool:
@@ -146,8 +145,13 @@ def test_a_figure_is_of_the_epoch_that_is_kept(keep: str, figures: list[float]) 
 def test_a_figure_counts_with_the_teacher(data: Path, tmp_path: Path) -> None:
     """A model that carries the n-grams of its teacher is judged with them, as it is served."""
     dataset = load_dataset(Source(str(data)), validation_share=0.3, seed=7, read_test=False)
-    changes = ["teacher=linear", "ngrams=1", "ngram_buckets=4096", "learning_rate=1e-9"]
-    config = load_config("smoke").with_values([*changes, "epochs=1", "keep=last"])
+    changes = [
+        "teacher=linear",
+        "ngram_logits=1",
+        "ngram_logits_buckets=4096",
+        "learning_rate=1e-9",
+    ]
+    config = load_config("smoke").with_assignments([*changes, "epochs=1", "keep=last"])
     alone: list[float] = []
 
     def report(epoch: int, figure: float) -> bool:
@@ -159,14 +163,14 @@ def test_a_figure_counts_with_the_teacher(data: Path, tmp_path: Path) -> None:
     assert figure > alone[-1] + 0.2
 
 
-@pytest.mark.parametrize("learner", ["--set=teacher=linear", "teacher", "pretrain"])
+@pytest.mark.parametrize("learner", ["--set=teacher=linear", "teacher", "pretraining"])
 def test_unlabelled_texts_are_read_where_they_are_learned_from(
     tmp_path: Path, learner: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A recipe, or a space, with a teacher or with word vectors learned from them reads them."""
     data = write_tsv_folder(tmp_path / "data", train=60, test=10)
     write(data / "unlabeled.tsv", "this is no table\n")
-    choices = {"teacher": 'teacher = ["linear"]', "pretrain": "pretrain = [true]"}
+    choices = {"teacher": 'teacher = ["linear"]', "pretraining": "pretrain_embeddings = [true]"}
     space = write(tmp_path / "space.toml", choices.get(learner, "units = [4]"))
     options = [learner] if learner.startswith("--") else []
     search = ["--data", data, "--space", space, "--sampler=grid", "--study", tmp_path / "study"]
@@ -183,10 +187,10 @@ def test_a_trial_can_be_ended(data: Path, tmp_path: Path) -> None:
         epochs.append(epoch)
         return epoch == 2
 
-    config = replace(CONFIG, epochs=9, stop_patience=9)
+    config = CONFIG.replace(epochs=9, stop_patience=9)
     assert train_once(dataset, tmp_path / "model.keras", config, report) is None
     assert epochs == [1, 2]
-    assert train_once(dataset, tmp_path / "model.keras", replace(config, epochs=2), report)
+    assert train_once(dataset, tmp_path / "model.keras", config.replace(epochs=2), report)
 
 
 def test_a_setting_that_diverges(

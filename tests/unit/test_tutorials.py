@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,16 @@ from training.evaluation.tutorial_claims import CLAIMS
 from training.evaluation.tutorials import compare_tutorials
 from training.train import train_run
 
-TINY = ["epochs=1", "max_length=20", "head=4", "vocabulary_size=200", "embedding=4", "units=4"]
+TINY = [
+    "epochs=1",
+    "max_length=20",
+    "head_tokens=4",
+    "vocabulary_size=200",
+    "embedding_dim=4",
+    "units=4",
+]
 SOME = {
-    name: load_config(name).with_values(TINY)
+    name: load_config(name).with_assignments(TINY)
     for name in ("tutorial_bow", "tutorial_bow_dropout", "tutorial_tweets")
 }
 
@@ -131,7 +137,7 @@ def test_another_recipe_is_trained(workbench: Workbench) -> None:
     """A run of other settings is no result of this recipe."""
     workbench.broken = "tutorial-bow"
     with pytest.raises(DataError, match="the disk is full"):
-        workbench.compare({"tutorial_bow": replace(SOME["tutorial_bow"], seed=8)})
+        workbench.compare({"tutorial_bow": SOME["tutorial_bow"].replace(seed=8)})
     workbench.broken = ""
     assert workbench.trained == ["tutorial-bow"]
 

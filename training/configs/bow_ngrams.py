@@ -17,8 +17,8 @@ Source:
     (2012): 91.22 % of the IMDB test reviews with pairs of words, of all 25,000 to learn from.
 """
 
-from dataclasses import replace
-
 from training.configs.bow import config as bow
 
-config = replace(bow, name="bow-ngrams", teacher="linear", ngrams=2, ngram_buckets=2**21)
+config = bow.replace(
+    name="bow-ngrams", teacher="linear", ngram_logits=2, ngram_logits_buckets=2**21
+)

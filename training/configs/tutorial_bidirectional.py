@@ -9,23 +9,25 @@ Source:
     of 32, 2 epochs.
 """
 
-from training.config import Config
+from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig, PreprocessingConfig
 
 config = Config(
     name="tutorial-bidirectional",
-    architecture="rnn",
-    vocabulary_size=20_000,
-    min_count=1,
-    max_length=201,
-    truncation="pre",
-    embedding=128,
-    units=64,
-    layers=2,
-    bidirectional=True,
-    pooling="last",
-    dropout=0.0,
-    schedule="constant",
-    batch_size=32,
-    epochs=2,
-    keep="last",
+    text=PreprocessingConfig(
+        vocabulary_size=20_000,
+        min_count=1,
+        max_length=201,
+        truncation="pre",
+    ),
+    model=ModelConfig(
+        architecture="rnn",
+        embedding_dim=128,
+        units=64,
+        layers=2,
+        bidirectional=True,
+        pooling="last",
+        dropout=0.0,
+    ),
+    optimizer=OptimizerConfig(schedule="constant"),
+    loop=LoopConfig(batch_size=32, epochs=2, keep="last"),
 )

@@ -14,21 +14,22 @@ Source:
     that accuracy falls to 84.7 % of the validation reviews.
 """
 
-from training.config import Config
+from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig, PreprocessingConfig
 
 config = Config(
     name="tutorial-bow",
-    architecture="bow",
-    vocabulary_size=10_000,
-    min_count=1,
-    max_length=3_000,
-    truncation="post",
-    hidden=(16, 16),
-    dropout=0.0,
-    optimizer="rmsprop",
-    schedule="constant",
-    batch_size=512,
-    sorted_together=1,
-    epochs=4,
-    keep="last",
+    text=PreprocessingConfig(
+        vocabulary_size=10_000,
+        min_count=1,
+        max_length=3_000,
+        truncation="post",
+    ),
+    model=ModelConfig(architecture="bow", hidden=(16, 16), dropout=0.0),
+    optimizer=OptimizerConfig(kind="rmsprop", schedule="constant"),
+    loop=LoopConfig(
+        batch_size=512,
+        sort_window=1,
+        epochs=4,
+        keep="last",
+    ),
 )

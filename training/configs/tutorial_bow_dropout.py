@@ -9,8 +9,6 @@ Source:
     Chollet, "Deep Learning with Python" (2017), section 4.4.
 """
 
-from dataclasses import replace
-
 from training.configs import tutorial_bow
 
-config = replace(tutorial_bow.config, name="tutorial-bow-dropout", dropout=0.5)
+config = tutorial_bow.config.replace(name="tutorial-bow-dropout", dropout=0.5)

@@ -13,21 +13,27 @@ Source:
     and its dropout are of the classes that followed it.
 """
 
-from training.config import Config
+from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig, PreprocessingConfig
 
 config = Config(
     name="tutorial-embedding",
-    architecture="embedding",
-    vocabulary_size=10_000,
-    min_count=1,
-    length_rule="deviations",
-    truncation="pre",
-    embedding=8,
-    hidden=(16,),
-    dropout=0.8,
-    schedule="constant",
-    batch_size=512,
-    sorted_together=1,
-    epochs=7,
-    keep="last",
+    text=PreprocessingConfig(
+        vocabulary_size=10_000,
+        min_count=1,
+        length_rule="deviations",
+        truncation="pre",
+    ),
+    model=ModelConfig(
+        architecture="embedding",
+        embedding_dim=8,
+        hidden=(16,),
+        dropout=0.8,
+    ),
+    optimizer=OptimizerConfig(schedule="constant"),
+    loop=LoopConfig(
+        batch_size=512,
+        sort_window=1,
+        epochs=7,
+        keep="last",
+    ),
 )

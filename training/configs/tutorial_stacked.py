@@ -10,24 +10,29 @@ Source:
     the last 500 words, rmsprop, batches of 128; layers stack with `return_sequences=True`.
 """
 
-from training.config import Config
+from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig, PreprocessingConfig
 
 config = Config(
     name="tutorial-stacked",
-    architecture="rnn",
-    vocabulary_size=10_000,
-    min_count=1,
-    max_length=501,
-    truncation="pre",
-    embedding=32,
-    units=32,
-    layers=2,
-    pooling="last",
-    dropout=0.0,
-    optimizer="rmsprop",
-    schedule="constant",
-    batch_size=128,
-    epochs=5,
-    keep="last",
-    validation_share=0.2,
+    text=PreprocessingConfig(
+        vocabulary_size=10_000,
+        min_count=1,
+        max_length=501,
+        truncation="pre",
+    ),
+    model=ModelConfig(
+        architecture="rnn",
+        embedding_dim=32,
+        units=32,
+        layers=2,
+        pooling="last",
+        dropout=0.0,
+    ),
+    optimizer=OptimizerConfig(kind="rmsprop", schedule="constant"),
+    loop=LoopConfig(
+        batch_size=128,
+        epochs=5,
+        keep="last",
+        validation_share=0.2,
+    ),
 )

@@ -15,25 +15,31 @@ Source:
     0.2 and recurrent dropout 0.2, Adam, batches of 32, 7 epochs.
 """
 
-from training.config import Config
+from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig, PreprocessingConfig
 
 config = Config(
     name="tutorial-tweets",
-    architecture="rnn",
-    vocabulary_size=2_000,
-    min_count=1,
-    cleaning="alphanumeric",
-    max_length=64,
-    truncation="pre",
-    embedding=128,
-    units=196,
-    pooling="last",
-    input_dropout=0.2,
-    recurrent_dropout=0.2,
-    dropout=0.0,
-    schedule="constant",
-    batch_size=32,
-    epochs=7,
-    keep="last",
-    validation_share=0.33,
+    text=PreprocessingConfig(
+        vocabulary_size=2_000,
+        min_count=1,
+        cleaning="alphanumeric",
+        max_length=64,
+        truncation="pre",
+    ),
+    model=ModelConfig(
+        architecture="rnn",
+        embedding_dim=128,
+        units=196,
+        pooling="last",
+        input_dropout=0.2,
+        recurrent_dropout=0.2,
+        dropout=0.0,
+    ),
+    optimizer=OptimizerConfig(schedule="constant"),
+    loop=LoopConfig(
+        batch_size=32,
+        epochs=7,
+        keep="last",
+        validation_share=0.33,
+    ),
 )

@@ -16,28 +16,29 @@ would have claimed 71.4 % and 0.607. Balanced class weights were seen to cost fo
 accuracy, and the lead over the trigram model with them: there are none.
 """
 
-from training.config import Config
+from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig, PreprocessingConfig
 
 config = Config(
     name="tweets-lstm",
-    architecture="rnn",
-    vocabulary_size=10_000,
-    max_length=64,
-    head=32,
-    embedding=128,
-    pretrain=True,
-    embedding_rate=0.3,
-    units=96,
-    ngrams=2,
-    ngram_buckets=2**16,
-    ngram_rate=5.0,
-    word_dropout=0.35,
-    input_dropout=0.4,
-    dropout=0.5,
-    clip_norm=1.0,
-    average=0.98,
-    batch_size=64,
-    epochs=12,
-    stop_patience=2,
-    validation_share=0.15,
+    text=PreprocessingConfig(vocabulary_size=10_000, max_length=64, head_tokens=32),
+    model=ModelConfig(
+        architecture="rnn",
+        embedding_dim=128,
+        pretrain_embeddings=True,
+        embedding_lr_factor=0.3,
+        units=96,
+        ngram_logits=2,
+        ngram_logits_buckets=2**16,
+        ngram_logits_lr_factor=5.0,
+        input_dropout=0.4,
+        dropout=0.5,
+    ),
+    optimizer=OptimizerConfig(clip_norm=1.0, ema_momentum=0.98),
+    loop=LoopConfig(
+        word_dropout=0.35,
+        batch_size=64,
+        epochs=12,
+        stop_patience=2,
+        validation_share=0.15,
+    ),
 )

@@ -38,7 +38,7 @@ _DEVIATIONS: Final = 2
 
 def tokenizing_config(config: Config) -> TextConfig:
     """How a recipe makes tokens; where it cuts a text is left open."""
-    return TextConfig(max_length=2, head=0, **_CLEANINGS[config.cleaning])
+    return TextConfig(max_length=2, head=0, **_CLEANINGS[config.text.cleaning])
 
 
 def text_config(config: Config, tokens: Sequence[int]) -> TextConfig:
@@ -48,16 +48,16 @@ def text_config(config: Config, tokens: Sequence[int]) -> TextConfig:
         config: The recipe.
         tokens: How many tokens each training text has.
     """
-    length = config.max_length
-    if config.length_rule == "deviations":
+    length = config.text.max_length
+    if config.text.length_rule == "deviations":
         length = 1 + max(1, math.ceil(np.mean(tokens) + _DEVIATIONS * np.std(tokens)))
     heads = {
         "pre": 0,
         "post": length - 1,
-        "head_tail": config.head * length // config.max_length,
+        "head_tail": config.text.head_tokens * length // config.text.max_length,
     }
     return TextConfig(
-        max_length=length, head=heads[config.truncation], **_CLEANINGS[config.cleaning]
+        max_length=length, head=heads[config.text.truncation], **_CLEANINGS[config.text.cleaning]
     )
 
 
@@ -72,10 +72,12 @@ def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
             lengths.append(len(found))
             yield found
 
-    vocabulary = Vocabulary.build(tokens(), size=config.vocabulary_size, min_count=config.min_count)
+    vocabulary = Vocabulary.build(
+        tokens(), size=config.text.vocabulary_size, min_count=config.text.min_count
+    )
     if not vocabulary.words:
         raise DataError(
-            f"a word must stand at least {config.min_count} times in the training texts, the "
+            f"a word must stand at least {config.text.min_count} times in the training texts, the "
             "recipe's min_count. Received: none that does"
         )
     return TextEncoder(text_config(config, lengths), vocabulary)

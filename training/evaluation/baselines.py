@@ -53,7 +53,7 @@ def compare_baselines(
         raise InvalidInput(
             "--leaking needs one file that --test-share splits. Received: a separate test split"
         )
-    dataset = load_dataset(source, validation_share=config.validation_share, seed=config.seed)
+    dataset = load_dataset(source, validation_share=config.loop.validation_share, seed=config.seed)
     if dataset.card.splits != manifest.data.splits:
         raise DataError(
             f"baselines must be trained on the training texts of {manifest.name}/"
@@ -102,7 +102,7 @@ def score_trigrams(
     """
     started = time.monotonic()
     texts = dataset.train.stream_texts()
-    encoder = build_encoder(replace(config, vocabulary_size=10**6, min_count=2), texts)
+    encoder = build_encoder(config.replace(vocabulary_size=10**6, min_count=2), texts)
     rows = encode(encoder, dataset.train, "Encoding training texts")
     held_out = encode(encoder, dataset.validation, "Encoding validation texts")
     expected = np.array(dataset.validation.targets())
@@ -129,7 +129,7 @@ def score_leaking(config: Config, source: Source) -> Entry:
     """Train and score the recipe on a random row split, across which duplicates leak."""
     whole = replace(source, test_share=0.0).read("train")
     order = np.random.default_rng(config.seed).permutation(len(whole)) / len(whole)
-    ends = (source.test_share, source.test_share + config.validation_share)
+    ends = (source.test_share, source.test_share + config.loop.validation_share)
     side = np.searchsorted(ends, order, side="right")  # 0 test, 1 validation, 2 train
     test = whole.where(side == 0)
     with tempfile.TemporaryDirectory() as folder:

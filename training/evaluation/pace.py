@@ -18,7 +18,7 @@ import onnx
 from app.artifact import ONNX, TOKENIZER, read_manifest
 from app.errors import InvalidInput
 from app.text.encoder import TextEncoder
-from training.config import Config
+from training.config import Config, ModelConfig
 from training.data.batches import lay_out, part_by_length
 from training.data.dataset import Source, load_dataset
 from training.export.export import round_embedding
@@ -95,7 +95,8 @@ def measure_pace(version: Path, source: Source, *, rounds: int) -> Pace:
 
 def _plain(vocabulary: int, folder: Path) -> OnnxModel:
     config = Config(
-        name="plain", architecture="rnn", embedding=REFERENCE_UNITS, units=REFERENCE_UNITS
+        name="plain",
+        model=ModelConfig(architecture="rnn", embedding_dim=REFERENCE_UNITS, units=REFERENCE_UNITS),
     )
     model = build_model(config, vocabulary=vocabulary, classes=2)
     round_embedding(model)

@@ -149,7 +149,7 @@ def compare_tutorials(
 def _name_apart(configs: Mapping[str, Config]) -> dict[str, Config]:
     """Rename the recipe whose split leaks, so that its run is not mistaken for a proper one."""
     return {
-        recipe: replace(config, name=f"{config.name}-leaking") if recipe == TWEETS else config
+        recipe: config.replace(name=f"{config.name}-leaking") if recipe == TWEETS else config
         for recipe, config in configs.items()
     }
 
@@ -181,7 +181,7 @@ def _score_test(config: Config, source: Source, run_folder: Path) -> Entry:
 def _train_leaking(config: Config, source: Source, folder: Path) -> None:
     """Train like `train_run`, but on a split that leaks. `export` rejects such a run."""
     corpus = source.read("train")
-    learned, held_out = split_rows(corpus, held_out=config.validation_share, seed=config.seed)
+    learned, held_out = split_rows(corpus, held_out=config.loop.validation_share, seed=config.seed)
     with written_aside(folder, replaces=RUN) as aside:
         trained = train(config, learned, held_out, aside / MODEL)
         trained.encoder.save(aside / TOKENIZER)
@@ -206,7 +206,7 @@ def _train_leaking(config: Config, source: Source, folder: Path) -> None:
 def _score_held_out(config: Config, source: Source, run_folder: Path) -> Entry:
     """Score the Keras model on the held-out rows; no choice was made on them."""
     _, held_out = split_rows(
-        source.read("train"), held_out=config.validation_share, seed=config.seed
+        source.read("train"), held_out=config.loop.validation_share, seed=config.seed
     )
     model = keras.models.load_model(run_folder / MODEL, compile=False)
     rows = encode(TextEncoder.load(run_folder / TOKENIZER), held_out, "Encoding rows held out")

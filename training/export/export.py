@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -85,7 +86,7 @@ def export(
     encoder = TextEncoder.load(run_folder / TOKENIZER)
     model = _load_model(run_folder / MODEL)
     dataset = load_dataset(
-        source or run.source, validation_share=config.validation_share, seed=config.seed
+        source or run.source, validation_share=config.loop.validation_share, seed=config.seed
     )
     _check_splits(DataCard(**run.data).splits, dataset.card.splits)
     round_embedding(model)
@@ -111,8 +112,8 @@ def export(
             name=config.name,
             version=int(target.name),
             labels=run.labels,
-            architecture=config.architecture,
-            hyperparameters={**run.config, "embeddings": Path(config.embeddings).name},
+            architecture=config.model.architecture,
+            hyperparameters=asdict(_without_path(config)),
             seed=config.seed,
             code_version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -293,7 +294,8 @@ def _write_report(
     after = manifest.metrics["validation"][_ENGINE]
     sureness = ("expected_calibration_error", "log_loss")
     losses = run.history["val_loss"]
-    kept = len(losses) - 1 if run.config["keep"] == "last" else int(np.argmin(losses))
+    config = _without_path(Config.from_mapping(run.config))
+    kept = len(losses) - 1 if config.loop.keep == "last" else int(np.argmin(losses))
     report = Report(
         title=f"{manifest.name} {manifest.version}",
         labels=manifest.labels,
@@ -306,7 +308,7 @@ def _write_report(
         best_epoch=kept + 1,
         lengths=describe_lengths(_lengths(encoder, dataset.train), encoder.config.max_length - 1),
         data={"name": manifest.data.name, **manifest.data.counts},
-        settings=manifest.hyperparameters,
+        settings=config.flat(),
         limits=manifest.limits,
     )
     name = f"{dataset.validation.name}, held out"
@@ -315,6 +317,11 @@ def _write_report(
         folder / REPORT,
         report.with_split("validation", validation, manifest.metrics["validation"]),
     )
+
+
+def _without_path(config: Config) -> Config:
+    """The config as it is published: its file of word vectors without the folder."""
+    return config.replace(embeddings_file=Path(config.model.embeddings_file).name)
 
 
 def _lengths(encoder: TextEncoder, corpus: Corpus) -> Int32Array:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.text.padding import Int32Array
-from training.config import KNOWN_WIDTH
+from training.config import NGRAM_VECTOR_DIM
 from training.features.ngram_hashing import draw_numbers, list_ngrams
 from training.features.sampling import next_number, table_of_negatives
 from training.support.arrays import Float32Array
@@ -143,7 +143,7 @@ def know_ngrams(
         learned = learn_ngram_vectors(
             [list_ngrams(row, numbers, buckets=KNOWN_BUCKETS) for row in whole()],
             buckets=KNOWN_BUCKETS,
-            width=KNOWN_WIDTH,
+            width=NGRAM_VECTOR_DIM,
             epochs=_EPOCHS,
             seed=seed,
         )

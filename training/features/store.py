@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
-from training.config import KNOWN_PLACES
+from training.config import NGRAM_EMBEDDING_BUCKETS
 from training.data.corpus import Stream
 from training.features.ngram_vectors import NgramVectors, keep_frequent, know_ngrams
 from training.features.region_vectors import RegionVectors, know_regions
@@ -102,7 +102,7 @@ class Knowledge:
             self._whole_rows(),
             vocabulary=self._ids,
             most=most,
-            buckets=KNOWN_PLACES,
+            buckets=NGRAM_EMBEDDING_BUCKETS,
         )
 
     def labelled_rows(self) -> list[Int32Array]:

@@ -28,6 +28,7 @@ import keras
 import numpy as np
 
 from app.errors import InvalidInput
+from training.config import current_names
 from training.support.progress import TOKENS_PER_SECOND
 
 EVERY: Final = 60.0
@@ -116,6 +117,7 @@ class WorkingFolder:
         """
         wanted = json.loads(json.dumps(purpose))
         there = json.loads(self.once(_PURPOSE, lambda path: _write(path, wanted)).read_text())
+        there["config"] = current_names(there.get("config", {}))
         if there != wanted:
             raise InvalidInput(
                 f"an unfinished training in {self.folder} must be continued with what it began "

@@ -70,14 +70,18 @@ def recipe_callbacks(
     """The callbacks that a recipe asks for, in the order in which they are called."""
     callbacks = [
         # First, so that all that follows sees the averaged weights after an epoch.
-        *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.average else []),
-        KeptModel(checkpoint, keep=config.keep),
+        *(
+            [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
+            if config.optimizer.ema_momentum
+            else []
+        ),
+        KeptModel(checkpoint, keep=config.loop.keep),
         *rate_callbacks(config),
         EpochProgress(),
     ]
-    if config.keep == "best":
+    if config.loop.keep == "best":
         callbacks.append(
-            keras.callbacks.EarlyStopping(monitor="val_loss", patience=config.stop_patience)
+            keras.callbacks.EarlyStopping(monitor="val_loss", patience=config.loop.stop_patience)
         )
     if tensorboard is not None:
         callbacks.append(keras.callbacks.TensorBoard(log_dir=tensorboard))

@@ -12,14 +12,14 @@ from training.config import Config
 
 def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
     """The optimizer a recipe names, with its clipping and averaging."""
-    settings: dict[str, Any] = {"learning_rate": config.learning_rate}
-    if config.optimizer == "sgd":
-        settings |= {"momentum": config.momentum, "nesterov": config.nesterov}
-    if config.clip_norm:
-        settings["global_clipnorm"] = config.clip_norm
-    if config.average:
-        settings |= {"use_ema": True, "ema_momentum": config.average}
-    return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+    settings: dict[str, Any] = {"learning_rate": config.optimizer.learning_rate}
+    if config.optimizer.kind == "sgd":
+        settings |= {"momentum": config.optimizer.momentum, "nesterov": config.optimizer.nesterov}
+    if config.optimizer.clip_norm:
+        settings["global_clipnorm"] = config.optimizer.clip_norm
+    if config.optimizer.ema_momentum:
+        settings |= {"use_ema": True, "ema_momentum": config.optimizer.ema_momentum}
+    return keras.optimizers.get({"class_name": config.optimizer.kind, "config": settings})
 
 
 def class_weights(config: Config, targets: Sequence[int]) -> dict[int, float] | None:
@@ -31,7 +31,7 @@ def class_weights(config: Config, targets: Sequence[int]) -> dict[int, float] | 
         config: The recipe.
         targets: The class of each training text; every class has one at least.
     """
-    if config.class_weights == "none":
+    if config.loop.class_weights == "none":
         return None
     counts = np.bincount(targets)
     return {label: len(targets) / (len(counts) * int(n)) for label, n in enumerate(counts)}
@@ -47,25 +47,27 @@ def rate_factor(config: Config, epochs: float) -> float:
         config: The recipe.
         epochs: That are done, parts of one included.
     """
-    if epochs < config.warmup:
-        return epochs / config.warmup
-    if config.schedule == "cosine":
-        left = max(config.epochs - config.warmup, 1e-9)
-        return (1 + math.cos(math.pi * min((epochs - config.warmup) / left, 1))) / 2
-    if config.schedule == "exponential":
-        return float(config.decay ** (epochs - config.warmup))
+    if epochs < config.optimizer.warmup_epochs:
+        return epochs / config.optimizer.warmup_epochs
+    if config.optimizer.schedule == "cosine":
+        left = max(config.loop.epochs - config.optimizer.warmup_epochs, 1e-9)
+        return (
+            1 + math.cos(math.pi * min((epochs - config.optimizer.warmup_epochs) / left, 1))
+        ) / 2
+    if config.optimizer.schedule == "exponential":
+        return float(config.optimizer.decay_rate ** (epochs - config.optimizer.warmup_epochs))
     return 1.0
 
 
 def rate_callbacks(config: Config) -> list[keras.callbacks.Callback]:
     """What moves the learning rate while a model is fitted."""
     callbacks: list[keras.callbacks.Callback] = []
-    if config.warmup or config.schedule in ("cosine", "exponential"):
+    if config.optimizer.warmup_epochs or config.optimizer.schedule in ("cosine", "exponential"):
         callbacks.append(RateByTime(config))
-    if config.schedule == "plateau":
+    if config.optimizer.schedule == "plateau":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
-                monitor="val_loss", factor=0.5, patience=config.reduce_patience
+                monitor="val_loss", factor=0.5, patience=config.optimizer.reduce_patience
             )
         )
     return callbacks
@@ -87,9 +89,12 @@ class RateByTime(keras.callbacks.Callback):  # type: ignore[misc]
         """Set the rate for the middle of this step: at its beginning the first would be 0."""
         steps = self.params["steps"]
         epochs = self._epoch + (batch + 0.5) / steps
-        if self._config.schedule == "plateau" and epochs - 1 / steps >= self._config.warmup:
+        if (
+            self._config.optimizer.schedule == "plateau"
+            and epochs - 1 / steps >= self._config.optimizer.warmup_epochs
+        ):
             return  # from here on its own callback decides
-        rate = self._config.learning_rate * rate_factor(self._config, epochs)
+        rate = self._config.optimizer.learning_rate * rate_factor(self._config, epochs)
         self.model.optimizer.learning_rate = rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

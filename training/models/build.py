@@ -9,7 +9,7 @@ Output shape:
     `probabilities`: float32 (batch, classes), rows sum to 1.
 """
 
-from training.config import Config
+from training.config import Config, ModelConfig
 from training.models.fused_lstm import FusedLSTM
 from training.models.layers import FixedRow
 from training.models.layers import KnownNgrams
@@ -41,36 +41,42 @@ def build_model(
         config: Widths and dropout rates.
         vocabulary: Ids there are, special ids included.
         classes: Labels there are.
-        length: Ids of a row at most, where that is not `config.max_length`.
+        length: Ids of a row at most, where that is not `config.text.max_length`.
     """
     keras.utils.set_random_seed(config.seed)
     ids = keras.Input(shape=(None,), dtype="int32", name="ids")
-    if config.architecture == "bow":
-        features = _bag_of_words(config, ids, vocabulary)
-    elif config.architecture == "embedding":
-        features = _word_vectors_in_a_row(config, ids, vocabulary, length or config.max_length)
+    if config.model.architecture == "bow":
+        features = _bag_of_words(config.model, ids, vocabulary)
+    elif config.model.architecture == "embedding":
+        features = _word_vectors_in_a_row(config.model, ids, vocabulary, length or config.text.max_length)
     else:
-        features = _pooled_states(config, ids, vocabulary)
-    for index, units in enumerate(config.hidden):  # (batch, features)
+        features = _pooled_states(config.model, ids, vocabulary)
+    for index, units in enumerate(config.model.hidden):  # (batch, features)
         features = keras.layers.Dense(
             units,
-            activation=config.activation,
-            kernel_initializer=config.weight_init,
-            kernel_regularizer=_regularizer(config),
+            activation=config.model.activation,
+            kernel_initializer=config.model.weight_init,
+            kernel_regularizer=_regularizer(config.model),
             name=HIDDEN.format(index),
         )(features)  # (batch, units)
-        features = keras.layers.Dropout(config.dropout)(features)
-    is_only_layer = config.architecture != "rnn" and not config.hidden
+        features = keras.layers.Dropout(config.model.dropout)(features)
+    is_only_layer = config.model.architecture != "rnn" and not config.model.hidden
     logits = keras.layers.Dense(
         classes,
-        kernel_initializer=config.weight_init,
-        kernel_regularizer=_regularizer(config) if is_only_layer else None,
+        kernel_initializer=config.model.weight_init,
+        kernel_regularizer=_regularizer(config.model) if is_only_layer else None,
         name=OUTPUT,
     )(features)
-    if config.ngrams:
-        logits = logits + _ngrams(config, ids, vocabulary, classes)
+    if config.model.ngram_logits:
+        logits = logits + _ngrams(
+            config.model,
+            ids,
+            vocabulary,
+            classes,
+            trainable=config.teacher.kind == "none",  # a teacher's table is put in at the end
+        )
     probabilities = keras.layers.Softmax(name="probabilities")(logits)
-    return keras.Model(ids, probabilities, name=config.architecture)
+    return keras.Model(ids, probabilities, name=config.model.architecture)
 
 
 def has_layer(model: keras.Model, name: str) -> bool:
@@ -100,32 +106,32 @@ def _numbered(model: keras.Model, name: str) -> list[Any]:
     ]
 
 
-def _regularizer(config: Config) -> keras.regularizers.Regularizer | None:
+def _regularizer(config: ModelConfig) -> keras.regularizers.Regularizer | None:
     if config.l1 or config.l2:
         return keras.regularizers.L1L2(config.l1, config.l2)
     return None
 
 
-def _bag_of_words(config: Config, ids: Any, vocabulary: int) -> Any:
+def _bag_of_words(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
     presence = WordPresence(vocabulary, name=PRESENCE)(ids)  # (batch, vocabulary)
     return keras.layers.Dropout(config.input_dropout)(presence)
 
 
-def _embed(config: Config, ids: Any, vocabulary: int) -> Any:
-    words = WordVectors(vocabulary, config.embedding, rate=config.embedding_rate, name=EMBEDDING)
+def _embed(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
+    words = WordVectors(vocabulary, config.embedding_dim, rate=config.embedding_lr_factor, name=EMBEDDING)
     vectors = words(ids)
-    if config.known_ngrams:
-        known = KnownNgrams(vocabulary, config.known_width, most=config.known_ngrams, name=KNOWN)
+    if config.ngram_embeddings:
+        known = KnownNgrams(vocabulary, config.ngram_embedding_dim, most=config.ngram_embeddings, name=KNOWN)
         vectors = keras.layers.Concatenate()([known(ids), vectors])
     return keras.layers.SpatialDropout1D(config.input_dropout)(vectors)
 
 
-def _word_vectors_in_a_row(config: Config, ids: Any, vocabulary: int, length: int) -> Any:
+def _word_vectors_in_a_row(config: ModelConfig, ids: Any, vocabulary: int, length: int) -> Any:
     words = _embed(config, ids, vocabulary)  # (batch, length, features)
     return FixedRow(length, name=ROW)(words, ids)  # (batch, most * features)
 
 
-def _pooled_states(config: Config, ids: Any, vocabulary: int) -> Any:
+def _pooled_states(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
     states = _embed(config, ids, vocabulary)  # (batch, length, features)
     for index in range(config.layers):
         if index:
@@ -140,7 +146,7 @@ def _pooled_states(config: Config, ids: Any, vocabulary: int) -> Any:
     return keras.layers.Dropout(config.dropout)(pooled)
 
 
-def _recurrent(config: Config, name: str) -> keras.layers.RNN:
+def _recurrent(config: ModelConfig, name: str) -> keras.layers.RNN:
     """A layer without a mask: padding stands behind the real steps, and changes none of them."""
     layers = {
         "simple": keras.layers.SimpleRNN,
@@ -157,15 +163,17 @@ def _recurrent(config: Config, name: str) -> keras.layers.RNN:
     )
 
 
-def _ngrams(config: Config, ids: Any, vocabulary: int, classes: int) -> Any:
+def _ngrams(
+    config: ModelConfig, ids: Any, vocabulary: int, classes: int, *, trainable: bool
+) -> Any:
     return NgramSum(
         vocabulary,
         classes,
-        orders=config.ngrams,
-        buckets=config.ngram_buckets,
-        rate=config.ngram_rate,
-        l2=config.ngram_l2,
+        orders=config.ngram_logits,
+        buckets=config.ngram_logits_buckets,
+        rate=config.ngram_logits_lr_factor,
+        l2=config.ngram_logits_l2,
         weighted=config.nb_weighting,
-        trainable=config.teacher == "none",  # a teacher's table is put in at the end
+        trainable=trainable,
         name=NGRAMS,
     )(ids)  # (batch, classes)

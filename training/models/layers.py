@@ -5,8 +5,8 @@ from app.text.vocabulary import FIRST_WORD
 from app.text.vocabulary import PAD
 from collections.abc import Sequence
 from keras import ops
-from training.config import KNOWN_PLACES
-from training.config import KNOWN_WIDTH
+from training.config import NGRAM_EMBEDDING_BUCKETS
+from training.config import NGRAM_VECTOR_DIM
 from training.features.ngram_hashing import add_vectors
 from training.features.ngram_hashing import draw_numbers
 from training.features.ngram_hashing import find_ngrams
@@ -213,7 +213,7 @@ class KnownNgrams(keras.layers.Layer):  # type: ignore[misc]
     """
 
     def __init__(
-        self, vocabulary: int, width: int, *, most: int, depth: int = KNOWN_WIDTH, **kwargs: Any
+        self, vocabulary: int, width: int, *, most: int, depth: int = NGRAM_VECTOR_DIM, **kwargs: Any
     ) -> None:
         """Make empty tables.
 
@@ -226,7 +226,7 @@ class KnownNgrams(keras.layers.Layer):  # type: ignore[misc]
         """
         super().__init__(**kwargs)
         self.vocabulary, self.width, self.most, self.depth = vocabulary, width, most, depth
-        self.numbers = draw_numbers(vocabulary, orders=KNOWN_ORDERS, buckets=KNOWN_PLACES)
+        self.numbers = draw_numbers(vocabulary, orders=KNOWN_ORDERS, buckets=NGRAM_EMBEDDING_BUCKETS)
 
         def fixed(name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
             # The tables stay as they are stored, in half precision: only what is looked up widens.
@@ -236,12 +236,12 @@ class KnownNgrams(keras.layers.Layer):  # type: ignore[misc]
             )  # fmt: skip
 
         # The first row of vectors is 0, for the n-grams that have none.
-        self._place = fixed("place", (KNOWN_PLACES,), "int32")
+        self._place = fixed("place", (NGRAM_EMBEDDING_BUCKETS,), "int32")
         self._vectors = fixed("vectors", (1 + most, depth), "float16")
         self._turn = self.add_weight(name="turn", shape=(depth, width))
 
     def assign(self, known: NgramVectors) -> None:
-        """Take the vectors of the n-grams, in `KNOWN_PLACES`."""
+        """Take the vectors of the n-grams, in `NGRAM_EMBEDDING_BUCKETS`."""
         rows = len(known.vectors)
         self._place.assign(known.place + 1)
         self._vectors.assign(np.pad(known.vectors, [(1, self.most - rows), (0, 0)]))

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -74,10 +74,10 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
     """
     if not 1 <= jobs <= MAX_JOBS:
         raise InvalidInput(f"jobs must be from 1 to {MAX_JOBS}. Received: {jobs}")
-    searched = {"known_ngrams", "pretrain", "teacher"} & set(search.space.fields)
+    searched = {"ngram_embeddings", "pretrain_embeddings", "teacher"} & set(search.space.fields)
     dataset = load_dataset(
         source,
-        validation_share=config.validation_share,
+        validation_share=config.loop.validation_share,
         seed=config.seed,
         unlabelled=config.reads_unlabelled or bool(searched),
         read_test=False,
@@ -110,7 +110,7 @@ def _run_trials(
         def work(train_one: Trainer) -> None:
             while (following := study.next_trial()) is not None:
                 trial, setting = following
-                tried = config.with_values(assignments(setting))
+                tried = config.with_assignments(assignments(setting))
                 figure = train_one(tried, partial(study.report, trial))
                 line = _describe(study.finish(trial, figure), setting)
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -151,7 +151,7 @@ def _made_with(config: Config, dataset: Dataset, search: Search) -> dict[str, An
     card = dataset.card.model_dump()
     fields = search.space.fields.items()
     return {
-        "recipe": asdict(config),
+        "recipe": config.flat(),
         "data": {part: card[part] for part in ("fingerprint", "counts", "splits")},
         "space": {field: distribution_to_json(of) for field, of in fields},
         "sampler": search.sampler,

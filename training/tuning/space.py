@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
 from optuna.distributions import (
     BaseDistribution,
@@ -26,7 +26,7 @@ from optuna.distributions import (
 )
 
 from app.errors import InvalidInput
-from training.config import Config
+from training.config import Config, field_types, find_field
 
 SPACES: Final = Path(__file__).parents[1] / "spaces"
 
@@ -39,11 +39,11 @@ _COMPARABLE: Final = ("name", "seed", "validation_share")
 """Fields that stay: with another split, figures of two trials do not compare."""
 
 
-_NO_RANGE: Final = ("ngram_buckets",)
+_NO_RANGE: Final = ("ngram_logits_buckets",)
 """Fields that take not every number between two that they take."""
 
 
-_BOUND_BY_TWO: Final = ("truncation", "max_length", "head")
+_BOUND_BY_TWO: Final = ("truncation", "max_length", "head_tokens")
 """Fields of the one rule of `Config` that is about three."""
 
 
@@ -133,14 +133,14 @@ def assignments(setting: Mapping[str, Any]) -> list[str]:
 
 def _field(field: str, value: Any) -> BaseDistribution:
     """What one line of the file means; its values are not yet held to `Config`."""
-    types = get_type_hints(Config)
-    if field not in types or field in _COMPARABLE:
-        known = ", ".join(name for name in types if name not in _COMPARABLE)
-        raise InvalidInput(f"a field must be one of {known}. Received: {field!r}")
+    if find_field(field) in _COMPARABLE:
+        raise InvalidInput(
+            f"{field} must be the same in all trials, or their figures do not compare"
+        )
     if isinstance(value, list):
         return _choices(field, value)
     if isinstance(value, dict) and {"low", "high"} <= set(value) <= _RANGE:
-        return _range(field, types[field], **value)
+        return _range(field, field_types()[field], **value)
     raise InvalidInput(
         f"{field} must be a list of choices, or low and high, with step or log if wanted. "
         f"Received: {value!r}"
@@ -204,7 +204,7 @@ def _hold_to(config: Config, space: Space) -> None:
     three = tuple(field for field in _BOUND_BY_TWO if field in ends)
     for together in (*itertools.combinations(ends, min(2, len(ends))), three):
         for values in itertools.product(*(ends[field] for field in together)):
-            config.with_values(assignments(first | dict(zip(together, values, strict=True))))
+            config.with_assignments(assignments(first | dict(zip(together, values, strict=True))))
 
 
 def _ends(of: BaseDistribution) -> list[Any]:

@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from app.errors import DataError, InvalidInput
-from training.config import Config
+from training.config import Config, current_names
 from training.support.files import written_aside
 from training.tuning.gaussian_process import GaussianProcessSampler
 from training.tuning.space import Setting, Space
@@ -104,7 +104,7 @@ def plan_search(
         )
     if not 0 <= seed < 2**32:
         raise InvalidInput(f"seed must be from 0 to 2**32 - 1. Received: {seed}")
-    epochs = max((config.epochs,) if "epochs" not in space.fields else space.ends()["epochs"])
+    epochs = max((config.loop.epochs,) if "epochs" not in space.fields else space.ends()["epochs"])
     return Search(space, sampler, pruner, trials, seed, epochs)
 
 
@@ -222,7 +222,8 @@ def open_study(folder: Path, search: Search, made_with: Mapping[str, Any]) -> It
             ) from error
         try:
             kept = optuna.load_study(study_name=_NAME, storage=storage, pruner=_pruner(search))
-            earlier = kept.user_attrs[_MADE_WITH]
+            earlier = dict(kept.user_attrs[_MADE_WITH])
+            earlier["recipe"] = current_names(earlier.get("recipe", {}))
         except KeyError as error:
             raise DataError(f"{folder / STUDY}: not a study that tune made") from error
         for name, value in made.items():

@@ -55,7 +55,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
 def train_once(dataset: Dataset, checkpoint: Path, config: Config, report: Report) -> float | None:
     """Train with one setting, without a word; answers its figure, or None when it was ended."""
-    watch = Watch(report, keep=config.keep)
+    watch = Watch(report, keep=config.loop.keep)
     # It warns of each further model of a process as if that were the same one, traced anew.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
@@ -68,7 +68,7 @@ def train_once(dataset: Dataset, checkpoint: Path, config: Config, report: Repor
                 unlabelled=dataset.unlabelled.texts(),
                 callbacks=[watch],
             )
-            if config.teacher != "none" and config.ngrams and not watch.ended:
+            if config.teacher.kind != "none" and config.model.ngram_logits and not watch.ended:
                 # What is kept carries the teacher's n-grams, without which each epoch was judged.
                 return _judge(checkpoint, trained.encoder, dataset.validation)
     except DataError:
