@@ -16,7 +16,7 @@ from load_tests.bench.figures import ServiceFigures
 from load_tests.bench.goals import judge
 from load_tests.bench.load import Generator
 from load_tests.bench.machine import ROOT, busy_cores, describe_machine
-from load_tests.bench.progress import Progress
+from load_tests.bench.progress import show_progress
 from load_tests.bench.report import make_content, write_files
 from load_tests.bench.table import write_report
 from load_tests.bench.texts import make_texts, read_texts
@@ -103,8 +103,8 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
             "busy_cores_before": busy_cores(),
         },
     }
-    with Progress(plan.steps) as progress:
-        services = measure(plan, progress.step)
+    with show_progress(plan.steps) as step:
+        services = measure(plan, step)
     goals = judge(services)
     text = write_report(about, services, goals)
     print(text)
