@@ -2,15 +2,15 @@ import signal
 
 import pytest
 
-from load_tests.bench.signals import signals_later
+from load_tests.bench.signals import signals_deferred
 
 
 def test_a_signal_waits() -> None:
-    """What comes inside is told at once, and raised when the context has ended."""
+    """A signal inside the context is reported immediately and raised when the context ends."""
     told: list[str] = []
 
     def interrupt() -> None:
-        with signals_later(lambda: told.append("came")):
+        with signals_deferred(lambda: told.append("came")):
             signal.raise_signal(signal.SIGINT)
             told.append("went on")
 
@@ -20,8 +20,8 @@ def test_a_signal_waits() -> None:
 
 
 def test_handlers_come_back() -> None:
-    """Afterwards the handlers are those from before."""
+    """The previous handlers are restored."""
     before = signal.getsignal(signal.SIGTERM)
-    with signals_later():
+    with signals_deferred():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
