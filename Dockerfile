@@ -1,7 +1,7 @@
-# The Valence server in a container; docs/container.md has the commands.
+# The Valence service as a container image; docs/container.md has the commands.
 #
-# BASE is any image with Python 3.11 to 3.13, its venv and pip. Both stages start from the same
-# one, because the virtual environment points at the interpreter it was made with.
+# BASE is any image with Python 3.11 to 3.13, venv and pip. Both stages use the same one, because
+# the virtual environment refers to the interpreter that created it.
 ARG BASE=python:3.11-slim-bookworm
 
 
@@ -11,15 +11,15 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
 
-# Alone in its layer: it changes when the lock does. Without pip inside, and every file checked
-# against its hash; wheels only, so nothing is compiled and no setup.py runs.
+# A layer of its own, rebuilt only when the lock file changes. The environment has no pip; every
+# file is checked against its hash; wheels only, so no setup.py runs.
 COPY requirements/serve.txt /build/serve.txt
 RUN python3 -m venv --without-pip /opt/venv \
     && python3 -m pip --python /opt/venv/bin/python install \
         --require-hashes --only-binary :all: -r /build/serve.txt
 
-# Readable by any user, whatever the umask of the checkout; bytecode made here, because the
-# service may not write where it runs.
+# Readable by any user, whatever the umask of the checkout. Bytecode is compiled here, because the
+# root file system is read-only at run time.
 COPY models /srv/valence/models
 COPY app /srv/valence/app
 RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /srv/valence/app \
@@ -32,8 +32,8 @@ LABEL org.opencontainers.image.title="Valence" \
       org.opencontainers.image.description="Sentiment analysis as a service" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-# A numeric USER below, so that a cluster can see it is not root; the name is for `ps` and for
-# libraries that look their user up.
+# USER below is numeric, so that Kubernetes can verify it is not root; the name is for `ps` and for
+# libraries that look up the current user.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin valence
 
@@ -53,16 +53,16 @@ WORKDIR /srv/valence
 USER 10001:10001
 EXPOSE 8000
 
-# Liveness, as a restart is what an orchestrator does with the answer. Ignored by Kubernetes and
-# by images in OCI format.
+# Probes liveness, because an orchestrator restarts an unhealthy container. Kubernetes ignores it,
+# and images in OCI format do not store it.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s CMD ["python", "-c", \
     "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['VALENCE_PORT'] + '/livez', timeout=4)"]
 
-# Exec form: python is process 1 and receives SIGTERM itself.
+# Exec form: Python is process 1 and receives SIGTERM.
 ENTRYPOINT ["python", "-m", "app"]
 CMD ["serve"]
 
-# Last, so that a new version or revision reuses every layer above.
+# Last, so that a new version or revision reuses all layers above.
 ARG VERSION=unversioned
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" \

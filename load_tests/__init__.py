@@ -1,1 +1,1 @@
-"""Load tests: a black box that speaks HTTP; only the benchmark's ceiling imports the service."""
+"""Load tests over HTTP; only the benchmark's in-process ceiling imports the service."""

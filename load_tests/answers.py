@@ -1,31 +1,34 @@
-"""What a right answer looks like, to someone who knows only the public surface.
+"""Rules that a correct answer follows, from the public HTTP contract alone.
 
-A load test that counts status codes measures how fast a server can be wrong. Each function returns
-a sentence on the rule that was broken, from a small fixed set so that Locust can count them, or
-None.
+A load test that only counts status codes would also reward a server that is fast and wrong. Each
+function returns the rule that was broken, or None. The rules are a small fixed set of sentences, so
+that Locust can count failures by rule.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 SUM_TOLERANCE = 1e-6
-"""How far from 1 the probabilities of one text may add up."""
+"""The largest deviation from 1 of the sum of one text's probabilities."""
 
 SAME_TEXT_TOLERANCE = 1e-5
-"""How far a probability may move when the same text is asked in other company."""
+"""The largest change of a probability when the same text is sent in another batch."""
 
 
 def wrong_prediction(prediction: Any, labels: Collection[str]) -> str | None:
-    """The rule that one text's answer breaks, if any.
+    """Check the prediction for one text.
 
     Args:
-        prediction: From the answer's JSON.
-        labels: The labels of the model, as /models gives them.
+        prediction: The prediction, as decoded from JSON.
+        labels: The labels of the model, as listed by /models.
+
+    Returns:
+        The broken rule, or None.
     """
     if not isinstance(prediction, Mapping):
         return "a prediction is an object"
     if "error" in prediction:
-        return "a good text gets a prediction, not an error"
+        return "a valid text gets a prediction, not an error"
     probabilities = prediction.get("probabilities")
     if not isinstance(probabilities, Mapping) or set(probabilities) != set(labels):
         return "there is one probability for each label of the model"
@@ -41,13 +44,16 @@ def wrong_prediction(prediction: Any, labels: Collection[str]) -> str | None:
 
 
 def wrong_predictions(body: Any, labels: Collection[str], words: Sequence[int]) -> str | None:
-    """The rule that the answer to several texts breaks, if any.
+    """Check the answer to a request with several texts.
 
     Args:
-        body: The answer's JSON.
-        labels: The labels of the model.
-        words: Words in each text that was sent, in that order. A longer text cannot have fewer
-            tokens, which is how answers in the wrong order show.
+        body: The answer, as decoded from JSON.
+        labels: The labels of the model, as listed by /models.
+        words: The number of words of each text, in the order sent. A text with more words cannot
+            have fewer tokens, which reveals predictions in the wrong order.
+
+    Returns:
+        The broken rule, or None.
     """
     predictions = body.get("predictions") if isinstance(body, Mapping) else None
     if not isinstance(predictions, list) or len(predictions) != len(words):
@@ -57,7 +63,7 @@ def wrong_predictions(body: Any, labels: Collection[str], words: Sequence[int]) 
             return rule
     tokens = [prediction.get("tokens") for prediction in predictions]
     if not all(isinstance(count, int) for count in tokens):
-        return "tokens is a whole number"
+        return "the number of tokens is an integer"
     by_length = sorted(zip(words, tokens, strict=True))
     in_order = [count for _, count in by_length]
     if in_order != sorted(in_order):
@@ -66,15 +72,17 @@ def wrong_predictions(body: Any, labels: Collection[str], words: Sequence[int]) 
 
 
 def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """The rule that two right answers to one text break, if any."""
+    """Compare two correct predictions for the same text; returns the broken rule, or None."""
     one, other = before["probabilities"], after["probabilities"]
     if any(abs(one[label] - other[label]) > SAME_TEXT_TOLERANCE for label in one):
-        return "the same text gets the same answer, whatever it is batched with"
+        return "the same text gets the same answer in every batch"
     return None
 
 
 def server_timing(header: str) -> dict[str, float]:
-    """Milliseconds by name, of a Server-Timing header; what has no duration is left out.
+    """Read the durations of a Server-Timing header, in milliseconds by metric name.
+
+    Metrics without a duration are skipped.
 
     Source:
         W3C, Server Timing, section 3: `name;dur=1.5;desc="...", name;dur=...`.

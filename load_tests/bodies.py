@@ -1,4 +1,4 @@
-"""Print request bodies, one a line, for load generators that send what a file holds.
+"""Print request bodies, one per line, for load generators that read them from a file.
 
 python -m load_tests.bodies 500 > bodies.jsonl
 """
@@ -12,11 +12,11 @@ from load_tests.corpus import texts
 
 
 def main() -> None:
-    """Print as many bodies as asked for, each with one text."""
+    """Print the requested number of bodies with one text each."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("count", type=int, help="how many bodies")
-    parser.add_argument("--model", help="the model to ask; else the server's default")
-    parser.add_argument("--seed", type=int, default=1, help="another seed, other texts [1]")
+    parser.add_argument("count", type=int, help="number of bodies")
+    parser.add_argument("--model", help="model in the request; the server's default if omitted")
+    parser.add_argument("--seed", type=int, default=1, help="random seed of the texts [1]")
     options = parser.parse_args()
     model = {"model": options.model} if options.model else {}
     for text in itertools.islice(texts(options.seed), options.count):

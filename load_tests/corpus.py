@@ -1,7 +1,7 @@
-"""Seeded texts of this project's own, with the mix of lengths of real film reviews.
+"""Generated texts with the length distribution of real film reviews.
 
-A server that batches by length is only tested by lengths that differ as real ones do. The words are
-made up here, so that a load test needs no data set; what the texts mean does not matter.
+A server that batches by length is only tested by realistic lengths. The texts are random words, so
+that a load test needs no data set; their meaning does not matter.
 """
 
 import itertools
@@ -9,15 +9,15 @@ import math
 import random
 from collections.abc import Iterator
 
-# Words per text of the 25,000 IMDB test reviews: half have at most 174, the mean is 234, the
-# longest has 2,473. A log-normal distribution with that median and mean comes close to the rest.
+# Words per text of the 25,000 IMDB test reviews: median 174, mean 234, maximum 2,473. A log-normal
+# distribution with this median and mean is close to the real one.
 MEDIAN_WORDS = 174
 MEAN_WORDS = 234
 MAX_WORDS = 2473
 MIN_WORDS = 4
 _SIGMA = math.sqrt(2 * math.log(MEAN_WORDS / MEDIAN_WORDS))
 
-# As in any language, a few words make up most of a text: the weight of a word falls with its rank.
+# Zipf's law: a few words make up most of a text, so the weight of a word falls with its rank.
 _BY_RANK = """
 the a and of to is it in this that was as with but for film movie on you not he are his have be one
 all at they by an who from so like there or just about out has if some what when more very up time
@@ -35,24 +35,24 @@ _WEIGHTS = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(_WORDS
 
 
 def texts(seed: int) -> Iterator[str]:
-    """Texts without end, the same ones for the same seed, hardly ever one twice.
+    """Generate an endless sequence of texts, which practically never repeats.
 
-    Not a fixed list that is sent over and over: that would measure a cache, where there is one.
+    A fixed list, sent repeatedly, would measure a cache if the server has one.
 
     Args:
-        seed: Give each simulated user another one.
+        seed: Determines the texts. Give each simulated user its own.
 
     Yields:
-        Sentences of plain English words with full stops, and now and then the markup of a review.
-        Nothing whose count depends on how a server reads text: more words, more tokens.
+        Sentences of plain English words with full stops, sometimes with the markup of a review. A
+        text with more words has more tokens, however the server tokenizes.
     """
-    rng = random.Random(seed)  # noqa: S311 - wanted: the same texts for the same seed
+    rng = random.Random(seed)  # noqa: S311 - the same texts for the same seed
     while True:
         yield _text(rng, words=_length(rng))
 
 
 def word_count(text: str) -> int:
-    """Words in a text of this corpus, markup not counted."""
+    """The number of words in a text of this corpus, markup excluded."""
     return len(text.replace("<br />", " ").split())
 
 
@@ -62,7 +62,7 @@ def _length(rng: random.Random) -> int:
 
 
 def _text(rng: random.Random, *, words: int) -> str:
-    """Sentences of 4 to 30 words, a paragraph's end behind one in ten."""
+    """Make sentences of 4 to 30 words, a tenth of them followed by a paragraph break."""
     chosen = rng.choices(_WORDS, cum_weights=_WEIGHTS, k=words)
     parts: list[str] = []
     start = 0

@@ -1,10 +1,10 @@
-"""Users who send reviews and look at what comes back.
+"""Locust users who send reviews and check the answers.
 
     locust -f load_tests/locustfile.py --headless --host http://127.0.0.1:8000 -u 16 -t 1m
 
-Constant throughput: a user sends at fixed times, whatever the server does, as the public would.
-The number of users is therefore the load: see `OneText` and `SeveralTexts` for what each adds.
-README.md explains the objectives that decide the exit code.
+Users have constant throughput: they send at fixed times, however fast the server is. The number of
+users therefore sets the load; `OneText` and `SeveralTexts` say what one user adds. README.md
+explains the objectives that decide the exit code.
 """
 
 import itertools
@@ -24,21 +24,21 @@ from load_tests.slo import Measured, Objectives, missed, percentile
 ONE_TEXT = "one text"
 SEVERAL_TEXTS = "several texts"
 
-# Milliseconds by the names of Server-Timing: kept apart from Locust's statistics of requests, which
-# it would swell, and which round to two digits.
+# Milliseconds by metric of Server-Timing. Kept outside Locust's request statistics, which would
+# count them as requests and round them to two digits.
 _server_times: dict[str, list[float]] = {}
 _seeds = itertools.count()
 
 
 class _Reader(FastHttpUser):
-    """One of many users; each reads its own sequence of texts."""
+    """A user who sends a text sequence of its own."""
 
     abstract = True
     connection_timeout = 10.0
     network_timeout = 30.0
 
     def on_start(self) -> None:
-        """Learn from /models what an answer must look like."""
+        """Read the labels of the model from /models."""
         self.texts = texts(seed=next(_seeds))
         self.options: Namespace = self.environment.parsed_options
         self.fields = {"model": self.options.model} if self.options.model else {}
@@ -46,19 +46,19 @@ class _Reader(FastHttpUser):
             body = response.json() if response.status_code == 200 else None
             labels = _labels(body, self.options.model)
             if labels is None:
-                response.failure("/models names a version that answers, and its labels")
+                response.failure("/models lists a ready version and its labels")
                 raise StopUser
             self.labels = labels
 
     def predict(self, name: str, **fields: Any) -> Any:
-        """POST /predict, its answer to be judged by the caller inside `with`."""
+        """Send POST /predict; the caller checks the answer inside a `with` block."""
         return self.client.post(
             "/predict", json=fields | self.fields, name=name, catch_response=True
         )
 
 
 class OneText(_Reader):
-    """Sends one text at a time, 4 a second; every tenth time one that it sent before."""
+    """Sends 4 requests per second with one text; every tenth repeats an earlier text."""
 
     weight = 3
     wait_time = constant_throughput(4)
@@ -67,7 +67,7 @@ class OneText(_Reader):
 
     @task
     def one_text(self) -> None:
-        """A right answer, and the same one whenever the same text is asked."""
+        """The answer is correct, and the same for the same text."""
         self.sent += 1
         again = self.reference if self.sent % 10 == 0 else None
         text = again[0] if again else next(self.texts)
@@ -85,14 +85,14 @@ class OneText(_Reader):
 
 
 class SeveralTexts(_Reader):
-    """Sends several texts in one request, once a second."""
+    """Sends one request per second with several texts."""
 
     weight = 1
     wait_time = constant_throughput(1)
 
     @task
     def several_texts(self) -> None:
-        """One right answer per text, in order."""
+        """There is one correct prediction per text, in order."""
         batch = list(itertools.islice(self.texts, self.options.texts_per_request))
         with self.predict(SEVERAL_TEXTS, texts=batch) as response:
             body = _body(response)
@@ -104,10 +104,13 @@ class SeveralTexts(_Reader):
 
 
 def _labels(body: Any, model: str | None) -> list[str] | None:
-    """Labels of the version that answers, for the default model if none is named; None if none."""
+    """Labels of the newest ready version of a model, of the default model if None is given.
+
+    Returns None if there is no such version.
+    """
     for entry in body["models"] if body else ():
         if entry["name"] == (model or body["default"]):
-            for version in entry["versions"]:  # the newest first
+            for version in entry["versions"]:  # newest first
                 if version["state"] == "ready":
                     labels: list[str] = version["labels"]
                     return labels
@@ -115,7 +118,7 @@ def _labels(body: Any, model: str | None) -> list[str] | None:
 
 
 def _body(response: Any) -> Any:
-    """The JSON of a good answer; None, with the failure noted, for any other."""
+    """The decoded body of an answer with status 200; None, with the failure recorded, otherwise."""
     if response.status_code != 200:
         response.failure(f"status {response.status_code}")
         return None
@@ -129,15 +132,19 @@ def _body(response: Any) -> Any:
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    """Objectives and the model, each also from the environment."""
+    """Add the options for the objectives and the model, each also an environment variable."""
     add = parser.add_argument_group("Valence").add_argument
     options: dict[str, tuple[type, Any, str]] = {
-        "model": (str, None, "name of the model to ask; the default model if absent"),
-        "texts-per-request": (int, 16, "texts in a request of several"),
-        "max-error-ratio": (float, 0.0, "failed requests of all, wrong answers included"),
-        "p95-ms": (float, None, "95 of 100 requests of a kind take at most this long"),
-        "p99-ms": (float, None, "99 of 100 requests of a kind take at most this long"),
-        "min-rate": (float, None, "requests per second that are really sent and answered"),
+        "model": (str, None, "model in the request; the server's default if omitted"),
+        "texts-per-request": (int, 16, "number of texts in a request of several texts"),
+        "max-error-ratio": (float, 0.0, "highest share of failed requests, wrong answers included"),
+        "p95-ms": (float, None, "highest 95th percentile of the latency of each kind of request"),
+        "p99-ms": (float, None, "highest 99th percentile"),
+        "min-rate": (
+            float,
+            None,
+            "lowest number of answered requests per second, of all kinds",
+        ),
     }
     for name, (kind, default, explanation) in options.items():
         variable = f"LOAD_{name.replace('-', '_').upper()}"
@@ -145,11 +152,11 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _judge(environment: Environment, **_: Any) -> None:
-    """Print the server's own times, compare with the objectives, choose the exit code."""
+    """Log the server's own timings, check the objectives and set the exit code."""
     options = environment.parsed_options
     runner = environment.runner
-    assert options is not None  # noqa: S101 - the command line was read
-    assert runner is not None  # noqa: S101 - and a run was made of it
+    assert options is not None  # noqa: S101 - Locust sets it before the run
+    assert runner is not None  # noqa: S101 - likewise
     for name, milliseconds in sorted(_server_times.items()):
         p50, p95 = (percentile(milliseconds, share) for share in (0.50, 0.95))
         logging.info("server, %s: p50 %.1f ms, p95 %.1f ms", name, p50, p95)
@@ -168,7 +175,7 @@ def _judge(environment: Environment, **_: Any) -> None:
         for entry in entries
         if entry.method != "POST" and entry.num_failures
     ]
-    sentences += [f"a user broke: {error['msg']}" for error in runner.exceptions.values()]
+    sentences += [f"a user failed: {error['msg']}" for error in runner.exceptions.values()]
     for sentence in sentences:
         logging.error("objective missed: %s", sentence)
     environment.process_exit_code = 1 if sentences else 0

@@ -1,13 +1,13 @@
--- POSTs the lines of a file of request bodies, in turn.
+-- Sends the lines of a file as request bodies, in order and repeatedly.
 --
 --   python -m load_tests.bodies 500 > bodies.jsonl
 --   BODIES=bodies.jsonl wrk -t1 -c64 -d20s --latency -s load_tests/predict.lua http://127.0.0.1:8000/predict
 --
--- At the end: how many answers were wrong, and a line of JSON for programs. Latencies are in
--- microseconds; errors.status counts answers of 400 and above.
+-- At the end it prints the number of failed requests and a line of JSON. Latencies are in
+-- microseconds; errors.status counts answers with status 400 and above.
 
 local requests = {}
-local next_one = 0
+local sent = 0
 
 function init(_)
   for line in io.lines(os.getenv("BODIES")) do
@@ -16,14 +16,14 @@ function init(_)
 end
 
 function request()
-  next_one = next_one % #requests + 1
-  return requests[next_one]
+  sent = sent % #requests + 1
+  return requests[sent]
 end
 
 function done(summary, latency, _)
   local errors = summary.errors
-  local wrong = errors.status + errors.timeout + errors.read
-  io.write(string.format("answers that were not 200: %d\n", wrong))
+  local failed = errors.status + errors.timeout + errors.read
+  io.write(string.format("failed requests: %d\n", failed))
   io.write(string.format(
     'result: {"requests": %d, "duration_us": %d, "p50_us": %d, "p99_us": %d, ' ..
     '"errors": {"status": %d, "connect": %d, "read": %d, "write": %d, "timeout": %d}}\n',

@@ -1,4 +1,4 @@
-"""Objectives of a load test, and the verdict that becomes its exit code."""
+"""Service level objectives of a load test, which decide its exit code."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Objectives:
-    """What a run must reach. A field that is None is not judged.
+    """Bounds for a run. A field that is None is not checked.
 
     Attributes:
-        max_error_ratio: Failed requests of all requests, wrong answers included, from 0 to 1.
-        p95_ms: 95 of 100 requests of a kind take at most this long.
-        p99_ms: 99 of 100.
-        min_rate: Requests per second of all kinds together. Users of constant throughput slow
-            down with a slow server, and fewer requests make better latencies: this shows it.
+        max_error_ratio: The highest share of failed requests, wrong answers included, from 0 to 1.
+        p95_ms: The highest 95th percentile of the latency of each kind of request.
+        p99_ms: The highest 99th percentile.
+        min_rate: The lowest number of requests per second, all kinds together. Users wait for
+            their answers, so a slow server gets fewer requests, which improves its latencies;
+            this bound reveals it.
     """
 
     max_error_ratio: float = 0.0
@@ -24,15 +25,17 @@ class Objectives:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_error_ratio <= 1:
-            raise ValueError(f"an error ratio is from 0 to 1. Received: {self.max_error_ratio}")
+            raise ValueError(
+                f"max_error_ratio must be from 0 to 1. Received: {self.max_error_ratio}"
+            )
         for name, limit in (("p95", self.p95_ms), ("p99", self.p99_ms), ("rate", self.min_rate)):
             if limit is not None and not limit > 0:
-                raise ValueError(f"the objective for {name} is above 0. Received: {limit}")
+                raise ValueError(f"the objective for {name} must be above 0. Received: {limit}")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One kind of request, over the whole run."""
+    """What was measured for one kind of request over the whole run."""
 
     name: str
     requests: int
@@ -43,9 +46,9 @@ class Measured:
 
 
 def missed(objectives: Objectives, kinds: Iterable[Measured]) -> list[str]:
-    """One sentence for each objective that was missed; empty when all were reached.
+    """Describe each missed objective in a sentence; an empty list means that all were met.
 
-    A run without requests misses: it shows nothing.
+    A run without requests counts as missed, because it shows nothing.
     """
     kinds = [kind for kind in kinds if kind.requests]
     if not kinds:
@@ -56,7 +59,7 @@ def missed(objectives: Objectives, kinds: Iterable[Measured]) -> list[str]:
         if ratio > objectives.max_error_ratio:
             sentences.append(
                 f"{kind.name}: {kind.failures} of {kind.requests} failed ({ratio:.2%}),"
-                f" at most {objectives.max_error_ratio:.2%} may"
+                f" allowed {objectives.max_error_ratio:.2%}"
             )
         for name, value, limit in (
             ("p95", kind.p95_ms, objectives.p95_ms),
@@ -71,5 +74,5 @@ def missed(objectives: Objectives, kinds: Iterable[Measured]) -> list[str]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of `values` that at least `share` of them do not exceed (nearest rank)."""
+    """The nearest-rank percentile: the smallest value that `share` of the values do not exceed."""
     return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]

@@ -3,7 +3,7 @@
     python docs/examples/grid_search.py data/imdb
     python docs/examples/grid_search.py mine.csv --batch-sizes 10 20 --epochs 1 2
 
-Works on the training texts alone. Every cell is trained once for each fold, then the best one on
+Uses the training texts only. Every cell is trained once per fold, and the best cell once more on
 all texts.
 """
 
@@ -24,8 +24,8 @@ from training.data.readers import read
 WORDS, LENGTH = 5_000, 200
 
 
-def build(X: Any, y: Any) -> keras.Model:  # noqa: N803 - scikit-learn's names, given by name
-    """A small LSTM for ids (texts, length) and one-hot labels (texts, classes)."""
+def build(X: Any, y: Any) -> keras.Model:  # noqa: N803 - scikit-learn passes them by name
+    """Build a small LSTM for ids (texts, length) and one-hot labels (texts, classes)."""
     keras.utils.set_random_seed(7)
     model = keras.Sequential(
         [
@@ -40,7 +40,7 @@ def build(X: Any, y: Any) -> keras.Model:  # noqa: N803 - scikit-learn's names, 
 
 
 def main() -> None:
-    """Search, and print every cell and the best one."""
+    """Search the grid; print every cell and the best one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder or file of labelled texts")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[10, 20, 40])
@@ -56,8 +56,8 @@ def main() -> None:
     encoder = TextEncoder(rules, words)
     ids = pad_rows([encoder.encode(text).ids for text in corpus.texts()], width=LENGTH)
 
-    # What `fit` is to get has to stand in the grid: a copy of the wrapper, which every cell is
-    # trained on, starts without the `fit_kwargs` of the original.
+    # The arguments of `fit` are part of the grid: scikit-learn clones the wrapper for every cell,
+    # and a clone loses the `fit_kwargs` of the original.
     cells = [
         {"batch_size": batch_size, "epochs": epochs}
         for batch_size in options.batch_sizes

@@ -1,1 +1,1 @@
-"""The benchmark: the service beside what its machine could do at best, in one run."""
+"""The benchmark: compares the service with the limits of its machine, measured in the same run."""

@@ -16,7 +16,7 @@ from load_tests.bench.figures import ServiceFigures
 from load_tests.bench.goals import judge
 from load_tests.bench.load import Generator
 from load_tests.bench.machine import ROOT, busy_cores, describe_machine
-from load_tests.bench.progress import Progress
+from load_tests.bench.progress import show_progress
 from load_tests.bench.report import make_content, write_files
 from load_tests.bench.table import write_report
 from load_tests.bench.texts import make_texts, read_texts
@@ -34,9 +34,9 @@ examples:
   python -m load_tests.bench --data imdb/test.tsv.gz --out runs/bench-imdb
   python -m load_tests.bench --generator bundled -- --threads 1
 
-Options behind -- are those of `valence serve`. Ratios decide, absolute figures are context: the
-service, the ceiling of the engine in-process and a bare route are measured in turn on the same
-cores as the load generator. The exit status tells of wrong answers and failures, not of goals.
+Options after -- are passed to `valence serve`. The service, the in-process ceiling of its engine
+and a bare route are measured in alternation, on the same cores as the load generator: compare
+ratios, not absolute values. Wrong answers and failures set the exit status; missed goals do not.
 """
 
 
@@ -45,24 +45,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if arguments is None else arguments)
     cut = typed.index("--") if "--" in typed else len(typed)
     options = _make_parser().parse_args(typed[:cut])
-    # A termination ends the servers as an interruption does.
+    # SIGTERM stops the servers as SIGINT does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(options, typed, serve_options=typed[cut + 1 :])
     except BenchError as error:
         if options.debug:
             raise
-        return _complain(str(error), WRONG_CALL if isinstance(error, WrongCall) else FAILED)
+        return _fail(str(error), WRONG_CALL if isinstance(error, WrongCall) else FAILED)
     except OSError as error:
         if options.debug:
             raise
-        return _complain(f"{error.filename or 'the system'}: {error.strerror}", FAILED)
+        return _fail(f"{error.filename or 'system error'}: {error.strerror}", FAILED)
     except KeyboardInterrupt:
-        return _complain("interrupted; nothing half-written is left", FAILED)
+        return _fail("interrupted; no partial files are left", FAILED)
     except Exception as error:
         if options.debug:
             raise
-        return _complain(f"unexpected {type(error).__name__}; --debug shows where", FAILED)
+        return _fail(f"unexpected {type(error).__name__}; --debug shows the traceback", FAILED)
 
 
 def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Sequence[str]) -> int:
@@ -70,13 +70,13 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
     models_dir = options.models_dir.resolve()
     for model in options.models:
         if not (models_dir / model).is_dir():
-            raise WrongCall(f"there is no model {model} in {options.models_dir}")
+            raise WrongCall(f"--models must name models in {options.models_dir}. Received: {model}")
     engines = _installed(options.engines)
     if options.data:
         texts = read_texts(options.data, _TEXTS, options.seed)
     else:
         texts = make_texts(_TEXTS, options.seed)
-    # Imported late: with it come the service's packages, which --help and wrong calls do not need.
+    # Imported late: it imports the service, which --help and wrong calls do not need.
     from load_tests.bench.measure import Plan, measure
 
     plan = Plan(
@@ -103,8 +103,8 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
             "busy_cores_before": busy_cores(),
         },
     }
-    with Progress(plan.steps) as progress:
-        services = measure(plan, progress.step)
+    with show_progress(plan.steps) as step:
+        services = measure(plan, step)
     goals = judge(services)
     text = write_report(about, services, goals)
     print(text)
@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
 
 
 def _report_errors(services: Sequence[ServiceFigures]) -> int:
-    """Say what was answered wrongly or not at all."""
+    """Report failed requests; returns the exit status."""
     errors = [
         f"{what} ({count})"
         for service in services
@@ -123,27 +123,27 @@ def _report_errors(services: Sequence[ServiceFigures]) -> int:
     ]
     if errors:
         more = f", and {len(errors) - 1} more kinds of error" if len(errors) > 1 else ""
-        return _complain(f"requests failed: {errors[0]}{more}", FAILED)
+        return _fail(f"requests failed: {errors[0]}{more}", FAILED)
     return OK
 
 
 def _choose_generator(name: str) -> Generator:
-    """The load generator that was asked for."""
+    """Choose the load generator; `auto` is wrk if it is installed."""
     executable = shutil.which("wrk")
     if name == "wrk" and executable is None:
-        raise WrongCall("wrk is not installed; --generator bundled needs nothing")
+        raise WrongCall("wrk is not installed; --generator bundled works without it")
     if name == "bundled" or executable is None:
         return Bundled()
     return Wrk(executable)
 
 
 def _installed(engines: Sequence[str]) -> list[str]:
-    """The engines whose library is there; a sentence about each other one."""
+    """Select the engines whose library is installed, and report the others on stderr."""
     found = [engine for engine in dict.fromkeys(engines) if find_spec(_PACKAGES[engine])]
     for engine in engines:
         if engine not in found:
             print(
-                f"bench: {_PACKAGES[engine]} is not installed: {engine} is left out",
+                f"bench: {_PACKAGES[engine]} is not installed: {engine} is skipped",
                 file=sys.stderr,
             )
     if not found:
@@ -151,7 +151,7 @@ def _installed(engines: Sequence[str]) -> list[str]:
     return found
 
 
-def _complain(sentence: str, status: int) -> int:
+def _fail(sentence: str, status: int) -> int:
     print(f"bench: {sentence}", file=sys.stderr)
     return status
 
@@ -159,39 +159,43 @@ def _complain(sentence: str, status: int) -> int:
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m load_tests.bench",
-        description="Measure the service beside its in-process ceiling and a bare HTTP route.",
+        description="Compare the service with its in-process ceiling and a bare HTTP route.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add: Any = parser.add_argument
-    add("--models", nargs="+", default=["lstm", "bow"], help="which models [lstm bow]")
-    add("--models-dir", type=Path, default=ROOT / "models", help="where they are [models]")
+    add("--models", nargs="+", default=["lstm", "bow"], help="models to measure [lstm bow]")
+    add("--models-dir", type=Path, default=ROOT / "models", help="folder of the models [models]")
     add(
         *("--engines",),
         nargs="+",
         choices=sorted(_PACKAGES),
         default=["onnx"],
-        help="on which engines; one that is not installed is left out [onnx]",
+        help="engines to measure; those not installed are skipped [onnx]",
     )
     add(
         *("--generator",),
         choices=("auto", "wrk", "bundled"),
         default="auto",
-        help="what sends: wrk, or the bundled generator, which takes more of the cores; auto is "
-        "wrk where it is installed [auto]",
+        help="load generator: wrk, or the bundled one, which takes more processor time; auto is "
+        "wrk if it is installed [auto]",
     )
     add(
         *("--connections",),
         nargs="+",
         type=_positive,
         default=[1, 8, 64, 256],
-        help="requests at once, one text each [1 8 64 256]",
+        help="concurrent connections, one text per request [1 8 64 256]",
     )
-    add("--rounds", type=_positive, default=3, help="rounds; medians are reported [3]")
-    add("--seconds", type=_positive, default=3, help="of each load in a round [3]")
-    add("--quick", action="store_true", help="one round of one second each, to see that it works")
-    add("--data", type=Path, help="texts: one a line, or a TSV with a column review; also gzip")
-    add("--seed", type=int, default=1, help="another seed, other texts [1]")
+    add("--rounds", type=_positive, default=3, help="rounds, of which medians are reported [3]")
+    add("--seconds", type=_positive, default=3, help="duration of each load [3]")
+    add("--quick", action="store_true", help="one round with loads of one second, as a smoke test")
+    add(
+        "--data",
+        type=Path,
+        help="texts: one per line, or a TSV with a column review or text; also gzip",
+    )
+    add("--seed", type=int, default=1, help="random seed of the texts [1]")
     add("--out", type=Path, default=Path("runs/bench"), help="folder of the report [runs/bench]")
     add("--debug", action="store_true", help="show the traceback of a failure")
     return parser

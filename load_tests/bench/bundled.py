@@ -1,33 +1,31 @@
 """The load generator for machines without wrk: one event loop, requests built beforehand.
 
-It answers to the same interface, but takes several times the processor that wrk does, from a
-service on the same cores: throughput measured with it is lower and latency higher.
+It takes several times as much processor time as wrk, on the cores that the service uses too, so
+measured throughput is lower and latency higher.
 """
 
 import asyncio
-import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final, cast
 
 from load_tests.bench.errors import BenchError
 from load_tests.bench.load import Load, Outcome
-from load_tests.bench.signals import signals_later
+from load_tests.bench.signals import signals_deferred
 from load_tests.slo import percentile
 
-_SAMPLE_EVERY: Final = 97  # a prime, so that the sample goes round all bodies
+_SAMPLE_EVERY: Final = 97  # a prime, so that the sample covers all bodies in time
 _SAMPLE_SIZE: Final = 256
-_MOST_ERRORS: Final = 1000
+_MAX_ERRORS: Final = 1000
 
 
 class Bundled:
     """Sends from this process, on uvloop where it is installed.
 
     Args:
-        each_once: Send every body once and keep every answer, in place of a sample for as long as
-            the load says. What is not answered by then is an error.
+        each_once: Send every body once and keep every answer, instead of sending until the time is
+            up and keeping a sample. A request without an answer by then is an error.
     """
 
     name = "bundled"
@@ -36,19 +34,19 @@ class Bundled:
         self._each_once = each_once
 
     def run(self, load: Load) -> Outcome:
-        """Send for as long as asked; see `Generator.run`."""
+        """Send requests for the duration of the load; see `Generator.run`."""
 
         async def send() -> Outcome:
             run = _Run(load, self._each_once)
-            with signals_later(run.end_soon):
+            with signals_deferred(run.end_soon):
                 return await run.outcome()
 
-        with _no_garbage_collection(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(send())
 
 
 class _Run:
-    """What the connections of one run share. Made on the running event loop."""
+    """The shared state of a run's connections. Create it on the running event loop."""
 
     def __init__(self, load: Load, each_once: bool) -> None:
         self.stopped = False
@@ -65,7 +63,7 @@ class _Run:
         self._sample: list[tuple[int, bytes]] = []
 
     async def outcome(self) -> Outcome:
-        """Connect, then send and count until the time is up."""
+        """Connect, then send requests and count answers until the run ends."""
         try:
             for _ in range(self._load.connections):
                 await self._connect()
@@ -82,7 +80,7 @@ class _Run:
         return self._count(seconds)
 
     def next_request(self) -> tuple[int, bytes] | None:
-        """The position of a body and its request; None when there is nothing left to send."""
+        """The next request and the position of its body; None if all have been sent."""
         if self._each_once and self._sent == len(self._requests):
             return None
         index = self._sent % len(self._requests)
@@ -103,14 +101,14 @@ class _Run:
         self._end_if_done()
 
     def failed(self, what: str) -> None:
-        """Count a request that got no good answer."""
+        """Count a failed request."""
         self._errors[what] += 1
-        if self._errors.total() >= _MOST_ERRORS:
+        if self._errors.total() >= _MAX_ERRORS:
             self._end()
         self._end_if_done()
 
     def lost(self, connection: "_Connection") -> None:
-        """Put another connection in the place of one that ended."""
+        """Replace a closed connection."""
         self._connections.discard(connection)
         if not self.stopped and not self._ended.done():
             task = self._loop.create_task(self._reconnect())
@@ -118,9 +116,9 @@ class _Run:
             task.add_done_callback(self._opening.discard)
 
     async def _close(self) -> None:
-        """End every connection, those that are just being opened too.
+        """Close all connections, including those that are being opened.
 
-        uvloop waits for them for ever when it is closed itself.
+        uvloop's own close would wait for them forever.
         """
         self.stopped = True
         await asyncio.gather(*self._opening)
@@ -153,7 +151,7 @@ class _Run:
             self._end()
 
     def end_soon(self) -> None:
-        """End the run, from wherever this is called."""
+        """End the run; may be called from a signal handler or another thread."""
         self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
@@ -163,7 +161,7 @@ class _Run:
     def _count(self, seconds: float) -> Outcome:
         missing = len(self._requests) - len(self._latencies_s) - self._errors.total()
         if self._each_once and missing > 0:
-            self._errors["not answered in time"] += missing
+            self._errors["no answer in time"] += missing
         p50_ms, p99_ms = (
             percentile(self._latencies_s, share) * 1e3 if self._latencies_s else 0.0
             for share in (0.50, 0.99)
@@ -179,22 +177,22 @@ class _Run:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: sends a request, reads its answer, sends the next."""
+    """A connection that sends one request at a time."""
 
     def __init__(self, run: _Run) -> None:
         self._run = run
         self._transport: asyncio.Transport | None = None
-        self._index: int | None = None  # of the request that waits for its answer
+        self._index: int | None = None  # position of the request in flight
         self._sent_at = 0.0
         self._received = bytearray()
-        self._head = -1  # bytes of the answer's head, once it is there
-        self._whole = 0  # bytes of head and body
+        self._head = -1  # bytes of the answer's head; -1 until it is complete
+        self._total = 0  # bytes of head and body
         self._status = 0
-        self._last = False  # the server closes after this answer
+        self._closing = False  # the server closes after this answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit it
 
     def send(self) -> None:
         """Send the next request, if there is one."""
@@ -206,36 +204,36 @@ class _Connection(asyncio.Protocol):
         self._transport.write(content)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; settle the request when its answer is whole."""
+        """Collect the answer; when it is complete, count it and send the next request."""
         self._received += data
         if self._head < 0 and not self._read_head():
             return
-        if len(self._received) < self._whole:
+        if len(self._received) < self._total:
             return
         seconds = time.perf_counter() - self._sent_at
-        index, body = self._index, bytes(self._received[self._head : self._whole])
+        index, body = self._index, bytes(self._received[self._head : self._total])
         self._index, self._head = None, -1
         self._received.clear()
         if index is not None and not self._run.stopped:
             self._run.answered(index, seconds, self._status, body)
-        if self._last:
+        if self._closing:
             self.close()
         else:
             self.send()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Tell the run, which lets another connection go on."""
+        """Report the loss to the run, which opens another connection."""
         if self._index is not None and not self._run.stopped:
-            self._run.failed("the connection was lost")
+            self._run.failed("connection lost")
         self._run.lost(self)
 
     def close(self) -> None:
-        """End this connection at once."""
+        """Close this connection immediately."""
         if self._transport is not None:
             self._transport.abort()
 
     def _read_head(self) -> bool:
-        """Read status and length of the answer; False until its head is whole."""
+        """Read status and length of the answer; False until its head is complete."""
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return False
@@ -245,13 +243,13 @@ class _Connection(asyncio.Protocol):
             self._status = int(lines[0].split(b" ", 2)[1])
             length = int(headers[b"content-length"])
         except (IndexError, KeyError, ValueError):
-            self._run.failed("an answer without status or Content-Length")
+            self._run.failed("no status or Content-Length")
             self._index = None
             self.close()
             return False
-        self._last = headers.get(b"connection", b"").strip() == b"close"
+        self._closing = headers.get(b"connection", b"").strip() == b"close"
         self._head = end + 4
-        self._whole = self._head + length
+        self._total = self._head + length
         return True
 
 
@@ -269,14 +267,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Keep the collector's pauses out of the latencies."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -1,6 +1,7 @@
-"""The in-process ceiling: what the machine computes when nobody speaks HTTP.
+"""The in-process ceiling: the throughput of the same engine without HTTP.
 
-The one module of the load tests that imports the service, for its files, text rules and engines.
+This is the only module of the load tests that imports the service, for its version files, text
+preprocessing and engines.
 """
 
 import itertools
@@ -30,16 +31,16 @@ _ANSWER_BATCH = 8
 
 
 class Ceiling:
-    """One version of a model, loaded once for each thread that computes.
+    """One version of a model, with one engine per thread.
 
     Attributes:
-        threads: As many as there are cores.
-        precision: Of the weights, where the manifest tells; else empty.
+        threads: The number of threads, one per core.
+        precision: The precision of the weights, if the manifest names it; otherwise empty.
 
     Args:
         folder: `models/<name>/<version>/`.
         engine: `onnx` or `tensorflow`.
-        texts: What is computed.
+        texts: The texts to compute.
 
     Raises:
         BenchError: The version cannot be loaded.
@@ -58,11 +59,11 @@ class Ceiling:
         self._labels = manifest.labels
         self._texts = texts
         self._rows = [self._encoder.encode(text).ids for text in texts]
-        # The longest first: with them at the end, one core would wait for the other.
+        # Longest first: with long texts at the end, one core would wait for the other.
         self._by_length = sorted(range(len(texts)), key=lambda index: -len(self._rows[index]))
 
     def answers(self) -> list[dict[str, float]]:
-        """The probabilities of every text, by label, in the order of the texts."""
+        """Predict every text; returns its probabilities by label, in the order of the texts."""
         found: list[dict[str, float]] = [{} for _ in self._texts]
         for batch in self._batches(_ANSWER_BATCH):
             rows = [self._rows[index] for index in batch]
@@ -71,11 +72,11 @@ class Ceiling:
         return found
 
     def throughput(self, batch_size: int, seconds: float) -> float:
-        """Texts per second, from ids that lie ready in rectangles sorted by length.
+        """Measure texts per second from ids, which are already padded and sorted by length.
 
         Args:
-            batch_size: Rows of a model run.
-            seconds: How long at least; the texts are always gone through to their end.
+            batch_size: Texts per model run.
+            seconds: The minimum duration; every pass over the texts is completed.
         """
         batches = [self._rectangle(batch) for batch in self._batches(batch_size)]
 
@@ -85,7 +86,7 @@ class Ceiling:
         return self._passes(compute, len(batches), seconds) * len(self._texts)
 
     def throughput_from_text(self, batch_size: int, seconds: float) -> float:
-        """Texts per second, tokenizing included, and the checks on what the model answers."""
+        """Measure texts per second from strings, tokenizing and output checks included."""
         batches = self._batches(batch_size)
 
         def compute(engine: Engine, index: int) -> None:
@@ -94,7 +95,7 @@ class Ceiling:
         return self._passes(compute, len(batches), seconds) * len(self._texts)
 
     def latencies_ms(self, seconds: float) -> list[float]:
-        """Milliseconds from a text to its probabilities, one text at a time, in turn."""
+        """Measure the milliseconds from a string to its probabilities, one text at a time."""
         found: list[float] = []
         end = time.perf_counter() + seconds
         for index in itertools.cycle(range(len(self._texts))):
@@ -106,11 +107,11 @@ class Ceiling:
         return found
 
     def _batches(self, size: int) -> list[list[int]]:
-        """Positions of the texts that go together."""
+        """Positions of the texts of each batch."""
         return [self._by_length[start : start + size] for start in range(0, len(self._texts), size)]
 
     def _rectangle(self, batch: Sequence[int]) -> tuple[Int32Array, Int32Array]:
-        """Ids of shape (rows, longest) and lengths of shape (rows,), as an engine takes them."""
+        """Pad a batch; returns ids of shape (texts, longest) and lengths of shape (texts,)."""
         rows = [self._rows[index] for index in batch]
         lengths = np.array([len(row) for row in rows], dtype=np.int32)
         return pad_rows(rows, width=int(lengths.max())), lengths
@@ -123,7 +124,7 @@ class Ceiling:
         return answer
 
     def _passes(self, compute: Callable[[Engine, int], None], count: int, seconds: float) -> float:
-        """Times per second that all of `count` batches are computed, on all threads."""
+        """Compute all `count` batches repeatedly on all threads; returns passes per second."""
 
         def work(engine: Engine, tickets: "itertools.count[int]") -> None:
             while (index := next(tickets)) < count:
@@ -134,7 +135,7 @@ class Ceiling:
             passes = 0
             elapsed = 0.0
             while elapsed < seconds:
-                tickets = itertools.count()  # one call of next at a time, as the GIL has it
+                tickets = itertools.count()  # shared by the threads: next() is atomic under the GIL
                 list(pool.map(work, self._engines, itertools.repeat(tickets)))
                 passes += 1
                 elapsed = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Whether an answer is right: by the rules, and beside what the model answers in-process."""
+"""Check answers: by the rules of the contract, and against the in-process predictions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,16 @@ from typing import Any
 from load_tests.answers import moved, wrong_prediction
 
 Probabilities = Mapping[str, float]
-"""Of each label."""
+"""The probabilities of one text, by label."""
 
 
 def check_one(answer: bytes, expected: Probabilities) -> str | None:
-    """The rule that the answer to one text breaks, if any."""
+    """Check the answer to a request with one text; returns the broken rule, or None."""
     return _check(_parse(answer), expected)
 
 
 def check_many(answer: bytes, expected: Sequence[Probabilities]) -> str | None:
-    """The rule that the answer to several texts breaks, if any; their order is one."""
+    """Check the answer to a request with several texts, their order included."""
     body = _parse(answer)
     predictions = body.get("predictions") if isinstance(body, Mapping) else None
     if not isinstance(predictions, list) or len(predictions) != len(expected):

@@ -1,13 +1,13 @@
-"""What ends a benchmark.
+"""Errors that end a benchmark.
 
 BenchError          something failed: exit status 1
-└── WrongCall       the command was wrong: exit status 2
+└── WrongCall       the command line is wrong: exit status 2
 """
 
 
 class BenchError(Exception):
-    """The benchmark cannot go on; the message is one sentence for its user."""
+    """The benchmark cannot continue; the message is one sentence for the user."""
 
 
 class WrongCall(BenchError):
-    """The command asks for what cannot be."""
+    """An argument of the command line is wrong."""

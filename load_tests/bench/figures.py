@@ -1,7 +1,7 @@
-"""What was measured, round by round, and the medians that are reported.
+"""The measurements of each round, and the medians that are reported.
 
-Whatever is compared was measured in the same round, minutes apart at most, and a ratio is the
-median of the rounds' ratios: a noisy machine disturbs both sides of it, and one round of several.
+A ratio compares two measurements of the same round, at most minutes apart, and the reported ratio
+is the median over the rounds. Noise on the machine therefore affects both sides of a ratio.
 """
 
 import statistics
@@ -14,8 +14,8 @@ class Scenario:
     """A kind of load.
 
     Attributes:
-        texts: In one request; 1 is a request of `text`, more is one of `texts`.
-        connections: Busy at once.
+        texts: Texts per request: 1 sends the field `text`, more send `texts`.
+        connections: Concurrent connections.
     """
 
     texts: int
@@ -23,23 +23,23 @@ class Scenario:
 
     def __str__(self) -> str:
         texts = "1 text" if self.texts == 1 else f"{self.texts} texts"
-        return f"{texts} a request, {self.connections} at once"
+        connections = "1 connection" if self.connections == 1 else f"{self.connections} connections"
+        return f"{texts} per request, {connections}"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One scenario in one round.
+    """The measurements of one scenario in one round.
 
     Attributes:
-        requests_per_s: Answered rightly, as far as was looked.
-        texts_per_s: In those.
-        p50_ms: Half of the requests took at most this long.
-        p99_ms: 99 of 100.
-        cpu_ms_per_text: Processor time of the server and its children; None where the system
-            does not tell.
-        real_share: Real tokens of all that were computed; None for what counts no tokens.
-        batch_size: Texts of a model run, on average.
-        errors: Failed requests, by what was wrong.
+        requests_per_s: Requests per second answered with status 200.
+        texts_per_s: Texts in these requests per second.
+        p50_ms: The median latency.
+        p99_ms: The 99th percentile of the latency.
+        cpu_ms_per_text: Processor time of the server and its children; None if not available.
+        real_share: The share of real tokens in all computed tokens; None for the bare routes.
+        batch_size: Mean number of texts per model run; None for the bare routes.
+        errors: The number of failed requests, by kind of failure.
     """
 
     requests_per_s: float
@@ -54,14 +54,14 @@ class Sample:
 
 @dataclass(slots=True)
 class Round:
-    """One model in one round.
+    """The measurements of one model in one round.
 
     Attributes:
-        in_process_ms: Tokenize and infer one text in-process, median.
-        ceiling: Texts per second in-process from ids, by rows of a batch.
-        ceiling_from_text: The same from text, with the best of these batches.
-        samples: The service.
-        floor: The bare route, by framework and connections.
+        in_process_ms: Median time to tokenize and infer one text in-process.
+        ceiling: Texts per second in-process from ids, by batch size.
+        ceiling_from_text: Texts per second in-process from strings, with the best batch size.
+        samples: The service, by scenario.
+        floor: The bare routes, by framework and connections.
     """
 
     in_process_ms: float = 0.0
@@ -73,10 +73,15 @@ class Round:
 
 @dataclass(slots=True)
 class ModelFigures:
-    """One model on one engine.
+    """All measurements of one model on one engine.
 
     Attributes:
-        errors: Wrong answers to the texts that were sent once each, before the rounds.
+        model: The name of the model.
+        version: The version that answered.
+        engine: The name of the engine.
+        precision: The precision of the weights; empty if not known.
+        errors: Wrong answers in the check before the rounds, by broken rule.
+        rounds: The measurements.
     """
 
     model: str
@@ -88,53 +93,53 @@ class ModelFigures:
 
     @property
     def title(self) -> str:
-        """The model and what runs it."""
+        """The model with its engine and precision."""
         precision = f" ({self.precision})" if self.precision else ""
         return f"{self.model} on {self.engine}{precision}"
 
     @property
     def scenarios(self) -> list[Scenario]:
-        """What was measured, in that order."""
+        """All measured scenarios, in order."""
         return list(dict.fromkeys(scenario for r in self.rounds for scenario in r.samples))
 
     @property
     def floors(self) -> list[tuple[str, int]]:
-        """Frameworks and connections that were measured."""
+        """All measured bare routes: framework and connections."""
         return list(dict.fromkeys(key for r in self.rounds for key in r.floor))
 
     @property
     def batch_size(self) -> int | None:
-        """Rows of the batches that reach the ceiling."""
+        """The batch size with the highest median throughput in-process."""
         sizes = {size for r in self.rounds for size in r.ceiling}
         return max(sizes, key=self._ceiling_of, default=None)
 
     @property
     def ceiling(self) -> float | None:
-        """Texts per second in-process, from ids."""
+        """Texts per second in-process from ids, with the best batch size."""
         size = self.batch_size
         return None if size is None else self._ceiling_of(size)
 
     @property
     def ceiling_from_text(self) -> float | None:
-        """Texts per second in-process, tokenizing included."""
+        """Texts per second in-process from strings, with the best batch size."""
         return median(r.ceiling_from_text or None for r in self.rounds)
 
     @property
     def in_process_ms(self) -> float | None:
-        """One text in-process."""
+        """Milliseconds to tokenize and infer one text in-process."""
         return median(r.in_process_ms or None for r in self.rounds)
 
     def sample(self, scenario: Scenario) -> Sample | None:
-        """The medians of a scenario."""
+        """The medians of a scenario over the rounds."""
         return merge(r.samples[scenario] for r in self.rounds if scenario in r.samples)
 
     def floor(self, framework: str, connections: int) -> Sample | None:
-        """The medians of the bare route."""
+        """The medians of a bare route over the rounds."""
         key = framework, connections
         return merge(r.floor[key] for r in self.rounds if key in r.floor)
 
     def of_ceiling(self, scenario: Scenario, *, from_text: bool = False) -> float | None:
-        """Texts per second over the ceiling."""
+        """Texts per second divided by the in-process ceiling."""
 
         def ratio(r: Round, sample: Sample) -> float | None:
             ceiling = r.ceiling_from_text if from_text else r.ceiling.get(self.batch_size or 0)
@@ -143,7 +148,7 @@ class ModelFigures:
         return self._over_rounds(scenario, ratio)
 
     def of_floor(self, framework: str, connections: int) -> float | None:
-        """Requests per second over the bare route, one text a request."""
+        """Requests per second divided by those of a bare route, at one text per request."""
 
         def ratio(r: Round, sample: Sample) -> float | None:
             floor = r.floor.get((framework, connections))
@@ -153,21 +158,21 @@ class ModelFigures:
         return self._over_rounds(Scenario(1, connections), ratio)
 
     def tail(self, scenario: Scenario) -> float | None:
-        """p99 over p50."""
+        """p99 divided by p50."""
         return self._over_rounds(scenario, lambda _, s: s.p99_ms / s.p50_ms if s.p50_ms else None)
 
     def added_ms(self, scenario: Scenario) -> float | None:
-        """p50 minus the time that one text takes in-process."""
+        """p50 minus the in-process time of one text."""
         return self._over_rounds(
             scenario, lambda r, s: s.p50_ms - r.in_process_ms if s.p50_ms else None
         )
 
     def count_errors(self) -> dict[str, int]:
-        """Everything that failed, by where and what."""
+        """Count all failures, by scenario and kind."""
         found = {f"{self.title}: {what}": count for what, count in self.errors.items()}
         for r in self.rounds:
             named = {str(scenario): sample for scenario, sample in r.samples.items()}
-            named |= {f"{name} route, {at} at once": s for (name, at), s in r.floor.items()}
+            named |= {f"{name} route, {at} connections": s for (name, at), s in r.floor.items()}
             for where, sample in named.items():
                 for what, count in sample.errors.items():
                     key = f"{self.title}: {where}: {what}"
@@ -180,23 +185,24 @@ class ModelFigures:
     def _over_rounds(
         self, scenario: Scenario, figure: Callable[[Round, Sample], float | None]
     ) -> float | None:
-        """The median over the rounds that have the scenario."""
+        """The median of a figure over the rounds with the scenario."""
         return median(figure(r, r.samples[scenario]) for r in self.rounds if scenario in r.samples)
 
 
 @dataclass(slots=True)
 class ServiceFigures:
-    """The service with all its models, on one engine.
+    """All measurements of the service on one engine.
 
     Attributes:
-        ready_s: Of each start.
-        resident_ready_bytes: Memory when it was ready, all processes of it together; what they
-            share is counted once.
-        resident_bytes: The most of it that was seen between the scenarios.
-        resident_sum_bytes: The same, but what they share is counted for each.
-        processes: How many there were.
-        workers: How many of them answered.
-        models: What was measured of each.
+        engine: The name of the engine.
+        ready_s: Seconds from start to ready, for each start.
+        resident_ready_bytes: Resident memory of all processes when ready, shared pages counted
+            once.
+        resident_bytes: The highest such memory, read after each scenario.
+        resident_sum_bytes: The same, with shared pages counted for each process.
+        processes: The number of processes.
+        workers: The number of processes that answer requests.
+        models: The measurements of each model.
     """
 
     engine: str
@@ -210,7 +216,7 @@ class ServiceFigures:
 
 
 def merge(samples: Iterable[Sample]) -> Sample | None:
-    """The medians of samples and the sum of their errors; None of none."""
+    """Take medians of all samples and add up their errors; None without samples."""
     rows: Sequence[Sample] = list(samples)
     if not rows:
         return None
@@ -231,6 +237,6 @@ def merge(samples: Iterable[Sample]) -> Sample | None:
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """The median of what is there; None of nothing."""
-    there = [value for value in values if value is not None]
-    return statistics.median(there) if there else None
+    """The median of all values that are not None; None without any."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None

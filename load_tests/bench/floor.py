@@ -1,7 +1,7 @@
-"""The HTTP floor: a bare route on uvicorn that parses a body and answers a small one.
+"""The HTTP floor: a bare route on uvicorn that parses a body and returns a small answer.
 
-What a request costs before any of it is validated, counted, tokenized or computed. Runs as
-`python -m load_tests.bench.floor`, prints its address as a line of JSON and ends with SIGTERM.
+It shows what a request costs before anything is validated, counted, tokenized or computed. Runs as
+`python -m load_tests.bench.floor`, prints its address as a line of JSON and stops on SIGTERM.
 """
 
 import argparse
@@ -29,18 +29,18 @@ _ANSWER: Final = {
 
 
 async def predict(request: Request) -> Response:
-    """Parse the body, answer something of the size of a prediction."""
+    """Parse the body; answer with an object as large as a prediction."""
     body: dict[str, Any] = json.loads(await request.body())
     return JSONResponse(_ANSWER | {"tokens": len(body["text"])})
 
 
 async def readyz(_request: Request) -> Response:
-    """Ready as soon as it answers."""
+    """Report readiness, which holds as soon as the server answers."""
     return Response()
 
 
 def make_app(framework: str) -> Starlette:
-    """The two routes, on Starlette itself or as FastAPI's that read the request by hand."""
+    """Make the two routes on plain Starlette, or on FastAPI without request or response models."""
     if framework == "starlette":
         routes = [
             Route("/predict", predict, methods=["POST"]),
@@ -54,14 +54,14 @@ def make_app(framework: str) -> Starlette:
 
 
 def main() -> None:
-    """Serve until a signal ends it."""
+    """Serve until a signal arrives."""
     parser = argparse.ArgumentParser(description="The bare route that the benchmark compares with.")
     parser.add_argument("framework", choices=FRAMEWORKS)
     options = parser.parse_args()
     listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    print(json.dumps({"address": address}), flush=True)  # noqa: T201 - how the benchmark finds it
-    # As the service configures its own.
+    print(json.dumps({"address": address}), flush=True)  # noqa: T201 - the benchmark reads it
+    # The options that the service uses.
     config = uvicorn.Config(
         make_app(options.framework),
         log_config=None,

@@ -1,4 +1,4 @@
-"""The figures that the service must show, and whether it does."""
+"""The performance goals of the service."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,20 @@ ENGINE: Final = "onnx"
 BUSY: Final = Scenario(1, 64)
 ALONE: Final = Scenario(1, 1)
 MANY: Final = Scenario(256, 4)
-"""With one such request at a time, nothing is computed while it is tokenized and answered."""
+"""Four connections, because with one nothing is computed while a request is tokenized."""
 FLOOR: Final = "starlette"
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One figure and its bound.
+    """A measured value and its bound.
 
     Attributes:
-        value: None where it was not measured.
+        name: What is measured.
+        value: The measurement, or None if there is none.
+        bound: The bound.
+        side: Whether the bound is a minimum or a maximum.
+        unit: The unit of both; empty for ratios.
     """
 
     name: str
@@ -30,14 +34,14 @@ class Goal:
 
     @property
     def reached(self) -> bool | None:
-        """None where it was not measured."""
+        """Whether the bound holds; None without a measurement."""
         if self.value is None:
             return None
         return self.value >= self.bound if self.side == "at least" else self.value <= self.bound
 
 
 def judge(services: Sequence[ServiceFigures]) -> list[Goal]:
-    """Every goal, for the models on ONNX Runtime."""
+    """Evaluate every goal, for the models on ONNX Runtime."""
     service = next((one for one in services if one.engine == ENGINE), ServiceFigures(ENGINE))
     models = {figures.model: figures for figures in service.models}
     lstm = models.get("lstm") or ModelFigures("lstm", 0, ENGINE, "")
@@ -45,22 +49,22 @@ def judge(services: Sequence[ServiceFigures]) -> list[Goal]:
     busy = lstm.sample(BUSY)
     resident = service.resident_bytes
     return [
-        Goal("lstm, 64 at once: texts/s over the ceiling", lstm.of_ceiling(BUSY), 0.60, "at least"),
-        Goal("lstm, 64 at once: p99 over p50", lstm.tail(BUSY), 2.5, "at most"),
+        Goal("lstm, 64 connections: texts/s / ceiling", lstm.of_ceiling(BUSY), 0.60, "at least"),
+        Goal("lstm, 64 connections: p99 / p50", lstm.tail(BUSY), 2.5, "at most"),
         Goal(
-            "lstm, 1 at a time: p50 minus in-process tokenize + infer",
+            "lstm, 1 connection: p50 - in-process tokenize and infer",
             *(lstm.added_ms(ALONE), 0.35, "at most", "ms"),
         ),
         Goal(
-            f"lstm, {MANY.texts} texts a request: texts/s over the ceiling",
+            f"lstm, {MANY}: texts/s / ceiling",
             *(lstm.of_ceiling(MANY), 0.85, "at least"),
         ),
         Goal(
-            f"bow, 64 at once: requests/s over a bare {FLOOR.capitalize()} route",
+            f"bow, 64 connections: requests/s / bare {FLOOR.capitalize()} route",
             *(bow.of_floor(FLOOR, BUSY.connections), 0.45, "at least"),
         ),
         Goal(
-            "lstm, 64 at once: real tokens over real and filler",
+            "lstm, 64 connections: share of real tokens",
             *(busy.real_share if busy else None, 0.85, "at least"),
         ),
         Goal("start to ready, all models", median(service.ready_s), 1.5, "at most", "s"),

@@ -1,4 +1,4 @@
-"""What a load generator is asked and what it tells."""
+"""The interface of load generators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,13 +7,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests to send: each connection sends its next one when the last was answered.
+    """Requests to send; each connection sends the next one when the last was answered.
 
     Attributes:
-        port: On this machine.
-        bodies: JSON, sent in turn by all connections together.
-        connections: Kept alive, all busy.
-        seconds: How long; whole seconds for wrk.
+        port: The server's port on this machine.
+        bodies: JSON bodies, sent in order and repeatedly over all connections together.
+        connections: The number of keep-alive connections, all of them always busy.
+        seconds: The duration; wrk rounds it to whole seconds.
+        path: The route.
     """
 
     port: int
@@ -25,15 +26,15 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came back.
+    """The result of a load.
 
     Attributes:
-        answered: Requests answered with 200.
-        seconds: From the first request to the end.
-        p50_ms: Half of the requests took at most this long; 0 where none was answered.
-        p99_ms: 99 of 100.
-        errors: How many requests failed, by what was wrong.
-        sample: Some of the answers, each with the position in `bodies` of what was asked.
+        answered: The number of requests answered with status 200.
+        seconds: The time from the first request to the end.
+        p50_ms: The median latency; 0 if nothing was answered.
+        p99_ms: The 99th percentile of the latency; 0 if nothing was answered.
+        errors: The number of failed requests, by kind of failure.
+        sample: Some of the answers, each with the position of its request in `bodies`.
     """
 
     answered: int
@@ -45,12 +46,12 @@ class Outcome:
 
 
 class Generator(Protocol):
-    """Puts load on a server."""
+    """Sends requests to a server."""
 
     name: str
 
     def run(self, load: Load) -> Outcome:
-        """Send for as long as asked.
+        """Send requests for the duration of the load.
 
         Raises:
             BenchError: The generator itself cannot run.

@@ -1,4 +1,4 @@
-"""What was measured where: facts without which a figure says nothing."""
+"""Facts about the machine, without which a measurement means nothing."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ _PACKAGES: Final = (
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, versions, commit and time."""
+    """Collect processor, cores, memory, versions, commit and time."""
     return {
         "cpu": _cpu(),
         "cores": cores(),
@@ -31,14 +31,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def busy_cores() -> float | None:
-    """Processes that ran or waited to run in the last minute, on average."""
+    """The load average of the last minute: processes that were running or ready to run."""
     try:
         return os.getloadavg()[0]
     except OSError:
@@ -69,10 +69,10 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit, with `-dirty` behind it where files were changed since."""
+    """The commit, followed by `-dirty` if there are uncommitted changes."""
     command = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     try:
-        done = subprocess.run(  # noqa: S603 - a constant
+        done = subprocess.run(  # noqa: S603 - a constant command
             command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):

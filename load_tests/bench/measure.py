@@ -1,4 +1,4 @@
-"""The measurement: the service and its references in turn, round after round."""
+"""The measurement: rounds in which the service and its references take turns."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from load_tests.bench.server import Server, serve, serve_floor
 from load_tests.bench.texts import groups, many_bodies, single_bodies
 
 BATCH_SIZES: Final = (4, 8, 16)
-"""Rows of the batches that are tried for the ceiling."""
+"""Batch sizes that are tried for the ceiling."""
 
 _FASTAPI: Final = "fastapi"
 _EACH_ONCE: Final = Scenario(1, 16)
@@ -34,14 +34,14 @@ class Plan:
 
     Attributes:
         models_dir: The repository of models.
-        models: Names; the bare route is measured beside the last.
-        engines: Names.
-        connections: Busy at once, one text a request.
-        rounds: Of everything.
-        seconds: Of each load in a round.
-        texts: What is sent.
-        generator: Sends it.
-        serve_options: For `valence serve`.
+        models: Names of models; the bare routes are measured next to the last one.
+        engines: Names of engines.
+        connections: Numbers of concurrent connections, for one text per request.
+        rounds: The number of rounds.
+        seconds: The duration of each load.
+        texts: The texts to send.
+        generator: The load generator.
+        serve_options: Options for `valence serve`.
     """
 
     models_dir: Path
@@ -56,41 +56,41 @@ class Plan:
 
     @property
     def scenarios(self) -> list[Scenario]:
-        """Every load that is put on a model."""
+        """Every load for a model."""
         singles = [Scenario(1, connections) for connections in self.connections]
         return [*singles, MANY, Scenario(MANY.texts, 1)]
 
     @property
     def steps(self) -> int:
-        """How often `tell` is called."""
+        """The number of calls of `on_step`."""
         per_round = len(self.models) * (len(self.scenarios) + 3) + len(self.connections) + 1
         return len(self.engines) * (self.rounds * (1 + per_round) + len(self.models))
 
 
-def measure(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> list[ServiceFigures]:
-    """Measure everything.
+def measure(plan: Plan, on_step: Callable[[str], None] = lambda _: None) -> list[ServiceFigures]:
+    """Measure all models on all engines.
 
     Args:
-        plan: What.
-        tell: Called at the start of each step with what it is.
+        plan: What to measure.
+        on_step: Called at the start of each step with its description.
 
     Raises:
         BenchError: A server does not start or answer, or a generator cannot run.
     """
-    return [_Bench(plan, engine, tell).run() for engine in plan.engines]
+    return [_Bench(plan, engine, on_step).run() for engine in plan.engines]
 
 
 @dataclass(slots=True)
 class _Subject:
-    """A model under test: what is sent to it and what it must answer."""
+    """A model under test, with its request bodies and expected answers."""
 
     figures: ModelFigures
     ceiling: Ceiling
     expected: Sequence[Probabilities]
     bodies: dict[int, list[bytes]] = field(default_factory=dict)
 
-    def wrong(self, texts: int, sample: Sequence[tuple[int, bytes]]) -> Counter[str]:
-        """How many of these answers are wrong, by the rule they break."""
+    def count_wrong(self, texts: int, sample: Sequence[tuple[int, bytes]]) -> Counter[str]:
+        """Count wrong answers in a sample, by broken rule."""
         rules = (
             check_one(answer, self.expected[index])
             if texts == 1
@@ -101,26 +101,26 @@ class _Subject:
 
 
 class _Bench:
-    """One engine: starts its servers and puts load on them."""
+    """The benchmark of one engine: starts the servers and sends the load."""
 
-    def __init__(self, plan: Plan, engine: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, engine: str, on_step: Callable[[str], None]) -> None:
         self._plan = plan
-        self._tell = tell
+        self._on_step = on_step
         self._figures = ServiceFigures(engine)
 
     def run(self) -> ServiceFigures:
-        """Measure every model."""
+        """Start the servers, then measure every model in every round."""
         plan, engine = self._plan, self._figures.engine
         with contextlib.ExitStack() as stack:
             for number in range(1, plan.rounds + 1):
-                self._tell(f"{engine}: start {number} of {plan.rounds}")
+                self._on_step(f"{engine}: start {number} of {plan.rounds}")
                 server = serve(plan.models_dir, engine, plan.serve_options)
                 if number < plan.rounds:
                     with server:
                         self._figures.ready_s.append(server.ready_s)
             self._service = stack.enter_context(server)
             self._figures.ready_s.append(server.ready_s)
-            self._look_at_memory()
+            self._read_memory()
             self._figures.workers = self._count_workers()
             self._floors = {
                 name: stack.enter_context(serve_floor(name)) for name in (FLOOR, _FASTAPI)
@@ -134,10 +134,10 @@ class _Bench:
         return self._figures
 
     def _prepare(self, model: str) -> _Subject:
-        """Learn what a model answers in-process, and ask the service every text once."""
+        """Compute the expected answers in-process, and check the service's answer to every text."""
         plan, engine = self._plan, self._figures.engine
         version = self._find_version(model)
-        self._tell(f"{model} on {engine}: every text once")
+        self._on_step(f"{model} on {engine}: every text once")
         ceiling = Ceiling(plan.models_dir / model / str(version), engine, plan.texts)
         figures = ModelFigures(model, version, engine, ceiling.precision)
         subject = _Subject(figures, ceiling, ceiling.answers())
@@ -146,16 +146,16 @@ class _Bench:
         outcome = Bundled(each_once=True).run(
             Load(self._service.port, subject.bodies[1], _EACH_ONCE.connections, _EACH_ONCE_S)
         )
-        figures.errors = Counter(outcome.errors) + subject.wrong(1, outcome.sample)
+        figures.errors = Counter(outcome.errors) + subject.count_wrong(1, outcome.sample)
         return subject
 
     def _count_workers(self) -> int:
-        """How many processes of the service answer."""
+        """The number of processes that answer requests."""
         _, page = self._service.get("/readyz")
         return len(json.loads(page).get("workers") or "1")
 
     def _find_version(self, model: str) -> int:
-        """The version that answers for a model: the newest that is ready."""
+        """The version that answers for a model: its newest ready version."""
         status, page = self._service.get("/models")
         models = json.loads(page)["models"] if status == 200 else []
         for entry in models:
@@ -163,57 +163,58 @@ class _Bench:
                 if entry["name"] == model and version["state"] == "ready":
                     return int(version["version"])
         names = ", ".join(entry["name"] for entry in models) or "none"
-        raise BenchError(f"the service has no model {model} that answers; it has: {names}")
+        raise BenchError(f"the service must have a ready version of {model}. It has: {names}")
 
     def _round(self, number: int, subject: _Subject, with_floor: bool) -> Round:
-        """One model and its references, those that are compared next to each other."""
+        """Measure a model and its references; what is compared runs close together in time."""
         plan, ceiling, measured = self._plan, subject.ceiling, Round()
 
-        def tell(what: str) -> None:
-            self._tell(f"round {number} of {plan.rounds}, {subject.figures.title}: {what}")
+        def on_step(description: str) -> None:
+            title = subject.figures.title
+            self._on_step(f"round {number} of {plan.rounds}, {title}: {description}")
 
-        tell("one text in-process")
+        on_step("one text in-process")
         measured.in_process_ms = statistics.median(ceiling.latencies_ms(plan.seconds / 2))
         for scenario in plan.scenarios:
             if not measured.ceiling and scenario >= BUSY:
-                self._measure_ceiling(measured, ceiling, tell)
+                self._measure_ceiling(measured, ceiling, on_step)
             if with_floor and scenario.texts == 1:
                 names = (FLOOR, _FASTAPI) if scenario == BUSY else (FLOOR,)
                 for name in names:
-                    tell(f"a bare {name} route, {scenario.connections} at once")
+                    on_step(f"bare {name} route, {scenario.connections} connections")
                     key = name, scenario.connections
-                    measured.floor[key] = self._ask_floor(self._floors[name], subject, scenario)
-            tell(str(scenario))
-            measured.samples[scenario] = self._ask_service(subject, scenario)
-            self._look_at_memory()
+                    measured.floor[key] = self._measure_floor(self._floors[name], subject, scenario)
+            on_step(str(scenario))
+            measured.samples[scenario] = self._measure_service(subject, scenario)
+            self._read_memory()
         return measured
 
     def _measure_ceiling(
-        self, measured: Round, ceiling: Ceiling, tell: Callable[[str], None]
+        self, measured: Round, ceiling: Ceiling, on_step: Callable[[str], None]
     ) -> None:
-        tell("the ceiling")
+        on_step("the ceiling from ids")
         share = self._plan.seconds / len(BATCH_SIZES)
         measured.ceiling = {size: ceiling.throughput(size, share) for size in BATCH_SIZES}
-        tell("the ceiling from text")
+        on_step("the ceiling from text")
         best = max(measured.ceiling, key=lambda size: measured.ceiling[size])
         measured.ceiling_from_text = ceiling.throughput_from_text(best, share)
 
-    def _ask_service(self, subject: _Subject, scenario: Scenario) -> Sample:
+    def _measure_service(self, subject: _Subject, scenario: Scenario) -> Sample:
         model = subject.figures.model
         before = parse(self._service.get("/metrics")[1], model)
         outcome, cpu_s = self._send(self._service, subject, scenario)
         runs = parse(self._service.get("/metrics")[1], model).since(before)
-        errors = Counter(outcome.errors) + subject.wrong(scenario.texts, outcome.sample)
+        errors = Counter(outcome.errors) + subject.count_wrong(scenario.texts, outcome.sample)
         return _describe(outcome, scenario, cpu_s, errors, runs.real_share, runs.batch_size)
 
-    def _ask_floor(self, floor: Server, subject: _Subject, scenario: Scenario) -> Sample:
+    def _measure_floor(self, floor: Server, subject: _Subject, scenario: Scenario) -> Sample:
         outcome, cpu_s = self._send(floor, subject, scenario)
         return _describe(outcome, scenario, cpu_s, Counter(outcome.errors))
 
     def _send(
         self, server: Server, subject: _Subject, scenario: Scenario
     ) -> tuple[Outcome, float | None]:
-        """Put load on a server; returns what came back, and its processor time in seconds."""
+        """Send a load to a server; returns the outcome and its processor time in seconds."""
         bodies = subject.bodies[scenario.texts]
         load = Load(server.port, bodies, scenario.connections, self._plan.seconds)
         before = server.usage()
@@ -221,7 +222,7 @@ class _Bench:
         after = server.usage()
         return outcome, after.cpu_s - before.cpu_s if before and after else None
 
-    def _look_at_memory(self) -> None:
+    def _read_memory(self) -> None:
         usage = self._service.usage()
         if usage is None:
             return
@@ -245,7 +246,7 @@ def _describe(
 ) -> Sample:
     texts = outcome.answered * scenario.texts
     if not outcome.answered:
-        errors["no request was answered"] += 1
+        errors["no answer at all"] += 1
     return Sample(
         requests_per_s=outcome.answered / outcome.seconds,
         texts_per_s=texts / outcome.seconds,

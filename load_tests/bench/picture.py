@@ -1,4 +1,4 @@
-"""The report as a picture: throughput and latency over concurrency, the references as lines."""
+"""The report as a picture: throughput and latency by concurrency, with the references as lines."""
 
 import io
 from collections.abc import Sequence
@@ -38,15 +38,15 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 _ROW_SIZE: Final = (9.2, 3.4)
 _DPI: Final = 110
-_FAR: Final = 4
+_OFF_SCALE: Final = 4
 
 
 def draw(services: Sequence[ServiceFigures], caption: str) -> bytes:
-    """A PNG with a row for each model and engine: throughput on the left, latency on the right.
+    """Draw a PNG with a row per model and engine: throughput on the left, latency on the right.
 
     Args:
-        services: The figures, by engine; at least one model.
-        caption: A line below, on the machine and the run.
+        services: The measurements, by engine; at least one model.
+        caption: A line of text below the pictures, about the machine and the run.
     """
     models = [figures for service in services for figures in service.models]
     width, height = _ROW_SIZE
@@ -72,7 +72,7 @@ def _draw_throughput(axes: Axes, figures: ModelFigures) -> None:
         if framework == FLOOR and (sample := figures.floor(framework, at))
     ]
     for line, colour, label in (
-        (points, _BLUE, "one text a request"),
+        (points, _BLUE, "one text per request"),
         (floors, _GREY, f"bare {FLOOR.capitalize()} route"),
     ):
         if line:
@@ -80,7 +80,7 @@ def _draw_throughput(axes: Axes, figures: ModelFigures) -> None:
     for scenario in figures.scenarios:
         sample = figures.sample(scenario)
         if scenario.texts > 1 and sample:
-            label = f"{scenario.texts} texts a request"
+            label = f"{scenario.texts} texts per request"
             known = axes.get_legend_handles_labels()[1]
             axes.plot(
                 *([scenario.connections], [sample.texts_per_s], "D"),
@@ -92,8 +92,8 @@ def _draw_throughput(axes: Axes, figures: ModelFigures) -> None:
         (figures.ceiling, "--", "in-process ceiling"),
         (figures.ceiling_from_text, ":", "in-process, from text"),
     ):
-        if value:  # far above everything else it would press all that to the floor
-            far = value > _FAR * top
+        if value:  # a line far above the data would flatten all other lines
+            far = value > _OFF_SCALE * top
             above = " (above)" if far else ""
             axes.axhline(
                 value, color=_GREEN, linestyle=style, label=f"{label}: {value:,.0f}{above}"
@@ -117,7 +117,7 @@ def _draw_latency(axes: Axes, figures: ModelFigures) -> None:
         axes.set_yscale("log")
     if figures.in_process_ms:
         axes.axhline(figures.in_process_ms, color=_GREEN, linestyle="--", label="in-process")
-    axes.set(title="Milliseconds, one text a request")
+    axes.set(title="Milliseconds, one text per request")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     _finish(axes, positions)
 
@@ -127,6 +127,6 @@ def _finish(axes: Axes, positions: Sequence[int]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(positions))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.set_xlabel("requests at once")
+    axes.set_xlabel("concurrent connections")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)

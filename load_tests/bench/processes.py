@@ -1,4 +1,4 @@
-"""What a process and its children took of the machine, read from /proc."""
+"""Processor time and memory of a process and its children, read from /proc."""
 
 import os
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Final
 
 PROC: Final = Path("/proc")
 
-# Positions behind the name in /proc/<pid>/stat, whose fields proc(5) counts from 1 with the
-# process id first and the name second.
+# Positions of fields after the name in /proc/<pid>/stat. proc(5) numbers the fields from 1; the
+# process id is the first, the name the second.
 _PARENT, _USER, _SYSTEM, _WAITED_USER, _WAITED_SYSTEM, _RESIDENT = (
     field - 3 for field in (4, 14, 15, 16, 17, 24)
 )
@@ -16,13 +16,13 @@ _PARENT, _USER, _SYSTEM, _WAITED_USER, _WAITED_SYSTEM, _RESIDENT = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Of a process and all its children.
+    """Resources of a process and all its descendants.
 
     Attributes:
-        cpu_s: Processor time since it began; that of children that ended is in it.
-        resident_bytes: Memory now. What processes share is counted once, where the system tells.
-        resident_sum_bytes: Memory now, what processes share counted for each of them.
-        processes: How many there are.
+        cpu_s: Processor time since the start, including that of children that have exited.
+        resident_bytes: Resident memory, shared pages counted once where the system reports it.
+        resident_sum_bytes: Resident memory, shared pages counted for each process.
+        processes: The number of processes.
     """
 
     cpu_s: float
@@ -32,7 +32,7 @@ class Usage:
 
 
 def read_usage(pid: int, proc: Path = PROC) -> Usage | None:
-    """What `pid` and its children took; None where the system does not tell."""
+    """Read the resources of `pid` and its descendants; None without such a process or /proc."""
     table = {int(path.name): _read_stat(path) for path in proc.glob("[0-9]*")}
     family = _family(pid, {child: fields for child, fields in table.items() if fields})
     if not family:
@@ -54,7 +54,7 @@ def read_usage(pid: int, proc: Path = PROC) -> Usage | None:
 
 
 def _family(pid: int, table: dict[int, list[str]]) -> dict[int, list[str]]:
-    """The fields of a process and of everything below it."""
+    """Select a process and its descendants from the table of all processes."""
     found: dict[int, list[str]] = {}
     wanted = {pid} & table.keys()
     while wanted:
@@ -64,7 +64,7 @@ def _family(pid: int, table: dict[int, list[str]]) -> dict[int, list[str]]:
 
 
 def _read_stat(folder: Path) -> list[str]:
-    """The fields behind the name, which may itself hold spaces; none if the process is gone."""
+    """The fields after the name, which may contain spaces; empty if the process has exited."""
     try:
         return (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -72,7 +72,7 @@ def _read_stat(folder: Path) -> list[str]:
 
 
 def _read_share(folder: Path) -> int | None:
-    """Bytes of a process, of each shared page only its share; None where the system is silent."""
+    """Proportional set size in bytes, which splits shared pages; None if not available."""
     try:
         lines = (folder / "smaps_rollup").read_text().splitlines()
     except OSError:

@@ -1,49 +1,45 @@
-"""A bar on stderr, where that is a terminal."""
+"""The progress of a run on stderr, where that is a terminal."""
 
-import shutil
-import sys
-import time
-from types import TracebackType
-from typing import Final
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-_WIDTH: Final = 24
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
-class Progress:
-    """Shows how many of so many steps are done and what the next one is.
+@contextmanager
+def show_progress(steps: int, console: Console | None = None) -> Iterator[Callable[[str], None]]:
+    """Show a bar with the finished steps, the elapsed time and the current step.
+
+    The bar is drawn once per step and not by rich's refresh thread, because that thread would
+    compete for the cores that are being measured.
 
     Args:
-        steps: How many there will be.
+        steps: The number of steps to come.
+        console: Where the bar appears, stderr by default. Silent unless it is a terminal.
+
+    Yields:
+        A function to call at the start of each step with its description.
     """
+    console = console or Console(stderr=True)
+    columns = (
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(
+        *columns,
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=steps)
+        finished = itertools.count()
 
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._done = -1
-        self._started = time.monotonic()
-        self._visible = sys.stderr.isatty()
+        def step(description: str) -> None:
+            bar.update(task, completed=next(finished), description=description, refresh=True)
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self._show("")
-
-    def step(self, what: str) -> None:
-        """The step before is done, this one begins."""
-        self._done += 1
-        share = min(self._done / self._steps, 1)
-        full = round(share * _WIDTH)
-        bar = "█" * full + "░" * (_WIDTH - full)
-        seconds = time.monotonic() - self._started
-        self._show(f"{bar} {self._done}/{self._steps} {seconds:.0f} s  {what}")
-
-    def _show(self, line: str) -> None:
-        """Put `line` in the place of the one before."""
-        if self._visible:
-            sys.stderr.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
-            sys.stderr.flush()
+        yield step

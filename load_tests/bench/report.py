@@ -1,4 +1,4 @@
-"""The report as files: words, JSON and, where matplotlib is installed, a picture."""
+"""The report as files: a text table, JSON and, if matplotlib is installed, a picture."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ SCHEMA_VERSION: Final = 1
 def make_content(
     about: Mapping[str, Any], services: Sequence[ServiceFigures], goals: Sequence[Goal]
 ) -> dict[str, Any]:
-    """Everything that was measured, for programs: medians, and the rounds they are of."""
+    """Make the JSON content: all medians and the rounds behind them."""
     return {
         "schema_version": SCHEMA_VERSION,
         **about,
@@ -31,10 +31,10 @@ def write_files(
     content: Mapping[str, Any],
     services: Sequence[ServiceFigures],
 ) -> list[Path]:
-    """Write `bench.txt`, `bench.json` and `bench.png`, each whole or not at all.
+    """Write `bench.txt`, `bench.json` and `bench.png`, each atomically.
 
     Returns:
-        What was written; without the picture where matplotlib is not installed.
+        The paths of the files; without the picture if matplotlib is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {
@@ -130,10 +130,10 @@ def _caption(content: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, data: bytes) -> Path:
-    aside = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        aside.write_bytes(data)
-        aside.replace(path)
+        temporary.write_bytes(data)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path

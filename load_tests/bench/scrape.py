@@ -1,4 +1,4 @@
-"""What the service counts about itself: `/metrics` in Prometheus' text format."""
+"""Read the service's own counters from `/metrics`, in Prometheus' text format."""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Model runs of one model since the process began.
+    """Counters of one model since the service started.
 
     Attributes:
-        real_tokens: That belong to texts.
-        filler_tokens: That fill rows up to the longest of their batch.
+        real_tokens: Tokens of texts.
+        filler_tokens: Padding tokens.
         batches: Model runs.
-        items: Rows of all of them.
+        items: Texts in all model runs.
     """
 
     real_tokens: float = 0
@@ -26,7 +26,7 @@ class Counted:
     items: float = 0
 
     def since(self, before: "Counted") -> "Counted":
-        """What has been counted since `before`."""
+        """The increase since `before`."""
         return Counted(
             self.real_tokens - before.real_tokens,
             self.filler_tokens - before.filler_tokens,
@@ -36,18 +36,18 @@ class Counted:
 
     @property
     def real_share(self) -> float | None:
-        """Real tokens of all that were computed; None where nothing was."""
+        """The share of real tokens in all computed tokens; None without any."""
         tokens = self.real_tokens + self.filler_tokens
         return self.real_tokens / tokens if tokens else None
 
     @property
     def batch_size(self) -> float | None:
-        """Items of a model run, on average; None where there was none."""
+        """The mean number of texts per model run; None without any."""
         return self.items / self.batches if self.batches else None
 
 
 def parse(page: str, model: str) -> Counted:
-    """Read what is counted of `model`; series of several processes are added up."""
+    """Read the counters of `model`, summed over all processes."""
 
     def total(name: str, **labels: str) -> float:
         wanted = {"model": model, **labels}.items()

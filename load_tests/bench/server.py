@@ -1,4 +1,4 @@
-"""A server of ours as a process of its own: started, waited for, asked, always ended."""
+"""Servers as child processes: start, wait until ready, query, always stop."""
 
 import contextlib
 import http.client
@@ -14,44 +14,46 @@ from pathlib import Path
 from typing import Any, Final
 
 from load_tests.bench.errors import BenchError
+from load_tests.bench.machine import ROOT
 from load_tests.bench.processes import Usage, read_usage
-from load_tests.bench.signals import signals_later
+from load_tests.bench.signals import signals_deferred
 
-ROOT: Final = Path(__file__).parents[2]
-
-_PATIENCE_S: Final = 90
+_READY_TIMEOUT_S: Final = 90
 _POLL_S: Final = 0.005
-_STOP_S: Final = 10
-_ANSWER_S: Final = 30
+_STOP_TIMEOUT_S: Final = 10
+_ANSWER_TIMEOUT_S: Final = 30
 
 
 class Server:
-    """`python -m ...` in a process group of its own, from entering the context to leaving it.
+    """A context manager that runs `python -m ...` in a process group of its own.
 
-    It must print lines of JSON, one of which has its `address`, and answer `/readyz`.
+    The process must print lines of JSON, one of them with its `address`, and serve `/readyz`.
 
     Attributes:
-        port: Where it listens, on 127.0.0.1.
-        ready_s: From the start of the process to the first 200 of `/readyz`.
+        port: The port of the server on 127.0.0.1.
+        ready_s: Seconds from the start of the process to the first 200 of `/readyz`.
+
+    Args:
+        arguments: The module and its arguments.
     """
 
     def __init__(self, *arguments: str) -> None:
         self.port = 0
         self.ready_s = 0.0
         self._command = [sys.executable, "-m", *arguments]
-        self._what = " ".join(arguments[:2])
+        self._name = " ".join(arguments[:2])
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Server":
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-            self._log, self._complaints = folder / "stdout", folder / "stderr"
+            self._log, self._errors = folder / "stdout", folder / "stderr"
             stdout = stack.enter_context(self._log.open("wb"))
-            stderr = stack.enter_context(self._complaints.open("wb"))
+            stderr = stack.enter_context(self._errors.open("wb"))
             started = time.perf_counter()
             stack.callback(self._stop)
-            with signals_later():
+            with signals_deferred():
                 self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our modules
                     self._command,
                     cwd=ROOT,
@@ -70,62 +72,62 @@ class Server:
         self._stack.close()
 
     def get(self, path: str) -> tuple[int, str]:
-        """Ask for a page; returns its status and text.
+        """Send GET; returns the status and the body.
 
         Raises:
-            BenchError: There is no answer.
+            BenchError: The server does not answer.
         """
         try:
             return self._get(path)
         except (OSError, http.client.HTTPException) as error:
-            raise BenchError(f"{self._what} does not answer {path}") from error
+            raise BenchError(f"{self._name} does not answer {path}") from error
 
     def usage(self) -> Usage | None:
-        """What it has taken of the machine so far, its children included."""
+        """Processor time and memory so far, children included."""
         return read_usage(self._process.pid) if self._process else None
 
     def _get(self, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_TIMEOUT_S)
         with contextlib.closing(connection):
             connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read().decode()
 
     def _wait_until_ready(self, started: float) -> None:
-        while time.perf_counter() - started < _PATIENCE_S:
+        while time.perf_counter() - started < _READY_TIMEOUT_S:
             if self._process is not None and self._process.poll() is not None:
-                lines = self._complaints.read_text(errors="replace").split("\n")
-                sentence = next((line for line in reversed(lines) if line.strip()), "no word")
-                raise BenchError(f"{self._what} ended before it was ready: {sentence}")
+                lines = self._errors.read_text(errors="replace").split("\n")
+                sentence = next((line for line in reversed(lines) if line.strip()), "no message")
+                raise BenchError(f"{self._name} ended before it was ready: {sentence}")
             self._read_log()
             if self.port:
                 with contextlib.suppress(OSError, http.client.HTTPException):
                     if self._get("/readyz")[0] == 200:
                         return
             time.sleep(_POLL_S)
-        raise BenchError(f"{self._what} was not ready within {_PATIENCE_S} seconds")
+        raise BenchError(f"{self._name} was not ready within {_READY_TIMEOUT_S} seconds")
 
     def _read_log(self) -> None:
-        """Look for the address, and for what keeps the server from becoming ready.
+        """Look for the address of the server and for errors that prevent readiness.
 
         Raises:
-            BenchError: It logged an error.
+            BenchError: The server logged an error.
         """
         for event in map(_parse, self._log.read_text(errors="replace").split("\n")):
             if event.get("level") == "error":
-                raise BenchError(f"{self._what}: {event.get('event')}: {event.get('reason', '')}")
+                raise BenchError(f"{self._name}: {event.get('event')}: {event.get('reason', '')}")
             if not self.port and "address" in event:
                 self.port = int(str(event["address"]).rpartition(":")[2])
 
     def _stop(self) -> None:
-        """End the whole group: politely, then not."""
+        """Stop the process group: SIGTERM, then SIGKILL."""
         process = self._process
         if process is None:
             return
-        with signals_later():
+        with signals_deferred():
             self._signal(process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_STOP_S)
+                process.wait(_STOP_TIMEOUT_S)
             self._signal(process.pid, signal.SIGKILL)
             process.wait()
 
@@ -136,7 +138,7 @@ class Server:
 
 
 def serve(models: Path, engine: str, options: Sequence[str] = ()) -> Server:
-    """The service, to be entered, on a free port; `options` win over what is set here."""
+    """The service on a free port; `options` override the ones set here."""
     return Server(
         *("app", "serve", "--port", "0", "--log-format", "json", "--models-dir", str(models)),
         *("--engine", engine, "--device", "cpu", *options),
@@ -144,17 +146,17 @@ def serve(models: Path, engine: str, options: Sequence[str] = ()) -> Server:
 
 
 def serve_floor(framework: str) -> Server:
-    """The bare route in one process, to be entered, on a free port."""
+    """The bare route in one process, on a free port."""
     return Server("load_tests.bench.floor", framework)
 
 
 def _environment() -> dict[str, str]:
-    """Ours without settings of the service: what was measured stands in the command alone."""
+    """This environment without the service's variables, so that the command has all settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith("VALENCE_")}
 
 
 def _parse(line: str) -> dict[str, Any]:
-    """An event of a log; empty for what is none, such as a line that is still being written."""
+    """Parse a log event; empty for any other line, such as a partly written one."""
     try:
         event = json.loads(line)
     except ValueError:

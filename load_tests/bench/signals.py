@@ -1,4 +1,4 @@
-"""Interruptions at a moment that suits."""
+"""Deferred handling of SIGINT and SIGTERM."""
 
 import signal
 import threading
@@ -7,23 +7,23 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def signals_later(then: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Put off SIGINT and SIGTERM to the end of the context.
+def signals_deferred(on_signal: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Defer SIGINT and SIGTERM to the end of the context.
 
-    Between a process and the note of it, nobody would end it; and inside a callback of uvloop an
-    exception is taken for a fault of the connection.
+    An exception between starting a process and recording it would leave the process running, and
+    uvloop treats an exception inside a callback as an error of the connection.
 
     Args:
-        then: Called when one comes, to end the context sooner.
+        on_signal: Called when a signal arrives, to end the context sooner.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are handled elsewhere
+        yield  # only the main thread handles signals
         return
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, _frame: object) -> None:
-        came.append(number)
-        then()
+        received.append(number)
+        on_signal()
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, note) for number in numbers]
@@ -32,5 +32,5 @@ def signals_later(then: Callable[[], None] = lambda: None) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])

@@ -1,4 +1,4 @@
-"""The report in words: a table for each model, the references, and the goals."""
+"""The report as text: a table for each model with its references, and the goals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from load_tests.bench.figures import ModelFigures, ServiceFigures, median
 from load_tests.bench.goals import Goal
 
 _HEADINGS = (
-    *("", "requests/s", "texts/s", "p50 ms", "p99 ms", "of ceiling", "of floor"),
+    *("", "requests/s", "texts/s", "p50 ms", "p99 ms", "/ ceiling", "/ floor"),
     *("real tokens", "batch", "CPU ms/text", "errors"),
 )
 
@@ -15,23 +15,23 @@ _HEADINGS = (
 def write_report(
     about: dict[str, Any], services: Sequence[ServiceFigures], goals: Sequence[Goal]
 ) -> str:
-    """Everything that a reader wants to see at once.
+    """Write the complete report.
 
     Args:
-        about: Facts of the machine and of the run, as `report` makes them.
-        services: The figures, by engine.
-        goals: What the service must show.
+        about: Facts about the machine and the run.
+        services: The measurements, by engine.
+        goals: The goals with their measurements.
     """
     machine, run = about["machine"], about["run"]
     busy = run["busy_cores_before"]
     parts = [
         f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}; "
         f"commit {machine['commit'] or 'unknown'}; {machine['time']}\n"
-        f"median of rounds: {run['rounds']}, {run['seconds']:g} s a load; {run['generator']} on "
+        f"median of rounds: {run['rounds']}, {run['seconds']:g} s per load; {run['generator']} on "
         f"the same cores; {run['texts']} texts, {run['source']}"
     ]
     if busy is not None and busy > machine["cores"] / 4:
-        parts.append(f"NOTE: the machine was busy before the run began (load average {busy:.1f}).")
+        parts.append(f"NOTE: the machine was busy before the run (load average {busy:.1f}).")
     for service in services:
         parts.append(_describe_service(service))
         parts += [_describe_model(figures) for figures in service.models]
@@ -40,7 +40,7 @@ def write_report(
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Columns under each other: the first to the left, the others to the right."""
+    """Align columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(
@@ -56,11 +56,12 @@ def _describe_service(service: ServiceFigures) -> str:
     ready = _number(median(service.ready_s), 2)
     return (
         f"The service on {service.engine}, all models: ready after {ready} s (median of "
-        f"{len(service.ready_s)}); resident memory {_mebibytes(service.resident_ready_bytes)} when "
-        f"ready, {_mebibytes(service.resident_bytes)} under load "
-        f"({_mebibytes(service.resident_sum_bytes)} with what its processes share counted for "
-        f"each); processes: {service.processes or 'unknown'}, of which answer: "
-        f"{service.workers or 'unknown'}; the bare routes are one process"
+        f"{len(service.ready_s)} starts)\n"
+        f"resident memory: {_mebibytes(service.resident_ready_bytes)} when ready, "
+        f"{_mebibytes(service.resident_bytes)} under load "
+        f"({_mebibytes(service.resident_sum_bytes)} with shared pages counted per process)\n"
+        f"processes: {service.processes or 'unknown'}, of which {service.workers or 'unknown'} "
+        f"answer requests; each bare route is one process"
     )
 
 
@@ -91,7 +92,7 @@ def _describe_model(figures: ModelFigures) -> str:
         if sample is not None:
             rows.append(
                 (
-                    f"bare {framework} route, {connections} at once",
+                    f"bare {framework} route, {connections} connections",
                     _number(sample.requests_per_s),
                     "-",
                     _number(sample.p50_ms, 2),
@@ -103,7 +104,7 @@ def _describe_model(figures: ModelFigures) -> str:
             )
     return (
         f"{figures.title}, version {figures.version}\n"
-        f"in-process: {_number(figures.ceiling)} texts/s from ids, the ceiling, in batches of "
+        f"in-process ceiling: {_number(figures.ceiling)} texts/s from ids, in batches of "
         f"{figures.batch_size or '-'}; {_number(figures.ceiling_from_text)} from text; one text "
         f"takes {_number(figures.in_process_ms, 3)} ms\n{align(rows)}"
     )

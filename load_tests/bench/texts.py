@@ -1,4 +1,4 @@
-"""The texts that are sent, and the bodies they are sent in."""
+"""The texts of a benchmark and the request bodies made from them."""
 
 import gzip
 import json
@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 from load_tests import corpus
 from load_tests.bench.errors import WrongCall
 
-FEWEST: Final = 512
-"""With fewer, requests in flight would ask for the same text, which a server may compute once."""
+MIN_TEXTS: Final = 512
+"""With fewer texts, concurrent requests would hold equal texts, which the service computes once."""
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 def make_texts(count: int, seed: int) -> list[str]:
-    """Texts of this project's own, with the lengths of film reviews; no two alike."""
+    """Generate distinct texts with the lengths of film reviews."""
     found: dict[str, None] = {}
     for text in corpus.texts(seed):
         found[text] = None
@@ -30,13 +30,13 @@ def make_texts(count: int, seed: int) -> list[str]:
 
 
 def read_texts(path: Path, count: int, seed: int) -> list[str]:
-    """Choose `count` texts of a file, or all if it has fewer; no two alike.
+    """Choose `count` distinct texts of a file, or all of them if it has fewer.
 
     Args:
-        path: One text a line; or a TSV whose first line names a column `review` or `text`.
-            Either may be compressed with gzip.
-        count: How many at most.
-        seed: Another one, other texts.
+        path: A file with one text per line, or a TSV file with a column `review` or `text`. Either
+            may be compressed with gzip.
+        count: The maximum number of texts.
+        seed: Determines the choice.
 
     Raises:
         WrongCall: The file cannot be read, or has too few texts.
@@ -56,25 +56,25 @@ def read_texts(path: Path, count: int, seed: int) -> list[str]:
     else:
         cells = (line.rstrip("\r") for line in lines)
     found = list(dict.fromkeys(cell for cell in cells if cell.strip()))
-    if len(found) < FEWEST:
-        raise WrongCall(f"{path.name} must have {FEWEST} texts or more. Received: {len(found)}")
+    if len(found) < MIN_TEXTS:
+        raise WrongCall(f"{path.name} must have at least {MIN_TEXTS} texts. Received: {len(found)}")
     if len(found) > count:
-        found = random.Random(seed).sample(found, count)  # noqa: S311 - the same for the same seed
+        found = random.Random(seed).sample(found, count)  # noqa: S311 - reproducible, not secret
     return found
 
 
 def single_bodies(texts: Iterable[str], model: str) -> list[bytes]:
-    """A request for each text."""
+    """Make a request body for each text."""
     return [_encode({"text": text, "model": model}) for text in texts]
 
 
 def groups(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """What belongs to each request of many texts: `size` each; what is left over is not sent."""
+    """Split items into groups of exactly `size`; a smaller rest is dropped."""
     return [items[start : start + size] for start in range(0, len(items) - size + 1, size)]
 
 
 def many_bodies(texts: Sequence[str], size: int, model: str) -> list[bytes]:
-    """A request for each group of texts."""
+    """Make a request body for each group of `size` texts."""
     return [_encode({"texts": list(group), "model": model}) for group in groups(texts, size)]
 
 

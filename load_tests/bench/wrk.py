@@ -1,4 +1,4 @@
-"""wrk as the load generator: C, and by far the lightest on the processor that it shares."""
+"""wrk as the load generator: written in C, it takes little of the cores that it shares."""
 
 import json
 import os
@@ -12,21 +12,21 @@ from load_tests.bench.load import Load, Outcome
 
 SCRIPT: Final = Path(__file__).parents[1] / "predict.lua"
 MARK: Final = "result: "
-"""What `predict.lua` writes in front of its line of JSON."""
+"""The prefix of the line of JSON that `predict.lua` prints."""
 
 _TIMEOUT_S: Final = 30
-_PATIENCE_S: Final = 30
+_MARGIN_S: Final = 30
 _ERRORS: Final = {
-    "status": "another status than 200",
+    "status": "status other than 200",
     "connect": "no connection",
-    "read": "the connection was lost",
-    "write": "a request could not be sent",
+    "read": "connection lost",
+    "write": "request not sent",
     "timeout": f"no answer within {_TIMEOUT_S} seconds",
 }
 
 
 class Wrk:
-    """Runs wrk with `predict.lua`. One thread, so that the bodies are sent in turn."""
+    """Runs wrk with `predict.lua`, in one thread so that the bodies are sent in order."""
 
     name = "wrk"
 
@@ -34,7 +34,7 @@ class Wrk:
         self._executable = executable
 
     def run(self, load: Load) -> Outcome:
-        """Send for as long as asked; see `Generator.run`."""
+        """Send requests for the duration of the load; see `Generator.run`."""
         seconds = max(round(load.seconds), 1)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             bodies = Path(folder) / "bodies.jsonl"
@@ -48,7 +48,7 @@ class Wrk:
                 done = subprocess.run(  # noqa: S603 - the path of wrk, and numbers
                     command,
                     env=os.environ | {"BODIES": str(bodies)},
-                    timeout=seconds + _PATIENCE_S,
+                    timeout=seconds + _MARGIN_S,
                     capture_output=True,
                     text=True,
                     check=False,
@@ -56,23 +56,23 @@ class Wrk:
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise BenchError(f"wrk cannot run: {type(error).__name__}") from error
         if done.returncode:
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
             raise BenchError(f"wrk failed with status {done.returncode}: {lines[-1]}")
         return parse(done.stdout)
 
 
 def parse(output: str) -> Outcome:
-    """Read what wrk printed with `predict.lua`.
+    """Read the output of wrk with `predict.lua`.
 
     Raises:
-        BenchError: The line of the script is not there, or is another one.
+        BenchError: The script's line of JSON is missing or malformed.
     """
     lines = [line for line in output.splitlines() if line.startswith(MARK)]
     try:
         result: dict[str, Any] = json.loads(lines[-1].removeprefix(MARK))
         failed = {what: int(result["errors"][name]) for name, what in _ERRORS.items()}
         return Outcome(
-            # wrk counts every answer that it could read, whatever its status.
+            # wrk counts every answer, whatever its status.
             answered=int(result["requests"]) - int(result["errors"]["status"]),
             seconds=result["duration_us"] / 1e6,
             p50_ms=result["p50_us"] / 1e3,
@@ -80,4 +80,4 @@ def parse(output: str) -> Outcome:
             errors={what: count for what, count in failed.items() if count},
         )
     except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise BenchError("wrk printed no result: predict.lua did not come to its end") from error
+        raise BenchError("wrk printed no result: predict.lua did not finish") from error

@@ -102,7 +102,7 @@ LIBRARIES = {
     "sklearn": {"training"},
     "optuna": {"training.tuning"},
     "matplotlib": {"training.reports", "training.evaluation", "load_tests.bench.picture"},
-    "rich": {"training"},
+    "rich": {"training", "load_tests.bench.progress"},
     "fastapi": {"app.api", "app.main", "load_tests.bench.floor"},
     "starlette": {"app.api", "app.main", "load_tests.bench.floor"},
     "uvicorn": {"app.api", "app.server", "load_tests.bench.floor"},

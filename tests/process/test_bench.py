@@ -1,4 +1,4 @@
-"""The benchmark as a user starts it, as short as it can be."""
+"""The benchmark as a user runs it, in its shortest form."""
 
 import json
 import signal
@@ -12,9 +12,10 @@ import pytest
 from load_tests.bench.bundled import Bundled
 from load_tests.bench.errors import BenchError
 from load_tests.bench.load import Load
-from load_tests.bench.server import ROOT, Server, serve, serve_floor
+from load_tests.bench.machine import ROOT
+from load_tests.bench.server import Server, serve, serve_floor
 
-PATIENCE_S = 120
+TIMEOUT_S = 120
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -28,7 +29,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def servers_of(pid: int) -> list[int]:
-    """Processes that this one started and that still run."""
+    """Running child processes of `pid`."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -42,12 +43,12 @@ def servers_of(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("generator", ["bundled", "auto"])
 def test_run(tmp_path: Path, generator: str) -> None:
-    """A run prints its table, writes its files and finds no wrong answer."""
+    """A run prints its table, writes its files and gets only correct answers."""
     bench = start("--connections", "4", "--generator", generator, "--out", str(tmp_path))
-    table, errors = bench.communicate(timeout=PATIENCE_S)
+    table, errors = bench.communicate(timeout=TIMEOUT_S)
     assert (bench.returncode, errors) == (0, "")
     assert "bow on onnx" in table
-    assert "not measured" in table  # lstm was left out
+    assert "not measured" in table  # lstm was not selected
     content = json.loads((tmp_path / "bench.json").read_text())
     (bow,) = content["services"][0]["models"]
     for scenario in bow["scenarios"]:
@@ -59,26 +60,26 @@ def test_run(tmp_path: Path, generator: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="the system has no /proc")
 def test_termination(tmp_path: Path) -> None:
-    """A benchmark that is terminated takes its servers with it and writes nothing."""
+    """A terminated benchmark stops its servers and writes nothing."""
     bench = start("--out", str(tmp_path / "out"))
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not (servers := servers_of(bench.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
     bench.send_signal(signal.SIGTERM)
-    _, errors = bench.communicate(timeout=PATIENCE_S)
-    deadline = time.monotonic() + PATIENCE_S
+    _, errors = bench.communicate(timeout=TIMEOUT_S)
+    deadline = time.monotonic() + TIMEOUT_S
     assert bench.returncode == 1
-    assert errors == "bench: interrupted; nothing half-written is left\n"
-    # A worker that was just made ends with its supervisor, a moment after it.
+    assert errors == "bench: interrupted; no partial files are left\n"
+    # A worker that was just started exits a moment after its supervisor.
     while any(Path(f"/proc/{server}").exists() for server in servers):
-        assert time.monotonic() < deadline, "a server has outlived the benchmark"
+        assert time.monotonic() < deadline, "a server is still running after the benchmark"
         time.sleep(0.05)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("framework", ["starlette", "fastapi"])
 def test_floor(framework: str) -> None:
-    """The bare route parses and answers, from one process."""
+    """The bare route parses a body and answers, in one process."""
     with serve_floor(framework) as floor:
         usage = floor.usage()
         outcome = Bundled(each_once=True).run(Load(floor.port, [b'{"text": "good"}'], 1, 10))
@@ -88,13 +89,13 @@ def test_floor(framework: str) -> None:
 
 
 def test_service_that_cannot_be_ready(tmp_path: Path) -> None:
-    """A service that cannot become ready ends the benchmark with its reason."""
+    """A service that cannot become ready ends the benchmark with the reason."""
     with pytest.raises(BenchError, match="no models"), serve(tmp_path, "onnx"):
         pass
 
 
 def test_server_that_ends() -> None:
-    """A server that does not start ends the benchmark with its last words."""
+    """A server that does not start ends the benchmark with its last line on stderr."""
     with (
         pytest.raises(BenchError, match=r"before it was ready: .* must be a valid integer"),
         Server("app", "serve", "--port", "no port"),

@@ -1,4 +1,4 @@
-"""The examples of the documentation run as they stand there."""
+"""The examples of the documentation run as shown."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_grid_search(tmp_path: Path) -> None:
-    """A Keras model inside GridSearchCV: every cell with its figure, and the best of them last."""
+    """A Keras model inside GridSearchCV: every cell is printed, and the best one last."""
     data = write_csv(tmp_path / "texts.csv", make_corpus(24, seed=3))
     command = [sys.executable, "docs/examples/grid_search.py", str(data)]
     options = ["--batch-sizes", "8", "12", "--epochs", "1", "--folds", "2"]

@@ -8,7 +8,7 @@ from load_tests.bench.__main__ import main
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """--help has examples."""
+    """--help shows examples."""
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
@@ -19,7 +19,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     "arguments", [["--rounds", "0"], ["--engines", "abacus"], ["--connections", "-1"], ["what"]]
 )
 def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """An option with a value it cannot have is a wrong call."""
+    """An invalid value of an option is a wrong call."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
@@ -29,7 +29,7 @@ def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--models", "abacus"], "bench: there is no model abacus in"),
+        (["--models", "abacus"], "bench: --models must name models in"),
         (["--data", "/nowhere/texts"], "bench: texts cannot be read as text: FileNotFoundError"),
     ],
 )
@@ -40,7 +40,7 @@ def test_wrong_calls(
     fake_models: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What is not there is a wrong call, with one sentence and no files."""
+    """A missing model or file is a wrong call: one sentence, and no report."""
     out = tmp_path / "out"
     assert main(["--models-dir", str(fake_models), "--out", str(out), *arguments]) == 2
     errors = capsys.readouterr().err.splitlines()
@@ -49,15 +49,15 @@ def test_wrong_calls(
 
 
 def test_without_wrk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without wrk the bundled generator sends, unless wrk was asked for by name."""
+    """Without wrk the bundled generator is used, unless wrk was requested explicitly."""
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert command._choose_generator("auto").name == "bundled"
     assert main(["--generator", "wrk"]) == 2
     assert "wrk is not installed" in capsys.readouterr().err
 
 
-def test_generator_of_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wrk is taken where it is installed, unless the bundled generator was asked for."""
+def test_generator_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrk is used if it is installed, unless the bundled generator was requested."""
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/wrk")
     names = [command._choose_generator(name).name for name in ("auto", "wrk", "bundled")]
     assert names == ["wrk", "wrk", "bundled"]
@@ -66,7 +66,7 @@ def test_generator_of_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_engines_that_are_not_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An engine whose library is missing is left out, with a sentence."""
+    """An engine whose library is missing is skipped, with one sentence."""
     monkeypatch.setattr(command, "find_spec", lambda name: name == "onnxruntime" or None)
     assert command._installed(["onnx", "tensorflow"]) == ["onnx"]
-    assert "tensorflow is left out" in capsys.readouterr().err
+    assert "tensorflow is skipped" in capsys.readouterr().err

@@ -24,20 +24,20 @@ valence_up 1
 
 
 def test_metrics_page() -> None:
-    """Counts of one model are read, whatever the order of labels."""
+    """The counters of one model are read, whatever the order of labels."""
     counted = parse(PAGE, "lstm")
     assert counted == Counted(real_tokens=900, filler_tokens=100, batches=4, items=30)
     assert (counted.real_share, counted.batch_size) == (0.9, 7.5)
 
 
 def test_metrics_of_several_processes() -> None:
-    """Series that differ in another label are added up."""
+    """Series that differ in another label are summed."""
     lines = [f'valence_batch_items_sum{{model="a",pid="{pid}"}} {pid}' for pid in (2, 3)]
     assert parse("\n".join(lines), "a").items == 5
 
 
 def test_counts_since() -> None:
-    """What was counted in between is the difference; of nothing there is no share."""
+    """The increase between two scrapes is their difference; without items there are no ratios."""
     before, after = Counted(100, 10, 1, 8), Counted(400, 20, 3, 24)
     assert after.since(before) == Counted(300, 10, 2, 16)
     assert (before.since(before).real_share, before.since(before).batch_size) == (None, None)
@@ -46,7 +46,7 @@ def test_counts_since() -> None:
 def write_stat(
     proc: Path, pid: int, parent: int, *, user: int = 0, waited: int = 0, pages: int = 0
 ) -> None:
-    """As /proc/<pid>/stat, with a name that tries to mislead."""
+    """Write a /proc/<pid>/stat whose process name looks like further fields."""
     (proc / str(pid)).mkdir()
     times = f"{user} 1 {waited} 0"
     rest = f"S {parent} 1 1 0 -1 0 0 0 0 0 {times} 20 0 1 0 12345 999999 {pages} 18446744073709"
@@ -54,15 +54,15 @@ def write_stat(
 
 
 def test_usage_of_a_family(tmp_path: Path) -> None:
-    """Processor time and memory are those of a process and everything below it.
+    """Processor time and memory are summed over a process and its descendants.
 
-    Of shared memory each process tells its share, where the system knows it.
+    Shared pages count by proportional set size where the system reports it.
     """
     write_stat(tmp_path, 10, 1, user=200, waited=50, pages=3)
     write_stat(tmp_path, 11, 10, user=100, pages=4)
     write_stat(tmp_path, 12, 11, pages=5)
     write_stat(tmp_path, 13, 1, user=9999, pages=9999)
-    (tmp_path / "14").mkdir()  # has just ended
+    (tmp_path / "14").mkdir()  # has just exited
     (tmp_path / "12" / "smaps_rollup").write_text("00-ff ---p [rollup]\nRss: 9 kB\nPss: 2 kB\n")
     usage = read_usage(10, tmp_path)
     assert usage is not None
@@ -73,15 +73,15 @@ def test_usage_of_a_family(tmp_path: Path) -> None:
     assert usage.processes == 3
 
 
-def test_usage_of_nobody(tmp_path: Path) -> None:
-    """Where there is no such process, or no /proc, there are no figures."""
+def test_usage_of_a_missing_process(tmp_path: Path) -> None:
+    """Without such a process, or without /proc, there is no usage."""
     assert read_usage(10, tmp_path) is None
     assert read_usage(10, tmp_path / "none") is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system has no /proc")
 def test_usage_of_this_process() -> None:
-    """This process has taken memory, and no more time than there was."""
+    """The usage of this process is plausible."""
     usage = read_usage(os.getpid())
     assert usage is not None
     assert usage.resident_sum_bytes >= usage.resident_bytes > 2**20
@@ -89,7 +89,7 @@ def test_usage_of_this_process() -> None:
 
 
 def test_machine() -> None:
-    """The facts of a machine are there, without the name of it or of anybody's folders."""
+    """The facts of a machine contain neither host name nor home folder."""
     facts = describe_machine()
     assert facts["cores"] >= 1
     assert facts["packages"]["numpy"]

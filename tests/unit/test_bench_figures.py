@@ -13,14 +13,14 @@ def figures(*rounds: Round) -> ModelFigures:
     return ModelFigures("lstm", 1, "onnx", "int8", rounds=list(rounds))
 
 
-def test_median_leaves_out_what_is_not_there() -> None:
-    """None is no figure; of nothing there is no median."""
+def test_median_skips_none() -> None:
+    """The median ignores None; without values it is None."""
     assert median([3.0, None, 1.0, 2.0]) == 2.0
     assert median([None]) is None
 
 
 def test_merge() -> None:
-    """Samples of several rounds become their medians, and their errors add up."""
+    """Samples of several rounds are merged into medians, and their errors into sums."""
     rows = [
         Sample(10, 20, 1, 5, cpu_ms_per_text=None, real_share=0.8, errors={"status 503": 1}),
         Sample(30, 60, 3, 9, cpu_ms_per_text=0.5, real_share=0.9, errors={"status 503": 2}),
@@ -33,7 +33,7 @@ def test_merge() -> None:
 
 
 def test_a_ratio_is_the_median_of_the_rounds() -> None:
-    """A round in which the whole machine was slow does not move a ratio."""
+    """A round in which the whole machine was slow does not change a ratio."""
     measured = figures(
         *(
             Round(ceiling={8: ceiling}, samples={BUSY: sample(rate)})
@@ -44,7 +44,7 @@ def test_a_ratio_is_the_median_of_the_rounds() -> None:
 
 
 def test_the_ceiling_is_that_of_the_best_batch() -> None:
-    """The batch size with the highest median is the one every round is compared with."""
+    """Every round is compared with the batch size that has the highest median."""
     measured = figures(
         Round(ceiling={4: 900, 8: 1000}, samples={BUSY: sample(500)}),
         Round(ceiling={4: 2000, 8: 1000}, samples={BUSY: sample(500)}),
@@ -55,7 +55,7 @@ def test_the_ceiling_is_that_of_the_best_batch() -> None:
 
 
 def test_tail_and_added_time() -> None:
-    """p99 over p50, and p50 minus the time in-process, are taken round by round."""
+    """p99 divided by p50, and p50 minus the in-process time, are computed per round."""
     measured = figures(
         Round(in_process_ms=0.4, samples={ONE: sample(1, 0.7, 1.4)}),
         Round(in_process_ms=0.5, samples={ONE: sample(1, 0.7, 2.1)}),
@@ -65,7 +65,7 @@ def test_tail_and_added_time() -> None:
 
 
 def test_of_floor() -> None:
-    """Requests per second over the bare route at as many connections."""
+    """The service is compared with the bare route at the same number of connections."""
     floor = {("starlette", 64): sample(20_000), ("starlette", 1): sample(1)}
     measured = figures(Round(samples={BUSY: sample(9_000)}, floor=floor))
     assert measured.of_floor("starlette", 64) == pytest.approx(0.45)
@@ -73,7 +73,7 @@ def test_of_floor() -> None:
 
 
 def test_nothing_measured() -> None:
-    """Without rounds there are no figures, and nothing breaks."""
+    """Without rounds every figure is None."""
     empty = figures()
     assert (empty.ceiling, empty.batch_size, empty.in_process_ms) == (None, None, None)
     assert (empty.of_ceiling(BUSY), empty.tail(BUSY), empty.added_ms(BUSY)) == (None, None, None)
@@ -81,7 +81,7 @@ def test_nothing_measured() -> None:
 
 
 def test_unanswered_requests_have_no_latency() -> None:
-    """Where nothing was answered there is neither a tail nor a division by zero."""
+    """Without answers there are no latencies and no ratios."""
     measured = figures(
         Round(
             samples={BUSY: sample(0, 0, 0)},
@@ -96,7 +96,7 @@ def test_unanswered_requests_have_no_latency() -> None:
 
 
 def test_errors_are_named() -> None:
-    """Everything that failed is told with where and how often, the references included."""
+    """All failures are counted by scenario and kind, those of the references included."""
     bad = Sample(1, 1, 1, 1, errors={"status 503": 2})
     measured = figures(
         Round(samples={BUSY: bad}, floor={("starlette", 64): bad}), Round(samples={BUSY: bad})
@@ -104,6 +104,6 @@ def test_errors_are_named() -> None:
     measured.errors = {"probabilities sum to 1": 1}
     assert measured.count_errors() == {
         "lstm on onnx (int8): probabilities sum to 1": 1,
-        "lstm on onnx (int8): 1 text a request, 64 at once: status 503": 4,
-        "lstm on onnx (int8): starlette route, 64 at once: status 503": 2,
+        "lstm on onnx (int8): 1 text per request, 64 connections: status 503": 4,
+        "lstm on onnx (int8): starlette route, 64 connections: status 503": 2,
     }

@@ -35,7 +35,7 @@ def sample(rate: float, p50_ms: float = 10, p99_ms: float = 20) -> Sample:
 
 
 def measured() -> list[ServiceFigures]:
-    """A run in which all goals were reached but the two of throughput of lstm."""
+    """A run that misses only the two throughput goals of lstm."""
     samples = {ALONE: sample(1000, 0.7), BUSY: sample(3000), MANY: sample(4000)}
     lstm = Round(0.4, {4: 5000, 8: 6000}, 5500, dict(samples))
     floor = {("starlette", 64): sample(20_000), ("fastapi", 64): sample(9_000)}
@@ -48,7 +48,7 @@ def measured() -> list[ServiceFigures]:
 
 
 def test_goals() -> None:
-    """Each goal is judged by its own figure, in the order of the table that states them."""
+    """Each goal is evaluated on its own measurement."""
     goals = judge(measured())
     assert [goal.value for goal in goals] == pytest.approx(
         [0.5, 2.0, 0.3, 4000 / 6000, 0.5, 0.9, 0.6, 200]
@@ -57,23 +57,24 @@ def test_goals() -> None:
 
 
 def test_goals_without_figures() -> None:
-    """What was not measured is neither reached nor missed."""
+    """A goal without a measurement is neither reached nor missed."""
     assert {goal.reached for goal in judge([])} == {None}
     assert {goal.reached for goal in judge([ServiceFigures("tensorflow", [9.0])])} == {None}
 
 
 def test_table() -> None:
-    """The report names machine, models, references and the verdict on each goal."""
+    """The report has the machine, models, references and the verdict on each goal."""
     text = write_report(ABOUT, measured(), judge(measured()))
     for words in (
         "A processor, 2 cores",
         "lstm on onnx (int8), version 1",
-        "6,000 texts/s from ids, the ceiling, in batches of 8; 5,500 from text",
-        "1 text a request, 64 at once",
-        "256 texts a request, 4 at once",
-        "bare starlette route, 64 at once",
-        "ready after 0.60 s (median of 3); resident memory 150 MiB when ready, 200 MiB under load "
-        "(300 MiB with what its processes share counted for each)",
+        "6,000 texts/s from ids, in batches of 8; 5,500 from text",
+        "1 text per request, 64 connections",
+        "256 texts per request, 4 connections",
+        "bare starlette route, 64 connections",
+        "ready after 0.60 s (median of 3 starts)",
+        "resident memory: 150 MiB when ready, 200 MiB under load "
+        "(300 MiB with shared pages counted per process)",
         "NOT REACHED",
     ):
         assert words in text
@@ -81,18 +82,18 @@ def test_table() -> None:
 
 
 def test_table_notes_a_busy_machine() -> None:
-    """Figures from a machine that had other work are marked."""
+    """Measurements from a machine with other work are marked."""
     busy = ABOUT | {"run": ABOUT["run"] | {"busy_cores_before": 1.9}}
     assert "load average 1.9" in write_report(busy, measured(), [])
 
 
 def test_align() -> None:
-    """The first column stands to the left, the others to the right."""
+    """The first column is aligned to the left, the others to the right."""
     assert align([("a", "b"), ("long", "1"), ("x", "100")]) == "a       b\nlong    1\nx     100"
 
 
 def test_content() -> None:
-    """The JSON has medians, ratios, every round and the goals."""
+    """The JSON contains medians, ratios, every round and the goals."""
     content = json.loads(json.dumps(make_content(ABOUT, measured(), judge(measured()))))
     lstm, bow = content["services"][0]["models"]
     assert content["services"][0]["ready_s"] == 0.6
@@ -106,7 +107,7 @@ def test_content() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    """Table, JSON and a picture with a row for each model are written, and nothing else."""
+    """A text table, JSON and a picture with a row per model are written, and nothing else."""
     pytest.importorskip("matplotlib")
     services = measured()
     content = make_content(ABOUT, services, [])
@@ -121,7 +122,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_files_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without matplotlib there is no picture, and everything else."""
+    """Without matplotlib only the picture is missing."""
     monkeypatch.setattr(report, "find_spec", lambda _: None)
     services = measured()
     written = write_files(tmp_path, "words\n", make_content(ABOUT, services, []), services)
@@ -129,7 +130,7 @@ def test_files_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_one_scenario_is_a_picture(tmp_path: Path) -> None:
-    """A model of which hardly anything was measured is drawn all the same."""
+    """A model with hardly any measurements is drawn too."""
     pytest.importorskip("matplotlib")
     figures = ModelFigures(
         "bow", 1, "onnx", "", rounds=[Round(samples={Scenario(1, 8): sample(0, 0)})]

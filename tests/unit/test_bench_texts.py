@@ -7,7 +7,7 @@ import pytest
 from load_tests.bench.checks import check_many, check_one
 from load_tests.bench.errors import WrongCall
 from load_tests.bench.texts import (
-    FEWEST,
+    MIN_TEXTS,
     groups,
     make_texts,
     many_bodies,
@@ -15,11 +15,11 @@ from load_tests.bench.texts import (
     single_bodies,
 )
 
-TEXTS = [f"review number {number}" for number in range(FEWEST + 10)]
+TEXTS = [f"review number {number}" for number in range(MIN_TEXTS + 10)]
 
 
 def test_made_texts() -> None:
-    """Generated texts are all different, and the same for the same seed."""
+    """Generated texts are distinct, and the same for the same seed."""
     texts = make_texts(300, seed=3)
     assert len(set(texts)) == 300
     assert texts == make_texts(300, seed=3)
@@ -29,7 +29,7 @@ def test_made_texts() -> None:
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
 @pytest.mark.parametrize("tsv", [True, False])
 def test_read(tmp_path: Path, compress: type[bytes], tsv: bool) -> None:
-    """A text a line, or the column of a TSV, compressed or not; blank and double ones dropped."""
+    """Plain and TSV files are read, compressed or not; blank texts and duplicates are dropped."""
     lines = [f"{number}\t1\t{text}" if tsv else text for number, text in enumerate(TEXTS)]
     head = ["id\tsentiment\treview"] if tsv else []
     double = [lines[0]]
@@ -39,7 +39,7 @@ def test_read(tmp_path: Path, compress: type[bytes], tsv: bool) -> None:
 
 
 def test_read_chooses(tmp_path: Path) -> None:
-    """Of a long file some are chosen, the same ones for the same seed."""
+    """A sample of a long file is chosen, the same one for the same seed."""
     path = tmp_path / "texts"
     path.write_text("\n".join(TEXTS))
     chosen = read_texts(path, count=20, seed=1)
@@ -48,8 +48,8 @@ def test_read_chooses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"too few\nof them", b"\xff\xfe", b"\x1f\x8b broken"])
-def test_read_refuses(tmp_path: Path, content: bytes) -> None:
-    """What cannot be read, or is too little, is a wrong call; no text is repeated."""
+def test_read_rejects(tmp_path: Path, content: bytes) -> None:
+    """An unreadable or too short file is a wrong call; the message contains no text of it."""
     path = tmp_path / "texts"
     path.write_bytes(content)
     with pytest.raises(WrongCall, match="texts") as caught:
@@ -57,14 +57,14 @@ def test_read_refuses(tmp_path: Path, content: bytes) -> None:
     assert "too few" not in str(caught.value)
 
 
-def test_read_what_is_not_there(tmp_path: Path) -> None:
-    """A file that is not there is a wrong call."""
+def test_read_missing_file(tmp_path: Path) -> None:
+    """A missing file is a wrong call."""
     with pytest.raises(WrongCall, match="FileNotFoundError"):
         read_texts(tmp_path / "texts", count=20, seed=1)
 
 
 def test_bodies() -> None:
-    """Bodies are one line of JSON each; groups of texts are whole and in order."""
+    """Each body is one line of JSON; groups of texts are complete and in order."""
     singles = single_bodies(["a\nb", "c"], "bow")
     assert [json.loads(body) for body in singles] == [
         {"text": "a\nb", "model": "bow"},
@@ -89,8 +89,8 @@ def prediction(positive: float = 0.75, **changes: object) -> dict[str, object]:
     return {"label": label, "probabilities": probabilities, "tokens": 3} | changes
 
 
-def test_a_right_answer() -> None:
-    """The in-process probabilities are the right answer, within a rounding."""
+def test_a_correct_answer() -> None:
+    """The in-process probabilities are correct, within rounding."""
     assert check_one(json.dumps(prediction(0.750001)).encode(), EXPECTED) is None
 
 
@@ -105,12 +105,12 @@ def test_a_right_answer() -> None:
     ],
 )
 def test_wrong_answers(answer: bytes) -> None:
-    """Another probability, another label and an error are wrong answers."""
+    """A different probability, a different label and an error are wrong answers."""
     assert check_one(answer, EXPECTED)
 
 
 def test_many_answers() -> None:
-    """Of several texts each must have its own answer, in order."""
+    """Each of several texts must have its own prediction, in order."""
     other = {"negative": 0.5, "positive": 0.5}
     body = json.dumps({"predictions": [prediction(), prediction(0.5)]}).encode()
     assert check_many(body, [EXPECTED, other]) is None

@@ -23,7 +23,7 @@ def output(**changes: object) -> str:
 
 
 def test_parse() -> None:
-    """The line of the script becomes requests, seconds and milliseconds."""
+    """The script's line of JSON becomes requests, seconds and milliseconds."""
     outcome = parse(output())
     assert (outcome.answered, outcome.seconds) == (1000, 2.0)
     assert (outcome.p50_ms, outcome.p99_ms) == (1.5, 4.25)
@@ -31,12 +31,12 @@ def test_parse() -> None:
 
 
 def test_parse_errors() -> None:
-    """Answers with another status are errors and not answers; each kind is named."""
+    """Answers with another status count as errors; each kind of error is named."""
     errors = RESULT["errors"] | {"status": 10, "timeout": 2}  # type: ignore[operator]
     outcome = parse(output(errors=errors))
     assert outcome.answered == 990
     assert outcome.errors == {
-        "another status than 200": 10,
+        "status other than 200": 10,
         "no answer within 30 seconds": 2,
     }
 
@@ -44,25 +44,25 @@ def test_parse_errors() -> None:
 @pytest.mark.parametrize(
     "text", ["", "Running 2s test", f"{MARK}no JSON", f"{MARK}{{}}", f"{MARK}[]"]
 )
-def test_parse_refuses_what_is_no_result(text: str) -> None:
-    """Output without the line of the script is a failure of wrk."""
+def test_parse_rejects_other_output(text: str) -> None:
+    """Output without the script's line of JSON is a failure of wrk."""
     with pytest.raises(BenchError, match="no result"):
         parse(text)
 
 
-def test_wrk_that_is_not_there(tmp_path: Path) -> None:
-    """A wrk that cannot be started is a failure with a sentence."""
+def test_missing_wrk(tmp_path: Path) -> None:
+    """A wrk that cannot be started is reported in one sentence."""
     with pytest.raises(BenchError, match="cannot run"):
         Wrk(str(tmp_path / "wrk")).run(Load(1, [b"{}"], connections=1, seconds=1))
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_wrk_itself() -> None:
-    """Wrk with the script counts answers and what was not 200."""
+    """Wrk with the script counts answers with status 200 and all others."""
     bodies = [b'{"text": "good"}', b'{"text": "bad"}', b'{"text": "500"}']
     with answering() as server:
         outcome = Wrk(shutil.which("wrk") or "").run(Load(server.port, bodies, 2, seconds=1))
-    failed = outcome.errors["another status than 200"]
-    assert outcome.errors.keys() == {"another status than 200"}
+    failed = outcome.errors["status other than 200"]
+    assert outcome.errors.keys() == {"status other than 200"}
     assert abs(outcome.answered - 2 * failed) <= 4
     assert set(server.bodies) == set(bodies)

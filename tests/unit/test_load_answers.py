@@ -17,7 +17,7 @@ def prediction(positive: float = 0.75, tokens: int = 10) -> dict[str, Any]:
 
 
 def test_a_right_answer_passes() -> None:
-    """An answer as the contract has it breaks no rule."""
+    """An answer that follows the contract breaks no rule."""
     assert wrong_prediction(prediction(), LABELS) is None
     assert wrong_predictions({"predictions": [prediction()]}, LABELS, [10]) is None
 
@@ -36,37 +36,37 @@ def test_a_right_answer_passes() -> None:
     ],
 )
 def test_a_wrong_answer_is_named(change: dict[str, Any], rule: str) -> None:
-    """Each rule of the contract on one prediction has its sentence."""
+    """Each rule of the contract on one prediction is reported by its own sentence."""
     assert rule in (wrong_prediction(prediction() | change, LABELS) or "")
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"predictions": []}, {"predictions": 1}])
 def test_a_missing_prediction_is_named(body: Any) -> None:
-    """Anything but one prediction per text breaks the rule."""
+    """There must be exactly one prediction per text."""
     assert wrong_predictions(body, LABELS, [10]) == "there is one prediction per text"
 
 
 def test_one_wrong_among_several_is_named() -> None:
-    """Right neighbours do not hide a wrong prediction."""
+    """Correct neighbours do not hide a wrong prediction."""
     body = {"predictions": [prediction(), prediction() | {"label": "negative"}]}
     assert "highest probability" in (wrong_predictions(body, LABELS, [10, 10]) or "")
 
 
 def test_swapped_answers_are_named() -> None:
-    """A short text with the tokens of a long one shows answers in the wrong order."""
+    """A short text with the token count of a long one reveals swapped predictions."""
     body = {"predictions": [prediction(tokens=200), prediction(tokens=10)]}
     assert wrong_predictions(body, LABELS, [200, 10]) is None
     assert "in the order" in (wrong_predictions(body, LABELS, [10, 200]) or "")
 
 
 def test_an_answer_may_move_by_the_tolerance_only() -> None:
-    """Rounding passes; another answer to the same text does not."""
+    """Rounding is tolerated; a different answer to the same text is not."""
     assert moved(prediction(0.75), prediction(0.750009)) is None
     assert "same text" in (moved(prediction(0.75), prediction(0.75002)) or "")
 
 
 def test_server_timing_gives_milliseconds_by_name() -> None:
-    """Durations are read whatever stands beside them; no header, no durations."""
+    """Durations are read among other parameters; no header means no durations."""
     header = 'tokenize;dur=0.1, queue;desc="in line";dur=2, infer; dur=3.5, hit'
     assert server_timing(header) == {"tokenize": 0.1, "queue": 2.0, "infer": 3.5}
     assert server_timing("") == {}

@@ -1,6 +1,6 @@
 """`TextGraph`: the text encoder as TensorFlow operations, for the signature that takes raw text.
 
-Built from the same config and vocabulary as `app.text.TextEncoder`, step by step the same, so
+Built from the same config and vocabulary as `TextEncoder` of `app.text`, step by step the same, so
 that a SavedModel used without this project reads a text exactly as the service does.
 """
 
