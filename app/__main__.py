@@ -113,8 +113,8 @@ def _predict(options: argparse.Namespace) -> int:
     """Answer one text in this process, with the code of the service."""
     settings = _read_settings(options)
     logging.getLogger("app").addHandler(logging.NullHandler())  # the sentence says it all
-    from app.api.predict import describe_answer
-    from app.api.schemas import check_text
+    from app.api.body import check_text
+    from app.api.predict import describe_response
     from app.main import engine_options, predict_once, request_limits
     from app.serving.engines import choose_engine
 
@@ -126,7 +126,7 @@ def _predict(options: argparse.Namespace) -> int:
         predict_once(settings, options.text, model=options.model, number=options.version)
     )
     if options.json:
-        print(json.dumps(describe_answer(version, prediction)))
+        print(json.dumps(describe_response(version, prediction)))
         return OK
     print(prediction.label)
     for label, probability in prediction.probabilities.items():

@@ -1,7 +1,7 @@
-"""One exported version of a model: the files beside the SavedModel, written and verified here.
+"""One exported version of a model: reads, writes and verifies the files beside the SavedModel.
 
-A version folder is `models/<name>/<version>/`. Its manifest names every other file with size and
-sha256, so that a half-copied or altered version is refused before it answers anything.
+A version folder is `models/<name>/<version>/`. Its manifest lists every other file with size and
+sha256, so that a half-copied or altered version is rejected before it serves.
 """
 
 import hashlib
@@ -18,13 +18,14 @@ MANIFEST: Final = "manifest.json"
 TOKENIZER: Final = "tokenizer.json"
 GOLDEN: Final = "golden.jsonl"
 ONNX: Final = "model.onnx"
-"""The SavedModel's function for ONNX Runtime; a version need not have it."""
+"""The same model for ONNX Runtime; optional."""
 REPORT: Final = "report"
 
 SIGNATURE: Final = "serve_ids"
-"""The signature the service calls: `ids` int32 (b, t), `lengths` int32 (b,) → `probabilities`."""
+"""The signature that the service calls: `ids` int32 (b, t), `lengths` int32 (b,) →
+`probabilities` float32 (b, c)."""
 CUDNN_SIGNATURE: Final = "serve_ids_cudnn"
-"""The same function for a GPU, in a version with an LSTM; a version need not have it."""
+"""The same function with cuDNN's LSTM, for a GPU; optional."""
 TEXT_SIGNATURE: Final = "serving_default"
 """The signature for other programs: `text` string (b,) → `probabilities` float32 (b, c)."""
 
@@ -39,7 +40,7 @@ MODEL_NAME_RULE: Final = (
 
 
 class _Record(BaseModel):
-    """Read-only, and strict about what it does not know."""
+    """Immutable, and without undeclared fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,13 +53,13 @@ class FileEntry(_Record):
 
 
 class DataCard(_Record):
-    """What a model learned from.
+    """The training data of a model.
 
     Attributes:
-        name: The data set.
-        fingerprint: Sha256 over its texts and labels.
-        counts: Texts per split, and how many were left out and why.
-        splits: The same digest for each split by itself.
+        name: The name of the data set.
+        fingerprint: Sha256 of its texts and labels.
+        counts: Texts per split, and texts left out by reason.
+        splits: The same digest of each split.
     """
 
     name: str
@@ -71,19 +72,21 @@ class Manifest(_Record):
     """Description of one exported version.
 
     Attributes:
-        schema_version: Of this file; raised when a field changes its meaning.
-        labels: In the order of the model's outputs.
-        architecture: What kind of model it is, as the training names it.
+        schema_version: The version of this schema; raised when a field changes its meaning.
+        labels: The labels in the order of the model's outputs.
+        architecture: The architecture, as training names it.
         hyperparameters: The whole training configuration.
-        code_version: Of this project, when it trained the model.
-        created: ISO 8601, UTC.
+        seed: The random seed of the training.
+        code_version: The version of this project that trained the model.
+        created: When it was exported, ISO 8601 in UTC.
         text_fingerprint: `TextEncoder.fingerprint()` of the tokenizer the model was trained with.
-        temperature: By which the logits are divided inside the model; 1 leaves them as they are.
-        metrics: `metrics[split][engine][name]`, measured through the exported version: `validation`
-            at export, `test` when `valence-train evaluate` read it, once.
-        engines: What each engine needs to know, and for `onnx` how its graph did at export:
-            `precision` is that of `model.onnx`, or null where no graph was kept.
-        limits: What the model is not good for, in sentences for its card.
+        data: The training data.
+        temperature: The logits are divided by it, inside the model; 1 leaves them unchanged.
+        metrics: `metrics[split][engine][name]`, measured on the exported version: `validation` at
+            export, `test` by `valence-train evaluate`, once.
+        engines: Settings and export results of each engine. For `onnx`, `precision` is the
+            precision of `model.onnx`, or null if none was kept.
+        limits: Known limits of the model, in sentences for its card.
         files: Every file of the version but the manifest, by its path with forward slashes.
     """
 
@@ -106,13 +109,15 @@ class Manifest(_Record):
 
 
 class GoldenRow(_Record):
-    """A text with the ids and probabilities it had when the version was exported.
+    """A text with its ids and probabilities at export.
 
     Attributes:
-        probabilities: What the SavedModel answered.
-        answers: What another engine answered, by its name. Each engine is held to its own answers:
-            one that computes with less precision differs more from the SavedModel than an engine
-            that is at work on another machine may differ from itself.
+        text: The text.
+        ids: Its ids.
+        probabilities: The probabilities from the SavedModel.
+        answers: The probabilities from other engines, by name. Each engine is compared with its
+            own: int8 weights differ more from the SavedModel than one engine may differ between
+            two machines.
     """
 
     text: str
@@ -121,7 +126,7 @@ class GoldenRow(_Record):
     answers: dict[str, tuple[float, ...]] = Field(default_factory=dict)
 
     def expected(self, engine: str) -> tuple[float, ...]:
-        """What `engine` must answer."""
+        """The probabilities that an engine must reproduce."""
         return self.answers.get(engine, self.probabilities)
 
 
@@ -137,14 +142,14 @@ def digest(path: Path) -> FileEntry:
 
 
 def list_files(folder: Path) -> list[str]:
-    """Every file of a version but its manifest, as the manifest names them, sorted."""
+    """Every file of a version but its manifest, as paths in the manifest, sorted."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in paths)
     return sorted(name for name in names if name != MANIFEST)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write `manifest` with the digests of all files now in `folder`; call it last.
+    """Write a manifest with the digests of all files in the folder. Call it last.
 
     Returns:
         The manifest as written.
@@ -160,7 +165,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a version.
 
     Raises:
-        UnusableVersion: It is missing, malformed, or belongs to another name or version.
+        UnusableVersion: It is missing or malformed, or is of another name or version.
     """
     folder = folder.resolve()
     path = folder / MANIFEST
@@ -175,7 +180,7 @@ def read_manifest(folder: Path) -> Manifest:
     received = f"{folder.parent.name}/{folder.name}"
     if received != f"{manifest.name}/{manifest.version}":
         raise UnusableVersion(
-            f"{MANIFEST} must stand in {manifest.name}/{manifest.version}. Received: {received}"
+            f"{MANIFEST} must be in {manifest.name}/{manifest.version}. Received: {received}"
         )
     return manifest
 
@@ -184,13 +189,13 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     """Compare every file with the manifest.
 
     Raises:
-        UnusableVersion: A file is missing, surplus, or differs in size or digest.
+        UnusableVersion: A file is missing, not in the manifest, or differs in size or digest.
     """
     present = set(list_files(folder))
     if missing := sorted(manifest.files.keys() - present):
         raise UnusableVersion(f"{missing[0]} is missing")
-    if surplus := sorted(present - manifest.files.keys()):
-        raise UnusableVersion(f"{surplus[0]} is not in {MANIFEST}")
+    if extra := sorted(present - manifest.files.keys()):
+        raise UnusableVersion(f"{extra[0]} is not in {MANIFEST}")
     for name, expected in sorted(manifest.files.items()):
         found = digest(folder / name)
         if found.size != expected.size:
@@ -202,11 +207,11 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 def read_verified(folder: Path) -> Manifest:
     """Read the manifest of a version and compare every file with it.
 
-    `valence-train evaluate` exchanges a version for a copy with test figures. Who reads meanwhile
-    may see files of both; then the manifest is another one afterwards, and is read again.
+    `valence-train evaluate` replaces a version with a copy that has test metrics. A reader may see
+    files of both. Then the manifest has changed, and everything is read again.
 
     Raises:
-        UnusableVersion: As `read_manifest` and `verify_files`, or a file cannot be read.
+        UnusableVersion: See `read_manifest` and `verify_files`; or a file cannot be read.
     """
     manifest = read_manifest(folder)
     try:
@@ -221,7 +226,7 @@ def read_verified(folder: Path) -> Manifest:
 
 
 def write_golden(folder: Path, rows: Iterable[GoldenRow]) -> None:
-    """Write the golden rows, one JSON object a line."""
+    """Write the golden rows, one JSON object per line."""
     contents = (row.model_dump(mode="json", exclude_defaults=True) for row in rows)
     lines = (json.dumps(content, ensure_ascii=True) for content in contents)
     (folder / GOLDEN).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

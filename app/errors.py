@@ -1,26 +1,26 @@
-"""Everything that can go wrong, as one tree.
+"""All exceptions raised on purpose, as one tree.
 
 ValenceError
 ├── InvalidInput         a field of a request is wrong
 │   ├── NotJSON          the body is not JSON
 │   └── TooLarge         a body, a list of texts or a text is over its limit
 ├── UnknownModel         there is no such model or version
-├── Overloaded           the queue is full; says when to come back
-├── NotReady             starting, or the model's loop has died
-│   └── Draining         finishing what was admitted, then stopping
-├── DeadlineExceeded     the answer would come too late to be useful
-├── InferenceFailed      the model raised, or returned something that is no answer
+├── Overloaded           the queue is full; says when to retry
+├── NotReady             starting, or the model's batcher has failed
+│   └── Draining         finishing admitted requests, then stopping
+├── DeadlineExceeded     the deadline passed before the model could run
+├── InferenceFailed      the model raised, or returned invalid probabilities
 ├── UnusableVersion      an exported version failed its checks
-├── MissingLibrary       the engine that was asked for is not installed
+├── MissingLibrary       the library of the engine is not installed
 └── DataError            a file given to training is wrong
 
-A message states the rule and what was received; it never repeats a user's text.
-HTTP statuses live in `app.api.error_handlers` alone.
+A message states the rule and what was received; it never quotes a user's text.
+HTTP statuses are in `app.api.error_handlers` alone.
 """
 
 
 class ValenceError(Exception):
-    """The root: whatever Valence raises on purpose."""
+    """Base class of all exceptions raised on purpose."""
 
 
 class InvalidInput(ValenceError):
@@ -36,14 +36,15 @@ class TooLarge(InvalidInput):
 
 
 class UnknownModel(ValenceError):
-    """There is no such model or version. The message lists what there is."""
+    """There is no such model or version. The message lists those there are."""
 
 
 class Overloaded(ValenceError):
     """The queue is full.
 
     Attributes:
-        retry_after_s: Seconds until room is expected, computed from the queue and its rate.
+        retry_after_s: Seconds until there should be room, computed from the queue's length and
+            the recent throughput.
     """
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
@@ -52,19 +53,19 @@ class Overloaded(ValenceError):
 
 
 class NotReady(ValenceError):
-    """The service or the model cannot answer yet, or can no longer."""
+    """The service or the model cannot answer yet, or can no longer answer."""
 
 
 class Draining(NotReady):
-    """The service finishes what it admitted and takes nothing new."""
+    """The service finishes admitted requests and admits no new ones."""
 
 
 class DeadlineExceeded(ValenceError):
-    """The deadline of an item passed before the model could run."""
+    """The deadline of a request passed before it could be answered."""
 
 
 class InferenceFailed(ValenceError):
-    """The model raised, or returned rows that are no probabilities."""
+    """The model raised, or returned rows that are not probabilities."""
 
 
 class UnusableVersion(ValenceError):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import socket
@@ -19,7 +18,9 @@ from app import __version__
 from app.api.error_handlers import refuse_invalid_http
 from app.api.protocol import HTTPProtocol
 from app.errors import UnusableVersion, ValenceError
-from app.main import Service, create_app, divide_cores
+from app.gc_tuning import freeze_heap
+from app.main import create_app, divide_cores
+from app.service import Service
 from app.serving.lifecycle import Phase
 from app.serving.repository import Repository
 from app.settings import Settings
@@ -246,16 +247,6 @@ class Server(uvicorn.Server):
         )
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
-
-
-def freeze_heap() -> None:
-    """Take what is there by now out of the garbage collector's rounds.
-
-    A model's library keeps hundreds of thousands of objects for good, and each full round would
-    stop the event loop to walk over them.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def listen(host: str, port: int) -> socket.socket:

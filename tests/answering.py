@@ -1,4 +1,4 @@
-"""A tiny server that answers /predict as it is told in the text itself."""
+"""A tiny HTTP server whose response to /predict is chosen by the text of the request."""
 
 import json
 import re
@@ -11,11 +11,11 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Answering(socketserver.ThreadingTCPServer):
-    """Answers a text that is a number with that status; `lost`, `close` and `odd` as they say.
+    """Responds to a number with that status; to `lost`, `close` and `odd` as they say.
 
     Attributes:
-        bodies: What was received.
-        connections: How many were opened.
+        bodies: The received bodies.
+        connections: The number of connections.
     """
 
     def __init__(self) -> None:
@@ -30,12 +30,12 @@ class _Connection(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        """Answer one request after another."""
+        """Answer the requests of a connection."""
         self.server.connections += 1
         try:
             while self._answer_one():
                 pass
-        except ConnectionError:  # the other side has heard enough
+        except ConnectionError:  # the client has closed
             pass
 
     def _answer_one(self) -> bool:
@@ -60,14 +60,14 @@ class _Connection(socketserver.StreamRequestHandler):
             lines.append(f"Content-Length: {len(answer)}")
         data = "\r\n".join([*lines, "", ""]).encode() + answer
         half = len(data) // 2
-        for piece in (data[:half], data[half:]):  # as it comes from a network
+        for piece in (data[:half], data[half:]):  # in pieces, as from a network
             self.wfile.write(piece)
         return text not in ("close", "odd")
 
 
 @contextmanager
 def answering() -> Iterator[Answering]:
-    """Run the server in threads, which end when its clients have left."""
+    """Run the server in threads, which end when its clients disconnect."""
     with Answering() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -1,4 +1,4 @@
-"""Stand-ins for the slow and the uncertain: a model with a gate, a clock moved by hand."""
+"""Fakes for tests: a model with a gate, a manual clock, a service in the test's process."""
 
 import asyncio
 import errno
@@ -25,7 +25,8 @@ from app.artifact import (
     write_golden,
     write_manifest,
 )
-from app.main import Service, create_app
+from app.main import create_app
+from app.service import Service
 from app.serving.engines import Engine, infer
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -40,13 +41,13 @@ GOLDEN_TEXTS = ("a good film", "the bad, bad film!", "...", "good " * 50)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop turn until `condition` holds."""
-    while not condition():  # noqa: ASYNC110 - what is waited for has no event to wait on
+    """Run the event loop until a condition holds."""
+    while not condition():  # noqa: ASYNC110 - the condition has no event to wait for
         await asyncio.sleep(0)
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """The value of one series, as the page has it."""
+    """The value of one series, as rendered; None if there is none."""
     page = metrics.tally.render(metrics.tally.snapshot()).decode()
     for family in text_string_to_metric_families(page):
         for series in family.samples:
@@ -56,7 +57,7 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 class ManualClock:
-    """A monotonic clock that stands still until it is moved."""
+    """A monotonic clock that moves only when told to."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -66,14 +67,18 @@ class ManualClock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock."""
         self.now += seconds
 
 
 class FakeEngine:
-    """A model that counts good and bad words, raises on POISON and answers NaN for BROKEN.
+    """A model that counts good and bad words, raises for POISON and returns NaN for BROKEN.
 
-    Close `gate` to hold every run; `batches` holds the ids of each row of each run.
+    Attributes:
+        gate: Clear it to hold every run.
+        closes_behind: Whether the gate closes behind each run that passes it.
+        batches: The ids of each row of each run.
+        columns: The number of columns of the output.
     """
 
     name = "fake"
@@ -81,26 +86,29 @@ class FakeEngine:
     def __init__(self, *, offset: float = 0.0) -> None:
         self.gate = threading.Event()
         self.gate.set()
+        self.closes_behind = False
         self.batches: list[list[list[int]]] = []
         self.columns = len(LABELS)
         self._offset = offset
         self._started = threading.Semaphore(0)
 
     def forget(self) -> None:
-        """Forget the runs so far."""
+        """Forget all runs so far."""
         self.batches.clear()
         self._started = threading.Semaphore(0)
 
     async def wait_until_running(self) -> None:
-        """Return when one more run than before has begun."""
+        """Wait for the next run to begin."""
         await asyncio.to_thread(self._started.acquire)
 
     def run(self, ids: Int32Array, lengths: Int32Array) -> NDArray[np.floating]:
-        """Probabilities of shape (rows, columns); see `Engine.run`."""
+        """Compute probabilities of shape (rows, columns); see `Engine.run`."""
         rows = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
         self.batches.append(rows)
         self._started.release()
         self.gate.wait(timeout=30)
+        if self.closes_behind:
+            self.gate.clear()
         if any(POISON in row for row in rows):
             raise ValueError("the model quotes its input: SECRET")
         scores = [self._offset + row.count(GOOD) - row.count(BAD) for row in rows]
@@ -110,26 +118,26 @@ class FakeEngine:
 
 
 def make_encoder(words: Sequence[str] = WORDS, *, max_length: int = 32) -> TextEncoder:
-    """An encoder that knows `words`."""
+    """An encoder with a vocabulary of `words`."""
     return TextEncoder(TextConfig(max_length=max_length, head=8), Vocabulary(words))
 
 
 def write_version(
     models: Path, name: str, number: int, *, max_length: int = 32, offset: float = 0.0
 ) -> Path:
-    """Write a version folder that a `FakeEngine` of the same offset reproduces."""
+    """Write a version folder whose golden rows a `FakeEngine` of the same offset reproduces."""
     folder = models / name / str(number)
     folder.mkdir(parents=True)
     encoder = make_encoder(max_length=max_length)
     encoder.save(folder / TOKENIZER)
     (folder / "saved_model.pb").write_bytes(b"not read by a fake engine")
     rows = [encoder.encode(text).ids for text in GOLDEN_TEXTS]
-    answers = infer(FakeEngine(offset=offset), rows, labels=len(LABELS))
+    outputs = infer(FakeEngine(offset=offset), rows, labels=len(LABELS))
     write_golden(
         folder,
         [
-            GoldenRow(text=text, ids=tuple(row.tolist()), probabilities=tuple(answer.tolist()))
-            for text, row, answer in zip(GOLDEN_TEXTS, rows, answers, strict=True)
+            GoldenRow(text=text, ids=tuple(row.tolist()), probabilities=tuple(output.tolist()))
+            for text, row, output in zip(GOLDEN_TEXTS, rows, outputs, strict=True)
         ],
     )
     write_manifest(
@@ -156,7 +164,7 @@ def write_version(
 
 
 def lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a folder unreadable, even for root."""
+    """Make a folder unreadable, for root too."""
     read = Path.iterdir
 
     def refuse(path: Path) -> Iterator[Path]:
@@ -169,7 +177,7 @@ def lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Running:
-    """A service that runs inside the test."""
+    """A service in the process of the test."""
 
     app: FastAPI
     client: httpx.AsyncClient
@@ -178,7 +186,7 @@ class Running:
 
     @property
     def engine(self) -> FakeEngine:
-        """The engine of the version that answers by default; its golden runs are forgotten."""
+        """The engine of the version that answers by default, without its golden runs."""
         return self.engines["lstm/2"]
 
     async def predict(self, **body: Any) -> httpx.Response:
@@ -198,8 +206,8 @@ async def run_service(
 
     Args:
         models: The repository.
-        ready: Whether to wait until it is ready; else until it has tried to load everything.
-        settings: As for `Settings`.
+        ready: Whether the service must be ready when everything is loaded or rejected.
+        settings: The arguments of `Settings`.
     """
     engines: dict[str, FakeEngine] = {}
 

@@ -1,1 +1,1 @@
-"""The door: routes, bodies, errors and headers."""
+"""HTTP: routes, bodies, errors and headers."""

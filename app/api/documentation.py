@@ -1,4 +1,4 @@
-"""`GET /docs`: every route with examples, to try in the browser."""
+"""`GET /docs`: Swagger UI with every route and examples."""
 
 from typing import Final
 
@@ -8,19 +8,19 @@ from starlette.responses import HTMLResponse
 
 _MOUNT: Final = '<div id="swagger-ui">'
 _FALLBACK: Final = (
-    "<p>This page is drawn by Swagger UI, which the browser loads from a public network. If "
-    'nothing more appears, the same is in <a href="/openapi.json">/openapi.json</a>.</p>'
+    "<p>This page needs Swagger UI, which the browser loads from a public network. Without it, "
+    'see <a href="/openapi.json">/openapi.json</a>.</p>'
 )
 _NO_ICON: Final = "data:,"
 
 
 def register_documentation(app: FastAPI) -> None:
     """Add `GET /docs`."""
-    drawn = get_swagger_ui_html(
+    swagger = get_swagger_ui_html(
         openapi_url="/openapi.json", title="Valence", swagger_favicon_url=_NO_ICON
     )
-    # Swagger UI replaces what stands in its place, so this is seen only where it does not come.
-    page = bytes(drawn.body).decode().replace(_MOUNT, _MOUNT + _FALLBACK)
+    # Swagger UI replaces the contents of its element: the fallback shows only if it cannot load.
+    page = bytes(swagger.body).decode().replace(_MOUNT, _MOUNT + _FALLBACK)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -1,10 +1,10 @@
-"""The single table from exception to status, and problem details (RFC 9457) as the answer."""
+"""The one table from exceptions to statuses, and responses with problem details (RFC 9457)."""
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -28,23 +28,23 @@ from app.errors import (
 from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 
 _NOT_READY_RETRY_S: Final = 1
-_SEE_LOG: Final = "the log of the service says more, under this request_id"
+_SEE_LOG: Final = "the log of the service has more, under this request_id"
 _REQUEST_ID_HEADER: Final = {
-    "description": "Taken from the request, or made.",
+    "description": "Taken from the request, or generated.",
     "schema": {"type": "string", "examples": ["c0ffee5eed"]},
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What a client is told about one kind of error.
+class ProblemType:
+    """A problem type (RFC 9457): what clients are told about one class of errors.
 
     Attributes:
-        status: Of the answer.
-        slug: The end of the problem's type, a URI that names it.
-        title: The problem in general; the detail is in the message of the exception.
-        example: Of such a detail, for the documentation.
-        rejected: The `reason` under which `rejected_total` counts it, if it does.
+        status: The status of the response.
+        slug: The end of the URI that identifies the problem type.
+        title: The problem in general; the message of the exception is the detail.
+        example: A detail, for the OpenAPI document.
+        rejected: The `reason` in the metric `rejected_total`; empty if it is not counted there.
     """
 
     status: int
@@ -54,7 +54,7 @@ class Kind:
     rejected: str = ""
 
     def problem(self, detail: str) -> dict[str, Any]:
-        """The problem as JSON has it."""
+        """The problem details, as a JSON object."""
         return {
             "type": f"urn:valence:problem:{self.slug}",
             "title": self.title,
@@ -63,67 +63,67 @@ class Kind:
         }
 
 
-INTERNAL: Final = Kind(500, "internal", "The service made a mistake", _SEE_LOG)
-INVALID_HTTP: Final = Kind(
+INTERNAL: Final = ProblemType(500, "internal", "Internal error", _SEE_LOG)
+INVALID_HTTP: Final = ProblemType(
     400,
     "invalid-http",
     "The request is not HTTP",
-    "the connection must carry HTTP/1.1 with a head of reasonable size, and not ask for a tunnel",
+    "a connection must carry HTTP/1.1 requests, with headers of reasonable size and no CONNECT",
 )
 
-KINDS: Final[dict[type[Exception], Kind]] = {
-    NotJSON: Kind(
+PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
+    NotJSON: ProblemType(
         400,
         "not-json",
         "The body is not JSON",
-        "the body must be JSON; it stops being so at character 9",
+        "the body must be JSON; invalid at character 9",
     ),
-    UnknownModel: Kind(
+    UnknownModel: ProblemType(
         404,
         "unknown-model",
         "No such model or version",
         "there is no such model or version that answers; there are: bow (1), lstm (2, 1)",
     ),
-    TooLarge: Kind(
+    TooLarge: ProblemType(
         413,
         "too-large",
         "Over a limit",
         "text must have at most 100000 characters. Received: 250000",
     ),
-    InvalidInput: Kind(
+    InvalidInput: ProblemType(
         422,
         "invalid-input",
         "A field is wrong",
         "text must not contain NUL (U+0000); found at character 17",
     ),
-    Overloaded: Kind(
+    Overloaded: ProblemType(
         429,
         "queue-full",
         "The queue is full",
         "the queue holds 4090 of 4096 texts and has no room for 16 more",
         rejected="queue_full",
     ),
-    InferenceFailed: Kind(
+    InferenceFailed: ProblemType(
         500,
         "inference-failed",
         "The model failed",
         "the model failed on this text",
     ),
-    NotReady: Kind(
+    NotReady: ProblemType(
         503,
         "not-ready",
         "Not ready",
         "the model is being loaded",
         rejected="not_ready",
     ),
-    Draining: Kind(
+    Draining: ProblemType(
         503,
         "draining",
         "Shutting down",
         "the model is being stopped",
         rejected="draining",
     ),
-    DeadlineExceeded: Kind(
+    DeadlineExceeded: ProblemType(
         504,
         "deadline-exceeded",
         "The deadline passed",
@@ -133,53 +133,57 @@ KINDS: Final[dict[type[Exception], Kind]] = {
 }
 
 
-def kind_of(error: ValenceError) -> Kind:
-    """The entry of the nearest class in the table; what it does not know is our mistake."""
-    return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), INTERNAL)
+REJECTION_REASONS: Final = tuple(t.rejected for t in PROBLEM_TYPES.values() if t.rejected)
+"""Every value of the label `reason` of the metric `rejected_total`."""
+
+
+def problem_type_of(error: ValenceError) -> ProblemType:
+    """The table's entry for the nearest class of an exception. Unmapped exceptions become 500."""
+    return next(
+        (PROBLEM_TYPES[cls] for cls in type(error).__mro__ if cls in PROBLEM_TYPES), INTERNAL
+    )
 
 
 def problem_of(error: ValenceError) -> dict[str, Any]:
-    """The problem details of an exception, as they stand for one text in a list."""
-    return kind_of(error).problem(str(error))
+    """The problem details of an exception, as they appear for one text of a list."""
+    return problem_type_of(error).problem(str(error))
 
 
-def problem_response(
-    scope: Scope, problem: dict[str, Any], headers: dict[str, str] | None = None
-) -> Response:
-    """A whole answer that is a problem."""
-    content = problem | {"request_id": context_of(scope).request_id}
-    return Response(json.dumps(content), problem["status"], headers, PROBLEM_JSON)
-
-
-def internal_error(request_id: str) -> Response:
-    """The answer to an exception that nobody foresaw: it is in the log, under `request_id`."""
-    content = INTERNAL.problem(INTERNAL.example) | {"request_id": request_id}
-    return Response(json.dumps(content), INTERNAL.status, media_type=PROBLEM_JSON)
-
-
-def refuse_invalid_http(metrics: Metrics) -> Response:
-    """The answer to what is not HTTP. No route meets it, so it is counted here."""
-    metrics.requests.labels(OTHER_ROUTE, NO_MODEL, str(INVALID_HTTP.status)).inc()
-    request_id = make_request_id()
-    content = INVALID_HTTP.problem(INVALID_HTTP.example) | {"request_id": request_id}
-    headers = {"X-Request-ID": request_id}
-    return Response(json.dumps(content), INVALID_HTTP.status, headers, PROBLEM_JSON)
-
-
-def answer_valence_error(scope: Scope, error: ValenceError) -> Response:
-    """The answer to an exception of ours, and the note of it in the request's context."""
-    kind = kind_of(error)
+def respond_to_error(scope: Scope, error: ValenceError) -> Response:
+    """The response to one of our exceptions, which is also noted in the request's context."""
+    problem_type = problem_type_of(error)
     context = context_of(scope)
     context.error = type(error).__name__
-    context.rejected = kind.rejected
+    context.rejected = problem_type.rejected
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     elif isinstance(error, NotReady):
         headers["Retry-After"] = str(_NOT_READY_RETRY_S)
-    # What is not in the table was never meant for a client's eyes.
-    detail = _SEE_LOG if kind is INTERNAL else str(error)
-    return problem_response(scope, kind.problem(detail), headers)
+    # The message of an unmapped exception was not written for clients.
+    detail = _SEE_LOG if problem_type is INTERNAL else str(error)
+    return _respond(context.request_id, problem_type.problem(detail), headers)
+
+
+def internal_error(request_id: str) -> Response:
+    """The response to an unexpected exception, which the log has under `request_id`."""
+    return _respond(request_id, INTERNAL.problem(INTERNAL.example))
+
+
+def refuse_invalid_http(metrics: Metrics) -> Response:
+    """The response to bytes that are not HTTP. No middleware sees them: they are counted here."""
+    metrics.requests.labels(OTHER_ROUTE, NO_MODEL, str(INVALID_HTTP.status)).inc()
+    request_id = make_request_id()
+    problem = INVALID_HTTP.problem(INVALID_HTTP.example)
+    return _respond(request_id, problem, {"X-Request-ID": request_id})
+
+
+def _respond(
+    request_id: str, problem: dict[str, Any], headers: dict[str, str] | None = None
+) -> Response:
+    """A response with problem details."""
+    body = orjson.dumps(problem | {"request_id": request_id})
+    return Response(body, problem["status"], headers, PROBLEM_JSON)
 
 
 def register_error_handlers(app: FastAPI) -> None:
@@ -188,30 +192,31 @@ def register_error_handlers(app: FastAPI) -> None:
     async def handle_valence_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, ValenceError):
             raise error
-        return answer_valence_error(request.scope, error)
+        return respond_to_error(request.scope, error)
 
-    async def answer_http_error(request: Request, error: Exception) -> Response:
+    async def handle_http_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
         if error.status_code == 404:
-            kind = Kind(404, "no-such-route", "No such route")
+            problem_type = ProblemType(404, "no-such-route", "No such route")
             detail = "GET /docs lists the routes"
         elif error.status_code == 405:
-            kind = Kind(405, "method-not-allowed", "Method not allowed")
+            problem_type = ProblemType(405, "method-not-allowed", "Method not allowed")
             detail = "the header Allow names the methods of this route"
         else:
-            kind = Kind(error.status_code, "http", "The request was refused")
+            problem_type = ProblemType(error.status_code, "http", "The request was rejected")
             detail = "see the status"
-        return problem_response(request.scope, kind.problem(detail), dict(error.headers or {}))
+        request_id = context_of(request.scope).request_id
+        return _respond(request_id, problem_type.problem(detail), dict(error.headers or {}))
 
     app.add_exception_handler(ValenceError, handle_valence_error)
-    app.add_exception_handler(HTTPException, answer_http_error)
+    app.add_exception_handler(HTTPException, handle_http_error)
 
 
 def document_common_parts(app: FastAPI) -> None:
-    """Add to the OpenAPI page what all routes share, and take out the error body FastAPI assumes.
+    """Add to the OpenAPI document what all routes share, and remove FastAPI's own error body.
 
-    They share the schema `Problem`, the header `X-Request-ID` and the answer to our own mistakes.
+    All routes share the schema `Problem`, the header `X-Request-ID` and the response 500.
     """
     generate = app.openapi
 
@@ -234,28 +239,28 @@ def document_common_parts(app: FastAPI) -> None:
                         response.setdefault("headers", {})["X-Request-ID"] = _REQUEST_ID_HEADER
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
+    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents for extending OpenAPI
 
 
 def document_problems(*statuses: int, detail: str = "") -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route in OpenAPI: each status with its problems as examples.
+    """The `responses` of a route in OpenAPI: each status, with its problem types as examples.
 
     Args:
-        statuses: That the route may answer with.
-        detail: What the examples say, if it is not what `KINDS` has.
+        statuses: The statuses the route may answer with.
+        detail: The detail of the examples; by default the one in `PROBLEM_TYPES`.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        kinds = [kind for kind in (*KINDS.values(), INTERNAL) if kind.status == status]
+        types = [each for each in (*PROBLEM_TYPES.values(), INTERNAL) if each.status == status]
         examples = {
-            kind.slug: {
-                "summary": kind.title,
-                "value": kind.problem(detail or kind.example) | {"request_id": "c0ffee5eed"},
+            each.slug: {
+                "summary": each.title,
+                "value": each.problem(detail or each.example) | {"request_id": "c0ffee5eed"},
             }
-            for kind in kinds
+            for each in types
         }
         responses[status] = {
-            "description": " · ".join(kind.title for kind in kinds),
+            "description": " · ".join(each.title for each in types),
             "content": {
                 PROBLEM_JSON: {
                     "schema": {"$ref": "#/components/schemas/Problem"},

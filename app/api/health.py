@@ -1,4 +1,4 @@
-"""Live, ready, metrics, and what is in the repository of models."""
+"""Liveness, readiness, metrics, and the models in the repository."""
 
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from app.telemetry.tally import Tally
 from app.workers import Workers, WorkerState
 
 _UNREADY: Final[dict[int | str, dict[str, Any]]] = {
-    503: {"model": Readiness, "description": "Not now; the reason says why"}
+    503: {"model": Readiness, "description": "Not ready; `reason` says why"}
 }
 _METRICS_PAGE: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -32,7 +32,7 @@ _METRICS_PAGE: Final[dict[int | str, dict[str, Any]]] = {
             "text/plain": {
                 "schema": {"type": "string"},
                 "example": (
-                    "# HELP valence_requests_in_flight Requests not answered yet\n"
+                    "# HELP valence_requests_in_flight Requests being handled\n"
                     "# TYPE valence_requests_in_flight gauge\n"
                     "valence_requests_in_flight 1.0\n"
                 ),
@@ -45,14 +45,14 @@ _METRICS_PAGE: Final[dict[int | str, dict[str, Any]]] = {
 def register_health(
     app: FastAPI, lifecycle: Lifecycle, tally: Tally, workers: Workers | None
 ) -> None:
-    """Add `/livez`, `/readyz` and `/metrics`; the latter two tell about all workers."""
+    """Add `/livez`, `/readyz` and `/metrics`; the latter two cover all workers."""
 
     async def livez() -> Liveness:
-        """200 while the process answers at all; no model has a say in it."""
+        """200 while the process answers; it never depends on a model."""
         return Liveness()
 
     async def readyz(response: Response) -> Readiness:
-        """200 when traffic may come, 503 with the reason when not."""
+        """200 if the service may receive traffic, else 503 with the reason."""
         states = [WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)]
         states += workers.states if workers else ()
         phases = [state.phase for state in states[1:]] or None
@@ -65,12 +65,12 @@ def register_health(
         return Readiness(ready=True, phase=lifecycle.phase, workers=phases)
 
     async def metrics() -> Response:
-        """Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         figures = tally.merge(await workers.gather()) if workers else tally.snapshot()
         return Response(tally.render(figures), media_type=CONTENT_TYPE_LATEST)
 
     for path, probe in (("/livez", livez), ("/readyz", readyz)):
-        # Some probes and load balancers ask with HEAD. It comes first, for the header Allow.
+        # Some load balancers probe with HEAD. Starlette takes `Allow` from the first route.
         app.add_api_route(path, probe, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/livez", livez, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"], responses=_UNREADY)
@@ -84,7 +84,7 @@ def register_models(app: FastAPI, repository: Repository) -> None:
 
     @app.get("/models", tags=["models"], response_model_exclude_none=True)
     async def list_models() -> ModelList:
-        """Every model and version, whether it answers, and if not why."""
+        """Every model and version with its state, and the reason if it was rejected."""
         models = [_summarize(repository, name) for name in repository.versions]
         return ModelList(default=repository.default, models=models)
 
@@ -94,7 +94,7 @@ def register_models(app: FastAPI, repository: Repository) -> None:
         responses=document_problems(404, detail="there is no such model; there are: bow, lstm"),
     )
     async def describe_model(name: str) -> ModelDetail:
-        """One model: its versions, and the card of the one that answers."""
+        """One model: its versions, and the card of the newest ready one."""
         if name not in repository.versions:
             names = ", ".join(repository.versions) or "none"
             raise UnknownModel(f"there is no such model; there are: {names}")

@@ -1,4 +1,4 @@
-"""What every request gets: an id, a place in the metrics, an answer even to our own mistakes."""
+"""What every request gets: an id, a place in the metrics, a response to unexpected errors too."""
 
 import logging
 import os
@@ -18,29 +18,29 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_JSON: Final = "application/problem+json"
 CLIENT_GONE: Final = 499
-"""The status under which a request is counted whose client did not wait for the answer."""
+"""The status in the metrics of a request whose client left before the response."""
 
-_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CONTEXT: Final = "valence.context"
-_PROBE: Final = "/readyz"
+_READINESS_PROBE: Final = "/readyz"
 
 
 class ClientGoneError(Exception):
-    """The client left; there is nobody to answer."""
+    """The client has disconnected, so no response can be sent."""
 
 
 class RequestContext:
-    """What the rooms of the door tell each other about one request.
+    """The state of one request, shared by the middleware, the route and the error handlers.
 
     Attributes:
-        request_id: Taken from the request when it is sane, else made.
+        request_id: Taken from the request if valid, else generated.
         model: The model's label in the metrics; set by the route.
         timeout: The header `X-Request-Timeout-Ms` as received.
         content_length: The header as received.
-        body_unread: Whether some of the body may still be on its way.
-        status: Of the answer.
-        error: The class of what went wrong.
-        rejected: The `reason` under which `rejected_total` counts the request.
+        body_unread: Whether part of the body may not have arrived.
+        status: The status of the response.
+        error: The class name of the exception that ended the request.
+        rejected: The `reason` in the metric `rejected_total`; empty if it is not counted there.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class RequestContext:
         self.error = ""
         self.rejected = ""
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            if name == b"x-request-id" and _VALID_ID.fullmatch(value):
                 self.request_id = value.decode("ascii")
             elif name == b"x-request-timeout-ms":
                 self.timeout = value
@@ -77,30 +77,30 @@ class RequestContext:
             self.request_id = make_request_id()
 
 
-# Ids must differ, not be secret: the system's own source of randomness takes 20 times as long.
+# Ids must be unique, not secret, and os.urandom takes 20 times as long.
 _random = random.Random()  # noqa: S311
 os.register_at_fork(after_in_child=_random.seed)
 
 
 def make_request_id() -> str:
-    """For a request that brings none."""
+    """Generate an id for a request that has none."""
     return f"{_random.getrandbits(128):032x}"
 
 
 def context_of(scope: MutableMapping[str, Any]) -> RequestContext:
-    """The context that the middleware made for a request."""
+    """The context of a request, which the middleware created."""
     context: RequestContext = scope[_CONTEXT]
     return context
 
 
 class RequestMiddleware:
-    """Plain ASGI, a few microseconds a request.
+    """The one middleware, around everything. Plain ASGI: it costs microseconds.
 
     Args:
-        app: What answers.
-        metrics: Where requests are counted.
-        draining: Whether clients should not reuse their connection.
-        answer_unexpected: The answer when the app raises, made from the request's id.
+        app: The application inside.
+        metrics: Counts the requests.
+        draining: Whether to close each connection after its response.
+        answer_unexpected: Makes the response to an unexpected exception from the request's id.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class RequestMiddleware:
         self._answer_unexpected = answer_unexpected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; the lifespan passes through."""
+        """Handle one request; the lifespan passes through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -132,7 +132,7 @@ class RequestMiddleware:
                 context.status = message["status"]
                 headers = list(message.get("headers", ()))
                 headers.append((b"x-request-id", context.request_id.encode("ascii")))
-                # What is left of a body would be taken for the next request.
+                # The rest of an unread body would be parsed as the next request.
                 if context.body_unread or self._draining():
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
@@ -143,10 +143,10 @@ class RequestMiddleware:
             await self._app(scope, receive, send_with_headers)
         except ClientGoneError:
             pass
-        except Exception as error:  # noqa: BLE001 the last resort; it must not reach uvicorn's log
+        except Exception as error:  # noqa: BLE001 otherwise uvicorn logs its message
             context.error = type(error).__name__
             logger.error(  # noqa: TRY400 the formatter keeps messages of exceptions out
-                "a request met an unexpected error",
+                "a request failed with an unexpected error",
                 extra={"request_id": context.request_id} | describe_exception(error),
             )
             if not answered:
@@ -157,16 +157,16 @@ class RequestMiddleware:
             self._count(scope, context, time.monotonic() - started)
 
     def _count(self, scope: Scope, context: RequestContext, seconds: float) -> None:
-        """One request in the metrics; in the log when the fault is on this side.
+        """Count one request in the metrics, and log it if it failed on the server's side.
 
-        A refusal is debugging: whoever asks too much, or in too much of a hurry, could fill the
-        log with them.
+        A rejection is logged at DEBUG, because clients could fill the log with them.
         """
         route: str = getattr(scope.get("route"), "path", OTHER_ROUTE)
         self._metrics.observe_request(route, context.model, context.status, seconds)
         if context.rejected:
             self._metrics.rejected.labels(context.rejected).inc()
-        if context.rejected or (context.status >= 500 and route != _PROBE):  # it answers by 503
+        # A readiness probe answers 503 by design.
+        if context.rejected or (context.status >= 500 and route != _READINESS_PROBE):
             logger.log(
                 logging.DEBUG if context.rejected else logging.WARNING,
                 "a request failed",

@@ -1,74 +1,64 @@
 """`POST /predict`."""
 
 import asyncio
-import json
 import time
-from functools import lru_cache
 from typing import Any, Final
 
+import orjson
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from app.api.error_handlers import answer_valence_error, document_problems, problem_of
-from app.api.front_door import RawRoute
+from app.api.application import RawRoute
+from app.api.body import Limits, PredictCall, parse_predict, parse_timeout_s
+from app.api.error_handlers import document_problems, problem_of, respond_to_error
 from app.api.middleware import ClientGoneError, RequestContext, context_of
-from app.api.schemas import (
-    Limits,
-    PredictAnswer,
-    PredictAnswers,
-    PredictCall,
-    PredictRequest,
-    read_predict,
-    read_timeout_s,
-)
+from app.api.schemas import PredictListResponse, PredictRequest, PredictResponse
 from app.errors import DeadlineExceeded, NotReady, TooLarge, UnknownModel, ValenceError
-from app.serving.predictor import Answer, Prediction
+from app.serving.predictor import Prediction, Result
 from app.serving.repository import Repository, Version
 from app.telemetry.metrics import UNKNOWN_MODEL
 
 _SERVER_TIMING_HEADER: Final = {
-    "description": "Milliseconds from texts to ids, in the queue, and in the model.",
+    "description": "Milliseconds spent on tokenizing, in the queue, and in the model.",
     "schema": {
         "type": "string",
         "examples": ["tokenize;dur=0.061, queue;dur=0.112, infer;dur=1.930"],
     },
 }
-_MOST_DIGITS: Final = 18
-"""Of a length that are read: with so many it is over any limit."""
+_MAX_LENGTH_DIGITS: Final = 18
+"""Digits of Content-Length that are parsed: a longer number is over any limit."""
 _WATCH_AFTER_S: Final = 0.05
-"""Requests that take longer have their connection watched."""
-_quote: Final = lru_cache(maxsize=1024)(json.dumps)
-"""A string of a closed set, such as a label, as JSON."""
-_NOTHING: Final = Answer([], 0.0, 0.0, 0.0)
+"""Only a request that takes longer has its connection watched."""
+_NO_TEXTS: Final = Result([], 0.0, 0.0, 0.0)
 
 
 def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> None:
     """Add `POST /predict`."""
 
     async def predict(scope: Scope, receive: Receive, send: Send) -> None:
-        """Tell the sentiment of one text, or of several at once.
+        """Predict the sentiment of one text, or of several at once.
 
-        Takes JSON whatever the Content-Type says. Texts of a list that break a rule get an
-        `error` in their place; their neighbours are answered.
+        The body is read as JSON whatever its Content-Type. An invalid text of a list gets an
+        `error` in its place; the other texts are predicted.
         """
         context = context_of(scope)
         try:
-            timeout_s = read_timeout_s(context.timeout, limits)
+            timeout_s = parse_timeout_s(context.timeout, limits)
             guard = Guard(receive, timeout_s)
             try:
                 body = await read_body(receive, context, limits)
                 guard.body_read = True
-                call = read_predict(body, limits)
+                call = parse_predict(body, limits)
                 version = _find(repository, call, context)
-                answer = await _answer(version, call, guard.deadline)
+                result = await _predict(version, call, guard.deadline)
             except asyncio.CancelledError:
-                guard.explain()
+                guard.raise_cause()
                 raise
             finally:
                 guard.close()
-            content, timing = _respond(version, call, answer)
+            content, timing = _respond(version, call, result)
         except ValenceError as error:
-            await answer_valence_error(scope, error)(scope, receive, send)
+            await respond_to_error(scope, error)(scope, receive, send)
             return
         headers = [
             (b"content-type", b"application/json"),
@@ -83,7 +73,7 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> No
         predict,
         methods=["POST"],
         tags=["predict"],
-        response_model=PredictAnswer | PredictAnswers,
+        response_model=PredictResponse | PredictListResponse,
         responses={
             200: {"headers": {"Server-Timing": _SERVER_TIMING_HEADER}},
             **document_problems(400, 404, 413, 422, 429, 500, 503, 504),
@@ -97,7 +87,7 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> No
                 {
                     "name": "X-Request-Timeout-Ms",
                     "in": "header",
-                    "description": "When the answer stops being useful.",
+                    "description": "Milliseconds until the response is no longer useful.",
                     "schema": {
                         "type": "integer",
                         "minimum": 1,
@@ -111,16 +101,17 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> No
 
 
 async def read_body(receive: Receive, context: RequestContext, limits: Limits) -> bytes:
-    """Read a body, and no more of it than is allowed, whatever its length was said to be.
+    """Read a body up to the limit, whatever its Content-Length says.
 
     Raises:
         TooLarge: It is longer than the limit.
+        ClientGoneError: The client has disconnected.
     """
     limit = limits.max_body_bytes
-    # Zeros in front are allowed, any number of them, and int() does not take any number of digits.
+    # Leading zeros are allowed, and int() rejects numbers of too many digits.
     digits = (context.content_length or b"").lstrip(b"0")
     if digits.isdigit():
-        announced = int(digits[:_MOST_DIGITS])
+        announced = int(digits[:_MAX_LENGTH_DIGITS])
         if announced > limit:
             raise TooLarge(f"the body must have at most {limit} bytes. Received: {announced}")
     message = await receive()
@@ -141,7 +132,7 @@ async def read_body(receive: Receive, context: RequestContext, limits: Limits) -
 
 
 def _find(repository: Repository, call: PredictCall, context: RequestContext) -> Version:
-    """The version that answers, and its name in the metrics."""
+    """The version that answers; sets the model's label in the metrics."""
     try:
         version = repository.find(call.model, call.version)
     except UnknownModel:
@@ -151,38 +142,39 @@ def _find(repository: Repository, call: PredictCall, context: RequestContext) ->
     return version
 
 
-async def _answer(version: Version, call: PredictCall, deadline: float) -> Answer:
+async def _predict(version: Version, call: PredictCall, deadline: float) -> Result:
+    """Predict the valid texts of a call."""
     if version.predictor is None:
         raise NotReady("the model is being loaded")
     return (
-        await version.predictor.predict(call.texts, deadline=deadline) if call.texts else _NOTHING
+        await version.predictor.predict(call.texts, deadline=deadline) if call.texts else _NO_TEXTS
     )
 
 
 class Guard:
-    """Ends the handling of a request whose deadline passes or whose client leaves.
+    """Cancels a request when its deadline passes or its client disconnects.
 
-    Most requests are answered before either is worth a thought, so all they pay for is a timer.
-    Only one that takes longer gets a task that watches its connection.
+    Most requests are answered before either can happen, so they pay for one timer only. A request
+    that takes longer gets a task that watches its connection.
 
     Attributes:
         deadline: On the monotonic clock, in seconds.
-        body_read: Whether the connection may be watched; until then, the body is being read.
+        body_read: Set it when the body is read; until then the connection must not be watched.
 
     Args:
-        receive: Of the request.
-        timeout_s: From now to the deadline.
+        receive: The request's `receive`.
+        timeout_s: Seconds from now to the deadline.
     """
 
     __slots__ = (
-        "_asking",
-        "_gone",
-        "_late",
+        "_client_gone",
+        "_deadline_passed",
         "_loop",
         "_receive",
+        "_task",
         "_timeout_s",
         "_timer",
-        "_watch",
+        "_watcher",
         "body_read",
         "deadline",
     )
@@ -193,97 +185,106 @@ class Guard:
         self._receive = receive
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._asking = asyncio.current_task(self._loop)
-        self._watch: asyncio.Task[None] | None = None
-        self._gone = self._late = False
+        self._task = asyncio.current_task(self._loop)
+        self._watcher: asyncio.Task[None] | None = None
+        self._client_gone = self._deadline_passed = False
         delay_s = min(timeout_s, _WATCH_AFTER_S)
-        self._timer = self._loop.call_later(delay_s, self._look)
+        self._timer = self._loop.call_later(delay_s, self._check)
 
     def close(self) -> None:
-        """The request is over."""
+        """Stop the timer and the watcher: the request is done."""
         self._timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
 
-    def explain(self) -> None:
-        """After a cancellation: raise what it means, if it was ours.
+    def raise_cause(self) -> None:
+        """After a cancellation: raise what it stands for, if it came from this guard.
 
         Raises:
             DeadlineExceeded: The deadline has passed.
-            ClientGoneError: The client has left.
+            ClientGoneError: The client has disconnected.
         """
-        if not (self._gone or self._late) or self._asking is None:
+        if not (self._client_gone or self._deadline_passed) or self._task is None:
             return
-        self._asking.uncancel()
-        if self._gone:
+        self._task.uncancel()
+        if self._client_gone:
             raise ClientGoneError from None
         raise DeadlineExceeded(
             f"the answer was not ready within {self._timeout_s * 1e3:.0f} ms"
         ) from None
 
-    def _look(self) -> None:
-        """The request takes long."""
+    def _check(self) -> None:
+        """The timer fired: cancel a late request, else start to watch its connection."""
         left_s = self.deadline - time.monotonic()
         if left_s <= 0:
-            self._late = True
-            self._end()
+            self._deadline_passed = True
+            self._cancel()
             return
-        if self.body_read and self._watch is None:
-            self._watch = asyncio.create_task(self._watch_connection())
-        # A body that is still being read has the deadline alone, and is looked at again.
+        if self.body_read and self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch_connection())
+        # Until the body is read only the deadline is watched; check again soon.
         delay_s = left_s if self.body_read else min(left_s, _WATCH_AFTER_S)
-        self._timer = self._loop.call_later(delay_s, self._look)
+        self._timer = self._loop.call_later(delay_s, self._check)
 
     async def _watch_connection(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
-        self._end()
+        self._client_gone = True
+        self._cancel()
 
-    def _end(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
-def _respond(version: Version, call: PredictCall, answer: Answer) -> tuple[bytes, bytes]:
-    """The body, with the answers and the refused texts' errors in the order asked; the timing."""
+def _respond(version: Version, call: PredictCall, result: Result) -> tuple[bytes, bytes]:
+    """The body of the response, and the value of its Server-Timing header.
+
+    Raises:
+        ValenceError: The only text of the request has failed.
+    """
     if call.single:
-        only = answer.predictions[0]
+        (only,) = result.predictions
         if isinstance(only, ValenceError):
             raise only
-        content = _write_answer(version, _write(only))
+        content = describe_response(version, only)
     else:
-        predictions = iter(answer.predictions)
-        count = len(call.texts) + len(call.refused)
-        items = [_write(call.refused.get(i) or next(predictions)) for i in range(count)]
-        content = _write_answer(version, f'"predictions":[{{{"},{".join(items)}}}]')
+        predictions = iter(result.predictions)
+        count = len(call.texts) + len(call.invalid)
+        content = {
+            "model": version.name,
+            "version": version.number,
+            "predictions": [
+                _describe_item(call.invalid.get(i) or next(predictions)) for i in range(count)
+            ],
+        }
     timing = b"tokenize;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f" % (
-        answer.tokenize_s * 1e3,
-        answer.queue_s * 1e3,
-        answer.inference_s * 1e3,
+        result.tokenize_s * 1e3,
+        result.queue_s * 1e3,
+        result.inference_s * 1e3,
     )
-    return content.encode("ascii"), timing
+    return orjson.dumps(content), timing
 
 
-def _write(prediction: Prediction | ValenceError) -> str:
-    """One text's part of the answer as JSON, without its braces.
+def describe_response(version: Version, prediction: Prediction) -> dict[str, Any]:
+    """The response to a request with `text`, as a JSON object."""
+    return {
+        "model": version.name,
+        "version": version.number,
+        "label": prediction.label,
+        "probabilities": prediction.probabilities,
+        "tokens": prediction.tokens,
+        "truncated": prediction.truncated,
+    }
 
-    By hand: a JSON encoder takes three times as long for so small an object.
-    """
+
+def _describe_item(prediction: Prediction | ValenceError) -> dict[str, Any]:
+    """The part of one text in the response to a request with `texts`, as a JSON object."""
     if isinstance(prediction, ValenceError):
-        return f'"error":{json.dumps(problem_of(prediction))}'
-    probabilities = ",".join([f"{_quote(k)}:{p!r}" for k, p in prediction.probabilities.items()])
-    return (
-        f'"label":{_quote(prediction.label)},"probabilities":{{{probabilities}}},'
-        f'"tokens":{prediction.tokens},"truncated":{"true" if prediction.truncated else "false"}'
-    )
-
-
-def _write_answer(version: Version, rest: str) -> str:
-    return f'{{"model":{_quote(version.name)},"version":{version.number},{rest}}}'
-
-
-def describe_answer(version: Version, prediction: Prediction) -> dict[str, Any]:
-    """The answer to `text`, as the route gives it."""
-    answer: dict[str, Any] = json.loads(_write_answer(version, _write(prediction)))
-    return answer
+        return {"error": problem_of(prediction)}
+    return {
+        "label": prediction.label,
+        "probabilities": prediction.probabilities,
+        "tokens": prediction.tokens,
+        "truncated": prediction.truncated,
+    }

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: uvicorn's, with better manners at its beginning and its end."""
+"""HTTP/1.1 on one connection: uvicorn's protocol, stricter on requests and cleaner on close."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -13,23 +13,24 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 _MAX_HEAD_BYTES: Final = 256 * 1024
-"""Of a request line and headers: as much as an event loop reads at once, and more than proxies."""
+"""Request line and headers: as much as an event loop reads at once, more than proxies accept."""
 _LINGER_S: Final = 5.0
 _STATUS_LINE_START: Final = b"HTTP/1."
 _LINGER_BYTES: Final = 64 * 2**20
+"""A closing connection drops at most so much, for at most that long."""
 
 
 class HTTPProtocol(HttpToolsProtocol):
-    """Ignores offers to upgrade, bounds the head of a request, and refuses noise with a problem.
+    """Ignores `Upgrade`, limits the size of headers, and answers invalid HTTP with a problem.
 
-    A server may ignore an offer (RFC 9110, section 7.8), and curl --http2 and Java's HttpClient
-    make one with every first request. httptools stops at it and takes the body for the other
-    protocol, so the request is read again without the offer.
+    A server may ignore `Upgrade` (RFC 9110, section 7.8), which `curl --http2` and Java's
+    HttpClient send with the first request of a connection. httptools stops parsing there and
+    treats the body as the other protocol's, so the request is parsed again without the header.
 
     Args:
-        refuse: Makes the answer to what is not HTTP, and counts it.
+        refuse: Makes the response to invalid HTTP, and counts it.
         on_lost: Called when the connection has ended.
-        arguments: Uvicorn's own.
+        arguments: The arguments of uvicorn's protocol.
     """
 
     def __init__(
@@ -42,25 +43,25 @@ class HTTPProtocol(HttpToolsProtocol):
         super().__init__(**arguments)
         self._refuse = refuse
         self._on_lost = on_lost
-        self._answering: RequestResponseCycle | None = None
+        self._active_cycle: RequestResponseCycle | None = None
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
-        """Begin; uvicorn closes through a transport that takes its time."""
+        """Start; uvicorn writes and closes through our transport."""
         self._closing = _Transport(transport, self.loop, self._expects_more)
         super().connection_made(cast("asyncio.Transport", self._closing))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended, one way or another."""
+        """The connection has ended."""
         super().connection_lost(exc)
-        # Uvicorn tells the request that came last, which need not be the one that is answered.
-        if self._answering is not None and not self._answering.response_complete:
-            self._answering.disconnected = True
-            self._answering.message_event.set()
+        # Uvicorn notifies the last pipelined request only, which may not be the active one.
+        if self._active_cycle is not None and not self._active_cycle.response_complete:
+            self._active_cycle.disconnected = True
+            self._active_cycle.message_event.set()
         self._on_lost()
 
     def data_received(self, data: bytes) -> None:
-        """Read what has come; uvicorn would write a warning into the log for each oddity."""
+        """Parse received bytes; unlike uvicorn, log no warning for invalid ones."""
         if self._closing.is_closing():
             self._closing.drop(len(data))
             return
@@ -71,13 +72,13 @@ class HTTPProtocol(HttpToolsProtocol):
                 try:
                     self.parser.feed_data(rest)
                     break
-                except httptools.HttpParserUpgrade as offer:
-                    rest = memoryview(rest)[offer.args[0] :]
-                    self._read_again_without_offer()
+                except httptools.HttpParserUpgrade as upgrade:
+                    rest = memoryview(rest)[upgrade.args[0] :]
+                    self._parse_again_without_upgrade()
         except httptools.HttpParserError:
             self.send_400_response("")
             return
-        scope = cast("Mapping[str, Any] | None", self.scope)  # uvicorn fills it bit by bit
+        scope = cast("Mapping[str, Any] | None", self.scope)  # uvicorn fills it step by step
         if scope is None or "method" in scope:
             self._head_bytes = 0
         else:
@@ -86,7 +87,7 @@ class HTTPProtocol(HttpToolsProtocol):
                 self.send_400_response("")
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse and close: where the next request would begin is anybody's guess."""
+        """Respond with 400 and close: the start of a next request is unknown."""
         response = self._refuse()
         headers = [*response.raw_headers, (b"connection", b"close")]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
@@ -95,17 +96,17 @@ class HTTPProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
+        self._active_cycle = cycle
         super()._start_asgi_task(cycle, app)
 
     def _should_upgrade(self) -> bool:
-        """Asked at an offer: True leaves the request alone until it is read again."""
+        """Called at `Upgrade`: True makes uvicorn leave the request, which is then parsed again."""
         return True
 
-    def _read_again_without_offer(self) -> None:
+    def _parse_again_without_upgrade(self) -> None:
         method, version = self.parser.get_method(), self.parser.get_http_version()
         self.parser = httptools.HttpRequestParser(self)
-        if method == b"CONNECT":  # is no offer but a demand: whatever follows is for a tunnel
+        if method == b"CONNECT":  # not optional: everything after it belongs to a tunnel
             raise httptools.HttpParserError
         head = [method, b" ", self.url, b" HTTP/", version.encode(), b"\r\n"]
         for name, value in self.headers:
@@ -114,19 +115,20 @@ class HTTPProtocol(HttpToolsProtocol):
         self.parser.feed_data(b"".join((*head, b"\r\n")))
 
     def _expects_more(self) -> bool:
-        """Whether part of a request is on its way; an idle connection may go at once."""
+        """Whether the client is still sending a request; an idle connection closes at once."""
         endless_head = self._head_bytes > _MAX_HEAD_BYTES
         return endless_head or (self.cycle is not None and self.cycle.more_body)
 
 
 class _Transport:
-    """A transport that writes an answer at once, and closes in stages.
+    """A transport that writes a response with one system call, and closes in stages.
 
-    Uvicorn writes head and body apart. A call of the system for each would be a tenth of all that
-    a request costs, so the head waits for what follows it in the same turn of the event loop.
+    Uvicorn writes headers and body separately. A system call for each would be a tenth of the cost
+    of a request, so the headers wait for the body, within the same iteration of the event loop.
 
-    Closing while a body is on its way makes the client's system throw our answer away. So we say
-    that nothing more will come from here, and drop what comes for a while (RFC 9112, section 9.6).
+    Closing a socket while the client sends a body makes the client's system discard the response.
+    So the write side is closed first, and received bytes are dropped for a while (RFC 9112,
+    section 9.6).
     """
 
     def __init__(
@@ -138,46 +140,46 @@ class _Transport:
         self._transport = transport
         self._loop = loop
         self._expects_more = expects_more
-        self._left = 0
-        self._end: asyncio.TimerHandle | None = None
-        self._head = b""
+        self._droppable_bytes = 0
+        self._closing_timer: asyncio.TimerHandle | None = None
+        self._headers = b""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        if self._head:
-            data = self._head + data
-            self._head = b""
+        if self._headers:
+            data = self._headers + data
+            self._headers = b""
         elif data.startswith(_STATUS_LINE_START):
-            self._head = data
+            self._headers = data
             self._loop.call_soon(self._flush)
             return
         self._transport.write(data)
 
     def _flush(self) -> None:
-        if self._head:
-            self._transport.write(self._head)
-            self._head = b""
+        if self._headers:
+            self._transport.write(self._headers)
+            self._headers = b""
 
     def is_closing(self) -> bool:
-        return self._end is not None or self._transport.is_closing()
+        return self._closing_timer is not None or self._transport.is_closing()
 
     def close(self) -> None:
-        """Close; at once when nothing is expected, or when asked a second time."""
+        """Close: at once if the client is not sending, or if called a second time."""
         self._flush()
         if self.is_closing() or not self._expects_more():
-            if self._end is not None:
-                self._end.cancel()
+            if self._closing_timer is not None:
+                self._closing_timer.cancel()
             self._transport.close()
             return
-        self._left = _LINGER_BYTES
-        self._end = self._loop.call_later(_LINGER_S, self._transport.close)
+        self._droppable_bytes = _LINGER_BYTES
+        self._closing_timer = self._loop.call_later(_LINGER_S, self._transport.close)
         self._transport.write_eof()
         self._transport.resume_reading()
 
     def drop(self, count: int) -> None:
-        """So many bytes have come; nobody reads them."""
-        self._left -= count
-        if self._left < 0:
+        """Count received bytes that are dropped; close when they are too many."""
+        self._droppable_bytes -= count
+        if self._droppable_bytes < 0:
             self.close()

@@ -1,1 +1,1 @@
-"""The engine room: queue, batches, models. Knows nothing of HTTP."""
+"""Queue, batches, engines and models. Independent of HTTP."""

@@ -1,4 +1,4 @@
-"""One model: take a batch when a thread is free, run it, settle every waiter, drain."""
+"""One model's loop: take a batch when an engine slot is free, run it, settle its items, drain."""
 
 import asyncio
 import logging
@@ -24,25 +24,25 @@ from app.text.padding import Int32Array
 
 logger = logging.getLogger(__name__)
 
-_RATE_WEIGHT: Final = 0.2
-_FIRST_GUESS_S: Final = 0.01
+_AVERAGE_WEIGHT: Final = 0.2
+_INITIAL_SECONDS_PER_ITEM: Final = 0.01
 
 
 class Batcher:
-    """Answers rows of ids with probabilities, many requests to a model run.
+    """Turns rows of ids into probabilities, with the items of many requests in one model run.
 
-    A batch is formed when an engine slot is free and not before, so it grows while the engines
-    are busy and leaves at once when one is idle. A batch that fails is run again item by item: an
-    item the model cannot digest fails alone.
+    A batch is formed only when an engine slot is free. So it grows while the engines are busy,
+    and leaves at once when one is idle. A failed batch is run again item by item, so that only
+    the items that the model fails on fail.
 
     Args:
         engine: The loaded model.
-        labels: Columns of its answer.
+        labels: The number of labels, the columns of its output.
         policy: How long items wait and how many go together.
-        slots: Where the model runs.
-        metrics: The series of the model.
-        on_death: Called with a reason when forming or settling a batch breaks, which only a fault
-            in this program can bring about. Every waiter has its error by then.
+        slots: The threads that run the model.
+        metrics: The model's metrics.
+        on_failure: Called with a reason if forming or settling a batch raises, which only a bug
+            can cause. By then every waiting request has its error.
         clock: Monotonic, in seconds.
     """
 
@@ -54,7 +54,7 @@ class Batcher:
         policy: BatchPolicy,
         slots: EngineSlots,
         metrics: ModelMetrics,
-        on_death: Callable[[str], None],
+        on_failure: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -62,21 +62,21 @@ class Batcher:
         self._policy = policy
         self._slots = slots
         self._metrics = metrics
-        self._on_death = on_death
+        self._on_failure = on_failure
         self._clock = clock
         self._queue = RequestQueue(policy, clock)
-        self._asking = False  # for a slot
+        self._slot_requested = False
         self._timer: asyncio.TimerHandle | None = None
-        self._running = 0
-        self._refusal: Callable[[], NotReady] | None = None
+        self._running_batches = 0
+        self._closed: Callable[[], NotReady] | None = None  # makes the error of new requests
         self._drained = asyncio.Event()
-        self._item_s = _FIRST_GUESS_S  # of an engine's time, measured as a moving average
-        self._shown = 0
+        self._seconds_per_item = _INITIAL_SECONDS_PER_ITEM  # engine time, a moving average
+        self._gauge_value = 0
 
     async def submit(self, rows: Sequence[Int32Array], *, deadline: float) -> Submission:
         """Wait until every row has its probabilities or its error.
 
-        Cancelling this call withdraws what still waits; the model never sees it.
+        Cancelling this call withdraws the items that still wait; the model never sees them.
 
         Args:
             rows: One row of ids per text of a request, each int32 of shape (length_i,).
@@ -86,100 +86,100 @@ class Batcher:
             The settled items, in the order of `rows`.
 
         Raises:
-            Overloaded: There is not room for all rows. None was admitted.
+            Overloaded: There is no room for all rows. None was admitted.
             DeadlineExceeded: The deadline passed before the model could run.
-            Draining: The batcher takes nothing new.
-            NotReady: The batcher has broken down.
+            Draining: The batcher is draining.
+            NotReady: The batcher has failed.
         """
-        if self._refusal is not None:
-            raise self._refusal()
+        if self._closed is not None:
+            raise self._closed()
         settled = asyncio.get_running_loop().create_future()
         submission = Submission(rows, arrived=self._clock(), deadline=deadline, settled=settled)
-        if not self._queue.admit(submission):
+        if not self._queue.enqueue(submission):
             raise self._overloaded(len(rows))
-        self._show_queue()
-        self._see_to_departure()
+        self._update_gauge()
+        self._schedule_batch()
         try:
             await settled
         except asyncio.CancelledError:
             self._metrics.cancelled_items.inc(self._queue.remove(submission))
-            self._show_queue()
-            self._note_end()
+            self._update_gauge()
+            self._check_drained()
             raise
         for item in submission.items:
-            del item.submission  # they refer to each other, and nobody needs this way any more
+            del item.submission  # break the reference cycle: the collector has less to do
         return submission
 
     def require_room(self, count: int) -> None:
-        """Refuse `count` rows that could not be admitted now, before they cost anything.
+        """Raise now if `count` rows could not be admitted, before any work is spent on them.
 
         Raises:
             Overloaded, Draining, NotReady: As `submit`.
         """
-        if self._refusal is not None:
-            raise self._refusal()
+        if self._closed is not None:
+            raise self._closed()
         if not self._queue.has_room(count):
             raise self._overloaded(count)
 
     async def drain(self) -> None:
-        """Refuse new rows, answer every admitted one, then stop. Again is harmless."""
-        if self._refusal is None:
-            self._refusal = partial(Draining, "the model is being stopped")
-            self._see_to_departure()
-            self._note_end()
+        """Admit no new rows, answer every admitted one, then stop. It may be called again."""
+        if self._closed is None:
+            self._closed = partial(Draining, "the model is being stopped")
+            self._schedule_batch()
+            self._check_drained()
         await self._drained.wait()
 
     def _overloaded(self, count: int) -> Overloaded:
         return Overloaded(
             f"the queue holds {len(self._queue)} of {self._policy.max_queue_items} texts and "
             f"has no room for {count} more",
-            retry_after_s=self._queue.to_compute * self._item_s / self._slots.count,
+            retry_after_s=self._queue.pending_rows * self._seconds_per_item / self._slots.count,
         )
 
-    def _see_to_departure(self, now: float | None = None) -> None:
-        """Ask for a slot when a batch may leave, now or as soon as its time has come."""
-        if self._asking:
+    def _schedule_batch(self, now: float | None = None) -> None:
+        """Request a slot if a batch may leave; else set a timer for when the next one may."""
+        if self._slot_requested:
             return
-        departure = self._queue.next_departure()
-        if departure is None:
+        due = self._queue.next_batch_at()
+        if due is None:
             return
         delay_s = 0.0
-        if self._policy.max_queue_delay_s and self._refusal is None:
-            delay_s = departure - (self._clock() if now is None else now)
+        if self._policy.max_queue_delay_s and self._closed is None:
+            delay_s = due - (self._clock() if now is None else now)
         if delay_s <= 0:
-            self._asking = True
-            self._slots.request(self._depart)
+            self._slot_requested = True
+            self._slots.request(self._start_batch)
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake, departure)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer, due)
 
-    def _wake(self, departure: float) -> None:
-        """The time has come for what was to leave at `departure`; it may have left by itself."""
+    def _on_timer(self, due: float) -> None:
+        """The time `due` has come; the items that waited for it may have left already."""
         self._timer = None
-        self._see_to_departure(max(departure, self._clock()))
+        self._schedule_batch(max(due, self._clock()))
 
-    def _depart(self) -> None:
+    def _start_batch(self) -> None:
         """Take a batch and run it on the slot that was granted."""
-        self._asking = False
+        self._slot_requested = False
         batch: list[Item] = []
         try:
             batch = self._take_batch()
             if batch:
                 self._run(batch, iter(()))
-                self._running += 1
-        except Exception as error:  # noqa: BLE001 whoever waits must hear of it
+                self._running_batches += 1
+        except Exception as error:  # noqa: BLE001 every waiting request must get an error
             self._slots.release()
-            self._die(error, batch)
+            self._fail(error, batch)
             return
         if batch:
-            self._see_to_departure()
+            self._schedule_batch()
         else:
             self._slots.release()
-            self._note_end()
+            self._check_drained()
 
     def _take_batch(self) -> list[Item]:
-        """The next batch; empty when all that waited has expired or left."""
+        """The next batch; empty if all waiting items have expired or left."""
         batch, expired = self._queue.take_batch()
-        self._show_queue()
+        self._update_gauge()
         for submission, count in expired:
             self._metrics.cancelled_items.inc(count)
             if not submission.settled.done():
@@ -189,7 +189,7 @@ class Batcher:
         return batch
 
     def _run(self, batch: list[Item], rest: Iterator[Item]) -> None:
-        """One model run on a granted slot; for `rest` see `_finish`."""
+        """Run the model once on a granted slot; for `rest` see `_finish`."""
         engine, labels = self._engine, self._labels
         rows = [item.ids for item in batch]
         self._slots.run(
@@ -202,50 +202,50 @@ class Batcher:
         batch: list[Item],
         rest: Iterator[Item],
         started: float,
-        answer: list[list[float]],
+        probabilities: list[list[float]],
         error: BaseException | None,
     ) -> None:
-        """After a run: settle its items, or run each alone when it failed.
+        """After a run: settle its items; or, if a batch failed, run each item alone.
 
         Args:
             batch: The items of the run.
-            rest: Those of a failed batch that are still to be run alone.
+            rest: The items of a failed batch that are still to be run alone.
             started: When the run began.
-            answer: Of the model, if it gave one.
-            error: Why it gave none.
+            probabilities: The model's output, of shape (rows, labels), unless it failed.
+            error: Why it failed.
         """
         if error is not None and len(batch) > 1:
             rest = iter(batch)
         else:
             try:
-                self._conclude(batch, started, answer, error)
-            except Exception as fault:  # noqa: BLE001 whoever waits must hear of it
-                self._die(fault, [*batch, *rest])
-        self._run_apart(rest)
+                self._settle_run(batch, started, probabilities, error)
+            except Exception as bug:  # noqa: BLE001 every waiting request must get an error
+                self._fail(bug, [*batch, *rest])
+        self._run_next_alone(rest)
 
-    def _run_apart(self, rest: Iterator[Item]) -> None:
-        """After a run, on its slot: run the next item alone; when none is left, free the slot."""
+    def _run_next_alone(self, rest: Iterator[Item]) -> None:
+        """Run the next item of a failed batch on the same slot; after the last, free the slot."""
         for item in rest:
-            if item.submission.settled.done() and not item.followers:
-                self._queue.finish(item)  # its caller left in the meantime
+            if item.submission.settled.done() and not self._queue.followers(item):
+                self._queue.finish(item)  # its caller has left
                 continue
             self._run([item], rest)
             return
         self._end_run()
 
-    def _conclude(
+    def _settle_run(
         self,
         batch: list[Item],
         started: float,
-        answer: list[list[float]],
+        probabilities: list[list[float]],
         error: BaseException | None,
     ) -> None:
-        """Settle the items of a run: all with their answers, or the only one with its error."""
+        """Settle the items of a run: all with their rows, or the only one with its error."""
         if error is None:
             seconds = self._clock() - started
             self._observe(batch, seconds)
-            for item, probabilities in zip(batch, answer, strict=True):
-                self._settle(item, seconds, probabilities, None)
+            for item, row in zip(batch, probabilities, strict=True):
+                self._settle(item, seconds, row, None)
             return
         (item,) = batch
         logger.error(
@@ -255,9 +255,9 @@ class Batcher:
         self._settle(item, 0.0, None, InferenceFailed("the model failed on this text"))
 
     def _observe(self, batch: list[Item], seconds: float) -> None:
-        """Count one run."""
+        """Count one run in the metrics."""
         count = len(batch)
-        self._item_s += _RATE_WEIGHT * (seconds / count - self._item_s)
+        self._seconds_per_item += _AVERAGE_WEIGHT * (seconds / count - self._seconds_per_item)
         lengths = [item.length for item in batch]
         real = sum(lengths)
         metrics = self._metrics
@@ -273,8 +273,11 @@ class Batcher:
         probabilities: list[float] | None,
         error: ValenceError | None,
     ) -> None:
-        """Give an item and its followers their answer; wake each caller that has all of its own."""
-        for each in (item, *self._queue.finish(item)):
+        """Give an item and its followers their result, and wake each request that is complete."""
+        followers = self._queue.finish(item)
+        if followers:
+            self._metrics.shared_items.inc(len(followers))
+        for each in (item, *followers):
             each.probabilities = probabilities
             each.error = error
             submission = each.submission
@@ -286,35 +289,35 @@ class Batcher:
                 submission.settled.set_result(None)
 
     def _end_run(self) -> None:
-        """The slot is free again."""
-        self._running -= 1
-        self._show_queue()  # who waited for the answer of an equal item has left, too
+        """Free the slot."""
+        self._running_batches -= 1
+        self._update_gauge()  # the followers of the run wait no longer
         self._slots.release()
-        self._note_end()
+        self._check_drained()
 
-    def _note_end(self) -> None:
-        """Tell `drain` when the last admitted item has its answer."""
-        if self._refusal is not None and not self._running and not len(self._queue):
+    def _check_drained(self) -> None:
+        """Wake `drain` if the last admitted item has its result."""
+        if self._closed is not None and not self._running_batches and not len(self._queue):
             self._drained.set()
 
-    def _show_queue(self) -> None:
-        """Bring the gauge up to date; versions of one model share it, so it moves by steps."""
+    def _update_gauge(self) -> None:
+        """Update `queue_items`. The versions of a model share it, so it is changed by steps."""
         waiting = len(self._queue)
-        if waiting != self._shown:
-            self._metrics.queue_items.inc(waiting - self._shown)
-            self._shown = waiting
+        if waiting != self._gauge_value:
+            self._metrics.queue_items.inc(waiting - self._gauge_value)
+            self._gauge_value = waiting
 
-    def _die(self, error: Exception, batch: Sequence[Item] = ()) -> None:
-        """Leave nobody waiting: neither in the queue nor for the batch that broke."""
-        reason = f"the batches of the model {self._metrics.name} have broken down"
-        self._refusal = partial(NotReady, reason)
+    def _fail(self, error: Exception, batch: Sequence[Item] = ()) -> None:
+        """Close after a bug, with an error for every request that waits or is in the batch."""
+        reason = f"the batcher of the model {self._metrics.name} has failed"
+        self._closed = partial(NotReady, reason)
         abandoned = [item.submission for item in batch]
         for item in batch:
-            abandoned += [follower.submission for follower in item.followers or ()]
+            abandoned += [follower.submission for follower in self._queue.followers(item)]
         for submission in (*self._queue.close(), *abandoned):
             if not submission.settled.done():
                 submission.settled.set_exception(NotReady(reason))
-        self._show_queue()
+        self._update_gauge()
         logger.critical(reason, extra=describe_exception(error))
-        self._on_death(reason)
-        self._note_end()
+        self._on_failure(reason)
+        self._check_drained()

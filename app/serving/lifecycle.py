@@ -1,4 +1,4 @@
-"""The life of the process, from the first socket to the last answer."""
+"""The lifecycle of the process: its phases and the steps allowed between them."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -6,12 +6,12 @@ from typing import Final
 
 
 class Phase(StrEnum):
-    """Where the process stands."""
+    """The phases of the process."""
 
-    STARTING = "starting"  # listening; the repository is being read
-    WARMING = "warming"  # versions are loaded, checked and run once
+    STARTING = "starting"  # listening; the repository is being scanned
+    WARMING = "warming"  # versions are being loaded, checked and warmed up
     READY = "ready"  # the default model answers
-    DRAINING = "draining"  # what was admitted is finished; traffic should go elsewhere
+    DRAINING = "draining"  # admitted requests are finished; traffic should go elsewhere
     STOPPED = "stopped"
 
 
@@ -22,14 +22,14 @@ STEPS: Final = {
     Phase.DRAINING: frozenset({Phase.STOPPED}),
     Phase.STOPPED: frozenset[Phase](),
 }
-"""The phases that may follow each phase."""
+"""The allowed next phases of each phase."""
 
 
 class Lifecycle:
-    """The current phase, and why the process is not ready when it is not.
+    """The current phase, and the reason while the process is not ready.
 
     Attributes:
-        phase: Changed by `advance` alone.
+        phase: Changed only by `advance`.
         on_change: Called after every change.
     """
 
@@ -41,28 +41,28 @@ class Lifecycle:
 
     @property
     def ready(self) -> bool:
-        """Whether traffic may come: the phase is READY and no model has broken down."""
+        """Whether the process may receive traffic: it is READY and no model has failed."""
         return self.phase is Phase.READY and not self._faults
 
     @property
     def draining(self) -> bool:
-        """Whether clients should take their next request elsewhere."""
+        """Whether clients should send their next request elsewhere."""
         return self.phase in (Phase.DRAINING, Phase.STOPPED)
 
     @property
     def reason(self) -> str:
-        """Why the process is not ready, in words; empty when it is."""
+        """Why the process is not ready; empty if it is ready."""
         return self._reason or "; ".join(self._faults.values())
 
     def advance(self, phase: Phase, reason: str = "") -> None:
-        """Take one of the allowed steps.
+        """Enter the next phase.
 
         Args:
-            phase: The phase that begins.
-            reason: Why the process is not ready in it; empty for READY.
+            phase: One of the allowed next phases.
+            reason: Why the process is not ready in this phase; empty for READY.
 
         Raises:
-            RuntimeError: The step is not one of `STEPS`: a fault in this program.
+            RuntimeError: `STEPS` does not allow it, which is a bug.
         """
         if phase not in STEPS[self.phase]:
             raise RuntimeError(f"{self.phase} cannot become {phase}")
@@ -76,6 +76,6 @@ class Lifecycle:
         self.on_change()
 
     def report_fault(self, what: str, reason: str) -> None:
-        """Make the process unready for good, whatever its phase: `what` has broken down."""
+        """Make the process unready until it ends, whatever its phase: `what` has failed."""
         self._faults[what] = reason
         self.on_change()

@@ -1,4 +1,4 @@
-"""One verb for the API: texts in, labelled probabilities out."""
+"""Texts in, labelled probabilities out: the one verb the API needs."""
 
 import asyncio
 import time
@@ -13,19 +13,19 @@ from app.telemetry.metrics import Metrics
 from app.text.encoder import Encoded, TextEncoder
 
 _INLINE_CHARS: Final = 20_000
-"""Texts longer than this together are tokenized in a thread. So much takes 0.3 ms, and 0.9 ms at
-worst, which is with an accented letter somewhere: less than one run of the model."""
+"""Requests with more characters are tokenized in a thread. So many take 0.3 ms, 0.9 ms with an
+accented letter, and 2 ms with characters beyond Latin-1: about as long as one model run."""
 
 
-@dataclass(slots=True)  # not frozen, here and below: that triples the time to make one
+@dataclass(slots=True)  # not frozen, here and below: that takes three times as long to create
 class Prediction:
-    """The answer to one text.
+    """The prediction for one text.
 
     Attributes:
-        label: The most probable one.
-        probabilities: Of every label; they sum to 1.
-        tokens: Of the whole text.
-        truncated: Whether the model read only part of it.
+        label: The most probable label.
+        probabilities: One for each label; they sum to 1.
+        tokens: The number of tokens of the whole text.
+        truncated: Whether the text was longer than the model reads.
     """
 
     label: str
@@ -35,13 +35,13 @@ class Prediction:
 
 
 @dataclass(slots=True)
-class Answer:
-    """The answer to one request.
+class Result:
+    """The result of one request.
 
     Attributes:
-        predictions: One per text, in the order asked; an error where the model failed on it.
-        tokenize_s: Seconds from texts to ids.
-        queue_s: The longest wait of a text for its batch, in seconds.
+        predictions: One per text, in the order of the request; an error if the model failed on it.
+        tokenize_s: The time from texts to ids, in seconds.
+        queue_s: The longest time that a text waited for its batch, in seconds.
         inference_s: The longest model run, in seconds.
     """
 
@@ -52,7 +52,7 @@ class Answer:
 
 
 class Predictor:
-    """Answers for one version of a model."""
+    """Predicts texts with one version of a model."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class Predictor:
         self._labels = tuple(labels)
         self._encode = encoder.encode
         self._batcher = batcher
-        self._tokenizing = 0  # texts in threads, or waiting for one
+        self._tokenizing = 0  # texts being tokenized in threads
         self._metrics = metrics.for_model(name)
         self._predicted = metrics.for_labels(name, version, labels)
 
-    async def predict(self, texts: Sequence[str], *, deadline: float) -> Answer:
-        """Answer every text.
+    async def predict(self, texts: Sequence[str], *, deadline: float) -> Result:
+        """Predict every text.
 
         Args:
             texts: At least one, each free of lone surrogates.
@@ -80,29 +80,29 @@ class Predictor:
 
         Raises:
             Overloaded, DeadlineExceeded, Draining, NotReady: As `Batcher.submit`; then no text
-                is answered.
+                is predicted.
         """
         started = time.monotonic()
-        # Those on their way to the queue count, so that what waits for a thread is bounded, too.
+        # Texts being tokenized count as waiting, so that they are bounded too.
         self._batcher.require_room(self._tokenizing + len(texts))
         if sum(map(len, texts)) <= _INLINE_CHARS:
             rows = [self._encode(text) for text in texts]
         else:
-            rows = await self._encode_beside(texts, deadline)
+            rows = await self._encode_in_thread(texts, deadline)
         tokenize_s = time.monotonic() - started
         self._metrics.tokenize_seconds.observe(tokenize_s)
         submission = await self._batcher.submit([row.ids for row in rows], deadline=deadline)
         predictions = [
             self._label(item, row) for item, row in zip(submission.items, rows, strict=True)
         ]
-        return Answer(predictions, tokenize_s, submission.queue_delay_s, submission.inference_s)
+        return Result(predictions, tokenize_s, submission.queue_delay_s, submission.inference_s)
 
     async def drain(self) -> None:
-        """Refuse new texts, answer the admitted ones, then stop."""
+        """Admit no new texts, answer the admitted ones, then stop."""
         await self._batcher.drain()
 
-    async def _encode_beside(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
-        """Encode texts beside the event loop."""
+    async def _encode_in_thread(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
+        """Encode texts without blocking the event loop."""
         self._tokenizing += len(texts)
         try:
             return await asyncio.to_thread(self._encode_many, texts, deadline)
@@ -110,7 +110,7 @@ class Predictor:
             self._tokenizing -= len(texts)
 
     def _encode_many(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
-        """In a thread: encode texts until the deadline, after which nobody needs them."""
+        """In a thread: encode texts, and stop at the deadline."""
         rows = []
         for text in texts:
             if time.monotonic() >= deadline:
@@ -119,16 +119,16 @@ class Predictor:
         return rows
 
     def _label(self, item: Item, row: Encoded) -> Prediction | ValenceError:
-        """Name what the model answered, and count it."""
+        """The prediction of an item, counted in the metrics; or its error."""
         probabilities = item.probabilities
         if probabilities is None:
-            return item.error or InferenceFailed("the model gave no answer")
+            return item.error or InferenceFailed("the model returned nothing")
         confidence = max(probabilities)
         label = self._labels[probabilities.index(confidence)]
         metrics = self._metrics
         self._predicted[label].inc()
         metrics.confidence.observe(confidence)
-        metrics.tokens.inc(len(row.ids) - 1)  # the begin-of-sequence id is no token
+        metrics.tokens.inc(len(row.ids) - 1)  # without the begin-of-sequence id
         if row.unknown:
             metrics.unknown_tokens.inc(row.unknown)
         if row.truncated:

@@ -1,4 +1,4 @@
-"""`models/<name>/<version>/`: what there is, what answers, and the checks before it may."""
+"""`models/<name>/<version>/`: find versions, choose which one answers, load and verify them."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -25,12 +25,12 @@ from app.text.encoder import TextEncoder
 PREFERRED_DEFAULT: Final = "lstm"
 
 GOLDEN_TOLERANCES: Final = {"fp32": 1e-4, "int8": 5e-3}
-"""How far an answer to a golden row may be from that engine's own at export, by precision.
+"""How far a probability may be from the same engine's at export, by precision of the weights.
 
-With weights of one byte the sums of whole numbers are the same on every processor, but what goes
-into them is rounded to bytes: where another processor's last decimal of a sigmoid tips a value over
-the edge, it moves by a whole step of 1/127, and later steps carry that on. As no probability may
-move further than this, no label changes but where two were closer than twice as much.
+int8 needs more. The integer sums are equal on every CPU, but their inputs are rounded to int8: if
+a sigmoid differs in its last digit, its value may round to the next of the steps of 1/127, and the
+recurrence carries the difference on. A label can change only where two probabilities were closer
+than twice the tolerance.
 """
 
 _MODEL_NAME: Final = re.compile(MODEL_NAME_PATTERN)
@@ -38,27 +38,27 @@ _VERSION_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class State(StrEnum):
-    """What became of a version."""
+    """The state of a version, as `/models` shows it."""
 
     WAITING = "waiting"
     LOADING = "loading"
     READY = "ready"
-    REFUSED = "refused"
+    REJECTED = "rejected"
 
 
 @dataclass(slots=True, eq=False)
 class Version:
-    """One version folder and what became of it.
+    """One version folder and its state.
 
     Attributes:
-        name: Of the model.
-        number: The folder's name.
-        folder: Where it is.
-        state: Changed as it is loaded.
-        reason: Why it was refused.
-        manifest: Once it was read.
-        engine: Name of the engine that runs it, once it is ready.
-        predictor: Answers for it, once it is ready.
+        name: The name of the model.
+        number: The name of the folder.
+        folder: The folder.
+        state: Changed while it is loaded.
+        reason: Why it was rejected.
+        manifest: Its manifest, once it is ready.
+        engine: The name of the engine that runs it, once it is ready.
+        predictor: Predicts texts with it, once it is ready.
     """
 
     name: str
@@ -70,13 +70,13 @@ class Version:
     engine: str = ""
     predictor: Predictor | None = None
 
-    def refuse(self, reason: str) -> None:
-        """This version will not answer, because of `reason`."""
-        self.state = State.REFUSED
+    def reject(self, reason: str) -> None:
+        """Mark the version as rejected: it failed to load, or failed a check."""
+        self.state = State.REJECTED
         self.reason = reason
 
-    def admit(self, manifest: Manifest, engine: Engine, predictor: Predictor) -> None:
-        """This version answers from now on."""
+    def activate(self, manifest: Manifest, engine: Engine, predictor: Predictor) -> None:
+        """Mark the version as ready: it answers requests from now on."""
         self.manifest = manifest
         self.engine = engine.name
         self.predictor = predictor
@@ -90,13 +90,13 @@ class Repository:
 
     Args:
         folder: `models/`.
-        default: Name of the model that answers when none is named.
-        known: Name and number of the versions that may be loaded; None for all that are there.
+        default: The model that answers requests that name none; see the property.
+        known: Name and number of the versions that may be loaded; None for all there are.
 
     Attributes:
         folder: `models/`.
-        versions: By model name in alphabetical order, the newest first.
-        unreadable: Why the folder of a model cannot be read, by its name.
+        versions: The versions of each model, newest first; models in alphabetical order.
+        unreadable: The models whose folder cannot be read, with the reason.
     """
 
     def __init__(
@@ -111,15 +111,15 @@ class Repository:
         self.versions: dict[str, list[Version]] = {}
         self.unreadable: dict[str, str] = {}
         self._scanned = False
-        self._wanted_default = default
+        self._set_default = default
 
     def scan(self) -> None:
-        """Read which versions there are. Half-written ones, with a dot in front, are not seen.
+        """Find all versions. Folders with a leading dot, which are half-written, are skipped.
 
-        A model whose folder cannot be read does not keep the others from serving.
+        A model whose folder cannot be read leaves the others serving.
 
         Raises:
-            UnusableVersion: The folder cannot be read.
+            UnusableVersion: The repository itself cannot be read.
         """
         try:
             names = sorted(p.name for p in self.folder.iterdir() if _MODEL_NAME.fullmatch(p.name))
@@ -155,20 +155,20 @@ class Repository:
 
     @property
     def default(self) -> str | None:
-        """The model that answers when none is named: as set, else `lstm`, else the first."""
-        if self._wanted_default is not None:
-            return self._wanted_default
+        """The model that answers requests that name none: as set, else `lstm`, else the first."""
+        if self._set_default is not None:
+            return self._set_default
         if PREFERRED_DEFAULT in self.versions or PREFERRED_DEFAULT in self.unreadable:
             return PREFERRED_DEFAULT
         return next(iter(self.versions), None)
 
     def loading_order(self) -> list[Version]:
-        """Every version: those of the default model first, the newest first."""
+        """Every version, those of the default model first; of each model the newest first."""
         names = sorted(self.versions, key=lambda name: name != self.default)
         return [version for name in names for version in self.versions[name]]
 
     def newest_ready(self, name: str) -> Version | None:
-        """The version that answers for a model."""
+        """The newest ready version of a model; None if none is ready."""
         ready = (v for v in self.versions.get(name, ()) if v.state is State.READY)
         return next(ready, None)
 
@@ -176,13 +176,13 @@ class Repository:
         """The version that answers a request.
 
         Args:
-            name: Of the model; None for the default model.
-            number: Of the version; None for the newest one that is ready.
+            name: The model; None for the default model.
+            number: The version; None for the newest ready one.
 
         Raises:
-            UnknownModel: There is none, or it was refused.
-            NotReady: There is one, but it is not loaded yet; or no model is named and the
-                default model cannot answer.
+            UnknownModel: There is none, or it was rejected.
+            NotReady: It is still loading; or no model is named and the default model has no
+                ready version.
         """
         if not self._scanned:
             raise NotReady("the repository of models is being read")
@@ -225,7 +225,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """A version that passed every check."""
+    """A version that passed all checks."""
 
     manifest: Manifest
     encoder: TextEncoder
@@ -233,11 +233,11 @@ class LoadedVersion:
 
 
 def load_version(folder: Path, load_engine: LoadEngine) -> LoadedVersion:
-    """Load a version and hold it to its manifest and its golden rows. Takes seconds.
+    """Load a version, and check it against its manifest and its golden rows. Takes seconds.
 
     Raises:
-        UnusableVersion: A file is missing or altered, the tokenizer is another one, or a golden
-            row is not reproduced.
+        UnusableVersion: A file is missing or altered, the tokenizer is not the one of the
+            training, or a golden row is not reproduced.
         MissingLibrary: The library of the engine is not installed.
     """
     manifest = read_verified(folder)
@@ -254,11 +254,11 @@ def load_version(folder: Path, load_engine: LoadEngine) -> LoadedVersion:
 def _replay_ids(encoder: TextEncoder, golden: Iterable[GoldenRow]) -> None:
     for number, row in enumerate(golden, start=1):
         if tuple(encoder.encode(row.text).ids.tolist()) != row.ids:
-            raise UnusableVersion(f"golden row {number} gets other ids than at export")
+            raise UnusableVersion(f"golden row {number} must get the same ids as at export")
 
 
 def _replay_probabilities(engine: Engine, golden: Sequence[GoldenRow], manifest: Manifest) -> None:
-    """Run the golden rows together, then one by one: that also warms the engine up."""
+    """Run the golden rows as one batch, then one by one. This also warms up the engine."""
     labels = len(manifest.labels)
     precision = str(manifest.engines.get(engine.name, {}).get("precision"))
     tolerance = GOLDEN_TOLERANCES.get(precision, GOLDEN_TOLERANCES["fp32"])
@@ -274,10 +274,10 @@ def _replay_probabilities(engine: Engine, golden: Sequence[GoldenRow], manifest:
         expected = np.array(row.expected(engine.name))
         if len(expected) != labels:
             raise UnusableVersion(f"golden row {number} must have {labels} probabilities")
-        for answer in (together[number - 1], alone[number - 1]):
-            distance = float(np.abs(answer - expected).max())
+        for probabilities in (together[number - 1], alone[number - 1]):
+            distance = float(np.abs(probabilities - expected).max())
             if not distance <= tolerance:
                 raise UnusableVersion(
-                    f"golden row {number} gets probabilities {distance:.2g} away from those at "
-                    f"export; {tolerance} is allowed"
+                    f"golden row {number} must get its probabilities within {tolerance}. "
+                    f"Received: a difference of {distance:.2g}"
                 )

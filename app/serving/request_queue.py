@@ -1,9 +1,9 @@
-"""The items that wait, and the rule that forms a batch. Synchronous, with a clock passed in."""
+"""The waiting items, and the rule that forms a batch. Synchronous; the clock is passed in."""
 
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from app.errors import ValenceError
 from app.serving.shapes import choose_batch
+from app.serving.single_flight import SingleFlight
 from app.text.padding import Int32Array
 
 if TYPE_CHECKING:
     import asyncio
 
 _WINDOW_BATCHES: Final = 16
-"""Items considered for one batch, in full batches: bounds the work per batch, whatever waits."""
+"""How many full batches of waiting items are considered for one batch. It bounds the work."""
 
 _length = attrgetter("length")
 
@@ -27,11 +28,12 @@ class BatchPolicy:
     """How long items wait and how many go together.
 
     Attributes:
-        max_items: Rows of a batch at most.
-        max_tokens: Padded tokens of a batch at most.
-        max_queue_delay_s: How long an idle engine waits for company, counted from the oldest
-            arrival. 0 takes a lone item at once; batches then grow only while engines are busy.
-        max_queue_items: Items waiting at most, for a batch or for the answer of an equal item.
+        max_items: The most rows in a batch.
+        max_tokens: The most padded tokens in a batch.
+        max_queue_delay_s: How long an idle engine waits for a batch to fill, counted from the
+            oldest arrival. With 0 a lone item leaves at once, and batches grow only while the
+            engines are busy.
+        max_queue_items: The most items waiting, for a batch or for the result of an equal item.
     """
 
     max_items: int
@@ -41,57 +43,42 @@ class BatchPolicy:
 
 
 class Item:
-    """One text in the queue; later, its answer.
+    """One text in the queue; later, its result.
 
     Attributes:
         ids: int32 of shape (length,).
         key: The bytes of `ids`; equal for equal texts.
-        length: Of `ids`, in tokens.
-        submission: The request it came with.
-        leader: The equal item that is computed in its place; kept by the queue.
-        followers: The items that share its answer, as an ordered set; None for none, as most have.
-            Kept by the queue.
-        probabilities: Float per label, once the model ran.
-        error: Why there are none.
-        taken_at: When it left the queue, on the clock of the queue. A follower leaves with its
-            leader, or on arrival if its leader has left before.
+        length: The length of `ids`, in tokens.
+        submission: The request it belongs to.
+        probabilities: One float per label, once the model has run.
+        error: Why there are no probabilities.
+        taken_at: When it left the queue, on the queue's clock. A follower leaves with its leader,
+            or on arrival if its leader has left before.
     """
 
-    __slots__ = (
-        "error",
-        "followers",
-        "ids",
-        "key",
-        "leader",
-        "length",
-        "probabilities",
-        "submission",
-        "taken_at",
-    )
+    __slots__ = ("error", "ids", "key", "length", "probabilities", "submission", "taken_at")
 
     def __init__(self, ids: Int32Array, submission: "Submission") -> None:
         self.ids = ids
         self.key = ids.tobytes()
         self.length = len(ids)
         self.submission = submission
-        self.leader: Item | None = None
-        self.followers: dict[Item, None] | None = None
         self.probabilities: list[float] | None = None
         self.error: ValenceError | None = None
         self.taken_at = 0.0
 
 
 class Submission:
-    """The items of one request. All are admitted or none.
+    """The items of one request, which are admitted together or not at all.
 
     Attributes:
-        items: In the order asked.
-        arrived: On the clock of the queue, in seconds.
-        deadline: When the answer stops being useful, on the same clock.
-        settled: Resolved by the batcher when every item has its answer. The queue, which knows
-            nothing of event loops, leaves it alone.
-        unsettled: Items without an answer.
-        inference_s: The longest model run that answered one of its items.
+        items: In the order of the request.
+        arrived: When it was submitted, on the queue's clock, in seconds.
+        deadline: When the result is no longer useful, on the same clock.
+        settled: A future that the batcher resolves when every item has its result. The queue,
+            which is independent of event loops, never touches it.
+        unsettled: The number of items without a result.
+        inference_s: The longest model run for one of its items, in seconds.
     """
 
     __slots__ = ("arrived", "deadline", "inference_s", "items", "settled", "unsettled")
@@ -113,7 +100,7 @@ class Submission:
 
     @property
     def queue_delay_s(self) -> float:
-        """The longest time one of its items waited."""
+        """The longest time that one of its items waited, in seconds."""
         return max(item.taken_at for item in self.items) - self.arrived
 
 
@@ -121,9 +108,9 @@ class Taken(NamedTuple):
     """What left the queue.
 
     Attributes:
-        batch: Items for one model run, the oldest first; empty when all had expired.
-        expired: Requests whose deadline passed while they waited, each with the number of its
-            items that were dropped.
+        batch: The items for one model run, oldest first; empty if all had expired.
+        expired: The requests whose deadline passed while they waited, each with the number of
+            its items that were dropped.
     """
 
     batch: list[Item]
@@ -131,12 +118,12 @@ class Taken(NamedTuple):
 
 
 class _Backlog:
-    """The items of a long request that have no place in the line yet.
+    """The items of a long request that have no place in the FIFO yet.
 
     Attributes:
-        items: By length. The last, one of the longest, is the next to get a place: the long
-            batches of a request come first, so that engines that share it finish together.
-        places: How many the request has in the line.
+        items: Sorted by length. The last, one of the longest, is the next to get a place: with
+            its long batches first, engines that share a request finish together.
+        places: The number of places that the request has in the FIFO.
     """
 
     __slots__ = ("items", "places")
@@ -146,12 +133,12 @@ class _Backlog:
         self.places = 0
 
     def near(self, length: int, count: int) -> list[Item]:
-        """Up to `count` items on either side of a length, in the order they are due."""
+        """Up to `count` items on either side of a length, in the order they get a place."""
         middle = bisect_right(self.items, length, key=_length)
         return self.items[max(0, middle - count) : middle + count][::-1]
 
     def remove(self, item: Item) -> None:
-        """Take one item out."""
+        """Remove one item."""
         if item is self.items[-1]:
             self.items.pop()
         else:
@@ -160,106 +147,106 @@ class _Backlog:
 
 
 class RequestQueue:
-    """A bounded line of items, first in, first out, in which equal items are computed once.
+    """A bounded FIFO of items. It forms batches, and computes equal items once.
 
-    **Line.** The first of the line leads the next batch. So an item with p others before it is in
-    one of the next p + 1 batches, whatever comes later.
+    **Order.** The oldest item in the FIFO is in the next batch. So an item with p others before
+    it is in one of the next p + 1 batches, whatever arrives later.
 
-    **Long requests.** A request gets at most one batch's worth of places in the line. Whenever
+    **Long requests.** A request gets at most one batch's worth of places in the FIFO. Whenever
     one of its items leaves, the next one joins at the end. So a request of a thousand texts and a
-    stream of single texts take turns, and neither waits for ever behind the other: of m rows to a
-    batch and at most n items waiting, the item with b others of its request due before it for a
-    place is in one of the next (b // m + 2) * n batches. Items without a place fill the rows that
-    the line leaves empty.
+    stream of single texts take turns, and neither starves the other: with m rows to a batch and
+    at most n items waiting, an item that b others of its request precede for a place is in one of
+    the next (b // m + 2) * n batches. Items without a place, the backlog, fill the rows of a
+    batch that the FIFO leaves empty.
 
-    **Equal items.** An item that equals one that waits or is being computed follows it: it needs
-    no place and shares the answer. A leader whose caller left hands its place to its first
-    follower while it waits, and answers its followers when it runs. A follower takes memory until
-    it is answered, so until then it counts as waiting.
+    **Equal items.** An item equal to one that waits or runs follows it (`SingleFlight`): it needs
+    no place. If the request of a waiting leader is removed, its first follower gets its place. If
+    the leader runs already, its followers get the result nevertheless. A follower takes memory
+    until it has its result, so until then it counts as waiting.
     """
 
     def __init__(self, policy: BatchPolicy, clock: Callable[[], float]) -> None:
         self._policy = policy
         self._clock = clock
         self._window = _WINDOW_BATCHES * policy.max_items
-        # By key, every item that is not answered and follows no other. An ordered dict, because
-        # there the first is found and any one leaves in the same short time.
-        self._line: OrderedDict[bytes, Item] = OrderedDict()
-        self._placeless: dict[bytes, Item] = {}
-        self._running: dict[bytes, Item] = {}
-        self._backlogs: dict[Submission, _Backlog] = {}  # never empty ones
-        self._held: dict[Submission, int] = {}  # items that wait, per request
+        self._flights: SingleFlight[Item] = SingleFlight()
+        # The leaders that wait, by key: those with a place, oldest first, and the others. Ordered
+        # dicts remove any item in constant time and find the first one in constant time too.
+        self._fifo: OrderedDict[bytes, Item] = OrderedDict()
+        self._backlogged: dict[bytes, Item] = {}
+        self._backlogs: dict[Submission, _Backlog] = {}  # no empty ones
+        self._waiting_of: dict[Submission, int] = {}  # waiting items of each request; no zeros
         self._waiting = 0
-        self._first_deadline = math.inf  # no deadline is earlier
+        self._next_deadline = math.inf  # a lower bound of all deadlines
 
     def __len__(self) -> int:
-        """Items waiting: for a batch, or as followers for the answer of an equal item."""
+        """The number of waiting items: for a batch, or for the result of an equal item."""
         return self._waiting
 
     @property
-    def to_compute(self) -> int:
-        """Items waiting for a batch; the others share the answer of an equal one."""
-        return len(self._line) + len(self._placeless)
+    def pending_rows(self) -> int:
+        """The number of rows still to be computed: the waiting items that follow no other."""
+        return len(self._fifo) + len(self._backlogged)
 
     def has_room(self, count: int) -> bool:
-        """Whether a request of `count` items would be admitted."""
+        """Whether a request with `count` items would be admitted."""
         return self._waiting + count <= self._policy.max_queue_items
 
-    def admit(self, submission: Submission) -> bool:
+    def enqueue(self, submission: Submission) -> bool:
         """Admit all items of a request, or none.
 
         Returns:
-            False when there is not room for all of them; then nothing has changed.
+            False if there is no room for all of them; then nothing has changed.
         """
         count = len(submission.items)
         if not self.has_room(count):
             return False
         self._waiting += count
-        self._held[submission] = count
-        self._first_deadline = min(self._first_deadline, submission.deadline)
+        self._waiting_of[submission] = count
+        self._next_deadline = min(self._next_deadline, submission.deadline)
         if count > self._policy.max_items:
-            self._enter_long(submission)
+            self._add_long(submission)
         else:
             for item in submission.items:
-                self._enter(item)
+                self._add(item)
         return True
 
     def remove(self, submission: Submission) -> int:
-        """Drop every item of a request that still waits, because nobody waits for it.
+        """Remove every waiting item of a request whose caller left or whose deadline passed.
 
         Returns:
-            How many were dropped; 0 when all had left, or none was ever admitted.
+            The number of removed items; 0 if none was waiting.
         """
-        count = self._held.pop(submission, 0)
+        count = self._waiting_of.pop(submission, 0)
         if count:
             self._waiting -= count
             self._backlogs.pop(submission, None)
-            for item in submission.items:
-                self._unfollow(item)
-            for item in submission.items:
-                if item is self._line.get(item.key) or item is self._placeless.get(item.key):
+            # Followers first: a leader must not hand over to an item of the same request.
+            leaders = [item for item in submission.items if not self._flights.unfollow(item)]
+            for item in leaders:
+                if item is self._fifo.get(item.key) or item is self._backlogged.get(item.key):
                     self._withdraw(item)
         return count
 
-    def next_departure(self) -> float | None:
-        """When the next batch may leave, on the clock of the queue; None when nothing waits."""
-        if not self._line:
+    def next_batch_at(self) -> float | None:
+        """When the next batch may leave, on the queue's clock; None if nothing waits for one."""
+        if not self._fifo:
             return None
-        if len(self._line) >= self._policy.max_items:
-            return next(iter(self._line.values())).submission.arrived
-        oldest = min(item.submission.arrived for item in self._line.values())
+        if len(self._fifo) >= self._policy.max_items:
+            return next(iter(self._fifo.values())).submission.arrived
+        oldest = min(item.submission.arrived for item in self._fifo.values())
         return oldest + self._policy.max_queue_delay_s
 
     def take_batch(self) -> Taken:
-        """Take the next batch out, whether or not its time has come.
+        """Remove and return the next batch, whether or not its time has come.
 
-        Its items count as running until `finish` is called for each of them.
+        Its items run until `finish` is called for each of them.
         """
         now = self._clock()
-        expired = self._expire(now) if now >= self._first_deadline else []
-        if not self._line:
+        expired = self._expire(now) if now >= self._next_deadline else []
+        if not self._fifo:
             return Taken([], expired)
-        window = list(islice(self._line.values(), self._window))
+        window = list(islice(self._fifo.values(), self._window))
         preferred = len(window)
         if self._backlogs:
             window += islice(self._near(window[0].length), self._window - preferred)
@@ -274,165 +261,137 @@ class RequestQueue:
             self._take(item, now)
         return Taken(batch, expired)
 
-    def finish(self, item: Item) -> list[Item]:
-        """Let go of an item that was taken, once its answer or its error is known.
+    def followers(self, item: Item) -> Collection[Item]:
+        """The items that share the result of an item that waits or runs."""
+        return self._flights.followers(item.key)
 
-        From here on an equal item is computed anew. Call it exactly once for every item taken,
-        also for those whose caller left.
+    def finish(self, item: Item) -> list[Item]:
+        """End the run of an item: its result or its error is known.
+
+        Call it exactly once for every item taken, also if its caller has left.
 
         Returns:
-            The followers, which share the answer.
+            The followers, which share the result.
         """
-        del self._running[item.key]
-        followers = list(item.followers or ())
-        item.followers = None
+        followers = self._flights.finish(item)
         for follower in followers:
-            follower.leader = None
-            self._release(follower.submission)
+            self._count_one_less(follower.submission)
         return followers
 
     def close(self) -> list[Submission]:
-        """Take every request out, unanswered; those with nothing but followers, too.
+        """Remove and return every request with waiting items, followers included.
 
         Items that run are left to run, and to `finish`.
         """
-        abandoned = list(self._held)
+        abandoned = list(self._waiting_of)
         for submission in abandoned:
             self.remove(submission)
         return abandoned
 
-    def _enter(self, item: Item) -> bool:
-        """Let an item follow its equal, or else give it the last place in the line.
+    def _add(self, item: Item) -> bool:
+        """Let an item follow its equal, or else give it the last place in the FIFO.
 
         Returns:
             Whether it got a place.
         """
-        key = item.key
-        leader = self._line.get(key) or self._running.get(key)
-        if leader is not None:
-            self._follow(item, leader)
-            return False
-        self._line[key] = item
-        if key in self._placeless:
+        if item.key in self._backlogged:
             self._overtake(item)
+        elif not self._flights.join(item):
+            self._note_follower(item)
+            return False
+        self._fifo[item.key] = item
         return True
 
-    def _enter_long(self, submission: Submission) -> None:
-        """As `_enter`, for a request with more items than it gets places."""
+    def _add_long(self, submission: Submission) -> None:
+        """As `_add`, for a request with more items than it gets places."""
         backlog = _Backlog()
         for item in sorted(submission.items, key=_length, reverse=True):
             if backlog.places < self._policy.max_items:
-                backlog.places += self._enter(item)
-                continue
-            key = item.key
-            leader = self._line.get(key) or self._running.get(key) or self._placeless.get(key)
-            if leader is not None:
-                self._follow(item, leader)
-            else:
-                self._placeless[key] = item
+                backlog.places += self._add(item)
+            elif self._flights.join(item):
+                self._backlogged[item.key] = item
                 backlog.items.append(item)
+            else:
+                self._note_follower(item)
         if backlog.items:
             backlog.items.reverse()
             self._backlogs[submission] = backlog
 
-    def _follow(self, item: Item, leader: Item) -> None:
-        """Let an item share the answer of its equal."""
-        if leader.followers is None:
-            leader.followers = {}
-        leader.followers[item] = None
-        item.leader = leader
-        if item.key in self._running:
+    def _note_follower(self, item: Item) -> None:
+        """A follower of an item that runs does not wait for a batch at all."""
+        if item.key not in self._fifo and item.key not in self._backlogged:
             item.taken_at = item.submission.arrived
 
-    def _unfollow(self, item: Item) -> None:
-        """Take an item out if it follows another."""
-        leader = item.leader
-        if leader is None or leader.followers is None:
-            return
-        del leader.followers[item]
-        item.leader = None
-
     def _overtake(self, item: Item) -> None:
-        """Let an equal item that has no place, and all that follow it, follow one that has."""
-        last = self._placeless.pop(item.key)
-        self._leave_backlog(last)
-        followers = dict.fromkeys((last, *(last.followers or ())))
-        last.followers = None
-        for follower in followers:
-            follower.leader = item
-        item.followers = followers
+        """Let an item lead instead of its equal in a backlog, which has no place yet."""
+        self._leave_backlog(self._backlogged.pop(item.key))
+        self._flights.take_over(item)
 
     def _withdraw(self, item: Item) -> None:
-        """Take a waiting leader out; its followers, all of other requests, go on without it."""
+        """Remove a waiting leader. Its first follower, if any, waits in its stead."""
         key = item.key
-        if not item.followers:
-            del (self._line if key in self._line else self._placeless)[key]
+        heir = self._flights.resign(item)
+        if heir is None:
+            del (self._fifo if key in self._fifo else self._backlogged)[key]
             return
-        heir, *others = item.followers
-        item.followers = None
-        heir.leader = None
-        heir.followers = dict.fromkeys(others)
-        for other in others:
-            other.leader = heir
         backlog = self._backlogs.get(heir.submission)
-        if key in self._line:
-            self._line[key] = heir  # in the same place
+        if key in self._fifo:
+            self._fifo[key] = heir  # in the same place
             if backlog is not None:
                 backlog.places += 1
         elif backlog is not None:
-            self._placeless[key] = heir
+            self._backlogged[key] = heir
             insort(backlog.items, heir, key=_length)
         else:
-            del self._placeless[key]
-            self._line[key] = heir
+            del self._backlogged[key]
+            self._fifo[key] = heir
 
     def _take(self, item: Item, now: float) -> None:
-        """Let an item run; if it had a place in the line, the next of its request gets one."""
+        """Let an item run; if it had a place, the next item of its request gets one."""
         key = item.key
         item.taken_at = now
-        self._running[key] = item
-        for follower in item.followers or ():
+        for follower in self._flights.followers(key):
             follower.taken_at = now
-        if self._line.pop(key, None) is None:
-            del self._placeless[key]
+        if self._fifo.pop(key, None) is None:
+            del self._backlogged[key]
             self._leave_backlog(item)
         elif item.submission in self._backlogs:
             self._advance(item.submission)
-        self._release(item.submission)
+        self._count_one_less(item.submission)
 
     def _advance(self, submission: Submission) -> None:
-        """After an item of a long request has left the line, let the next one join."""
+        """After an item of a long request has left the FIFO, let the next one join."""
         backlog = self._backlogs[submission]
         backlog.places -= 1
-        if backlog.places < self._policy.max_items:  # not so if it had inherited a place
+        if backlog.places < self._policy.max_items:  # false if it had inherited a place
             backlog.places += 1
             key = backlog.items[-1].key
-            self._line[key] = self._placeless.pop(key)
-            self._leave_backlog(self._line[key])
+            self._fifo[key] = self._backlogged.pop(key)
+            self._leave_backlog(self._fifo[key])
 
     def _leave_backlog(self, item: Item) -> None:
-        """Take an item out of the backlog of its request."""
+        """Remove an item from the backlog of its request."""
         backlog = self._backlogs[item.submission]
         backlog.remove(item)
         if not backlog.items:
             del self._backlogs[item.submission]
 
     def _near(self, length: int) -> Iterator[Item]:
-        """Items without a place, of each backlog those nearest to a length."""
+        """Of each backlog the items nearest to a length."""
         for backlog in self._backlogs.values():
             yield from backlog.near(length, self._policy.max_items)
 
-    def _release(self, submission: Submission) -> None:
-        """Count one item of a request less; forget the request after the last."""
+    def _count_one_less(self, submission: Submission) -> None:
+        """One item of a request waits no longer; after the last the request is forgotten."""
         self._waiting -= 1
-        left = self._held[submission] - 1
+        left = self._waiting_of[submission] - 1
         if left:
-            self._held[submission] = left
+            self._waiting_of[submission] = left
         else:
-            del self._held[submission]
+            del self._waiting_of[submission]
 
     def _expire(self, now: float) -> list[tuple[Submission, int]]:
-        """Drop the requests whose deadline has passed."""
-        expired = [(s, self.remove(s)) for s in list(self._held) if s.deadline <= now]
-        self._first_deadline = min((s.deadline for s in self._held), default=math.inf)
+        """Remove the requests whose deadline has passed."""
+        expired = [(s, self.remove(s)) for s in list(self._waiting_of) if s.deadline <= now]
+        self._next_deadline = min((s.deadline for s in self._waiting_of), default=math.inf)
         return expired

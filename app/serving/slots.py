@@ -1,4 +1,4 @@
-"""The threads that run models, shared by all models of a process: one batch each."""
+"""The engine threads, shared by all models of a process. Each runs one batch at a time."""
 
 import asyncio
 import threading
@@ -12,58 +12,59 @@ Done = Callable[[Any, BaseException | None], None]
 
 
 class EngineSlots:
-    """Hands out threads in turn and brings their results back to the event loop.
+    """Grants threads first come, first served, and returns their results to the event loop.
 
-    All but the work itself happens on the event loop, so nothing here takes a lock.
+    Only the work itself runs on a thread. All else runs on the event loop, so there are no locks.
 
     Attributes:
-        count: Threads, and so batches at once.
+        count: The number of threads, and so of batches that run at once.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._free = count
-        self._line: deque[Callable[[], None]] = deque()
-        self._granting = False
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._grant_scheduled = False
         self._jobs: SimpleQueue[tuple[Work, Done] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def request(self, granted: Callable[[], None]) -> None:
-        """Call `granted` when a thread is free and all who asked before have had theirs.
+        """Call `granted` when a thread is free, after all earlier requests.
 
-        Not before the event loop's next turn: what came in with the same turn goes along.
+        Never before the event loop's next iteration, so that everything which arrived in this one
+        can be part of the batch.
         """
-        self._line.append(granted)
-        if self._free and not self._granting:
-            self._granting = True
+        self._waiting.append(granted)
+        if self._free and not self._grant_scheduled:
+            self._grant_scheduled = True
             asyncio.get_running_loop().call_soon(self._grant)
 
     def release(self) -> None:
-        """Hand a granted thread to whoever waits."""
+        """Give back a granted thread; the next request gets it."""
         self._free += 1
         self._grant()
 
     def run(self, work: Work, done: Done) -> None:
-        """Run `work` on a granted thread; `done` gets its result or exception, on the loop.
+        """Run `work` on a granted thread; `done` gets its result or exception, on the event loop.
 
         Raises:
-            RuntimeError: The system gives no thread.
+            RuntimeError: The system cannot start a thread.
         """
         if not self._threads:
             self._start()
         self._jobs.put((work, done))
 
     def close(self) -> None:
-        """End the threads when their work is done."""
+        """Let the threads end once their work is done."""
         for _ in self._threads:
             self._jobs.put(None)
         self._threads.clear()
 
     def _grant(self) -> None:
-        self._granting = False
-        while self._free and self._line:
+        self._grant_scheduled = False
+        while self._free and self._waiting:
             self._free -= 1
-            self._line.popleft()()
+            self._waiting.popleft()()
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -75,16 +76,16 @@ class EngineSlots:
             self._threads.append(thread)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """In a thread: one job after the other."""
+        """In a thread: run one job after another."""
         while (job := self._jobs.get()) is not None:
             work, done = job
             result, error = None, None
             try:
                 result = work()
-            except BaseException as caught:  # noqa: BLE001 whatever it is, somebody waits for it
+            except BaseException as caught:  # noqa: BLE001 the caller must get it, whatever it is
                 error = caught
             try:
                 loop.call_soon_threadsafe(done, result, error)
-            except RuntimeError:  # the event loop is closed; nobody waits any more
+            except RuntimeError:  # the event loop is closed
                 return
-            job = work = done = result = error = None  # type: ignore[assignment]  # hold no batch while idle
+            job = work = done = result = error = None  # type: ignore[assignment]  # keep no batch alive

@@ -1,10 +1,10 @@
-"""Every number the service exports, under the prefix `valence_`.
+"""All metrics of the service, with the prefix `valence_`.
 
-Label values come from closed sets: routes as declared, models as found in the repository. What a
-client makes up counts as `other` or `unknown`, so nobody can mint a series.
+Label values come from closed sets: declared routes, models in the repository. An unknown route or
+model is counted as `other` or `unknown`, so clients cannot create series.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from app.telemetry.tally import Combine, Counter, Family, Gauge, Histogram, Tally
@@ -12,10 +12,10 @@ from app.telemetry.tally import Combine, Counter, Family, Gauge, Histogram, Tall
 OTHER_ROUTE: Final = "other"
 UNKNOWN_MODEL: Final = "unknown"
 NO_MODEL: Final = ""
-"""The label of requests that ask for no model, such as probes."""
+"""The label of requests without a model, such as probes."""
 
-# One request should fall into the middle of its buckets on a CPU: a text of 200 words takes
-# about 2 ms, a full batch about 20 ms.
+# A request on a CPU should fall into the middle buckets: a text of 200 words takes about 2 ms, a
+# full batch about 20 ms.
 _SECONDS: Final = (
     *(0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06),
     *(0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
@@ -29,18 +29,21 @@ class ModelMetrics:
     """The series of one model, each looked up once.
 
     Attributes:
-        tokenize_seconds: Text to ids, for all texts of a request together.
-        queue_delay_seconds: From admission to the batch, per item.
-        inference_seconds: One model run.
+        tokenize_seconds: Time from texts to ids, per request.
+        queue_delay_seconds: Time from admission to the batch, per item.
+        inference_seconds: Time of one model run.
         batch_items: Rows of one model run.
-        real_tokens: Tokens in batches that belong to texts.
-        padded_tokens: Tokens in batches that fill rows up.
+        real_tokens: Tokens of texts in batches.
+        padded_tokens: Padding in batches.
         queue_items: Items waiting.
-        cancelled_items: Items dropped before the model ran, because nobody waits for them any more.
-        confidence: Probability of the label that was answered.
-        tokens: Tokens the model read.
-        unknown_tokens: Of those, the ones outside the vocabulary.
-        truncated_texts: Texts of which the model read a part.
+        shared_items: Items that shared the result of an equal item in flight.
+        cancelled_items: Items dropped before the model ran: the caller left or the deadline passed.
+        confidence: Probability of the predicted label.
+        tokens: Tokens read by the model.
+        unknown_tokens: Those of them outside the vocabulary.
+        truncated_texts: Texts longer than the model reads.
+        loaded_versions: Versions that passed their checks.
+        rejected_versions: Versions that failed to load, or failed a check.
     """
 
     def __init__(self, metrics: "Metrics", name: str) -> None:
@@ -52,18 +55,21 @@ class ModelMetrics:
         self.real_tokens = metrics.batch_tokens.labels(name, "real")
         self.padded_tokens = metrics.batch_tokens.labels(name, "padded")
         self.queue_items = metrics.queue_items.labels(name)
+        self.shared_items = metrics.shared_items.labels(name)
         self.cancelled_items = metrics.cancelled_items.labels(name)
         self.confidence = metrics.prediction_confidence.labels(name)
         self.tokens = metrics.tokens.labels(name)
         self.unknown_tokens = metrics.unknown_tokens.labels(name)
         self.truncated_texts = metrics.truncated_texts.labels(name)
+        self.loaded_versions = metrics.model_loads.labels(name, "loaded")
+        self.rejected_versions = metrics.model_loads.labels(name, "rejected")
 
 
 class Metrics:
     """Names, units, buckets and labels, declared once.
 
     Attributes:
-        tally: The numbers of this process; it makes them a page, and those of several one.
+        tally: The registry of this process; it renders the metrics, and merges several processes.
     """
 
     def __init__(self) -> None:
@@ -81,40 +87,48 @@ class Metrics:
         ) -> Family[Histogram]:
             return tally.histogram(f"valence_{name}", what, bounds, *labels)
 
-        self.requests = counter("requests_total", "Requests answered", "route", "model", "status")
+        self.requests = counter("requests_total", "Requests handled", "route", "model", "status")
         self.request_seconds = histogram(
-            "request_duration_seconds", "Arrival to answer", _SECONDS, "route", "model"
+            "request_duration_seconds", "Time from request to response", _SECONDS, "route", "model"
         )
-        self.requests_in_flight = gauge("requests_in_flight", "Requests not answered yet").labels()
-        self.rejected = counter("rejected_total", "Requests refused, by reason", "reason")
+        self.requests_in_flight = gauge("requests_in_flight", "Requests being handled").labels()
+        self.rejected = counter("rejected_total", "Requests rejected, by reason", "reason")
 
         self.tokenize_seconds = histogram(
-            "tokenize_duration_seconds", "Texts of a request to ids", _TOKENIZE_SECONDS, "model"
+            "tokenize_duration_seconds",
+            "Time from texts to ids, per request",
+            _TOKENIZE_SECONDS,
+            "model",
         )
         self.queue_delay_seconds = histogram(
-            "queue_delay_seconds", "Admission of an item to its batch", _SECONDS, "model"
+            "queue_delay_seconds", "Time from admission to batch, per item", _SECONDS, "model"
         )
         self.inference_seconds = histogram(
-            "inference_duration_seconds", "One run of the model", _SECONDS, "model"
+            "inference_duration_seconds", "Time of one model run", _SECONDS, "model"
         )
-        self.batch_items = histogram("batch_items", "Items in one run", _ITEMS, "model")
-        self.batch_tokens = counter("batch_tokens_total", "Tokens in runs", "model", "kind")
+        self.batch_items = histogram("batch_items", "Items in one model run", _ITEMS, "model")
+        self.batch_tokens = counter("batch_tokens_total", "Tokens in batches", "model", "kind")
         self.queue_items = gauge("queue_items", "Items waiting", "model")
+        self.shared_items = counter(
+            "shared_items_total", "Items that shared the result of an equal item", "model"
+        )
         self.cancelled_items = counter(
-            "cancelled_items_total", "Items dropped before the model, as nobody waits", "model"
+            "cancelled_items_total", "Items dropped before the model ran", "model"
         )
 
         self.predictions = counter(
-            "predictions_total", "Texts answered", "model", "version", "label"
+            "predictions_total", "Texts predicted", "model", "version", "label"
         )
         self.prediction_confidence = histogram(
-            "prediction_confidence", "Probability of the answered label", _CONFIDENCES, "model"
+            "prediction_confidence", "Probability of the predicted label", _CONFIDENCES, "model"
         )
-        self.tokens = counter("tokens_total", "Tokens the model read", "model")
+        self.tokens = counter("tokens_total", "Tokens read by the model", "model")
         self.unknown_tokens = counter(
             "unknown_tokens_total", "Tokens outside the vocabulary", "model"
         )
-        self.truncated_texts = counter("truncated_texts_total", "Texts read in part", "model")
+        self.truncated_texts = counter(
+            "truncated_texts_total", "Texts longer than the model reads", "model"
+        )
 
         self.model_info = gauge(
             *("model_info", "1 for each version that is ready"),
@@ -122,19 +136,24 @@ class Metrics:
             combine=max,
         )
         self.model_loads = counter(
-            "model_loads_total", "Versions loaded or refused", "model", "outcome"
+            "model_loads_total", "Versions loaded or rejected", "model", "outcome"
         )
 
+    def declare_rejections(self, reasons: Iterable[str]) -> None:
+        """Create the series of `rejected_total` for every reason."""
+        for reason in reasons:
+            self.rejected.labels(reason)
+
     def for_model(self, name: str) -> ModelMetrics:
-        """The series of the model `name`, which must be one of the repository."""
+        """The series of a model in the repository; they are created at zero if needed."""
         return ModelMetrics(self, name)
 
     def for_labels(self, name: str, version: int, labels: Sequence[str]) -> dict[str, Counter]:
-        """The `predictions_total` of each label that a version can answer."""
+        """The series of `predictions_total` for each label of a version."""
         return {label: self.predictions.labels(name, str(version), label) for label in labels}
 
     def observe_request(self, route: str, model: str, status: int, seconds: float) -> None:
-        """Count one answered request; each argument but `seconds` is of a closed set."""
+        """Count one request. All arguments but `seconds` must come from closed sets."""
         key = (route, model, status)
         series = self._requests.get(key)
         if series is None:

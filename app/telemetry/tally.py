@@ -1,9 +1,8 @@
-"""Numbers that cost next to nothing to keep, and that several processes can add up.
+"""A metrics registry that is cheap to update and whose snapshots can be merged across processes.
 
-A change is a handful of bytecodes. There is no lock: every change and every snapshot is made on
-the thread of the event loop. prometheus_client takes a lock and several calls for a change, and
-its processes meet in files that every change is written to; here a process tells its numbers when
-it is asked. The text format is the library's.
+An update is a few bytecodes. There are no locks: all updates and snapshots happen on the thread of
+the event loop. prometheus_client takes a lock per update, and in multiprocess mode writes every
+update to a file; here a process takes a snapshot when asked. The text format is the library's.
 """
 
 from abc import ABC, abstractmethod
@@ -22,12 +21,12 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-Row: TypeAlias = tuple[Sequence[str], Sequence[float]]
-"""One series: its label values, in the order of their names, and its numbers."""
-Snapshot: TypeAlias = dict[str, list[Row]]
-"""The rows of each metric by name. It can be merged and rendered after a journey as JSON, too."""
+SeriesState: TypeAlias = tuple[Sequence[str], Sequence[float]]
+"""One series: its label values, in the order of the label names, and its numbers."""
+Snapshot: TypeAlias = dict[str, list[SeriesState]]
+"""All series of each metric, by name. It survives a round trip through JSON."""
 Combine: TypeAlias = Callable[[Iterable[float]], float]
-"""What the numbers of several processes make together: `sum`, `max` or `min`."""
+"""How the numbers of several processes are combined: `sum`, `max` or `min`."""
 
 _START_TIME: Final = "process_start_time_seconds"
 
@@ -41,31 +40,31 @@ class _Value:
         self.value = 0.0
 
     def inc(self, amount: float = 1) -> None:
-        """Add `amount`."""
+        """Increase the value."""
         self.value += amount
 
     def numbers(self) -> list[float]:
-        """What a snapshot holds: the value."""
+        """The numbers in a snapshot: the value."""
         return [self.value]
 
     def load(self, numbers: Sequence[float]) -> None:
-        """Go on from what a snapshot holds."""
+        """Restore the numbers of a snapshot."""
         (self.value,) = numbers
 
 
 class Counter(_Value):
-    """Only grows."""
+    """A value that only increases."""
 
     __slots__ = ()
 
 
 class Gauge(_Value):
-    """Goes up and down."""
+    """A value that goes up and down."""
 
     __slots__ = ()
 
     def dec(self, amount: float = 1) -> None:
-        """Take `amount` away."""
+        """Decrease the value."""
         self.value -= amount
 
     def set(self, value: float) -> None:
@@ -74,11 +73,11 @@ class Gauge(_Value):
 
 
 class Histogram:
-    """Counts values by size.
+    """Counts observations in buckets.
 
     Args:
-        bounds: The upper bound of each bucket, inclusive, in rising order. One more bucket takes
-            what is above the last.
+        bounds: The inclusive upper bound of each bucket, in increasing order. One more bucket
+            counts the values above the last bound.
     """
 
     __slots__ = ("_bounds", "_counts", "_sum")
@@ -89,16 +88,16 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count `value`."""
+        """Count one value."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
     def numbers(self) -> list[float]:
-        """What a snapshot holds: the sum of the values, then the count of each bucket alone."""
+        """The numbers in a snapshot: the sum, then the count of each bucket (not cumulative)."""
         return [self._sum, *self._counts]
 
     def load(self, numbers: Sequence[float]) -> None:
-        """Go on from what a snapshot holds."""
+        """Restore the numbers of a snapshot."""
         self._sum, *counts = numbers
         self._counts = [int(count) for count in counts]
 
@@ -110,21 +109,21 @@ class Family(ABC, Generic[Series]):
     """One metric: a series for each combination of label values.
 
     Args:
-        name: As on the page.
-        what: The line of help.
+        name: The full name, with prefix.
+        help_text: The HELP line.
         labels: The names of the labels.
-        combine: How the numbers of several processes become one.
+        combine: How the numbers of several processes are combined.
     """
 
-    def __init__(self, name: str, what: str, labels: Sequence[str], combine: Combine) -> None:
+    def __init__(self, name: str, help_text: str, labels: Sequence[str], combine: Combine) -> None:
         self.name = name
-        self._what = what
+        self._help = help_text
         self._labels = tuple(labels)
         self._combine = combine
         self._series: dict[tuple[str, ...], Series] = {}
 
     def labels(self, *values: str) -> Series:
-        """The series of these label values, which is on the page from now on.
+        """The series with these label values. It is created at zero if needed.
 
         Raises:
             ValueError: There are more or fewer values than labels.
@@ -138,12 +137,12 @@ class Family(ABC, Generic[Series]):
             series = self._series[values] = self._make()
         return series
 
-    def rows(self) -> list[Row]:
-        """Every series, in the order in which they were first asked for."""
+    def states(self) -> list[SeriesState]:
+        """All series, in the order of their creation."""
         return [(values, series.numbers()) for values, series in self._series.items()]
 
-    def merge(self, snapshots: Iterable[Snapshot]) -> list[Row]:
-        """The rows of several processes as those of one."""
+    def merge(self, snapshots: Iterable[Snapshot]) -> list[SeriesState]:
+        """All series of several processes, combined."""
         found: dict[tuple[str, ...], list[Sequence[float]]] = {}
         for snapshot in snapshots:
             for values, numbers in snapshot.get(self.name, ()):
@@ -154,18 +153,18 @@ class Family(ABC, Generic[Series]):
         ]
 
     @abstractmethod
-    def present(self, rows: Iterable[Row]) -> Metric:
-        """The rows as the library writes them."""
+    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+        """The series as a metric of prometheus_client."""
 
     @abstractmethod
     def _make(self) -> Series:
-        """A series at zero."""
+        """Create a series at zero."""
 
 
 class _Counters(Family[Counter]):
-    def present(self, rows: Iterable[Row]) -> Metric:
-        metric = CounterMetricFamily(self.name, self._what, labels=self._labels)
-        for values, (value,) in rows:
+    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+        metric = CounterMetricFamily(self.name, self._help, labels=self._labels)
+        for values, (value,) in states:
             metric.add_metric(values, value)
         return metric
 
@@ -174,9 +173,9 @@ class _Counters(Family[Counter]):
 
 
 class _Gauges(Family[Gauge]):
-    def present(self, rows: Iterable[Row]) -> Metric:
-        metric = GaugeMetricFamily(self.name, self._what, labels=self._labels)
-        for values, (value,) in rows:
+    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+        metric = GaugeMetricFamily(self.name, self._help, labels=self._labels)
+        for values, (value,) in states:
             metric.add_metric(values, value)
         return metric
 
@@ -186,16 +185,16 @@ class _Gauges(Family[Gauge]):
 
 class _Histograms(Family[Histogram]):
     def __init__(
-        self, name: str, what: str, labels: Sequence[str], bounds: Sequence[float]
+        self, name: str, help_text: str, labels: Sequence[str], bounds: Sequence[float]
     ) -> None:
-        super().__init__(name, what, labels, sum)
+        super().__init__(name, help_text, labels, sum)
         self._bounds = tuple(bounds)
 
-    def present(self, rows: Iterable[Row]) -> Metric:
-        metric = HistogramMetricFamily(self.name, self._what, labels=self._labels)
+    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+        metric = HistogramMetricFamily(self.name, self._help, labels=self._labels)
         limits = (*self._bounds, float("inf"))
         names = [floatToGoString(limit) for limit in limits]  # type: ignore[no-untyped-call]
-        for values, (total, *counts) in rows:
+        for values, (total, *counts) in states:
             metric.add_metric(values, list(zip(names, accumulate(counts), strict=True)), total)
         return metric
 
@@ -207,64 +206,66 @@ AnyFamily = TypeVar("AnyFamily", bound=Family[Any])
 
 
 class Tally:
-    """What a process counts, and its own memory, time and files, named as by `ProcessCollector`.
+    """The registry of a process, which includes the process metrics of prometheus_client.
 
-    Where processes are merged, counters and histograms add, and so does a gauge that says how
-    many: items, files, bytes (what processes share counts for each of them). A gauge that says
-    whether takes the maximum. Of the times of start the first one stands.
+    When processes are merged, counters, histograms and gauges of amounts are summed (memory that
+    processes share counts once for each). A gauge that is 1 or 0 takes the maximum, and the start
+    time the minimum.
     """
 
     def __init__(self) -> None:
         self._families: dict[str, Family[Any]] = {}
         self._process = ProcessCollector(registry=None)
-        self._inherited: dict[str, float] = {}  # counted by a process before this one
+        self._inherited: dict[str, float] = {}  # counts of the process that this one replaces
         self._read_process()
 
-    def counter(self, name: str, what: str, *labels: str) -> Family[Counter]:
+    def counter(self, name: str, help_text: str, *labels: str) -> Family[Counter]:
         """Declare a counter; `name` ends with `_total`."""
-        return self._add(_Counters(name, what, labels, sum))
+        return self._add(_Counters(name, help_text, labels, sum))
 
-    def gauge(self, name: str, what: str, *labels: str, combine: Combine = sum) -> Family[Gauge]:
+    def gauge(
+        self, name: str, help_text: str, *labels: str, combine: Combine = sum
+    ) -> Family[Gauge]:
         """Declare a gauge."""
-        return self._add(_Gauges(name, what, labels, combine))
+        return self._add(_Gauges(name, help_text, labels, combine))
 
     def histogram(
-        self, name: str, what: str, bounds: Sequence[float], *labels: str
+        self, name: str, help_text: str, bounds: Sequence[float], *labels: str
     ) -> Family[Histogram]:
-        """Declare a histogram; for `bounds` see there."""
-        return self._add(_Histograms(name, what, labels, bounds))
+        """Declare a histogram with the bucket bounds of `Histogram`."""
+        return self._add(_Histograms(name, help_text, labels, bounds))
 
     def snapshot(self) -> Snapshot:
-        """The numbers of this process, now."""
+        """The numbers of this process now."""
         self._read_process()
-        return {name: family.rows() for name, family in self._families.items()}
+        return {name: family.states() for name, family in self._families.items()}
 
     def merge(self, snapshots: Sequence[Snapshot]) -> Snapshot:
-        """The snapshots of several processes, each with a tally like this one, as one."""
+        """Merge the snapshots of several processes that declare the same metrics."""
         return {name: family.merge(snapshots) for name, family in self._families.items()}
 
     def remains(self, snapshot: Snapshot) -> Snapshot:
-        """What counts on when a process has ended. Its gauges told of that process alone."""
+        """The part of a snapshot that outlives its process: everything but the gauges."""
         return {
-            name: rows
-            for name, rows in snapshot.items()
+            name: states
+            for name, states in snapshot.items()
             if isinstance(self._families.get(name), (_Counters, _Histograms))
         }
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on counting where another process ended."""
-        for name, rows in self.remains(snapshot).items():
-            for values, numbers in rows:
+        """Continue the counters and histograms of a process that has ended."""
+        for name, states in self.remains(snapshot).items():
+            for values, numbers in states:
                 self._families[name].labels(*values).load(numbers)
                 if name in self._inherited:
                     (self._inherited[name],) = numbers
 
     def render(self, snapshot: Snapshot) -> bytes:
-        """The page of a snapshot in Prometheus' text format."""
-        return generate_latest(_Page(self._families.values(), snapshot))
+        """Render a snapshot in Prometheus' text format."""
+        return generate_latest(_SnapshotCollector(self._families.values(), snapshot))
 
     def _read_process(self) -> None:
-        """Take the figures of the process; the library finds them where the system has them."""
+        """Update the process metrics, on systems where prometheus_client has them."""
         for metric in self._process.collect():
             for sample in metric.samples:
                 name = sample.name
@@ -282,8 +283,8 @@ class Tally:
         return family
 
 
-class _Page(Collector):
-    """A snapshot, to the library's eyes."""
+class _SnapshotCollector(Collector):
+    """A snapshot as a collector of prometheus_client."""
 
     def __init__(self, families: Iterable[Family[Any]], snapshot: Snapshot) -> None:
         self._families = families
@@ -291,4 +292,4 @@ class _Page(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for family in self._families:
-            yield family.present(self._snapshot.get(family.name, ()))
+            yield family.to_metric(self._snapshot.get(family.name, ()))

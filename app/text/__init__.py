@@ -1,1 +1,1 @@
-"""The one home of preprocessing: what training learned from is what serving reads."""
+"""Text preprocessing, shared by training and serving so that both see the same ids."""

@@ -1,14 +1,14 @@
-r"""Which characters make words: explicit ranges that all regular-expression engines read alike.
+r"""The characters of words, as explicit ranges that every regular-expression engine supports.
 
-Python's `re` has no `\p{L}`, RE2 has no `\w` beyond ASCII, and what "a letter" is differs with
-the Unicode version of each interpreter. So the ranges are written down once, and travel in
-`tokenizer.json` with the model that was trained on them.
+Python's `re` has no `\p{L}`, RE2 has no `\w` beyond ASCII, and the definition of a letter depends
+on the Unicode version of each library. So the ranges are listed here once, and stored in
+`tokenizer.json` with the model that was trained with them.
 
 Source:
-    Unicode 14 general categories L, M and N (letters, marks, numbers of every script), runs
-    joined across code points that are not assigned. Above U+FFFF whole blocks are taken.
-    Left out: letters whose lower case is newer than Unicode 13, because the graph's ICU library
-    does not know it; U+02BC, which is read as an apostrophe; variation selectors.
+    Unicode 14, general categories L, M and N (letters, marks and numbers of every script), with
+    ranges joined across unassigned code points. Above U+FFFF whole blocks are included.
+    Excluded: letters whose lower case is newer than Unicode 13, which the graph's ICU library
+    lacks; U+02BC, which is treated as an apostrophe; variation selectors.
 """
 
 from typing import Final
@@ -36,8 +36,7 @@ WORD_RANGES: Final = """
     1B170-1CFFF 1D400-1D7FF 1DF00-1EFFF
 """
 
-# Scripts written without spaces whose single characters carry meaning: Han, Hiragana, Katakana.
-# Each character is a word of its own.
+# Scripts written without spaces: Han, Hiragana, Katakana. Each character is a token.
 IDEOGRAPH_RANGES: Final = """
     3005-3007 3021-3029 3038-303B 3041-3096 309D-309F 30A1-30FA 30FC-30FF 31F0-31FF 3400-4DBF
     4E00-9FFF F900-FAD9 FF66-FF9F 1AFF0-1B16F 20000-3FFFD
@@ -45,9 +44,9 @@ IDEOGRAPH_RANGES: Final = """
 
 
 def character_class(ranges: str) -> str:
-    """The inside of a regular-expression class, `a-z...`, of ranges in the notation above.
+    """Convert ranges in the notation above to the inside of a regular-expression class.
 
-    Characters stand there as themselves: `re` and RE2 have no escape for them in common.
+    The characters are written literally, because `re` and RE2 share no escape for all of them.
     """
     parts = []
     for entry in ranges.split():

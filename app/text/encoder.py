@@ -1,4 +1,4 @@
-"""`TextEncoder`: text to ids, the same in training, in serving and inside the exported graph."""
+"""`TextEncoder`: text to ids, identical in training, in serving and in the exported graph."""
 
 import hashlib
 import json
@@ -15,21 +15,21 @@ from app.text.tokenizer import STANDARD_PATTERN, Tokenizer
 from app.text.vocabulary import BEGIN, UNKNOWN, Vocabulary
 
 RULES_VERSION: Final = 1
-"""Raised by hand when code in this package changes what a text becomes, with the same config."""
+"""Raised by hand when a change in this package gives a text other ids under the same config."""
 
 _SCHEMA_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class TextConfig:
-    """How a text becomes ids; everything but the vocabulary.
+    """How a text becomes ids: everything but the vocabulary.
 
     Attributes:
-        max_length: Ids of a row at most, the begin-of-sequence id counted.
-        head: Of a text that is too long, the first `head` tokens are kept, and of its end as many
-            as still fit: reviews open with their subject and close with their verdict.
-        rewrites: Applied before lower-casing.
-        pattern: One token.
+        max_length: The most ids in a row, including the begin-of-sequence id.
+        head: A text that is too long keeps its first `head` tokens and as many of its last ones
+            as fit, because reviews begin with their subject and end with their verdict.
+        rewrites: Applied in order before lower-casing.
+        pattern: The regular expression of one token.
     """
 
     max_length: int
@@ -49,10 +49,10 @@ class Encoded:
     """A text as a model reads it.
 
     Attributes:
-        ids: int32 of shape (length,), 1 <= length <= max_length; opens with `BEGIN`.
-        tokens: Tokens of the whole text, before truncation; `BEGIN` is not counted.
-        unknown: How many of the ids are `UNKNOWN`.
-        truncated: Whether part of the text was left out.
+        ids: int32 of shape (length,), 1 <= length <= max_length; the first is `BEGIN`.
+        tokens: The number of tokens of the whole text, before truncation and without `BEGIN`.
+        unknown: The number of ids that are `UNKNOWN`.
+        truncated: Whether tokens were dropped.
     """
 
     ids: Int32Array
@@ -62,11 +62,11 @@ class Encoded:
 
 
 class TextEncoder:
-    """Normaliser, tokeniser, vocabulary and truncation under one config. Thread-safe.
+    """Normalizer, tokenizer, vocabulary and truncation under one config. Thread-safe.
 
     Attributes:
-        config: How a text becomes tokens, and where it is cut.
-        vocabulary: Which tokens have an id.
+        config: How a text becomes tokens, and how it is truncated.
+        vocabulary: The tokens that have an id.
     """
 
     def __init__(self, config: TextConfig, vocabulary: Vocabulary) -> None:
@@ -74,16 +74,16 @@ class TextEncoder:
         self.vocabulary = vocabulary
         self._normalize = Normalizer(config.rewrites)
         self._tokenize = Tokenizer(config.pattern)
-        self._room = config.max_length - 1  # for tokens, beside BEGIN
+        self._room = config.max_length - 1  # for tokens, without BEGIN
         self._head = config.head
         self._tail = self._room - config.head
 
     def tokenize(self, text: str) -> list[str]:
-        """All tokens of `text`, in order."""
+        """All tokens of a text, in order."""
         return self._tokenize(self._normalize(text))
 
     def encode(self, text: str) -> Encoded:
-        """The ids of `text`, cut to `config.max_length`, and what was lost on the way."""
+        """Encode a text: its ids, at most `config.max_length`, and what truncation dropped."""
         tokens = self.tokenize(text)
         count = len(tokens)
         truncated = count > self._room
@@ -94,17 +94,17 @@ class TextEncoder:
         return Encoded(row, count, ids.count(UNKNOWN), truncated)
 
     def fingerprint(self) -> str:
-        """Sha256, in hexadecimal, of all that decides which ids a text gets.
+        """Sha256, in hexadecimal, of everything that determines the ids of a text.
 
-        Two encoders with one fingerprint give every text the same ids. The manifest of a version
-        holds it, so that a tokenizer from elsewhere is noticed before traffic.
+        Encoders with the same fingerprint give every text the same ids. It is stored in the
+        manifest of a version, and checked before the version serves.
         """
         content = {"rules_version": RULES_VERSION, **self._content()}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write everything that `load` needs, as JSON."""
+        """Write the encoder as JSON, for `load`."""
         content = {"schema_version": _SCHEMA_VERSION, "rules_version": RULES_VERSION}
         path.write_text(json.dumps(content | self._content(), indent=1) + "\n", encoding="utf-8")
 
@@ -113,7 +113,8 @@ class TextEncoder:
         """Read an encoder that `save` wrote.
 
         Raises:
-            UnusableVersion: The file is missing, no such JSON, or was written under other rules.
+            UnusableVersion: The file is missing or malformed, or of another schema or rules
+                version.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""From a text as people write it to the plain lower-case text that is cut into tokens."""
+"""Normalization: markup, apostrophes, invisible characters and case."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 NON_ASCII: Final = "non-ascii"
-"""`Rewrite.only_if` of a rewrite that can only match in a text with a character beyond ASCII."""
+"""`Rewrite.only_if` of a rewrite whose matches contain a character beyond ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Rewrite:
     Attributes:
         pattern: In the common subset of Python's `re` and RE2.
         replacement: Literal text, without references to groups.
-        only_if: A character every match begins with, or `NON_ASCII`. Looking for it first is
-            faster than running the pattern; it never changes a result.
+        only_if: A character that every match begins with, or `NON_ASCII`. Searching for it first
+            is faster than running the pattern, and never changes the result.
     """
 
     pattern: str
@@ -26,26 +26,26 @@ class Rewrite:
 
 
 STANDARD_REWRITES: Final = (
-    # Tags and comments, as in reviews copied from web pages. "a < b" and "<3" are none.
+    # HTML tags and comments, but not "a < b" or "<3".
     Rewrite(r"<(?:[/!]?[A-Za-z]|!--)[^<>]*>", " ", "<"),
     Rewrite(r"&(?:#39|#[xX]27|apos|rsquo);", "'", "&"),
     Rewrite(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});", " ", "&"),
-    # Typographic apostrophes; invisible characters inside words; marks of other scripts.
+    # Typographic apostrophes; invisible characters in words; question and exclamation marks.
     Rewrite("[\u2019\u02bc\uff07]", "'", NON_ASCII),
     Rewrite("[\u00ad\u200c\u200d\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]", "", NON_ASCII),
     Rewrite("[\u061f\uff1f]", "?", NON_ASCII),
     Rewrite("\uff01", "!", NON_ASCII),
-    # The lower case of a capital sigma depends on its neighbours, and libraries differ on which.
+    # The lower case of a capital sigma depends on its context, and libraries differ in it.
     Rewrite("[\u03a3\u03c2]", "\u03c3", NON_ASCII),
 )
 
 
 class Normalizer:
-    """Applies rewrites in order, then lower-cases.
+    """Applies rewrites in order, then converts to lower case.
 
-    Lower case is Unicode's full, locale-free mapping: `str.lower` here, ICU in the exported
-    graph. Where the two know different Unicode versions the older one wins: a letter that
-    either does not know is left out of every word (`app.text.characters`).
+    Lower case is Unicode's full mapping without a locale: `str.lower` here, ICU in the exported
+    graph. A letter that the Unicode version of either lacks is part of no word
+    (`app.text.characters`).
     """
 
     def __init__(self, rewrites: Sequence[Rewrite] = STANDARD_REWRITES) -> None:
@@ -53,7 +53,7 @@ class Normalizer:
         self._steps = [(r.only_if, re.compile(r.pattern).sub, r.replacement) for r in rewrites]
 
     def __call__(self, text: str) -> str:
-        """The normalised text. Linear in the length of `text`."""
+        """Normalize a text, in time linear in its length."""
         for only_if, substitute, replacement in self._steps:
             if (not text.isascii()) if only_if == NON_ASCII else (only_if in text):
                 text = substitute(replacement, text)

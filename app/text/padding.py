@@ -1,4 +1,4 @@
-"""Rows of unequal length into one rectangle."""
+"""Padding: rows of unequal length into one array."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ Int32Array = NDArray[np.int32]
 
 
 def pad_rows(rows: Sequence[Int32Array], *, width: int, pad_id: int = PAD) -> Int32Array:
-    """Lay token rows of unequal length into one rectangle.
+    """Pad rows of ids on the right, into one array.
 
-    Padding goes on the right, because the exported models mask it there.
+    The exported models mask padding on the right.
 
     Args:
         rows: One row of ids per text, each int32 of shape (length_i,), with
             1 <= length_i <= width. Left unchanged.
-        width: Columns of the result, in tokens.
-        pad_id: The id that stands for "no token".
+        width: The number of columns of the result.
+        pad_id: The id for "no token".
 
     Returns:
         int32 array of shape (len(rows), width). Row i belongs to rows[i].

@@ -1,4 +1,4 @@
-"""From a normalised text to tokens: words of every script, `!` and `?`."""
+"""Tokenization of normalized text: words of every script, `!` and `?`."""
 
 import re
 from collections.abc import Callable
@@ -10,15 +10,16 @@ from app.text.characters import IDEOGRAPH_RANGES, WORD_RANGES, character_class
 _WORD: Final = character_class(WORD_RANGES)
 _IDEOGRAPH: Final = character_class(IDEOGRAPH_RANGES)
 
-# A word may hold apostrophes ("didn't" is one word) but neither begins nor ends with one.
+# A word may contain apostrophes ("didn't" is one word), but not at its start or end.
 STANDARD_PATTERN: Final = f"[{_WORD}]+(?:'[{_WORD}]+)*|[!?]|[{_IDEOGRAPH}]"
 
 
 class Tokenizer:
-    """Finds the tokens of a text; whatever stands between them separates and is dropped.
+    """Finds the tokens of a text. All other characters are separators and are dropped.
 
     Attributes:
-        pattern: One token, without capturing groups, in the common subset of `re` and RE2.
+        pattern: The regular expression of one token, without capturing groups, in the common
+            subset of `re` and RE2.
     """
 
     def __init__(self, pattern: str = STANDARD_PATTERN) -> None:
@@ -27,20 +28,20 @@ class Tokenizer:
         self._is_standard = pattern == STANDARD_PATTERN
 
     def __call__(self, text: str) -> list[str]:
-        """The tokens of `text` in order. Linear in its length."""
+        """The tokens of a text in order, in time linear in its length."""
         if self._is_standard:
             try:
                 return _split_latin(text)
             except UnicodeEncodeError:
-                pass  # the pattern knows every character
+                pass  # the regular expression handles all characters
         return self._find(text)
 
 
 def _split_latin(text: str) -> list[str]:
-    """What `STANDARD_PATTERN` finds, in a third of the time, in a text of U+0000 to U+00FF.
+    """Find the tokens of `STANDARD_PATTERN` in Latin-1 text, in a third of the time.
 
     Raises:
-        UnicodeEncodeError: The text has other characters.
+        UnicodeEncodeError: The text has characters beyond U+00FF.
     """
     table, marks = _read_latin()
     text = text.encode("latin-1").translate(table).decode("latin-1")
@@ -48,18 +49,18 @@ def _split_latin(text: str) -> list[str]:
         if mark in text:
             text = text.replace(mark, f" {mark} ")
     if "'" in text:
-        # Those in runs and at the edges of words are in none; what is left joins two characters.
+        # Apostrophes in runs or at the edge of a word are separators; the others stay in a word.
         text = text.replace("''", " ").strip("'").replace(" '", " ").replace("' ", " ")
     return text.split()
 
 
 @cache
 def _read_latin() -> tuple[bytes, str]:
-    """How `STANDARD_PATTERN` reads the characters U+0000 to U+00FF.
+    """Derive from `STANDARD_PATTERN` how it treats the characters U+0000 to U+00FF.
 
     Returns:
-        For `bytes.translate`: a space for each that is in no token, the others as they are. And
-        those that are a token each.
+        A table for `bytes.translate` that maps each separator to a space and all else to itself,
+        and the characters that are a token each.
     """
     find: Callable[[str], list[str]] = re.compile(STANDARD_PATTERN).findall
     table, marks = bytearray(b" " * 256), ""

@@ -1,4 +1,4 @@
-"""From tokens to ids and back."""
+"""The vocabulary: tokens to ids and back."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,47 +8,49 @@ from typing import Final
 from app.errors import InvalidInput
 
 PAD: Final = 0
-"""Stands for "no token": fills the rows of a batch up to one width."""
+"""Padding: "no token"."""
 UNKNOWN: Final = 1
-"""Stands for every token that is not in the vocabulary."""
+"""Every token that is not in the vocabulary."""
 BEGIN: Final = 2
-"""Opens every row, so that no row is empty, whatever the text."""
+"""The first id of every row, so that no row is empty."""
 FIRST_WORD: Final = 3
 
 
 class Vocabulary:
-    """The words a model knows. The word at position `i` has the id `FIRST_WORD + i`.
+    """The words with an id. The word at position `i` has the id `FIRST_WORD + i`.
 
     Attributes:
-        words: Most frequent first.
+        words: The words, most frequent first.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
         """Index `words`.
 
         Raises:
-            InvalidInput: A word is there twice.
+            InvalidInput: A word occurs twice.
         """
         self.words = tuple(words)
         self._id_of = {word: FIRST_WORD + index for index, word in enumerate(self.words)}
         if len(self._id_of) != len(self.words):
             repeated = len(self.words) - len(self._id_of)
-            raise InvalidInput(f"the words of a vocabulary must differ; received {repeated} twice")
+            raise InvalidInput(
+                f"the words of a vocabulary must be unique. Received: {repeated} duplicates"
+            )
 
     @classmethod
     def build(
         cls, token_rows: Iterable[Sequence[str]], *, size: int, min_count: int = 1
     ) -> "Vocabulary":
-        """Take the most frequent tokens of a corpus.
+        """Build a vocabulary from the most frequent tokens of a corpus.
 
         Args:
             token_rows: The tokens of each text.
-            size: Words at most, special ids not counted.
-            min_count: Tokens that occur fewer times than this are left out.
+            size: The most words, without the special ids.
+            min_count: Tokens with fewer occurrences are excluded.
 
         Returns:
-            The vocabulary; words of one frequency stand in code-point order, so that the same
-            corpus in another order gives the same ids.
+            The vocabulary. Words of equal frequency are in code-point order, so that the order of
+            the corpus does not matter.
         """
         counts: Counter[str] = Counter()
         for tokens in token_rows:
@@ -60,14 +62,14 @@ class Vocabulary:
         return cls(frequent[:size])
 
     def __len__(self) -> int:
-        """How many ids there are, special ids included."""
+        """The number of ids, including the special ones."""
         return FIRST_WORD + len(self.words)
 
     def ids(self, tokens: Iterable[str]) -> list[int]:
-        """The id of each token, `UNKNOWN` for those that have none."""
+        """The id of each token; `UNKNOWN` for tokens without one."""
         return list(map(self._id_of.get, tokens, repeat(UNKNOWN)))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The word of each id, for people who look at what a model read."""
+        """The word of each id, for display."""
         special = {PAD: "[PAD]", UNKNOWN: "[UNK]", BEGIN: "[BEGIN]"}
         return [special.get(i) or self.words[i - FIRST_WORD] for i in ids]

@@ -21,8 +21,8 @@ from app.serving.engines import (
     EngineOptions,
     infer,
     load_engine,
-    visible_cores,
 )
+from app.serving.hardware import visible_cores
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array, pad_rows
 from load_tests.bench.errors import BenchError

@@ -15,8 +15,8 @@ import pytest
 
 from app.api.error_handlers import INTERNAL
 from app.errors import Overloaded
+from app.gc_tuning import freeze_heap
 from app.main import create_app
-from app.server import freeze_heap
 from app.serving.engines import Engine
 from app.serving.repository import State
 from app.settings import Settings
@@ -574,11 +574,11 @@ async def test_refused_version(tmp_path: Path) -> None:
     make_encoder(("other", "words")).save(write_version(tmp_path, "lstm", 2) / "tokenizer.json")
     async with run_service(tmp_path) as service:
         newest, before = (await service.client.get("/models/lstm")).json()["versions"]
-        assert (newest["state"], before["state"]) == ("refused", "ready")
+        assert (newest["state"], before["state"]) == ("rejected", "ready")
         assert "tokenizer.json" in newest["reason"]
         assert (await service.predict(text="good")).json()["version"] == 1
         assert_problem(await service.predict(text="good", version=2), 404, "lstm (1)")
-        assert service.sample("model_loads_total", model="lstm", outcome="refused") == 1
+        assert service.sample("model_loads_total", model="lstm", outcome="rejected") == 1
 
 
 async def test_version_that_does_not_start(
@@ -589,10 +589,10 @@ async def test_version_that_does_not_start(
     def fail(*_args: object, **_options: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("app.main.Predictor", fail)
+    monkeypatch.setattr("app.service.Predictor", fail)
     async with run_service(fake_models, ready=False) as service:
         response = await service.client.get("/readyz")
-    assert response.json()["reason"].count("an unexpected ZeroDivisionError") == 2
+    assert response.json()["reason"].count("unexpected ZeroDivisionError") == 2
 
 
 async def test_unreadable_model(
@@ -644,7 +644,7 @@ async def test_breakdown(running: Running, monkeypatch: pytest.MonkeyPatch) -> N
 
     with monkeypatch.context() as broken:
         broken.setattr("app.serving.request_queue.choose_batch", break_down)
-        assert_problem(await running.predict(text="good"), 503, "broken down")
+        assert_problem(await running.predict(text="good"), 503, "has failed")
     assert (await running.predict(text="good", model="bow")).status_code == 200
     response = await running.client.get("/readyz")
     assert response.status_code == 503

@@ -21,15 +21,18 @@ ALLOWED: dict[str, set[str]] = {
     "app.telemetry": set(),
     "app.serving": _SERVING,
     "app.workers": set(),
-    "app.api": {"app.serving", "app.telemetry", "app.errors", "app.workers"},
+    "app.gc_tuning": set(),
+    "app.service": {"app.serving", "app.telemetry", "app.errors"},
+    "app.api": {"app.serving", "app.telemetry", "app.errors", "app.workers", "app.gc_tuning"},
     "app.settings": set(),
     "app.main": {
         *_SERVING,
         *("app", "app.settings", "app.workers", "app.serving", "app.api"),
+        "app.service",
     },
     "app.server": {
         *("app.telemetry", "app.errors", "app.serving", "app.api", "app.workers"),
-        *("app", "app.settings", "app.main"),
+        *("app", "app.settings", "app.main", "app.service", "app.gc_tuning"),
     },
     "app.__main__": {
         *_SERVING,

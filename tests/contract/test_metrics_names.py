@@ -1,76 +1,130 @@
+"""The metrics as other programs know them: dashboards, alerts, load tests.
+
+A change here is a breaking change.
+"""
+
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.fakes import run_service
+from tests.fakes import LABELS, make_encoder, run_service, write_version
 
-# As other programs know them: dashboards, alerts, load tests. A change here is a breaking change.
-NAMES = {
-    "requests_total": {"route", "model", "status"},
+pytestmark = pytest.mark.anyio
+
+HISTOGRAMS = {
     "request_duration_seconds": {"route", "model"},
     "tokenize_duration_seconds": {"model"},
     "queue_delay_seconds": {"model"},
     "inference_duration_seconds": {"model"},
     "batch_items": {"model"},
-    "batch_tokens_total": {"model", "kind"},
-    "queue_items": {"model"},
-    "requests_in_flight": set(),
-    "rejected_total": {"reason"},
-    "cancelled_items_total": {"model"},
-    "predictions_total": {"model", "version", "label"},
     "prediction_confidence": {"model"},
-    "tokens_total": {"model"},
-    "unknown_tokens_total": {"model"},
-    "truncated_texts_total": {"model"},
+}
+COUNTERS = {
+    "requests": {"route", "model", "status"},
+    "batch_tokens": {"model", "kind"},
+    "rejected": {"reason"},
+    "cancelled_items": {"model"},
+    "shared_items": {"model"},
+    "predictions": {"model", "version", "label"},
+    "tokens": {"model"},
+    "unknown_tokens": {"model"},
+    "truncated_texts": {"model"},
+    "model_loads": {"model", "outcome"},
+}
+GAUGES = {
+    "queue_items": {"model"},
+    "requests_in_flight": set[str](),
     "model_info": {"model", "version", "engine", "default"},
-    "model_loads_total": {"model", "outcome"},
 }
-HISTOGRAMS = {
-    "request_duration_seconds",
-    "tokenize_duration_seconds",
-    "queue_delay_seconds",
-    "inference_duration_seconds",
-    "batch_items",
-    "prediction_confidence",
+# What `traffic` leaves behind. A value that is missing here is a series that a dashboard misses.
+VALUES = {
+    "route": {"/predict", "/livez", "/readyz", "/metrics", "/models", "/models/{name}", "other"},
+    "model": {"", "unknown", "lstm", "bow"},
+    "status": {"200", "404", "503"},
+    "kind": {"real", "padded"},
+    "reason": {"queue_full", "not_ready", "draining", "deadline"},
+    "version": {"1", "2"},
+    "label": {*LABELS},
+    "outcome": {"loaded", "rejected"},
+    "engine": {"fake"},
+    "default": {"true", "false"},
 }
 
 
-@pytest.mark.anyio
-async def test_names_and_labels(fake_models: Path) -> None:
-    """A service that answered and refused exports exactly these series, with these labels."""
+async def ask_everything(client: httpx.AsyncClient) -> None:
+    """A request to every route, and requests that fail."""
+    for path in ("/livez", "/readyz", "/metrics", "/models", "/models/bow", "/made-up"):
+        await client.get(path)
+    for body in ({"texts": ["good", "a bad film"]}, {"text": "good", "model": "made-up"}):
+        await client.post("/predict", json=body)
+
+
+@pytest.fixture
+async def fresh_page(fake_models: Path) -> AsyncIterator[str]:
+    """The metrics of a service that has answered nothing yet."""
     async with run_service(fake_models) as service:
-        await service.predict(text="good")
+        yield (await service.client.get("/metrics")).text
+
+
+@pytest.fixture
+async def used_page(tmp_path: Path) -> AsyncIterator[str]:
+    """The metrics of a service with a rejected version, after requests of every kind."""
+    for name, number in (("lstm", 1), ("lstm", 2), ("bow", 1)):
+        write_version(tmp_path, name, number)
+    make_encoder(("other",)).save(write_version(tmp_path, "bow", 2) / "tokenizer.json")
+    async with run_service(tmp_path) as service:
+        await ask_everything(service.client)
         await service.service.drain()
         await service.predict(text="good")
-        page = (await service.client.get("/metrics")).text
-    found: dict[str, set[str]] = {}
-    histograms = set()
-    for line in page.splitlines():
-        if line.startswith("# TYPE ") and line.endswith(" histogram"):
-            histograms.add(line.split()[2].removeprefix("valence_"))
-        if line.startswith(("#", "process_")):  # those are the library's
-            continue
-        name, _, labels = line.rpartition(" ")[0].partition("{")
-        for suffix in ("_bucket", "_sum", "_count"):
-            base = name.removesuffix(suffix)
-            if base.removeprefix("valence_") in HISTOGRAMS:
-                name = base
-        names = {part.partition("=")[0] for part in labels.rstrip("}").split(",") if part}
-        found.setdefault(name, set()).update(names - {"le"})
-    assert found == {f"valence_{name}": labels for name, labels in NAMES.items()}
-    assert histograms == HISTOGRAMS
+        yield (await service.client.get("/metrics")).text
 
 
-@pytest.mark.anyio
-async def test_values_of_closed_sets(fake_models: Path) -> None:
-    """`kind` is real or padded, `default` is true or false, `outcome` is loaded or refused."""
-    async with run_service(fake_models) as service:
-        kinds = [
-            service.sample("batch_tokens_total", model="bow", kind=k) for k in ("real", "padded")
-        ]
-        info = [
-            service.sample("model_info", model=m, version="1", engine="fake", default=d)
-            for m, d in (("bow", "false"), ("lstm", "true"))
-        ]
-        loads = service.sample("model_loads_total", model="lstm", outcome="loaded")
-    assert (kinds, info, loads) == ([0, 0], [1, 1], 2)
+def find_labels(page: str, kind: str) -> dict[str, set[str]]:
+    """The label names of each metric of a kind, without those of prometheus_client."""
+    return {
+        family.name.removeprefix("valence_"): {
+            label for sample in family.samples for label in sample.labels
+        }
+        - {"le"}
+        for family in text_string_to_metric_families(page)
+        if family.type == kind and not family.name.startswith("process_")
+    }
+
+
+def find_values(page: str) -> dict[str, set[str]]:
+    """The values of each label, over all metrics."""
+    values: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                values.setdefault(label, set()).add(value)
+    del values["le"]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics"), [("counter", COUNTERS), ("gauge", GAUGES), ("histogram", HISTOGRAMS)]
+)
+async def test_names_and_labels(used_page: str, kind: str, metrics: dict[str, set[str]]) -> None:
+    """The service exports exactly these metrics, with these labels."""
+    assert find_labels(used_page, kind) == metrics
+
+
+async def test_every_name_has_the_prefix(used_page: str) -> None:
+    """Every metric begins with `valence_`, those of the process aside."""
+    names = {family.name for family in text_string_to_metric_families(used_page)}
+    assert {name.partition("_")[0] for name in names} == {"valence", "process"}
+
+
+async def test_label_values_are_closed_sets(used_page: str) -> None:
+    """Each label has exactly these values, whatever clients send."""
+    assert find_values(used_page) == VALUES
+
+
+@pytest.mark.parametrize("label", ["kind", "reason", "label", "outcome", "default"])
+async def test_series_exist_from_the_start(fresh_page: str, label: str) -> None:
+    """Every value of a closed set has its series before anything has happened."""
+    assert find_values(fresh_page)[label] == VALUES[label]

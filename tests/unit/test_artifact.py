@@ -93,8 +93,8 @@ def test_damaged_files(folder: Path, damage: Callable[[Path], object], reason: s
         ({"labels": ["only"]}, "labels"),
         ({"temperature": 0}, "temperature"),
         ({"surprise": 1}, "surprise"),
-        ({"version": 4}, "must stand in lstm/4. Received: lstm/3"),
-        ({"name": "bow"}, "must stand in bow/3. Received: lstm/3"),
+        ({"version": 4}, "must be in lstm/4. Received: lstm/3"),
+        ({"name": "bow"}, "must be in bow/3. Received: lstm/3"),
     ],
 )
 def test_a_wrong_manifest(folder: Path, change: dict[str, object], reason: str) -> None:

@@ -1,3 +1,5 @@
+"""The promises of the batcher, numbered 1 to 7."""
+
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,12 +20,12 @@ pytestmark = pytest.mark.anyio
 
 
 class Bench:
-    """A batcher on a fake engine, and what a test asks of it."""
+    """A batcher on a fake engine, with a manual clock and metrics of its own."""
 
     def __init__(self, *, slots: int = 1, **policy: Any) -> None:
         self.engine = FakeEngine()
         self.holds = 0
-        self.deaths: list[str] = []
+        self.failures: list[str] = []
         self.clock = ManualClock()
         self.metrics = Metrics()
         defaults = {
@@ -39,17 +41,17 @@ class Bench:
             policy=BatchPolicy(**(defaults | policy)),
             slots=self.slots,
             metrics=self.metrics.for_model("fake"),
-            on_death=self.deaths.append,
+            on_failure=self.failures.append,
             clock=self.clock,
         )
 
     def submit(self, *rows: Sequence[int], deadline: float = math.inf) -> asyncio.Task[Submission]:
-        """Ask for an answer to rows of ids."""
+        """Submit rows of ids."""
         arrays = [np.array(row, dtype=np.int32) for row in rows]
         return asyncio.create_task(self.batcher.submit(arrays, deadline=deadline))
 
     async def hold(self) -> asyncio.Task[Submission]:
-        """Occupy an engine slot with a text; open the gate to let it go on."""
+        """Occupy an engine slot with a text until the gate is opened."""
         self.engine.gate.clear()
         self.holds += 1
         first = self.submit([FILM] * self.holds)
@@ -57,9 +59,9 @@ class Bench:
         return first
 
     async def until_waiting(self, count: int) -> None:
-        """Return when so many items wait."""
+        """Wait until so many items are in the queue."""
         await until(lambda: self.sample("queue_items") == count)
-        await asyncio.sleep(0)  # the loop has seen them, too
+        await asyncio.sleep(0)  # the event loop has handled them
 
     def sample(self, name: str, **labels: str) -> float | None:
         """The value of one series."""
@@ -71,7 +73,7 @@ MakeBench = Callable[..., Bench]
 
 @pytest.fixture
 async def make_bench() -> AsyncIterator[MakeBench]:
-    """Makes batchers, and drains them after the test."""
+    """Make batchers, which are drained after the test."""
 
     @asynccontextmanager
     async def drained(bench: Bench) -> AsyncIterator[None]:
@@ -93,28 +95,28 @@ async def make_bench() -> AsyncIterator[MakeBench]:
 
 
 def positives(submission: Submission) -> list[bool]:
-    """For each item, whether the model saw more good than bad."""
+    """For each item, whether its text is more good than bad."""
     return [
         item.probabilities is not None and item.probabilities[1] > 0.5 for item in submission.items
     ]
 
 
 async def test_idle_engine_takes_a_lone_item(make_bench: MakeBench) -> None:
-    """1. Without a delay an idle engine takes a lone item at once."""
+    """1. Without a queue delay a lone item leaves at once."""
     bench = make_bench()
     assert positives(await bench.submit([GOOD])) == [True]
     assert bench.engine.batches == [[[GOOD]]]
 
 
 async def test_full_batch_does_not_wait(make_bench: MakeBench) -> None:
-    """1. A full batch leaves at once, however long the delay."""
+    """1. A full batch leaves at once, whatever the queue delay."""
     bench = make_bench(max_items=2, max_queue_delay_s=1e6)
     await asyncio.gather(bench.submit([GOOD]), bench.submit([BAD]))
     assert bench.engine.batches == [[[GOOD], [BAD]]]
 
 
-async def test_lone_item_waits_for_company(make_bench: MakeBench) -> None:
-    """1. A lone item leaves when the delay has passed, with whatever came meanwhile."""
+async def test_lone_item_waits_for_the_delay(make_bench: MakeBench) -> None:
+    """1. A lone item leaves after the queue delay, with the items that arrived meanwhile."""
     bench = make_bench(max_queue_delay_s=10.0)
     first = bench.submit([GOOD])
     await bench.until_waiting(1)
@@ -124,14 +126,14 @@ async def test_lone_item_waits_for_company(make_bench: MakeBench) -> None:
     assert bench.engine.batches == [[[GOOD], [BAD]]]
 
 
-async def test_delay_passes_by_itself(make_bench: MakeBench) -> None:
-    """1. Nothing has to come for a lone item to leave after the delay."""
+async def test_delay_needs_no_further_item(make_bench: MakeBench) -> None:
+    """1. A lone item leaves after the queue delay even if no other arrives."""
     bench = make_bench(max_queue_delay_s=0.001)
     assert positives(await bench.submit([GOOD])) == [True]
 
 
 async def test_batch_grows_while_the_engine_is_busy(make_bench: MakeBench) -> None:
-    """1. What comes while the engine is busy leaves as one batch when it is free."""
+    """1. Items that arrive while the engine is busy leave as one batch when it is free."""
     bench = make_bench()
     first = await bench.hold()
     others = [bench.submit([GOOD]), bench.submit([BAD]), bench.submit([FILM, GOOD])]
@@ -142,7 +144,7 @@ async def test_batch_grows_while_the_engine_is_busy(make_bench: MakeBench) -> No
 
 
 async def test_results_belong_to_their_items(make_bench: MakeBench) -> None:
-    """2. Result i belongs to item i, over as many batches as it takes."""
+    """2. Result i belongs to item i, across batches."""
     bench = make_bench(max_items=3)
     signs = [n % 3 == 0 for n in range(20)]
     rows = [[GOOD if sign else BAD] * (n + 1) for n, sign in enumerate(signs)]
@@ -151,7 +153,7 @@ async def test_results_belong_to_their_items(make_bench: MakeBench) -> None:
 
 
 async def test_wrong_number_of_rows(make_bench: MakeBench) -> None:
-    """2. An answer of another shape is an error of every item, not a shift among them."""
+    """2. An output of another shape is an error for every item; no result moves to another item."""
     bench = make_bench()
     bench.engine.columns = 1
     submission = await bench.submit([GOOD], [BAD])
@@ -159,37 +161,37 @@ async def test_wrong_number_of_rows(make_bench: MakeBench) -> None:
 
 
 async def test_full_queue_refuses_at_once(make_bench: MakeBench) -> None:
-    """3. A full queue refuses immediately, all texts of a request, and says when to come back."""
+    """3. A full queue rejects all texts of a request at once, and says when to retry."""
     bench = make_bench(max_queue_items=2)
     first = await bench.hold()
     second = bench.submit([GOOD])
     await bench.until_waiting(1)
-    with pytest.raises(Overloaded) as refusal:
+    with pytest.raises(Overloaded) as rejection:
         await bench.submit([GOOD], [BAD])
-    assert "1 of 2" in str(refusal.value)
+    assert "1 of 2" in str(rejection.value)
     assert bench.sample("queue_items") == 1
     bench.engine.gate.set()
     await asyncio.gather(first, second)
 
 
 async def retry_after_s(bench: Bench, *, run_s: float, waiting: int) -> float:
-    """What a refused caller is told after a run of `run_s`, with so many items waiting."""
+    """The Retry-After of a rejected request after a run of `run_s`, with so many items waiting."""
     first = await bench.hold()
     bench.clock.advance(run_s)
     bench.engine.gate.set()
     await first
     held = [await bench.hold() for _ in range(bench.slots.count)]
     others = bench.submit(*([GOOD] * n for n in range(1, waiting + 1)), [GOOD])
-    await bench.until_waiting(waiting + 1)  # one shares an answer, so it takes no time
-    with pytest.raises(Overloaded) as refusal:
+    await bench.until_waiting(waiting + 1)  # one follows an equal item, so it takes no time
+    with pytest.raises(Overloaded) as rejection:
         await bench.submit(*[[GOOD]] * 101)
     bench.engine.gate.set()
     await asyncio.gather(*held, others)
-    return refusal.value.retry_after_s
+    return rejection.value.retry_after_s
 
 
 async def test_retry_after(make_bench: MakeBench) -> None:
-    """3. A refused caller waits in proportion to the queue and the time of a run, by slots."""
+    """3. Retry-After is proportional to waiting items and time per item, divided by slots."""
     few = await retry_after_s(make_bench(), run_s=10, waiting=2)
     many = await retry_after_s(make_bench(), run_s=10, waiting=6)
     slow = await retry_after_s(make_bench(), run_s=1000, waiting=2)
@@ -199,8 +201,8 @@ async def test_retry_after(make_bench: MakeBench) -> None:
     assert slow == pytest.approx(100 * few, rel=0.01)
 
 
-async def test_room_is_asked_for(make_bench: MakeBench) -> None:
-    """3. Whoever asks for room before the work of tokenizing gets the answer `submit` would."""
+async def test_require_room(make_bench: MakeBench) -> None:
+    """3. `require_room` raises what `submit` would, before any text is tokenized."""
     bench = make_bench(max_queue_items=2)
     bench.batcher.require_room(2)
     with pytest.raises(Overloaded):
@@ -211,7 +213,7 @@ async def test_room_is_asked_for(make_bench: MakeBench) -> None:
 
 
 async def test_expired_item_does_not_run(make_bench: MakeBench) -> None:
-    """3. An item past its deadline is answered without running."""
+    """3. An item past its deadline fails without running."""
     bench = make_bench()
     first = await bench.hold()
     late = bench.submit([BAD], deadline=bench.clock.now + 5)
@@ -224,8 +226,8 @@ async def test_expired_item_does_not_run(make_bench: MakeBench) -> None:
     assert bench.engine.batches == [[[FILM]]]
 
 
-async def test_caller_who_leaves(make_bench: MakeBench) -> None:
-    """4. A caller who leaves while waiting neither reaches the model nor disturbs the batch."""
+async def test_cancelled_while_waiting(make_bench: MakeBench) -> None:
+    """4. An item cancelled while it waits neither reaches the model nor disturbs the batch."""
     bench = make_bench()
     first = await bench.hold()
     before, leaving, after = bench.submit([GOOD]), bench.submit([BAD]), bench.submit([GOOD, FILM])
@@ -238,8 +240,8 @@ async def test_caller_who_leaves(make_bench: MakeBench) -> None:
     assert bench.sample("cancelled_items_total") == 1
 
 
-async def test_caller_who_leaves_a_running_batch(make_bench: MakeBench) -> None:
-    """4. A caller who leaves while the model runs leaves its neighbours' answers untouched."""
+async def test_cancelled_while_running(make_bench: MakeBench) -> None:
+    """4. An item cancelled while the model runs leaves its neighbours' results untouched."""
     bench = make_bench(max_items=2)
     first = await bench.hold()
     leaving, staying = bench.submit([BAD]), bench.submit([GOOD])
@@ -251,8 +253,8 @@ async def test_caller_who_leaves_a_running_batch(make_bench: MakeBench) -> None:
     assert positives(await staying) == [True]
 
 
-async def test_poisonous_item_fails_alone(make_bench: MakeBench) -> None:
-    """4. A failing batch is run again item by item, so that a poisonous item fails alone."""
+async def test_failing_item_fails_alone(make_bench: MakeBench) -> None:
+    """4. A failed batch is run again item by item, so that an item fails alone."""
     bench = make_bench()
     first = await bench.hold()
     others = [bench.submit([GOOD]), bench.submit([POISON]), bench.submit([GOOD])]
@@ -266,41 +268,42 @@ async def test_poisonous_item_fails_alone(make_bench: MakeBench) -> None:
     await first
 
 
-async def leave_a_failing_batch(
+async def cancel_in_a_failing_batch(
     bench: Bench, *others: Sequence[int]
 ) -> list[asyncio.Task[Submission]]:
-    """Run a poisonous item with one whose caller leaves during the run; returns the others."""
+    """Run a failing item with one that is cancelled during the run; returns the other tasks."""
     first = await bench.hold()
-    poison, leaving, *staying = (bench.submit(row) for row in ([POISON], [GOOD], *others))
+    bench.engine.closes_behind = True
+    failing, cancelled, *tasks = (bench.submit(row) for row in ([POISON], [GOOD], *others))
     await bench.until_waiting(2 + len(others))
     bench.engine.gate.set()
     await first
-    bench.engine.gate.clear()
     await bench.engine.wait_until_running()
-    leaving.cancel()
-    await asyncio.wait([leaving])
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    bench.engine.closes_behind = False
     bench.engine.gate.set()
-    await poison
-    return staying
+    await failing
+    return tasks
 
 
-async def test_caller_who_leaves_a_failing_batch(make_bench: MakeBench) -> None:
-    """4. Of a failed batch, an item whose caller has left is not run again."""
+async def test_cancelled_in_a_failing_batch(make_bench: MakeBench) -> None:
+    """4. A cancelled item of a failed batch is not run again."""
     bench = make_bench()
-    await leave_a_failing_batch(bench)
+    await cancel_in_a_failing_batch(bench)
     assert bench.engine.batches[1:] == [[[POISON], [GOOD]], [[POISON]]]
 
 
-async def test_equal_item_of_a_failing_batch(make_bench: MakeBench) -> None:
-    """4. Of a failed batch, an item whose caller has left is run for whom shares its answer."""
+async def test_follower_in_a_failing_batch(make_bench: MakeBench) -> None:
+    """4. A cancelled item of a failed batch is run again if another item follows it."""
     bench = make_bench()
-    (staying,) = await leave_a_failing_batch(bench, [GOOD])
-    assert positives(await staying) == [True]
+    (follower,) = await cancel_in_a_failing_batch(bench, [GOOD])
+    assert positives(await follower) == [True]
     assert bench.sample("queue_items") == 0
 
 
 async def test_failed_batch_leaves_the_next_alone(make_bench: MakeBench) -> None:
-    """4. After a batch that failed the next one is answered."""
+    """4. A failed batch does not affect the next one."""
     bench = make_bench()
     poison = await bench.submit([POISON])
     assert isinstance(poison.items[0].error, InferenceFailed)
@@ -308,7 +311,7 @@ async def test_failed_batch_leaves_the_next_alone(make_bench: MakeBench) -> None
 
 
 async def test_non_finite_answer(make_bench: MakeBench) -> None:
-    """4. NaN is no answer: the item fails, its neighbours do not."""
+    """4. NaN fails its own item, not its neighbours."""
     bench = make_bench()
     submission = await bench.submit([GOOD], [BROKEN])
     good, broken = submission.items
@@ -316,8 +319,8 @@ async def test_non_finite_answer(make_bench: MakeBench) -> None:
     assert isinstance(broken.error, InferenceFailed)
 
 
-async def test_like_lengths_go_together(make_bench: MakeBench) -> None:
-    """5. Items of like length go together, and little padding is counted."""
+async def test_similar_lengths_go_together(make_bench: MakeBench) -> None:
+    """5. Items of similar length go together; padding is counted."""
     bench = make_bench(max_items=2)
     first = await bench.hold()
     rest = bench.submit([GOOD], [BAD] * 90, [GOOD] * 2, [BAD] * 88)
@@ -329,16 +332,29 @@ async def test_like_lengths_go_together(make_bench: MakeBench) -> None:
     assert bench.sample("batch_tokens_total", kind="padded") == 3
 
 
-async def test_answer_does_not_depend_on_neighbours(make_bench: MakeBench) -> None:
-    """5. An item gets the same answer alone and in any batch."""
+async def test_result_does_not_depend_on_neighbours(make_bench: MakeBench) -> None:
+    """5. An item gets the same result alone and in any batch."""
     bench = make_bench(max_items=8)
     alone = (await bench.submit([GOOD, FILM])).items[0].probabilities
     together = await bench.submit([BAD] * 9, [GOOD, FILM], [GOOD] * 5, [FILM])
     assert together.items[1].probabilities == alone
 
 
+async def test_equal_items_are_computed_once(make_bench: MakeBench) -> None:
+    """Equal items in flight get one computed result, and are counted as shared."""
+    bench = make_bench()
+    first = await bench.hold()
+    others = bench.submit([GOOD], [BAD], [GOOD], [FILM])
+    await bench.until_waiting(4)
+    bench.engine.gate.set()
+    await asyncio.gather(first, others)
+    assert bench.engine.batches == [[[FILM]], [[GOOD], [BAD]]]
+    assert bench.sample("shared_items_total") == 2
+    assert bench.sample("batch_items_sum") == 3
+
+
 async def test_event_loop_stays_free(make_bench: MakeBench) -> None:
-    """6. While the model runs, the event loop does other things."""
+    """6. The event loop is free while the model runs."""
     bench = make_bench()
     first = await bench.hold()
     assert not first.done()
@@ -347,7 +363,7 @@ async def test_event_loop_stays_free(make_bench: MakeBench) -> None:
 
 
 async def test_several_slots(make_bench: MakeBench) -> None:
-    """6. As many batches run at once as there are engine slots, and no more."""
+    """6. As many batches run at once as there are engine slots."""
     bench = make_bench(slots=2, max_items=1)
     bench.engine.gate.clear()
     tasks = [bench.submit([word]) for word in (GOOD, BAD, FILM)]
@@ -359,8 +375,8 @@ async def test_several_slots(make_bench: MakeBench) -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_breakdown(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """6. If the batcher breaks, every waiter gets an error, later ones too, and it is told."""
+async def test_bug_in_the_batcher(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """6. If the batcher raises, all requests get an error, later ones too, and it is reported."""
     bench = make_bench()
     first = await bench.hold()
     waiting = bench.submit([GOOD])
@@ -372,15 +388,15 @@ async def test_breakdown(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("app.serving.request_queue.choose_batch", break_down)
     bench.engine.gate.set()
     assert positives(await first) == [False]
-    with pytest.raises(NotReady, match="broken down"):
+    with pytest.raises(NotReady, match="has failed"):
         await waiting
-    with pytest.raises(NotReady, match="broken down"):
+    with pytest.raises(NotReady, match="has failed"):
         await bench.submit([GOOD])
-    assert len(bench.deaths) == 1
+    assert len(bench.failures) == 1
 
 
 async def test_no_thread_to_run_on(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """6. If the system gives no thread, every waiter gets an error, and it is told."""
+    """6. If no thread can be started, all requests get an error, and it is reported."""
     bench = make_bench()
 
     def refuse(*_: object) -> None:
@@ -388,13 +404,13 @@ async def test_no_thread_to_run_on(make_bench: MakeBench, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("threading.Thread.start", refuse)
     waiting = bench.submit([GOOD])
-    with pytest.raises(NotReady, match="broken down"):
+    with pytest.raises(NotReady, match="has failed"):
         await waiting
-    assert len(bench.deaths) == 1
+    assert len(bench.failures) == 1
 
 
 async def test_drain_answers_what_was_admitted(make_bench: MakeBench) -> None:
-    """7. drain() refuses new items, answers every admitted one, then stops."""
+    """7. drain() rejects new items, answers every admitted one, then stops."""
     bench = make_bench(max_queue_delay_s=1e6)
     admitted = bench.submit([GOOD], [BAD], [GOOD])
     await bench.until_waiting(3)
@@ -412,7 +428,7 @@ async def test_drain_waits_for_the_running_batch(make_bench: MakeBench) -> None:
     first = await bench.hold()
     draining = asyncio.create_task(bench.batcher.drain())
     await asyncio.sleep(0)
-    with pytest.raises(Draining):  # from here on drain() has nothing but the batch to wait for
+    with pytest.raises(Draining):  # drain() has begun
         bench.batcher.require_room(1)
     assert not draining.done()
     bench.engine.gate.set()
@@ -421,7 +437,7 @@ async def test_drain_waits_for_the_running_batch(make_bench: MakeBench) -> None:
 
 
 async def test_drain_twice(make_bench: MakeBench) -> None:
-    """7. Calling drain() twice, at once or later, is harmless."""
+    """7. drain() may be called again, at the same time or later."""
     bench = make_bench()
     await asyncio.gather(bench.batcher.drain(), bench.batcher.drain())
     await bench.batcher.drain()
@@ -430,7 +446,7 @@ async def test_drain_twice(make_bench: MakeBench) -> None:
 
 
 async def test_models_share_the_slots() -> None:
-    """Two models on one slot take turns; neither keeps it while it has nothing to do."""
+    """Models share an engine slot; none keeps it while idle."""
     one = Bench()
     two = Bench()
     two.batcher._slots = one.slots

@@ -96,7 +96,7 @@ def test_fingerprint(other: TextEncoder) -> None:
         ({"rules_version": 0}, "rules_version must be 1. Received: 0"),
         ({"head": 99}, "head must be"),
         ({"pattern": None}, "not a tokenizer"),
-        ({"words": ["a", "a"]}, "must differ"),
+        ({"words": ["a", "a"]}, "must be unique"),
     ],
 )
 def test_a_wrong_file(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -33,7 +33,7 @@ async def predictor(engine: FakeEngine, metrics: Metrics) -> AsyncIterator[Predi
         policy=BatchPolicy(8, 1000, 0.0, 100),
         slots=slots,
         metrics=metrics.for_model("lstm"),
-        on_death=pytest.fail,
+        on_failure=pytest.fail,
     )
     predictor = Predictor(
         name="lstm",

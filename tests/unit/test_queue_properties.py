@@ -90,7 +90,7 @@ class QueueMachine(RuleBasedStateMachine):
         )
         has_room = len(self.waiting) + len(texts) <= self.policy.max_queue_items
         assert self.queue.has_room(len(texts)) == has_room
-        assert self.queue.admit(submission) == has_room
+        assert self.queue.enqueue(submission) == has_room
         if not has_room:
             return
         self.admitted.append(submission)
@@ -173,7 +173,7 @@ class QueueMachine(RuleBasedStateMachine):
         """The queue counts what waits, and knows whether a batch could leave."""
         if hasattr(self, "queue"):
             assert len(self.queue) == len(self.waiting) <= self.policy.max_queue_items
-            assert (self.queue.next_departure() is None) == (not self.order)
+            assert (self.queue.next_batch_at() is None) == (not self.order)
 
     def teardown(self) -> None:
         """In the end every admitted item has been answered or handed back, once."""
@@ -203,7 +203,7 @@ def distinct(*lengths: int) -> Submission:
 
 def admit(queue: RequestQueue, *lengths: int) -> list[Item]:
     submission = distinct(*lengths)
-    assert queue.admit(submission)
+    assert queue.enqueue(submission)
     return submission.items
 
 
@@ -222,7 +222,7 @@ def test_who_is_passed_over(line: list[int], stream: int, max_items: int) -> Non
     queue = RequestQueue(BatchPolicy(max_items, 10_000, 0.0, 100), ManualClock())
     waiting = {item: place for place, length in enumerate(line) for item in admit(queue, length)}
     for passed in count():
-        while queue.admit(distinct(stream)):
+        while queue.enqueue(distinct(stream)):
             pass  # newer texts, all alike, as many as there is room for
         batch = queue.take_batch().batch
         finish_all(queue, batch)
@@ -253,7 +253,7 @@ def test_long_request_is_not_starved(
         item: (max(0, place - max_items) // max_items + 2) * room for place, item in enumerate(due)
     }
     for batches in count(1):
-        while queue.admit(distinct(stream)):
+        while queue.enqueue(distinct(stream)):
             pass
         batch = queue.take_batch().batch
         finish_all(queue, batch)

@@ -165,7 +165,7 @@ def test_find_refused(fake_models: Path) -> None:
     """A model of which every version was refused: unknown by name, not ready as the default."""
     repository = scanned(fake_models)
     for version in repository.loading_order():
-        version.refuse("it is broken")
+        version.reject("it is broken")
     with pytest.raises(UnknownModel):
         repository.find("bow")
     with pytest.raises(NotReady, match="it is broken"):
@@ -266,15 +266,15 @@ def other_labels(folder: Path) -> None:
     [
         (no_manifest, "manifest.json cannot be read"),
         (manifest_is_not_json, "manifest.json"),
-        (other_version, "manifest.json must stand in lstm/3"),
+        (other_version, "manifest.json must be in lstm/3"),
         (missing_file, "saved_model.pb is missing"),
         (altered_file, "saved_model.pb differs"),
         (half_copied_file, "saved_model.pb must have"),
         (other_tokenizer, "tokenizer.json is not the one"),
         (tokenizer_is_not_json, "tokenizer.json is not a tokenizer"),
         (no_golden_rows, "golden.jsonl must have at least one row"),
-        (other_ids, "golden row 2 gets other ids"),
-        (other_probabilities, "golden row 2 gets probabilities"),
+        (other_ids, "golden row 2 must get the same ids"),
+        (other_probabilities, "golden row 2 must get its probabilities"),
         (nan_probabilities, "golden row 2 must have 2 probabilities"),
         (other_labels, "fails on the golden rows"),
     ],

@@ -42,7 +42,7 @@ def ask(clock: ManualClock, *texts: tuple[int, int], deadline: float = FOREVER) 
 
 
 def admit(queue: RequestQueue, *submissions: Submission) -> None:
-    assert all(queue.admit(submission) for submission in submissions)
+    assert all(queue.enqueue(submission) for submission in submissions)
 
 
 def taken(queue: RequestQueue, names: dict[str, Submission]) -> list[str]:
@@ -63,9 +63,9 @@ def test_full_batch_leaves_at_once(clock: ManualClock) -> None:
     """A full batch may leave at once, whatever the delay."""
     queue = make_queue(clock, max_queue_delay_s=5.0)
     admit(queue, request(clock, 7, 7, 7))
-    assert queue.next_departure() == clock.now + 5.0
+    assert queue.next_batch_at() == clock.now + 5.0
     admit(queue, request(clock, 7))
-    assert queue.next_departure() == clock.now
+    assert queue.next_batch_at() == clock.now
 
 
 def test_lone_item_leaves_after_the_delay(clock: ManualClock) -> None:
@@ -75,15 +75,15 @@ def test_lone_item_leaves_after_the_delay(clock: ManualClock) -> None:
     admit(queue, request(clock, 7))
     clock.advance(3)
     admit(queue, request(clock, 7))
-    assert queue.next_departure() == arrived + 5.0
+    assert queue.next_batch_at() == arrived + 5.0
 
 
 def test_no_delay(clock: ManualClock) -> None:
     """Without a delay a lone item may leave at once."""
     queue = make_queue(clock)
-    assert queue.next_departure() is None
+    assert queue.next_batch_at() is None
     admit(queue, request(clock, 7))
-    assert queue.next_departure() == clock.now
+    assert queue.next_batch_at() == clock.now
 
 
 def test_first_in_first_out(clock: ManualClock) -> None:
@@ -119,7 +119,7 @@ def test_full_queue_refuses(clock: ManualClock) -> None:
     """A request is admitted whole or not at all, and a refusal changes nothing."""
     queue = make_queue(clock, max_queue_items=3)
     admit(queue, request(clock, 7, 7))
-    assert not queue.admit(request(clock, 7, 7))
+    assert not queue.enqueue(request(clock, 7, 7))
     assert len(queue) == 2
     admit(queue, request(clock, 7))
 
@@ -237,7 +237,7 @@ def test_equal_to_a_running_one(clock: ManualClock) -> None:
     clock.advance(2)
     late = ask(clock, A)
     admit(queue, late)
-    assert queue.next_departure() is None
+    assert queue.next_batch_at() is None
     assert queue.take_batch().batch == []
     assert queue.finish(leader) == late.items
     assert late.queue_delay_s == 0
@@ -271,7 +271,7 @@ def test_followers_count_until_answered(clock: ManualClock) -> None:
     assert not queue.has_room(1)
     (leader,) = queue.take_batch().batch
     assert len(queue) == 2
-    assert not queue.admit(ask(clock, A, A))
+    assert not queue.enqueue(ask(clock, A, A))
     queue.finish(leader)
     assert queue.has_room(3)
 
@@ -392,7 +392,7 @@ def test_every_item_leaves_once(requests: Sequence[Sequence[int]], max_items: in
     clock = ManualClock()
     queue = make_queue(clock, max_items=max_items)
     submissions = [request(clock, *lengths) for lengths in requests]
-    admitted = [submission for submission in submissions if queue.admit(submission)]
+    admitted = [submission for submission in submissions if queue.enqueue(submission)]
     left = []
     while len(queue):
         batch = queue.take_batch().batch
@@ -400,4 +400,4 @@ def test_every_item_leaves_once(requests: Sequence[Sequence[int]], max_items: in
         left += batch
     expected = [item for submission in admitted for item in submission.items]
     assert sorted(map(id, left)) == sorted(map(id, expected))
-    assert queue.next_departure() is None
+    assert queue.next_batch_at() is None

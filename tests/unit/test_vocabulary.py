@@ -34,5 +34,5 @@ def test_back_to_tokens() -> None:
 
 def test_words_must_differ() -> None:
     """A word that stands twice would have two ids."""
-    with pytest.raises(InvalidInput, match="must differ"):
+    with pytest.raises(InvalidInput, match="must be unique"):
         Vocabulary(["a", "a"])

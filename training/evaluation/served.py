@@ -21,9 +21,9 @@ from app.serving.engines import (
     choose_engine,
     infer,
     load_engine,
-    visible_cores,
 )
 from app.serving.engines import EngineName as EngineName
+from app.serving.hardware import visible_cores
 from app.serving.repository import load_version
 from app.serving.shapes import choose_batch
 from app.text.encoder import Encoded, TextEncoder

@@ -1,7 +1,8 @@
-"""What a model run is, and which library does it. A module per engine imports its library."""
+"""The engine protocol, and the choice of the library that runs a model.
 
-import math
-import os
+Each engine is a module of its own, which alone imports its library.
+"""
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,14 +15,13 @@ from numpy.typing import NDArray
 
 from app.artifact import ONNX
 from app.errors import InferenceFailed, MissingLibrary
-from app.serving.gpu import sees_gpu
+from app.serving.hardware import sees_gpu
 from app.text.padding import Int32Array, pad_rows
 
 EngineName = Literal["auto", "tensorflow", "onnx"]
 Device = Literal["auto", "cpu", "gpu"]
 
-_TOTAL_TOLERANCE: Final = 1e-3
-_CGROUP: Final = Path("/sys/fs/cgroup")
+_SUM_TOLERANCE: Final = 1e-3
 
 
 class Engine(Protocol):
@@ -30,7 +30,7 @@ class Engine(Protocol):
     name: str
 
     def run(self, ids: Int32Array, lengths: Int32Array) -> NDArray[np.floating]:
-        """Probabilities of shape (rows, labels) for padded rows of ids.
+        """Compute probabilities of shape (rows, labels) for padded rows of ids.
 
         Args:
             ids: int32 of shape (rows, longest), padded on the right.
@@ -41,12 +41,12 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What an engine may be told.
+    """How to choose and set up an engine.
 
     Attributes:
-        engine: Which library, or `auto`.
-        device: Where it computes, or `auto`.
-        threads: Batches that run at once, each on one core.
+        engine: The library, or `auto`; see `choose_engine`.
+        device: The device, or `auto`.
+        threads: The number of batches that run at once, each on one core.
     """
 
     engine: EngineName = "auto"
@@ -56,7 +56,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Library:
-    """Where an engine is and what it needs."""
+    """The module of an engine, and what it needs to be installed."""
 
     module: str
     package: str
@@ -69,21 +69,21 @@ _LIBRARIES: Final = {
 }
 
 LoadEngine = Callable[[Path], Engine]
-"""`load_engine` with its options settled; a fake one in tests."""
+"""`load_engine` with its options bound; tests replace it."""
 
 
 def choose_engine(options: EngineOptions, *, has_onnx: bool = True) -> str:
-    """The engine that runs a version on this machine, found without importing a library.
+    """Choose the engine that runs a version on this machine, without importing a library.
 
-    `auto` is TensorFlow where there is a GPU; else ONNX Runtime where the version has its graph;
-    else TensorFlow. Of these, the first whose library is installed.
+    `auto` is TensorFlow if there is a GPU; else ONNX Runtime if the version has `model.onnx`; else
+    TensorFlow. If the library of the first choice is not installed, the other one is taken.
 
     Args:
-        options: What was asked for.
+        options: The options from the settings.
         has_onnx: Whether the version has `model.onnx`.
 
     Raises:
-        MissingLibrary: No library that could run it is installed.
+        MissingLibrary: No library that could run the version is installed.
     """
     if options.engine != "auto":
         names = [options.engine]
@@ -107,7 +107,7 @@ def load_engine(folder: Path, options: EngineOptions) -> Engine:
     """Load the model of a version folder.
 
     Raises:
-        MissingLibrary: The library is not installed.
+        MissingLibrary: The library of the engine is not installed.
         UnusableVersion: The library cannot load the model.
     """
     name = choose_engine(options, has_onnx=(folder / ONNX).is_file())
@@ -116,59 +116,29 @@ def load_engine(folder: Path, options: EngineOptions) -> Engine:
 
 
 def infer(engine: Engine, rows: Sequence[Int32Array], *, labels: int) -> NDArray[np.float64]:
-    """Pad rows, run the model once, and hold its answer to the rules.
+    """Pad rows, run the model once, and check its output.
 
     Args:
         engine: The model.
         rows: One row of ids per text, each int32 of shape (length_i,), length_i >= 1.
-        labels: Columns the answer must have.
+        labels: The number of columns the output must have.
 
     Returns:
         float64 of shape (len(rows), labels). Row i belongs to rows[i] and sums to 1.
 
     Raises:
-        InferenceFailed: The answer has another shape, or a row is no distribution.
+        InferenceFailed: The output has another shape, or a row is not a distribution.
     """
     lengths = np.array([len(row) for row in rows], dtype=np.int32)
     ids = pad_rows(rows, width=int(lengths.max()))
-    answer = np.asarray(engine.run(ids, lengths), dtype=np.float64)
-    if answer.shape != (len(rows), labels):
+    output = np.asarray(engine.run(ids, lengths), dtype=np.float64)
+    if output.shape != (len(rows), labels):
         raise InferenceFailed(
-            f"the model must return {len(rows)} rows of {labels}. Received: shape {answer.shape}"
+            f"the model must return {len(rows)} rows of {labels}. Received: shape {output.shape}"
         )
-    totals = answer.sum(axis=1, keepdims=True)
-    # Written so that a NaN, for which every comparison is false, is refused as well.
-    if not ((answer >= 0).all() and (np.abs(totals - 1) <= _TOTAL_TOLERANCE).all()):
+    totals = output.sum(axis=1, keepdims=True)
+    # In this form NaN, for which every comparison is false, is rejected too.
+    if not ((output >= 0).all() and (np.abs(totals - 1) <= _SUM_TOLERANCE).all()):
         raise InferenceFailed("the model must return probabilities that sum to 1 in every row")
-    normalized: NDArray[np.float64] = answer / totals
+    normalized: NDArray[np.float64] = output / totals
     return normalized
-
-
-def visible_cores(cgroup: Path = _CGROUP) -> int:
-    """Cores this process may use: those it may run on, or fewer where a container has a quota.
-
-    A quota is processor time in each period, as `docker run --cpus` and a pod's CPU limit set it;
-    1.5 cores count as 2.
-
-    Args:
-        cgroup: Where a container sees its limits: `cpu.max` (version 2), or `cpu/cpu.cfs_quota_us`
-            and `cpu/cpu.cfs_period_us` (version 1).
-    """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return min(cores, _read_quota(cgroup) or cores)
-
-
-def _read_quota(cgroup: Path) -> int | None:
-    """Cores of the quota, rounded up; None where there is none."""
-    try:
-        if (cgroup / "cpu.max").exists():
-            quota, period = (cgroup / "cpu.max").read_text().split()
-        else:
-            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
-        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else None
-    except (OSError, ValueError):  # no such files, or the quota is the word max
-        return None

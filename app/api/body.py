@@ -1,0 +1,220 @@
+"""The request body of `POST /predict`, parsed by hand, and the limits of a request.
+
+It is parsed by hand because each text of a list may fail alone, and because this is the route
+that must be fast. `app.api.schemas` documents the same body; a test compares the fields of both.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Never
+
+from app.errors import InvalidInput, NotJSON, TooLarge
+from app.gc_tuning import gc_paused
+
+FIELDS: Final = frozenset({"text", "texts", "model", "version"})
+"""The fields of the body."""
+
+_MAX_SHOWN_CHARS: Final = 40
+"""Characters of an unknown field's name that an error repeats."""
+_LARGE_BODY_BYTES: Final = 64 * 1024
+_MAX_TIMEOUT_DIGITS: Final = 9
+"""Nine digits of milliseconds are 11 days; more are out of range without being parsed."""
+_MAX_VERSION_DIGITS: Final = 18
+_JSON_TYPES: Final = (
+    *((str, "a string"), (bool, "a boolean"), (int, "a number"), (float, "a number")),
+    *((list, "a list"), (dict, "an object")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one request.
+
+    Attributes:
+        max_text_chars: Characters of one text.
+        max_texts: Texts of one request.
+        max_body_bytes: Bytes of the body.
+        request_timeout_ms: The longest deadline, and the default one.
+    """
+
+    max_text_chars: int
+    max_texts: int
+    max_body_bytes: int
+    request_timeout_ms: int
+
+
+@dataclass(slots=True)  # not frozen: a frozen one takes three times as long to create
+class PredictCall:
+    """A parsed body.
+
+    Attributes:
+        texts: The valid texts, in order.
+        invalid: The error of each invalid text, by its position in the request.
+        single: Whether the body has `text` rather than `texts`.
+        model: None for the default model.
+        version: None for the newest ready version.
+    """
+
+    texts: list[str]
+    invalid: dict[int, InvalidInput]
+    single: bool
+    model: str | None
+    version: int | None
+
+
+def parse_predict(body: bytes, limits: Limits) -> PredictCall:
+    """Parse the body of `POST /predict`.
+
+    A text that breaks a rule of its own fails alone, if it is one of a list. A non-string item
+    rejects the whole request.
+
+    Raises:
+        NotJSON: The body is not JSON.
+        InvalidInput: A field is wrong. The message names the field and the rule.
+        TooLarge: The text, or the list of texts, is over its limit.
+    """
+    if len(body) <= _LARGE_BODY_BYTES:
+        return _parse_predict(body, limits)
+    with gc_paused():  # a large body can hold millions of tiny lists
+        try:
+            return _parse_predict(body, limits)
+        except InvalidInput as error:
+            # The frames of the traceback hold the parsed body. Without them it is freed here,
+            # before the collector runs again.
+            raise error.with_traceback(None) from None
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse JSON in UTF-8. NaN and Infinity, which Python's parser accepts, are rejected.
+
+    Raises:
+        NotJSON: It is not JSON in UTF-8, is nested too deeply, or has a number that is too long.
+    """
+    if not body:
+        raise NotJSON('the body must be JSON, as in {"text": "..."}; it is empty')
+    try:
+        return _decode(body.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise NotJSON(f"the body must be JSON; invalid at character {error.pos + 1}") from None
+    except UnicodeDecodeError as error:
+        raise NotJSON(f"the body must be UTF-8; invalid at byte {error.start + 1}") from None
+    except ValueError:  # NaN, Infinity, an integer of thousands of digits
+        raise NotJSON("the body must be JSON; it has an invalid number") from None
+    except RecursionError:
+        raise NotJSON("the body must be JSON; it is nested too deeply") from None
+
+
+def check_text(text: str, field: str, limits: Limits) -> InvalidInput | None:
+    """The error of an invalid text; None if it is valid. The message never quotes the text."""
+    if not text or text.isspace():
+        return InvalidInput(f"{field} must have a character other than white space")
+    if len(text) > limits.max_text_chars:
+        return TooLarge(
+            f"{field} must have at most {limits.max_text_chars} characters. Received: {len(text)}"
+        )
+    if "\0" in text:
+        place = text.index("\0") + 1
+        return InvalidInput(f"{field} must not contain NUL (U+0000); found at character {place}")
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            place = error.start + 1
+            return InvalidInput(
+                f"{field} must not contain a lone surrogate; found at character {place}"
+            )
+    return None
+
+
+def parse_timeout_s(header: bytes | None, limits: Limits) -> float:
+    """Seconds until the deadline, from `X-Request-Timeout-Ms` or the default.
+
+    Raises:
+        InvalidInput: The header is not a whole number from 1 to the longest deadline.
+    """
+    if header is None:
+        return limits.request_timeout_ms / 1e3
+    is_number = header.isdigit() and len(header) <= _MAX_TIMEOUT_DIGITS
+    milliseconds = int(header) if is_number else 0
+    if not 1 <= milliseconds <= limits.request_timeout_ms:
+        raise InvalidInput(
+            f"X-Request-Timeout-Ms must be a whole number from 1 to {limits.request_timeout_ms}"
+        )
+    return milliseconds / 1e3
+
+
+def _reject_constant(name: str) -> Never:
+    raise ValueError(name)
+
+
+_decode = json.JSONDecoder(parse_constant=_reject_constant).decode
+
+
+def _parse_predict(body: bytes, limits: Limits) -> PredictCall:
+    content = parse_json(body)
+    if not isinstance(content, dict):
+        raise InvalidInput(f"the body must be an object. Received: {_json_type(content)}")
+    for field in content:
+        if field not in FIELDS:
+            raise InvalidInput(
+                f"the body must have no field {field[:_MAX_SHOWN_CHARS]!a}; it takes text or "
+                "texts, model, version"
+            )
+    if ("text" in content) == ("texts" in content):
+        raise InvalidInput("the body must have either text or texts")
+    model = _parse_model(content.get("model"))
+    version = _parse_version(content.get("version"))
+    if "text" in content:
+        text = content["text"]
+        _require_string(text, "text")
+        if error := check_text(text, "text", limits):
+            raise error
+        return PredictCall([text], {}, True, model, version)
+    texts, invalid = _parse_texts(content["texts"], limits)
+    return PredictCall(texts, invalid, False, model, version)
+
+
+def _parse_texts(texts: Any, limits: Limits) -> tuple[list[str], dict[int, InvalidInput]]:
+    """Split a list into its valid texts and the errors of the others."""
+    if not isinstance(texts, list):
+        raise InvalidInput(f"texts must be a list. Received: {_json_type(texts)}")
+    if not texts:
+        raise InvalidInput("texts must have at least one text")
+    if len(texts) > limits.max_texts:
+        raise TooLarge(f"texts must have at most {limits.max_texts} texts. Received: {len(texts)}")
+    valid: list[str] = []
+    invalid: dict[int, InvalidInput] = {}
+    for index, text in enumerate(texts):
+        _require_string(text, f"texts[{index}]")
+        if error := check_text(text, "text", limits):
+            invalid[index] = error
+        else:
+            valid.append(text)
+    return valid, invalid
+
+
+def _parse_model(model: Any) -> str | None:
+    if model is not None:
+        _require_string(model, "model")
+    name: str | None = model
+    return name
+
+
+def _parse_version(version: Any) -> int | None:
+    """The version as a number; a string of digits is accepted too."""
+    is_digits = isinstance(version, str) and version.isascii() and version.isdigit()
+    if is_digits and len(version) <= _MAX_VERSION_DIGITS:
+        version = int(version)
+    if version is None or (isinstance(version, int) and not isinstance(version, bool)):
+        return version
+    raise InvalidInput("version must be a whole number")
+
+
+def _require_string(value: Any, field: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{field} must be a string. Received: {_json_type(value)}")
+
+
+def _json_type(value: Any) -> str:
+    """What JSON calls the type of a value."""
+    return next((name for cls, name in _JSON_TYPES if isinstance(value, cls)), "null")
