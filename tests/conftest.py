@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from hypothesis import settings
 from app.telemetry.metrics import Metrics
 from tests.fakes import Running, run_service, write_version
 from tests.trained import Workshop, build_workshop
+
+# Tests that import ONNX Runtime themselves send no telemetry either; it is read at the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # A deadline would be a timing assertion, and the first example of a graph is traced.
 settings.register_profile("valence", deadline=None)

@@ -14,11 +14,12 @@ import httpx
 COMMAND = (sys.executable, "-m", "app")
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120
+_SETTINGS = ("VALENCE_", "TF_CPP_", "ORT_", "PYTHON")
 
 
 def environment(*, gpu: bool = False) -> dict[str, str]:
-    """Ours without settings: those of the machine that runs the tests say nothing."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("VALENCE_", "TF_CPP_"))}
+    """Ours, without what would change how a process under test behaves."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
     return clean if gpu else clean | {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
