@@ -1,7 +1,10 @@
 """Fixtures that several test modules share."""
 
+import logging
 import os
-from collections.abc import AsyncIterator
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,21 @@ def anyio_backend() -> str:
 def metrics() -> Metrics:
     """Fresh metrics."""
     return Metrics()
+
+
+@pytest.fixture
+def logging_state() -> Iterator[None]:
+    """Put the loggers and the hooks back that `configure_logs` replaces."""
+    root, own = logging.getLogger(), logging.getLogger("app")
+    handlers, levels = root.handlers[:], (root.level, own.level)
+    hooks = threading.excepthook, sys.unraisablehook
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
+    logging.raiseExceptions = True
+    logging.captureWarnings(capture=False)
+    threading.excepthook, sys.unraisablehook = hooks
 
 
 @pytest.fixture(scope="session")
