@@ -41,7 +41,9 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /srv/valence/models /srv/valence/models
 COPY --from=build /srv/valence/app /srv/valence/app
 
-ENV PATH=/opt/venv/bin:$PATH \
+# Without ONNX Runtime's telemetry: the service switches it off itself, this covers other commands.
+ENV ORT_DISABLE_TELEMETRY=1 \
+    PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     VALENCE_HOST=0.0.0.0 \

@@ -7,17 +7,19 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from app import __version__
 from app.artifact import read_manifest, read_verified
+from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest
 from app.errors import InvalidInput, UnusableVersion, ValenceError
 from app.serving.repository import Repository, Version
-from app.settings import ENV_PREFIX, Settings, explain_settings_error
+from app.settings import ENV_PREFIX, Settings, explain_settings_error, unknown_variables
 
-OK, FAILED, WRONG_CALL = 0, 1, 2
 _STDERR = 2
+_STDIN = "-"
 
 _SERVE_EXAMPLES = f"""examples:
   valence serve
@@ -25,17 +27,20 @@ _SERVE_EXAMPLES = f"""examples:
   {ENV_PREFIX}PORT=9000 valence serve
 
 Every option is also an environment variable: {ENV_PREFIX} and its name in capitals.
-SIGTERM drains: unready at once, what was admitted is answered, exit status 0."""
+SIGTERM drains: the service becomes unready at once, finishes open requests and exits with 0."""
 
 _PREDICT_EXAMPLES = """examples:
   valence predict "A warm, funny film that I will happily watch again."
   valence predict --model bow --json "Two hours I will never get back."
+  valence predict - < review.txt
 """
 
 _MODELS_EXAMPLES = """examples:
   valence models
   valence models --verify --json
 """
+
+logger = logging.getLogger("app")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,25 +52,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         status: int = options.command(options)
-        print(end="", flush=True)  # also where there is no stdout
-    except BrokenPipeError:  # who read our output has what it wanted, as in `valence models | head`
+        print(end="", flush=True)  # while a closed pipe can still be handled
+    except BrokenPipeError:  # the reader has what it wanted, as in `valence models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return OK
     except ValidationError as error:
         if options.debug:
             raise
-        return _complain(explain_settings_error(error, typed=_typed(options)), WRONG_CALL)
+        return _fail(options, explain_settings_error(error, typed=_typed(options)), WRONG_CALL)
     except ValenceError as error:
         if options.debug:
             raise
-        return _complain(str(error), WRONG_CALL if isinstance(error, InvalidInput) else FAILED)
+        return _fail(options, str(error), WRONG_CALL if isinstance(error, InvalidInput) else FAILED)
     except KeyboardInterrupt:
-        return _complain("interrupted", FAILED)
-    except Exception as error:  # a fault of ours still deserves a sentence
+        return _fail(options, "interrupted", FAILED)
+    except Exception as error:  # a bug still deserves a sentence
         if options.debug:
             raise
-        return _complain(f"unexpected {type(error).__name__}; --debug shows where", FAILED)
+        return _fail(options, f"unexpected {type(error).__name__}; --debug shows where", FAILED)
     return status
+
+
+def _fail(options: argparse.Namespace, sentence: str, status: int) -> int:
+    """Report why a command ends: on stderr, or as an event where the log is asked for as JSON."""
+    if not _wants_json(options):
+        return _complain(sentence, status)
+    from app.telemetry.logs import configure_logs
+
+    configure_logs("json", "info")
+    logger.critical("the service failed", extra={"reason": sentence, "exit_status": status})
+    return status
+
+
+def _wants_json(options: argparse.Namespace) -> bool:
+    """Whether JSON logs were asked for. Read without `Settings`, which may be what is wrong."""
+    if options.command is not _serve:
+        return False
+    wanted = options.log_format or os.environ.get(f"{ENV_PREFIX}LOG_FORMAT", "")
+    return bool(wanted.lower() == "json")
 
 
 def _complain(sentence: str, status: int) -> int:
@@ -76,54 +100,75 @@ def _complain(sentence: str, status: int) -> int:
 def _serve(options: argparse.Namespace) -> int:
     """Run the service until a signal ends it."""
     settings = _read_settings(options)
-    _fill_closed_streams()
+    _open_closed_streams()
     # Imported late, here and below, so that --help and `models` answer at once.
     from app.main import engine_options
     from app.server import serve
     from app.serving.engines import choose_engine
     from app.telemetry.logs import configure_logs
 
-    # Without a stdout logs go to stderr.
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    log_format = settings.log_format or ("text" if on_terminal else "json")
-    configure_logs(log_format, settings.log_level)
-    choose_engine(engine_options(settings))
-
-    def announce(address: str) -> None:
-        body = '{"text": "A warm, funny film that I will happily watch again."}'
-        print(
-            f"\nValence is ready at {address} (documentation: {address}/docs). Try:\n\n"
-            f"  curl -s {address}/predict -d '{body}'\n",
-            file=sys.stderr,
-            flush=True,
+    configure_logs(_choose_log_format(settings), settings.log_level)
+    for variable, nearest in _unknown_variables():
+        logger.warning(
+            "unknown setting in the environment", extra={"variable": variable, "nearest": nearest}
         )
-
-    serve(settings, announce)
+    choose_engine(engine_options(settings))
+    serve(settings, _announce)
     return OK
 
 
-def _fill_closed_streams() -> None:
-    """Where a standard stream is closed, keep a socket from taking its number: uvloop aborts."""
+def _choose_log_format(settings: Settings) -> Literal["json", "text"]:
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return settings.log_format or ("text" if on_terminal else "json")
+
+
+def _announce(url: str) -> None:
+    """Print what to try; for people only, so that logs in a file or a cluster stay parseable."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return
+    body = '{"text": "A warm, funny film that I will happily watch again."}'
+    print(
+        f"\nValence is ready at {url} (documentation: {url}/docs). Try:\n\n"
+        f"  curl -s {url}/predict -d '{body}'\n",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _unknown_variables() -> list[tuple[str, str | None]]:
+    """Environment variables that look like a setting and are none, each with the nearest one."""
+    settings = [f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    return [
+        (variable, find_nearest(variable.upper(), settings, cutoff=0))
+        for variable in unknown_variables(os.environ)
+    ]
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null for closed standard streams: uvloop aborts if a socket gets their number."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(number)
 
 
 def _predict(options: argparse.Namespace) -> int:
-    """Answer one text in this process, with the code of the service."""
+    """Predict one text in this process, with the code of the service."""
     settings = _read_settings(options)
-    logging.getLogger("app").addHandler(logging.NullHandler())  # the sentence says it all
+    text = _read_stdin() if options.text == _STDIN else options.text
+    _open_closed_streams()
+    _complain_about_variables()
+    logging.getLogger("app").addHandler(logging.NullHandler())  # errors are reported by `main`
     from app.api.body import check_text
     from app.api.predict import describe_response
     from app.main import engine_options, predict_once, request_limits
     from app.serving.engines import choose_engine
 
-    error = check_text(options.text, "the text", request_limits(settings))
+    error = check_text(text, "the text", request_limits(settings))
     if error is not None:
         raise error
     choose_engine(engine_options(settings))
     version, prediction = asyncio.run(
-        predict_once(settings, options.text, model=options.model, number=options.version)
+        predict_once(settings, text, model=options.model, number=options.version)
     )
     if options.json:
         print(json.dumps(describe_response(version, prediction)))
@@ -134,9 +179,32 @@ def _predict(options: argparse.Namespace) -> int:
     return OK
 
 
+def _read_stdin() -> str:
+    """All of standard input as one text.
+
+    Raises:
+        InvalidInput: It is closed, or not UTF-8.
+    """
+    if sys.stdin is None:
+        raise InvalidInput("- reads the text from standard input, which is closed")
+    content = sys.stdin.buffer.read()
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"standard input must be UTF-8. Received: an invalid byte at position {error.start}"
+        ) from error
+
+
+def _complain_about_variables() -> None:
+    for variable, nearest in _unknown_variables():
+        _complain(f"warning: {variable} is no setting; the nearest is {nearest}", OK)
+
+
 def _models(options: argparse.Namespace) -> int:
-    """List what is in the repository, without loading an engine."""
+    """List the versions in the repository, without loading an engine."""
     settings = _read_settings(options)
+    _complain_about_variables()
     repository = Repository(settings.models_dir, settings.default_model)
     repository.scan()
     rows = [
@@ -150,9 +218,9 @@ def _models(options: argparse.Namespace) -> int:
         print(f"no models in {settings.models_dir}")
     for row in () if options.json else rows:
         default = " (default)" if row["default"] else ""
-        what = ", ".join(row["labels"]) if row["usable"] else row["reason"]
+        details = ", ".join(row["labels"]) if row["usable"] else row["reason"]
         state = "ok" if row["usable"] else "unusable"
-        print(f"{row['model']}/{row['version']}{default}: {state}: {what}")
+        print(f"{row['model']}/{row['version']}{default}: {state}: {details}")
     for name, reason in repository.unreadable.items():
         _complain(f"{name}: {reason}", FAILED)
     unusable = sum(not row["usable"] for row in rows)
@@ -181,12 +249,12 @@ def _inspect(repository: Repository, version: Version, *, verify: bool) -> dict[
 
 
 def _read_settings(options: argparse.Namespace) -> Settings:
-    """Settings from the environment, over which the options of the call win."""
+    """Settings from the options, else from the environment."""
     return Settings(**_typed(options))
 
 
 def _typed(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings among the options that were typed."""
+    """The settings that were given as options."""
     return {
         name: value
         for name in Settings.model_fields
@@ -194,27 +262,28 @@ def _typed(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _make_parser() -> Parser:
+    parser = Parser(
         prog="valence",
         description="Sentiment analysis as a service.",
         epilog="valence COMMAND --help shows the options of a command, with examples.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = _add_command(commands, "serve", _serve, "run the service", _SERVE_EXAMPLES)
     _add_settings(serve, *Settings.model_fields)
     predict = _add_command(
-        commands, "predict", _predict, "tell the sentiment of one text", _PREDICT_EXAMPLES
+        commands, "predict", _predict, "predict the sentiment of one text", _PREDICT_EXAMPLES
     )
-    predict.add_argument("text", help="the text")
-    predict.add_argument("--model", help="which model answers; else the default one")
-    predict.add_argument("--version", type=int, help="which of its versions; else the newest")
+    predict.add_argument("text", help="the text; - reads it from standard input")
+    predict.add_argument("--model", help="the model (default: the default model)")
+    predict.add_argument("--version", type=int, help="its version (default: the newest)")
     predict.add_argument("--json", action="store_true", help="print the answer as JSON")
     _add_settings(predict, "models_dir", "default_model", "engine", "device")
     models = _add_command(
-        commands, "models", _models, "list what is in the repository of models", _MODELS_EXAMPLES
+        commands, "models", _models, "list the models in the repository", _MODELS_EXAMPLES
     )
-    models.add_argument("--verify", action="store_true", help="compare every file with its sha256")
+    models.add_argument("--verify", action="store_true", help="check the sha256 of every file")
     models.add_argument("--json", action="store_true", help="print the list as JSON")
     _add_settings(models, "models_dir", "default_model")
     return parser
@@ -224,13 +293,13 @@ def _add_command(
     commands: Any,
     name: str,
     command: Callable[[argparse.Namespace], int],
-    what: str,
+    summary: str,
     examples: str,
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
+) -> Parser:
+    parser: Parser = commands.add_parser(
         name,
-        help=what,
-        description=f"{what[0].upper()}{what[1:]}.",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -240,7 +309,7 @@ def _add_command(
 
 
 def _add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Options with the words of the settings; they are checked as the settings are."""
+    """Add options for settings. `Settings` validates them."""
     for name in names:
         field = Settings.model_fields[name]
         default = "" if field.default is None else f" (default: {field.default})"

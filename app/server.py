@@ -1,14 +1,14 @@
-"""From settings to a served port: alone in one process, or as a supervisor with workers."""
+"""From settings to a served port: in one process, or as a supervisor with workers."""
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import signal
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -17,7 +17,7 @@ import uvicorn
 from app import __version__
 from app.api.error_handlers import refuse_invalid_http
 from app.api.protocol import HTTPProtocol
-from app.errors import UnusableVersion, ValenceError
+from app.errors import ValenceError
 from app.gc_tuning import freeze_heap
 from app.main import create_app, divide_cores
 from app.service import Service
@@ -27,19 +27,19 @@ from app.settings import Settings
 from app.telemetry.logs import tag_logs
 from app.telemetry.metrics import Metrics
 from app.workers import WorkerState
-from app.workers.link import Duties, Link
-from app.workers.supervisor import Delays, Supervisor
+from app.workers.link import Callbacks, Link
+from app.workers.supervisor import Supervisor, Timeouts
 
 logger = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
-# Longer than the minute that most load balancers keep an idle connection: the side that sends the
-# next request should be the one that closes, or the request meets a closed door.
+# Most load balancers close idle connections after 60 s. The client should close first: a request
+# that it sends while the server closes is lost.
 _KEEP_ALIVE_S: Final = 75
 
-# Of a worker that has answered everything; far more than it takes.
+# How long a worker may take to end once every request is answered; it takes far less.
 _CLOSING_S: Final = 5
-_LAST_WORDS_S: Final = 0.1
+_FIRST_REQUEST_S: Final = 0.1
 
 Announce = Callable[[str], None]
 
@@ -48,80 +48,121 @@ def serve(settings: Settings, announce: Announce) -> None:
     """Run the service until a signal ends it.
 
     Args:
-        settings: Every knob.
-        announce: Called with the address when the service is ready.
+        settings: All settings.
+        announce: Called with the service's URL when the service is ready.
 
     Raises:
-        ValenceError: The address cannot be listened on, or there is no folder of models.
+        ValenceError: The service cannot listen on the address, or can never become ready.
+    """
+    started = time.monotonic()
+    known = list_versions(settings)
+    settings = divide_cores(settings)
+    listener = listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    logger.info(
+        "the service is starting",
+        extra={
+            "address": make_url(host, port),
+            "version": __version__,
+            "workers": settings.workers,
+        },
+    )
+
+    def report_ready() -> None:
+        seconds = round(time.monotonic() - started, 3)
+        logger.info("the service is ready", extra={"seconds": seconds})
+        announce(make_url(to_reachable(host), port))
+
+    failure = _run(settings, known, listener, report_ready)
+    if failure is not None:
+        raise ValenceError(f"the service cannot become ready: {failure}")
+    logger.info("the service has stopped")
+
+
+def _run(
+    settings: Settings,
+    known: Collection[tuple[str, int]],
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+) -> str | None:
+    """Run one process or a supervisor with workers; returns why the service could not start."""
+    if settings.workers == 1:
+        server = Server(settings, on_ready=on_ready, known=known)
+        server.run(sockets=[listener])
+        return server.failure
+    listener.setblocking(False)
+    supervisor = Supervisor(
+        listener,
+        settings.workers,
+        work=partial(_work, settings, known),
+        aggregation=Metrics().tally,
+        timeouts=Timeouts(settings.drain_delay_s, settings.drain_timeout_s + _CLOSING_S),
+        on_ready=on_ready,
+    )
+    supervisor.run()
+    return supervisor.failure
+
+
+def list_versions(settings: Settings) -> Collection[tuple[str, int]]:
+    """Name and number of the versions that exist now.
+
+    A worker that is restarted days later loads these and no others: which version answers must not
+    depend on the connection.
+
+    Raises:
+        ValenceError: There is no folder of models, it cannot be read, or the default model is not
+            in it.
     """
     if not settings.models_dir.is_dir():
         raise ValenceError(
             f"the folder of models must exist. Received: {settings.models_dir.absolute()}; name "
             "another with --models-dir or VALENCE_MODELS_DIR"
         )
-    started = time.monotonic()
-    settings = divide_cores(settings)
-    listener = listen(settings.host, settings.port)
-    host, port = listener.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    logger.info(
-        "the service is starting",
-        extra={"address": address, "version": __version__, "workers": settings.workers},
-    )
-
-    def tell_ready() -> None:
-        seconds = round(time.monotonic() - started, 3)
-        logger.info("the service is ready", extra={"seconds": seconds})
-        announce(address)
-
-    if settings.workers == 1:
-        Server(settings, on_ready=tell_ready).run(sockets=[listener])
-    else:
-        listener.setblocking(False)
-        Supervisor(
-            listener,
-            settings.workers,
-            work=partial(_work, settings, list_versions(settings.models_dir)),
-            arithmetic=Metrics().tally,
-            delays=Delays(settings.drain_delay_s, settings.drain_timeout_s + _CLOSING_S),
-            on_ready=tell_ready,
-        ).run()
-    logger.info("the service has stopped")
-
-
-def list_versions(models_dir: Path) -> Collection[tuple[str, int]] | None:
-    """Name and number of what there is at the start; None when that cannot be told.
-
-    A worker that replaces another, days later, answers with these and no others: which version
-    answers must not depend on the connection.
-    """
-    repository = Repository(models_dir)
-    try:
-        repository.scan()
-    except UnusableVersion:
-        return None  # each worker will say why
+    repository = Repository(settings.models_dir, settings.default_model)
+    repository.scan()
+    if repository.default not in repository.versions:
+        raise ValenceError(f"{settings.models_dir.absolute()}: {repository.explain_default()}")
     return {(v.name, v.number) for versions in repository.versions.values() for v in versions}
 
 
-def _work(settings: Settings, known: Collection[tuple[str, int]] | None, link: Link) -> int:
-    """Be one of several workers."""
+def make_url(host: str, port: int) -> str:
+    """The URL of an address; IPv6 addresses are put in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def to_reachable(host: str) -> str:
+    """The address a client on this machine connects to, for an address that is listened on.
+
+    All addresses, `0.0.0.0` or `::`, become the loopback address.
+    """
+    address = ipaddress.ip_address(host)
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == 4 else "::1"
+
+
+def _work(settings: Settings, known: Collection[tuple[str, int]], link: Link) -> int:
+    """Run one of several workers; returns its exit status."""
     tag_logs(worker=link.number)
-    Server(settings, link=link, known=known).run(sockets=[])
-    return 0
+    server = Server(settings, link=link, known=known)
+    server.run(sockets=[])
+    return 0 if server.failure is None else 1
 
 
 class Server(uvicorn.Server):
-    """Uvicorn with the service in it, that leaves in two steps.
+    """Uvicorn with the service in it, which shuts down in two steps.
 
-    First unready at once, still answering, so that load balancers notice; then no new connections,
-    and the open requests are finished. Alone, the first SIGTERM or SIGINT is the first step, and
-    the drain delay or a second signal brings the second. A worker does as its supervisor says.
+    First it becomes unready and keeps answering, so that load balancers notice; then it closes the
+    port and finishes open requests. On its own, the first SIGTERM or SIGINT starts the first step;
+    the drain delay or a second signal starts the second. A worker is told by its supervisor.
+
+    It also ends when the service cannot become ready; see `failure`.
 
     Args:
-        settings: Every knob.
+        settings: All settings.
         on_ready: Called once when the service is ready.
-        link: To the supervisor, for a worker.
-        known: Name and number of the versions that may be loaded; None for all that are there.
+        link: To the supervisor; None for a process on its own.
+        known: Name and number of the versions that may be loaded; None for all there are.
     """
 
     def __init__(
@@ -139,7 +180,7 @@ class Server(uvicorn.Server):
         self._adopting: set[asyncio.Task[object]] = set()
         app = create_app(settings, on_loaded=freeze_heap, workers=link, known=known)
         self._service: Service = app.state.service
-        self._service.lifecycle.on_change = self._tell_phase
+        self._service.lifecycle.on_change = self._report_phase
         if link is not None and link.inherited is not None:
             self._service.metrics.tally.restore(link.inherited)
         super().__init__(
@@ -147,63 +188,68 @@ class Server(uvicorn.Server):
                 app,
                 log_config=None,
                 access_log=False,
-                http=partial(  # type: ignore[arg-type]  # called as the class would be
+                http=partial(  # type: ignore[arg-type]  # called like the class it stands for
                     HTTPProtocol,
                     refuse=partial(refuse_invalid_http, self._service.metrics),
-                    on_lost=link.pulse.count_closed if link else lambda: None,
+                    on_lost=link.heartbeat.count_closed_connection if link else lambda: None,
                 ),
                 lifespan="on",
                 server_header=False,
-                proxy_headers=False,  # nothing here asks where a request came from
+                proxy_headers=False,  # no code uses the client's address
                 ws="none",
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=settings.drain_timeout_s,
             )
         )
 
+    @property
+    def failure(self) -> str | None:
+        """Why the service can never become ready; None if it can, or is."""
+        return self._service.failure
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, then let connections come."""
+        """Start as uvicorn does, then take connections from the supervisor."""
         self._event_loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self._link is not None:
             self._link.open(
-                Duties(
+                Callbacks(
                     adopt=self._adopt,
-                    report=self._service.metrics.tally.snapshot,
+                    snapshot=self._service.metrics.tally.snapshot,
                     drain=self._service.begin_drain,
                     stop=self._stop,
                 )
             )
-            self._tell_phase()
+            self._report_phase()
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
+        """Called ten times a second; returns whether to shut down."""
         if self._link is not None:
-            self._link.pulse.beat()
-        return await super().on_tick(counter)
+            self._link.heartbeat.beat()
+        return await super().on_tick(counter) or self.failure is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End as uvicorn does, which closes at once where it has not read a request yet."""
+        """Shut down as uvicorn does; it closes connections on which no request has been read."""
         if self._link is not None:
             await asyncio.gather(*self._adopting, return_exceptions=True)
-            await asyncio.sleep(_LAST_WORDS_S)  # who was just let in says what it wants
+            await asyncio.sleep(_FIRST_REQUEST_S)  # for the requests of connections just adopted
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Heed signals, but for a worker, to which the supervisor passes them on as it sees fit."""
+        """Handle signals. A worker does not: its supervisor sends messages instead."""
         if self._link is not None:
             yield
             return
-        former = {n: signal.signal(n, self.handle_exit) for n in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {n: signal.signal(n, self.handle_exit) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for number, handler in former.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handle a signal. Uvicorn would raise it again at the end; our exit status is 0."""
+        """Handle a signal. Unlike uvicorn, do not raise it again, so that the exit status is 0."""
         if self._signalled or not self.started:
             self.should_exit = True
             return
@@ -218,20 +264,29 @@ class Server(uvicorn.Server):
         self._service.begin_drain()
         self.should_exit = True
 
-    def _tell_phase(self) -> None:
-        """Tell the supervisor, or whoever reads the log, where this process stands."""
+    def _report_phase(self) -> None:
+        """Report the phase to the supervisor, or to the log for a process on its own."""
         lifecycle = self._service.lifecycle
-        if self._link is not None:
+        if self.failure is not None:
+            self._end_failed_start(self.failure)
+        elif self._link is not None:
             state = WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
-            self._link.tell_state(state)
+            self._link.send_state(state)
         elif lifecycle.ready and not self._was_ready:
             self._was_ready = True
             self._on_ready()
         elif lifecycle.phase is Phase.DRAINING:
             logger.info("the service is draining")
 
+    def _end_failed_start(self, reason: str) -> None:
+        """Load no further models, and tell the supervisor; the next tick shuts down."""
+        if not self._service.lifecycle.draining:
+            if self._link is not None:
+                self._link.send_failure(reason)
+            self._service.begin_drain()
+
     def _make_protocol(self) -> asyncio.Protocol:
-        """As uvicorn makes it for a connection that it accepted itself."""
+        """Make a protocol as uvicorn does for a connection that it accepted itself."""
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config,
             server_state=self.server_state,
@@ -250,10 +305,10 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket, before anything slow begins.
+    """Open the listening socket.
 
     Raises:
-        ValenceError: The address is taken, or not one of this machine.
+        ValenceError: The address is in use, or not one of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -262,11 +317,11 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)  # who connects from now on waits for the event loop to begin
+        listener.listen(_BACKLOG)  # connections wait there until the event loop runs
     except OSError as error:
         raise ValenceError(
-            f"cannot listen on {host}:{port}: {error.strerror}; --port names another"
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port"
         ) from error
     except UnicodeError as error:
-        raise ValenceError(f"cannot listen on {host}:{port}: this is no host name") from error
+        raise ValenceError(f"cannot listen on {host}:{port}: the host name is invalid") from error
     return listener

@@ -36,6 +36,8 @@ class Service:
         metrics: All metrics of the process.
         repository: As passed in.
         loading: Done when every version is ready or rejected; None before `start`.
+        failure: Why the process can never become ready; None if it can, or is ready. Every version
+            of the default model was rejected; `Server` then ends the process.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Service:
         self.metrics = Metrics()
         self.repository = repository
         self.loading: asyncio.Task[None] | None = None
+        self.failure: str | None = None
         self._load_engine = load_engine
         self._slots = EngineSlots(threads)
         self._policy = policy
@@ -135,29 +138,36 @@ class Service:
         try:
             await asyncio.to_thread(self.repository.scan)
         except UnusableVersion as error:
-            self._report_never_ready(str(error))
+            self._fail(str(error))
             return
         for name in self.repository.versions:
             self.metrics.for_model(name)  # every series exists from the start
         for name, reason in self.repository.unreadable.items():
             logger.error("a model cannot be read", extra={"model": name, "reason": reason})
         self._advance(Phase.WARMING, "the models are being loaded")
+        self._check_default()
         for version in self.repository.loading_order():
             if self.lifecycle.draining:
                 return
             await self._load(version)
+            self._check_default()
         self._on_loaded()
         # Not as soon as the default model is ready: this pod would answer 503 for a model that
         # another pod already serves.
         if self.repository.newest_ready(self.repository.default or "") is not None:
             self._advance(Phase.READY)
-        else:
-            self._report_never_ready(self.repository.explain_default())
 
-    def _report_never_ready(self, reason: str) -> None:
-        """Record why the process cannot become ready; it stays in its phase."""
-        self.lifecycle.explain(reason)
-        logger.error("the service cannot become ready", extra={"reason": reason})
+    def _check_default(self) -> None:
+        """Fail as soon as every version of the default model is rejected."""
+        versions = self.repository.versions.get(self.repository.default or "", ())
+        if self.failure is None and all(v.state is State.REJECTED for v in versions):
+            self._fail(self.repository.explain_default())
+
+    def _fail(self, reason: str) -> None:
+        """Record why the process can never become ready; it stays in its phase."""
+        if not self.lifecycle.draining:
+            self.failure = reason
+            self.lifecycle.explain(reason)
 
     def _advance(self, phase: Phase, reason: str = "") -> None:
         if not self.lifecycle.draining:  # a signal may come at any time

@@ -1,10 +1,10 @@
-"""Every knob of the service, once, with its bounds; the unit is in the name.
+"""All settings of the service, with their bounds; the unit is in the name.
 
-Each is read from the environment variable `VALENCE_` plus its name, or from the option of
-`valence serve` with the same words.
+Each is read from the option of `valence serve` with the same name, or from the environment variable
+with the prefix `VALENCE_`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -15,99 +15,102 @@ ENV_PREFIX = "VALENCE_"
 
 
 class Settings(BaseSettings):
-    """How one process of the service runs."""
+    """The settings of one service."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True)
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free port")
 
     workers: int = Field(
         0,
         ge=0,
         le=256,
-        description="processes behind the port; 0: one for each core where models run on ONNX "
-        "Runtime, else 1",
+        description="worker processes; 0: one per core on ONNX Runtime, one on TensorFlow",
     )
 
-    models_dir: Path = Field(Path("models"), description="folder of <name>/<version>/")
+    models_dir: Path = Field(Path("models"), description="folder of models: <name>/<version>/")
     default_model: str | None = Field(
-        None, description="model that answers when none is named; else lstm, else the first"
+        None, description="model for requests that name none (default: lstm, else the first)"
     )
     engine: Literal["auto", "tensorflow", "onnx"] = Field(
-        "auto", description="what runs a model: auto, tensorflow or onnx"
+        "auto", description="library that runs the models: auto, tensorflow or onnx"
     )
     device: Literal["auto", "cpu", "gpu"] = Field(
-        "auto", description="where it runs: auto, cpu or gpu"
+        "auto", description="device that runs the models: auto, cpu or gpu"
     )
     threads: int = Field(
         0,
         ge=0,
         le=256,
-        description="batches that run at once in each worker, a core each; 0: its share of cores",
+        description="batches that each worker runs at once, one core each; 0: its share of cores",
     )
 
-    # By make bench: more rows answer no more requests, pad more and take more memory.
-    max_batch_items: int = Field(8, ge=1, le=4096, description="texts of one batch at most")
+    # Measured with make bench: larger batches bring no throughput, more padding and more memory.
+    max_batch_items: int = Field(8, ge=1, le=4096, description="maximum texts per batch")
     max_batch_tokens: int = Field(
-        16_384, ge=1, le=2**24, description="padded tokens of one batch at most"
+        16_384, ge=1, le=2**24, description="maximum tokens per batch, padding included"
     )
     max_queue_delay_ms: float = Field(
         0, ge=0, le=1000, description="how long an idle engine waits for a batch to fill"
     )
     max_queue_items: int = Field(
-        4096, ge=1, le=2**20, description="texts waiting at most, in each worker"
+        4096, ge=1, le=2**20, description="maximum texts in the queue of each worker"
     )
 
-    max_text_chars: int = Field(100_000, ge=1, le=10**7, description="characters of one text")
-    max_texts_per_request: int = Field(1024, ge=1, le=2**16, description="texts of one request")
-    max_body_bytes: int = Field(4 * 2**20, ge=64, le=2**30, description="bytes of one body")
+    max_text_chars: int = Field(100_000, ge=1, le=10**7, description="maximum characters per text")
+    max_texts_per_request: int = Field(
+        1024, ge=1, le=2**16, description="maximum texts per request"
+    )
+    max_body_bytes: int = Field(
+        4 * 2**20, ge=64, le=2**30, description="maximum bytes per request body"
+    )
     request_timeout_ms: int = Field(
-        10_000, ge=1, le=600_000, description="the longest deadline, and the one by default"
+        10_000, ge=1, le=600_000, description="default and maximum deadline of a request"
     )
 
     drain_delay_s: float = Field(
-        0, ge=0, le=600, description="after SIGTERM: unready, but still answering, this long"
+        0, ge=0, le=600, description="after SIGTERM, how long to answer while unready"
     )
     drain_timeout_s: int = Field(
-        25, ge=1, le=3600, description="then: time to finish what was admitted"
+        25, ge=1, le=3600, description="after that, how long open requests may take to finish"
     )
 
     log_format: Literal["json", "text"] | None = Field(
-        None, description="json or text; by default text on a terminal, json elsewhere"
+        None, description="json or text (default: text on a terminal, else json)"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="debug, info, warning or error: this and worse is logged"
+        "info", description="lowest level that is logged: debug, info, warning or error"
     )
 
     @field_validator("log_format", "log_level", "engine", "device", mode="before")
     @classmethod
     def _lower(cls, value: object, _info: ValidationInfo) -> object:
-        """Words are read in any case."""
+        """Accept these words in any case."""
         return value.lower() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _nest(self) -> Self:
-        """Limits that depend on each other."""
+        """Check the bounds that depend on other settings."""
         if self.max_texts_per_request > self.max_queue_items:
             raise ValueError(
-                "MAX_TEXTS_PER_REQUEST must be at most MAX_QUEUE_ITEMS, or a request could never "
-                f"be admitted. Received: {self.max_texts_per_request} and {self.max_queue_items}"
+                "MAX_TEXTS_PER_REQUEST must be at most MAX_QUEUE_ITEMS, so that every request fits "
+                f"into the queue. Received: {self.max_texts_per_request} and {self.max_queue_items}"
             )
         if self.request_timeout_ms >= self.drain_timeout_s * 1000:
             raise ValueError(
-                "REQUEST_TIMEOUT_MS must be shorter than DRAIN_TIMEOUT_S, or a request could be "
-                f"cut off. Received: {self.request_timeout_ms} ms and {self.drain_timeout_s} s"
+                "REQUEST_TIMEOUT_MS must be shorter than DRAIN_TIMEOUT_S, so that open requests "
+                f"finish. Received: {self.request_timeout_ms} ms and {self.drain_timeout_s} s"
             )
         return self
 
 
 def explain_settings_error(error: ValidationError, typed: Collection[str] = ()) -> str:
-    """The first thing that is wrong with the settings, in one sentence.
+    """The first invalid setting, in one sentence.
 
     Args:
-        error: What pydantic found.
-        typed: The settings that came as options of a call; they are named as options.
+        error: As raised by `Settings`.
+        typed: Names of the settings that were given as options; the sentence calls them by option.
     """
     first = error.errors()[0]
     if not first["loc"]:
@@ -116,3 +119,15 @@ def explain_settings_error(error: ValidationError, typed: Collection[str] = ()) 
     name = f"--{field.replace('_', '-')}" if field in typed else f"{ENV_PREFIX}{field.upper()}"
     rule = first["msg"].replace("Input should be", "must be")
     return f"{name} {rule}. Received: {first['input']}"
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """The environment variables that look like a setting and are none, in alphabetical order.
+
+    Kubernetes makes some: `VALENCE_SERVICE_HOST` and the like for a Service named valence.
+
+    Args:
+        names: The names of all environment variables; case does not matter.
+    """
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return sorted(n for n in names if n.upper().startswith(ENV_PREFIX) and n.upper() not in known)

@@ -1,6 +1,10 @@
 """Fixtures that several test modules share."""
 
-from collections.abc import AsyncIterator
+import logging
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,9 @@ from hypothesis import settings
 from app.telemetry.metrics import Metrics
 from tests.fakes import Running, run_service, write_version
 from tests.trained import Workshop, build_workshop
+
+# Tests that import ONNX Runtime themselves send no telemetry either; it is read at the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # A deadline would be a timing assertion, and the first example of a graph is traced.
 settings.register_profile("valence", deadline=None)
@@ -33,6 +40,21 @@ def anyio_backend() -> str:
 def metrics() -> Metrics:
     """Fresh metrics."""
     return Metrics()
+
+
+@pytest.fixture
+def logging_state() -> Iterator[None]:
+    """Put the loggers and the hooks back that `configure_logs` replaces."""
+    root, own = logging.getLogger(), logging.getLogger("app")
+    handlers, levels = root.handlers[:], (root.level, own.level)
+    hooks = threading.excepthook, sys.unraisablehook
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
+    logging.raiseExceptions = True
+    logging.captureWarnings(capture=False)
+    threading.excepthook, sys.unraisablehook = hooks
 
 
 @pytest.fixture(scope="session")

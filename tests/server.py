@@ -1,4 +1,4 @@
-"""A real server process, started as a user would, with its log as it comes."""
+"""A real server process, started like by a user, and its log."""
 
 import json
 import os
@@ -14,11 +14,12 @@ import httpx
 COMMAND = (sys.executable, "-m", "app")
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120
+_SETTINGS = ("VALENCE_", "TF_CPP_", "ORT_", "PYTHON")
 
 
 def environment(*, gpu: bool = False) -> dict[str, str]:
-    """Ours without settings: those of the machine that runs the tests say nothing."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("VALENCE_", "TF_CPP_"))}
+    """Ours, without what would change how a process under test behaves."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
     return clean if gpu else clean | {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
@@ -35,7 +36,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class LoggingProcess:
-    """A process that logs to stdout, and its log as it comes."""
+    """A process that logs JSON to stdout; its log is read while it runs."""
 
     def __init__(self, *command: str, gpu: bool = False) -> None:
         self.process = subprocess.Popen(
@@ -68,11 +69,11 @@ class LoggingProcess:
             self._news.notify_all()
 
     def events(self) -> list[str]:
-        """What the log says, without the details."""
+        """The events of the log, without their fields."""
         return [line["event"] for line in self.log]
 
     def wait_for(self, event: str, *, times: int = 1) -> dict[str, Any]:
-        """Return the first line of the log with this event, when it is there so many times."""
+        """Wait until an event was logged so many times; returns its first line."""
 
         def settled() -> bool:
             return self.events().count(event) >= times or "the log has ended" in self.events()
@@ -94,14 +95,14 @@ class LoggingProcess:
         return self.wait()
 
     def wait(self) -> int:
-        """Return the exit status, when the log has been read to its end."""
+        """Return the exit status, once the log has been read to its end."""
         status = self.process.wait(PATIENCE_S)
         for reader in self._readers:
             reader.join(PATIENCE_S)
         return status
 
     def close(self) -> None:
-        """End the process, however it fares."""
+        """Kill the process."""
         self.process.kill()
         self.wait()
         for stream in (self.process.stdout, self.process.stderr):
@@ -110,13 +111,13 @@ class LoggingProcess:
 
 
 class ServerProcess(LoggingProcess):
-    """A real `valence serve`."""
+    """A `valence serve` process."""
 
     def __init__(self, models: Path, *options: str, gpu: bool = False) -> None:
         address = ("--port", "0", "--models-dir", str(models))
         super().__init__(*COMMAND, "serve", *address, *options, gpu=gpu)
 
     def client(self) -> httpx.Client:
-        """A client of the address in the log."""
+        """A client for the address in the log."""
         address = self.wait_for("the service is starting")["address"]
         return httpx.Client(base_url=address, timeout=PATIENCE_S)

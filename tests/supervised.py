@@ -1,6 +1,6 @@
-"""A supervisor with one worker that does as the argument says: `python -m tests.supervised fail`.
+"""A supervisor with one worker that raises or hangs: `python -m tests.supervised raise`.
 
-It needs no models, and is impatient.
+It needs no models, and its timeouts are short.
 """
 
 import socket
@@ -10,14 +10,14 @@ import time
 from app.telemetry.logs import configure_logs
 from app.telemetry.tally import Tally
 from app.workers.link import Link
-from app.workers.supervisor import Delays, Supervisor
+from app.workers.supervisor import Supervisor, Timeouts
 
 
-def fail(_link: Link) -> int:
+def raise_error(_link: Link) -> int:
     raise ValueError("SECRET")
 
 
-def stand_still(_link: Link) -> int:
+def hang(_link: Link) -> int:
     time.sleep(3600)
     return 0
 
@@ -29,9 +29,9 @@ def run(name: str) -> None:
         listener.setblocking(False)
         Supervisor(
             *(listener, 1),
-            work={"fail": fail, "stand-still": stand_still}[name],
-            arithmetic=Tally(),
-            delays=Delays(drain_s=0, end_s=0.1, silence_s=0.1),
+            work={"raise": raise_error, "hang": hang}[name],
+            aggregation=Tally(),
+            timeouts=Timeouts(drain_delay_s=0, stop_s=0.1, heartbeat_s=0.1),
             on_ready=lambda: None,
         ).run()
 

@@ -210,7 +210,8 @@ class Repository:
             return "there are no models in the repository"
         versions = self.versions.get(self.default or "")
         if versions is None:
-            return f"the default model {self.default} is not there; {self._list_ready()}"
+            names = ", ".join(self.versions)
+            return f"the default model {self.default} is not there; there are: {names}"
         reasons = "; ".join(f"version {v.number}: {v.reason}" for v in versions)
         return f"the default model {self.default} has no usable version: {reasons}"
 

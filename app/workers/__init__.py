@@ -1,4 +1,4 @@
-"""Several processes behind one port: a supervisor that hands out connections, and its workers."""
+"""Worker processes behind one port: a supervisor accepts connections and dispatches them."""
 
 import os
 import socket
@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """Where a worker stands.
+    """The state of one worker.
 
     Attributes:
-        phase: Of its life.
-        ready: Whether it may get traffic.
-        reason: Why not.
+        phase: The phase of its lifecycle.
+        ready: Whether it may receive traffic.
+        reason: Why it is not ready; empty if it is.
     """
 
     phase: str
@@ -23,18 +23,18 @@ class WorkerState:
 
 
 class Workers(Protocol):
-    """All processes that answer on one port, as one of them sees them."""
+    """All workers behind one port, as one of them sees them."""
 
     @property
     def states(self) -> Sequence[WorkerState]:
-        """Where each stands, as far as is known here."""
+        """The state of each worker, as the supervisor last sent it."""
         ...
 
     async def gather(self) -> list[Any]:
-        """The figures of all workers, those of the one that asks among them."""
+        """Metrics snapshots that cover all workers, including this one."""
         ...
 
 
 def can_fork_workers() -> bool:
-    """Whether this system has what the supervisor is built on; Linux has."""
+    """Whether this system supports several workers; only Linux does."""
     return hasattr(os, "fork") and hasattr(socket, "SOCK_SEQPACKET") and os.uname()[0] == "Linux"

@@ -1,4 +1,4 @@
-"""A worker's lines to its supervisor: connections come in, figures and phases are exchanged."""
+"""A worker's link to its supervisor: connections and messages arrive, its state is sent."""
 
 import asyncio
 import itertools
@@ -8,47 +8,48 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.workers import WorkerState
-from app.workers.messages import hear, tell
-from app.workers.pulse import Pulse
+from app.workers.heartbeat import Heartbeat
+from app.workers.messages import receive, send
 
-# Longer than the supervisor waits for the others, as it answers then with what it knows.
-_PATIENCE_S: Final = 2.0
-_CONNECTIONS_A_TURN: Final = 16
+# Longer than the supervisor waits for snapshots: it then replies with what it has.
+_METRICS_TIMEOUT_S: Final = 2.0
+_CONNECTIONS_PER_WAKEUP: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Duties:
-    """What a worker does when it is told to.
+class Callbacks:
+    """What a worker does when the supervisor asks for it.
 
     Attributes:
         adopt: Serve an accepted connection.
-        report: Its figures, as JSON has them.
-        drain: Become unready, but go on answering.
-        stop: Finish what is open, then end.
+        snapshot: Return the worker's metrics, JSON-serializable.
+        drain: Become unready, and keep answering.
+        stop: Finish open requests, then end.
     """
 
     adopt: Callable[[socket.socket], None]
-    report: Callable[[], Any]
+    snapshot: Callable[[], Any]
     drain: Callable[[], None]
     stop: Callable[[], None]
 
 
 class Link:
-    """One worker's side.
+    """The worker's side of the link.
 
     Args:
-        number: Of the worker, from 1.
-        control: Messages, both ways.
-        connections: Accepted connections, from the supervisor.
-        pulse: What the supervisor sees without a message.
-        states: Where all workers stand at first.
-        inherited: The last figures of the worker that this one replaces.
+        number: The number of the worker, from 1.
+        control: Messages in both directions.
+        connections: Receives accepted connections from the supervisor.
+        heartbeat: Shared memory that the supervisor reads.
+        states: The state of every worker at the time of the fork.
+        inherited: The last metrics snapshot of the worker that this one replaces; None if it
+            replaces none.
 
     Attributes:
-        number: As given.
-        pulse: As given; `beat` is to be called while the event loop turns.
-        states: Where all workers stand, this one among them.
-        inherited: As given.
+        number: As passed in.
+        heartbeat: As passed in; call `beat` regularly from the event loop.
+        states: The state of every worker, this one included.
+        inherited: As passed in.
     """
 
     def __init__(
@@ -56,81 +57,86 @@ class Link:
         number: int,
         control: socket.socket,
         connections: socket.socket,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
         *,
         states: list[WorkerState],
         inherited: Any = None,
     ) -> None:
         self.number = number
-        self.pulse = pulse
+        self.heartbeat = heartbeat
         self.states = states
         self.inherited = inherited
         self._control = control
         self._connections = connections
-        self._duties: Duties | None = None
-        self._questions = itertools.count()
-        self._open_questions: dict[int, asyncio.Future[Any]] = {}
+        self._callbacks: Callbacks | None = None
+        self._requests = itertools.count()
+        self._pending: dict[int, asyncio.Future[Any]] = {}
 
-    def open(self, duties: Duties) -> None:
-        """Begin to listen, on the running event loop."""
-        self._duties = duties
+    def open(self, callbacks: Callbacks) -> None:
+        """Start receiving, on the running event loop."""
+        self._callbacks = callbacks
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._control.fileno(), self._listen, duties)
-        loop.add_reader(self._connections.fileno(), self._take_connections, duties)
+        loop.add_reader(self._control.fileno(), self._receive, callbacks)
+        loop.add_reader(self._connections.fileno(), self._take_connections, callbacks)
 
-    def tell_state(self, state: WorkerState) -> None:
-        """Tell where this worker stands."""
-        tell(self._control, phase=state.phase, ready=state.ready, reason=state.reason)
+    def send_state(self, state: WorkerState) -> None:
+        """Send the state of this worker to the supervisor."""
+        send(self._control, phase=state.phase, ready=state.ready, reason=state.reason)
+
+    def send_failure(self, reason: str) -> None:
+        """Tell the supervisor that this worker cannot become ready and ends."""
+        send(self._control, failed=reason)
 
     async def gather(self) -> list[Any]:
-        """The figures of all workers, merged; this one's alone when the supervisor is silent."""
-        number = next(self._questions)
-        answer = self._open_questions[number] = asyncio.get_running_loop().create_future()
+        """The merged metrics of all workers; only this worker's if the supervisor is silent."""
+        request = next(self._requests)
+        merged = self._pending[request] = asyncio.get_running_loop().create_future()
         try:
-            if tell(self._control, question=number):
-                async with asyncio.timeout(_PATIENCE_S):
-                    return [await answer]
+            if send(self._control, collect=request):
+                async with asyncio.timeout(_METRICS_TIMEOUT_S):
+                    return [await merged]
         except TimeoutError:
             pass
         finally:
-            del self._open_questions[number]
-        return [self._duties.report()] if self._duties else []
+            del self._pending[request]
+        return [self._callbacks.snapshot()] if self._callbacks else []
 
-    def _listen(self, duties: Duties) -> None:
+    def _receive(self, callbacks: Callbacks) -> None:
         try:
-            message = hear(self._control)
+            message = receive(self._control)
         except BlockingIOError:
             return
-        if message is None:  # the supervisor is gone, and with it the port
+        if message is None:  # the supervisor has died, and nobody accepts connections any more
             asyncio.get_running_loop().remove_reader(self._control.fileno())
-            self._stop(duties)
+            self._stop(callbacks)
         elif "states" in message:
             self.states = [WorkerState(**state) for state in message["states"]]
-        elif "report" in message:
-            tell(self._control, report=message["report"], figures=duties.report())
-        elif "answer" in message:
-            question = self._open_questions.get(message["answer"])
-            if question is not None and not question.done():
-                question.set_result(message["figures"])
+        elif "take_snapshot" in message:
+            identifier = message["take_snapshot"]
+            send(self._control, snapshot=identifier, metrics=callbacks.snapshot())
+        elif "merged" in message:
+            pending = self._pending.get(message["merged"])
+            if pending is not None and not pending.done():
+                pending.set_result(message["metrics"])
         elif "drain" in message:
-            duties.drain()
+            callbacks.drain()
         elif "stop" in message:
-            self._stop(duties)
+            self._stop(callbacks)
 
-    def _stop(self, duties: Duties) -> None:
-        """Whoever was let in before is served still."""
-        while self._take_connection(duties):
+    def _stop(self, callbacks: Callbacks) -> None:
+        """Take the connections that were dispatched before the stop, then stop."""
+        while self._take_connection(callbacks):
             pass
         asyncio.get_running_loop().remove_reader(self._connections.fileno())
-        duties.stop()
+        callbacks.stop()
 
-    def _take_connections(self, duties: Duties) -> None:
-        for _ in range(_CONNECTIONS_A_TURN):
-            if not self._take_connection(duties):
+    def _take_connections(self, callbacks: Callbacks) -> None:
+        for _ in range(_CONNECTIONS_PER_WAKEUP):
+            if not self._take_connection(callbacks):
                 return
 
-    def _take_connection(self, duties: Duties) -> bool:
-        """Take one connection; False when there is none."""
+    def _take_connection(self, callbacks: Callbacks) -> bool:
+        """Take one connection; False if there is none."""
         try:
             token, descriptors, _flags, _address = socket.recv_fds(self._connections, 1, 1)
         except OSError:
@@ -141,7 +147,7 @@ class Link:
         for descriptor in descriptors:
             connection = socket.socket(fileno=descriptor)
             connection.setblocking(False)
-            duties.adopt(connection)
-        if not descriptors:  # this process may open no more: the system has closed the connection
-            self.pulse.count_closed()
+            callbacks.adopt(connection)
+        if not descriptors:  # this process is out of file descriptors; the kernel dropped this one
+            self.heartbeat.count_closed_connection()
         return True

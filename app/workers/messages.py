@@ -1,51 +1,51 @@
-"""What the supervisor and its workers tell each other: JSON objects, whole or not at all."""
+"""Messages between the supervisor and its workers: JSON objects over a Unix socket pair."""
 
 import json
 import socket
 from typing import Any, Final
 
 MAX_MESSAGE_BYTES: Final = 2**20
-"""Of one message; a worker's figures are some 20 kB."""
+"""The limit of one message; a metrics snapshot of a worker has about 20 kB."""
 
 
-def make_line() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a line that keeps messages apart, neither of which blocks."""
+def make_channel() -> tuple[socket.socket, socket.socket]:
+    """The two ends of a non-blocking channel that keeps message boundaries."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
         end.setblocking(False)
-        # The system doubles what is asked for and may grant less; what is there suffices then.
+        # Linux doubles the value and may grant less, which is still enough.
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_MESSAGE_BYTES)
     return ends
 
 
-def tell(line: socket.socket, **message: Any) -> bool:
-    """Send a message.
+def send(channel: socket.socket, **message: Any) -> bool:
+    """Send a message without waiting.
 
     Returns:
-        False when it was lost: the other side is gone, or has not listened for long, or the message
-        is too long.
+        False if the message was dropped: the other end is closed, its buffer is full, or the
+        message is over `MAX_MESSAGE_BYTES`.
     """
     content = json.dumps(message).encode()
     if len(content) > MAX_MESSAGE_BYTES:
         return False
     try:
-        line.send(content)
+        channel.send(content)
     except OSError:
         return False
     return True
 
 
-def hear(line: socket.socket) -> dict[str, Any] | None:
-    """The next message; None when the other side is gone.
+def receive(channel: socket.socket) -> dict[str, Any] | None:
+    """Receive the next message; None if the other end is closed.
 
     Raises:
-        BlockingIOError: There is none yet.
+        BlockingIOError: There is no message yet.
     """
     try:
-        received = line.recv(MAX_MESSAGE_BYTES)
+        content = channel.recv(MAX_MESSAGE_BYTES)
     except ConnectionError:
         return None
-    if not received:
+    if not content:
         return None
-    message: dict[str, Any] = json.loads(received)
+    message: dict[str, Any] = json.loads(content)
     return message

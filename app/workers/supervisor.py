@@ -1,6 +1,6 @@
-"""The process that owns the port: it hands connections to workers and replaces those that die.
+"""The supervisor: it accepts connections, dispatches them to workers, and restarts dead workers.
 
-It reads no request and runs no model, so nothing that these do can bring it down.
+It reads no request and runs no model, so no request and no model can crash it.
 """
 
 import contextlib
@@ -16,38 +16,38 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from app.workers import WorkerState
-from app.workers.figures import Arithmetic, Figures
+from app.workers.collector import Aggregation, MetricsCollector
+from app.workers.heartbeat import Heartbeat
 from app.workers.link import Link
-from app.workers.messages import hear, make_line, tell
-from app.workers.pulse import Pulse
+from app.workers.messages import make_channel, receive, send
 
 logger = logging.getLogger(__name__)
 
-_FIRST_RESTART_S: Final = 0.5
-_LAST_RESTART_S: Final = 30.0
-_REPORT_WITHIN_S: Final = 1.0
-_ACCEPTS_A_TURN: Final = 64
-_ACCEPT_AGAIN_S: Final = 0.1
-_LOOK_EVERY_S: Final = 1.0
-_STILL_AFTER_S: Final = 3.0
-"""Of silence, until a worker counts as standing still: longer than any load keeps it silent."""
+_FIRST_RESTART_DELAY_S: Final = 0.5
+_MAX_RESTART_DELAY_S: Final = 30.0
+_SNAPSHOT_TIMEOUT_S: Final = 1.0
+_ACCEPTS_PER_WAKEUP: Final = 64
+_ACCEPT_PAUSE_S: Final = 0.1
+_HEARTBEAT_CHECK_S: Final = 1.0
+_UNRESPONSIVE_AFTER_S: Final = 3.0
+"""Without a heartbeat; no load delays heartbeats, sent ten times a second, as long as this."""
 
 _STARTING: Final = WorkerState("starting", ready=False, reason="a worker is starting")
 
 
 @dataclass(frozen=True, slots=True)
-class Delays:
-    """How long things may take.
+class Timeouts:
+    """How long the supervisor waits, in seconds.
 
     Attributes:
-        drain_s: Between being unready and closing the port.
-        end_s: From then on, until a worker that has not ended is killed.
-        silence_s: That the event loop of a worker stands still, until it is killed.
+        drain_delay_s: Between becoming unready and closing the port.
+        stop_s: From closing the port until workers that have not ended are killed.
+        heartbeat_s: Without a heartbeat, until a worker is killed.
     """
 
-    drain_s: float
-    end_s: float
-    silence_s: float = 30.0
+    drain_delay_s: float
+    stop_s: float
+    heartbeat_s: float = 30.0
 
 
 @dataclass(eq=False)
@@ -55,47 +55,58 @@ class _Worker:
     """One child process.
 
     Attributes:
-        number: From 1; a replacement gets the number of the one it replaces.
-        pid: Of the process.
-        control: Our end of the line for messages.
-        connections: Our end of the line for connections.
-        pulse: What it shows without a message.
-        failures: How often this number has died since it was last ready.
-        handed: Connections it was given.
-        state: As it told last.
-        still: Whether its event loop has not turned for long.
+        number: From 1; a restarted worker keeps the number.
+        pid: The process id.
+        control: The supervisor's end of the message channel.
+        connections: The supervisor's end of the connection channel.
+        heartbeat: Shared memory that the worker writes.
+        failures: How often the worker with this number has died since it was last ready.
+        dispatched: How many connections it was given.
+        state: The state that it last sent.
+        unresponsive: Whether its heartbeat is overdue.
     """
 
     number: int
     pid: int
     control: socket.socket
     connections: socket.socket
-    pulse: Pulse
+    heartbeat: Heartbeat
     failures: int
-    handed: int = 0
+    dispatched: int = 0
     state: WorkerState = _STARTING
-    still: bool = False
+    unresponsive: bool = False
 
-    def describe(self) -> WorkerState:
-        """Where it stands, to the best of our knowledge."""
-        if not self.still:
+    @property
+    def open_connections(self) -> int:
+        """How many connections it holds."""
+        return self.dispatched - self.heartbeat.closed_connections
+
+    def current_state(self) -> WorkerState:
+        """The state that it last sent, or that it is unresponsive."""
+        if not self.unresponsive:
             return self.state
-        return WorkerState(self.state.phase, ready=False, reason="a worker stands still")
+        return WorkerState(self.state.phase, ready=False, reason="a worker is unresponsive")
 
 
 class Supervisor:
-    """Runs workers until a signal ends them.
+    """Runs workers until it receives a signal.
 
-    SIGTERM or SIGINT: all workers become unready at once and go on answering for the drain delay;
-    then the port is closed and they finish what is open. A second signal skips the delay.
+    On SIGTERM or SIGINT all workers become unready at once and keep answering during the drain
+    delay; then the port is closed and they finish open requests. A second signal skips the delay.
+
+    A worker that dies is restarted. Only while the service starts, a worker that reports that it
+    cannot become ready stops the supervisor and all workers.
 
     Args:
-        listener: Listening, and not blocking.
-        count: Workers.
-        work: Runs in each child process, and returns its exit status.
-        arithmetic: How the workers' figures are merged.
-        delays: How long things may take.
+        listener: A listening, non-blocking socket.
+        count: The number of workers.
+        work: Runs in each child process and returns its exit status.
+        aggregation: How the workers' metrics are merged.
+        timeouts: How long to wait for what.
         on_ready: Called when all workers are ready for the first time.
+
+    Attributes:
+        failure: Why the service could not start; None if it could, or was told to stop before.
     """
 
     def __init__(
@@ -104,271 +115,283 @@ class Supervisor:
         count: int,
         *,
         work: Callable[[Link], int],
-        arithmetic: Arithmetic,
-        delays: Delays,
+        aggregation: Aggregation,
+        timeouts: Timeouts,
         on_ready: Callable[[], None],
     ) -> None:
+        self.failure: str | None = None
         self._listener = listener
         self._count = count
         self._work = work
-        self._figures = Figures(arithmetic)
-        self._delays = delays
+        self._collector = MetricsCollector(aggregation)
+        self._timeouts = timeouts
         self._on_ready = on_ready
         self._selector = selectors.DefaultSelector()
-        self._later = sched.scheduler(time.monotonic)
+        self._timers = sched.scheduler(time.monotonic)
         self._workers: dict[int, _Worker] = {}
         self._accepting = False
-        self._nobodys: socket.socket | None = None
-        self._looked_at = self._awake_since = time.monotonic()
+        self._undispatched: socket.socket | None = None
+        self._checked_at = self._resumed_at = time.monotonic()
         self._signals = 0
         self._draining = self._stopping = False
-        self._all_ready = self._told_ready = self._told_draining = False
+        self._all_ready = self._reported_ready = self._reported_draining = False
 
     def run(self) -> None:
-        """Return when the last worker has ended after a signal."""
+        """Run until a signal or a failed start, and return when the last worker has ended."""
         with self._catch_signals():
             for number in range(1, self._count + 1):
                 self._start(number)
-            self._open_port()
-            self._look()
+            self._resume_accepting()
+            self._check_heartbeats()
             while not (self._stopping and not self._workers):
-                for key, _ in self._selector.select(self._later.run(blocking=False)):
+                for key, _ in self._selector.select(self._timers.run(blocking=False)):
                     key.data()
-                self._heed_signals()
+                self._handle_signals()
         self._selector.close()
 
     # --- workers
 
     def _start(self, number: int, failures: int = 0) -> None:
-        """Start one worker, or try again later; once the end has begun, none."""
-        if self._signals:
+        """Start a worker, or schedule the next attempt; do nothing once the service stops."""
+        if self._signals or self._stopping:
             return
         try:
             worker = self._fork(number, failures)
-        except OSError as error:  # too many processes or open files
-            why = "a worker cannot be started"
-            self._start_later(number, failures + 1, why, reason=error.strerror)
+        except OSError as error:  # the limit of processes or of file descriptors
+            self._schedule_start(
+                number, failures + 1, "worker cannot be started", reason=error.strerror
+            )
             return
         self._workers[number] = worker
-        self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._listen(worker))
+        self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._receive(worker))
 
-    def _start_later(self, number: int, failures: int, why: str, **about: object) -> None:
-        """Say what has happened, and try again in a while, which grows."""
-        delay_s = min(_FIRST_RESTART_S * 2 ** min(failures - 1, 10), _LAST_RESTART_S)
-        self._later.enter(delay_s, 0, self._start, (number, failures))
-        logger.critical(why, extra={"worker": number, **about, "next_in_seconds": delay_s})
+    def _schedule_start(self, number: int, failures: int, event: str, **extra: object) -> None:
+        """Log an event, and start the worker after a delay that doubles with each failure."""
+        delay_s = min(_FIRST_RESTART_DELAY_S * 2 ** min(failures - 1, 10), _MAX_RESTART_DELAY_S)
+        self._timers.enter(delay_s, 0, self._start, (number, failures))
+        logger.critical(event, extra={"worker": number, **extra, "restart_in_seconds": delay_s})
 
     def _fork(self, number: int, failures: int) -> _Worker:
-        pulse = Pulse()
-        control, its_control = make_line()
-        connections, its_connections = make_line()
+        heartbeat = Heartbeat()
+        control, worker_control = make_channel()
+        connections, worker_connections = make_channel()
         link = Link(
-            *(number, its_control, its_connections, pulse),
+            *(number, worker_control, worker_connections, heartbeat),
             states=[_STARTING] * self._count,
-            inherited=self._figures.of(number),
+            inherited=self._collector.last_snapshot(number),
         )
         pid = os.fork()
         if pid == 0:
-            self._become_worker(link, control, connections)
-        its_control.close()
-        its_connections.close()
-        return _Worker(number, pid, control, connections, pulse, failures)
+            self._run_child(link, control, connections)
+        worker_control.close()
+        worker_connections.close()
+        return _Worker(number, pid, control, connections, heartbeat, failures)
 
-    def _become_worker(self, link: Link, *ours: socket.socket) -> NoReturn:
-        """In a child: forget who we were, work, and end."""
+    def _run_child(self, link: Link, *inherited: socket.socket) -> NoReturn:
+        """Run in the child process: release what belongs to the supervisor, work, and exit."""
         status = 1
         try:
-            # A terminal sends its signals to all processes; the supervisor's word is what counts.
+            # A terminal sends its signals to all processes; workers act on messages only.
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
-            # What is open twice does not end when one side closes it.
+            # A socket that is open in two processes does not end when one of them closes it.
             for worker in self._workers.values():
-                ours += (worker.control, worker.connections)
-            for end in (self._listener, self._nobodys, *ours):
+                inherited += (worker.control, worker.connections)
+            for end in (self._listener, self._undispatched, *inherited):
                 if end is not None:
                     end.close()
             self._selector.close()
             status = self._work(link)
-        except Exception:  # the next one may fare better
-            logger.critical("a worker has failed", extra={"worker": link.number}, exc_info=True)
+        except Exception:  # the supervisor restarts this worker
+            logger.critical("worker failed", extra={"worker": link.number}, exc_info=True)
         finally:
-            os._exit(status)  # what the parent registered for its own end is not ours to run
+            os._exit(status)  # skips the exit handlers, which belong to the parent process
 
-    def _listen(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         try:
-            message = hear(worker.control)
+            message = receive(worker.control)
         except BlockingIOError:
             return
         if message is None:
-            self._bury(worker)
+            self._reap(worker)
         elif "phase" in message:
             worker.state = WorkerState(**message)
             if worker.state.ready:
                 worker.failures = 0
-            self._tell_states()
-        elif "question" in message:
-            lines = {number: other.control for number, other in self._workers.items()}
-            identifier = self._figures.ask(lines, worker.number, message["question"])
-            self._later.enter(_REPORT_WITHIN_S, 0, self._figures.give_up, (identifier,))
-        elif "report" in message:
-            self._figures.take(worker.number, message["report"], message["figures"])
+            self._broadcast_states()
+        elif "failed" in message:
+            self._handle_failure(worker, message["failed"])
+        elif "collect" in message:
+            channels = {number: other.control for number, other in self._workers.items()}
+            identifier = self._collector.start(channels, worker.number, message["collect"])
+            self._timers.enter(_SNAPSHOT_TIMEOUT_S, 0, self._collector.finish, (identifier,))
+        elif "snapshot" in message:
+            self._collector.add(worker.number, message["snapshot"], message["metrics"])
 
-    def _bury(self, worker: _Worker) -> None:
-        """A worker has ended."""
+    def _handle_failure(self, worker: _Worker, reason: str) -> None:
+        """Stop the service if it is starting; else the worker ends by itself and is restarted."""
+        if self._reported_ready:
+            extra = {"worker": worker.number, "reason": reason}
+            logger.error("worker cannot become ready", extra=extra)
+        elif not self._stopping:
+            self.failure = reason
+            self._stop()
+
+    def _reap(self, worker: _Worker) -> None:
+        """Clean up after a worker that has ended, and schedule its restart."""
         self._selector.unregister(worker.control)
         worker.control.close()
         worker.connections.close()
         del self._workers[worker.number]
         _, status = os.waitpid(worker.pid, 0)
-        self._figures.bury(worker.number)
+        self._collector.remove(worker.number)
         if not self._stopping:
             status = os.waitstatus_to_exitcode(status)
-            failures = worker.failures + 1
-            self._start_later(worker.number, failures, "a worker has died", status=status)
-        self._tell_states()
+            self._schedule_start(worker.number, worker.failures + 1, "worker died", status=status)
+        self._broadcast_states()
 
-    def _tell_states(self) -> None:
-        """Tell every worker where all of them stand, and the log what is true of all."""
+    def _broadcast_states(self) -> None:
+        """Send the states of all workers to each of them, and log what has changed."""
         states = [
-            self._workers[number].describe() if number in self._workers else _STARTING
+            self._workers[number].current_state() if number in self._workers else _STARTING
             for number in range(1, self._count + 1)
         ]
         as_json = [{"phase": s.phase, "ready": s.ready, "reason": s.reason} for s in states]
         for worker in self._workers.values():
-            tell(worker.control, states=as_json)
+            send(worker.control, states=as_json)
         if self._draining:
-            self._tell_draining()
+            self._report_draining()
         elif all(state.ready for state in states) != self._all_ready:
             self._all_ready = not self._all_ready
-            self._tell_ready()
+            self._report_ready()
 
-    def _tell_ready(self) -> None:
-        """All workers have become ready, or one is no more."""
+    def _report_ready(self) -> None:
+        """Report that all workers have become ready, or that one no longer is."""
         if not self._all_ready:
             logger.warning("not all workers are ready")
-        elif self._told_ready:
+        elif self._reported_ready:
             logger.info("all workers are ready again")
         else:
-            self._told_ready = True
+            self._reported_ready = True
             self._on_ready()
 
-    def _tell_draining(self) -> None:
-        known = (worker.state.phase for worker in self._workers.values())
-        if not self._told_draining and all(phase == "draining" for phase in known):
-            self._told_draining = True
+    def _report_draining(self) -> None:
+        phases = (worker.state.phase for worker in self._workers.values())
+        if not self._reported_draining and all(phase == "draining" for phase in phases):
+            self._reported_draining = True
             logger.info("the service is draining")
 
-    def _look(self) -> None:
-        """Kill workers that stand still; while they drain, they are given `end_s` instead."""
+    def _check_heartbeats(self) -> None:
+        """Kill workers without a heartbeat; not while draining, which has a timeout of its own."""
         now = time.monotonic()
-        if now > self._looked_at + 5 * _LOOK_EVERY_S:
-            self._awake_since = now  # we stood still ourselves, maybe all of us did
-        self._looked_at = now
+        if now > self._checked_at + 5 * _HEARTBEAT_CHECK_S:
+            self._resumed_at = now  # this process was suspended, and maybe the workers, too
+        self._checked_at = now
         if self._draining:
             return
         for worker in self._workers.values():
-            silent_s = now - max(worker.pulse.last_beat_s, self._awake_since)
-            if silent_s > self._delays.silence_s:
-                self._kill(worker, "a worker stands still and is killed")
-            if (silent_s > _STILL_AFTER_S) != worker.still:
-                worker.still = not worker.still
-                self._tell_states()
-        self._later.enter(_LOOK_EVERY_S, 0, self._look)
+            silent_s = now - max(worker.heartbeat.last_beat_s, self._resumed_at)
+            if silent_s > self._timeouts.heartbeat_s:
+                self._kill(worker, "worker unresponsive, killed")
+            if (silent_s > _UNRESPONSIVE_AFTER_S) != worker.unresponsive:
+                worker.unresponsive = not worker.unresponsive
+                self._broadcast_states()
+        self._timers.enter(_HEARTBEAT_CHECK_S, 0, self._check_heartbeats)
 
     # --- connections
 
-    def _open_port(self) -> None:
+    def _resume_accepting(self) -> None:
         if not self._stopping:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
             self._accepting = True
 
-    def _rest(self) -> None:
-        """Leave what connects to wait before the port: no process or no descriptor is free."""
+    def _pause_accepting(self) -> None:
+        """Leave new connections in the backlog: no worker or no file descriptor is free."""
         self._selector.unregister(self._listener)
         self._accepting = False
-        self._later.enter(_ACCEPT_AGAIN_S, 0, self._open_port)
+        self._timers.enter(_ACCEPT_PAUSE_S, 0, self._resume_accepting)
 
     def _accept(self) -> bool:
-        """Hand over what has connected.
+        """Accept connections and dispatch them.
 
         Returns:
-            Whether there may be more.
+            Whether more may be waiting.
         """
-        for _ in range(_ACCEPTS_A_TURN):
+        for _ in range(_ACCEPTS_PER_WAKEUP):
             try:
-                if self._nobodys is None:
-                    self._nobodys, _ = self._listener.accept()
-            except (BlockingIOError, ConnectionError):  # nobody is left, or left before we came
+                if self._undispatched is None:
+                    self._undispatched, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionError):  # none is waiting, or the client has left
                 return False
             except OSError:
-                self._rest()
+                self._pause_accepting()
                 return False
-            if not self._hand_out(self._nobodys):
-                self._rest()
+            if not self._dispatch(self._undispatched):
+                self._pause_accepting()
                 return False
-            self._nobodys.close()
-            self._nobodys = None
+            self._undispatched.close()
+            self._undispatched = None
         return True
 
-    def _hand_out(self, connection: socket.socket) -> bool:
-        """Hand a connection to the worker with the fewest.
+    def _dispatch(self, connection: socket.socket) -> bool:
+        """Send a connection to the worker with the fewest open connections.
 
-        One that stands still comes last. Those that are ready come before the others, which at
-        least can say that they are not.
+        Workers whose heartbeat is late come last. Ready workers come before the others, which can
+        at least answer that they are not ready.
+
+        Returns:
+            False if no worker could take it.
         """
-        beating_s = time.monotonic() - _LOOK_EVERY_S
+        late_s = time.monotonic() - _HEARTBEAT_CHECK_S
         for worker in sorted(
             self._workers.values(),
-            key=lambda w: (
-                *(w.pulse.last_beat_s < beating_s, not w.state.ready),
-                w.handed - w.pulse.closed,
-            ),
+            key=lambda w: (w.heartbeat.last_beat_s < late_s, not w.state.ready, w.open_connections),
         ):
             try:
                 socket.send_fds(worker.connections, [b"c"], [connection.fileno()])
             except OSError:
-                continue  # it has died, or has not looked for long
-            worker.handed += 1
+                continue  # it has died, or its channel is full
+            worker.dispatched += 1
             return True
         return False
 
-    # --- the end
+    # --- shutdown
 
     @contextlib.contextmanager
     def _catch_signals(self) -> Iterator[None]:
-        wakes, woken = socket.socketpair()
-        for end in (wakes, woken):
+        wakeup, wakeup_write = socket.socketpair()
+        for end in (wakeup, wakeup_write):
             end.setblocking(False)
 
         def count(*_: object) -> None:
             self._signals += 1
 
-        former = {n: signal.signal(n, count) for n in (signal.SIGINT, signal.SIGTERM)}
-        former_wakeup = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        self._selector.register(wakes, selectors.EVENT_READ, lambda: wakes.recv(4096))
+        handlers = {n: signal.signal(n, count) for n in (signal.SIGINT, signal.SIGTERM)}
+        wakeup_fd = signal.set_wakeup_fd(wakeup_write.fileno(), warn_on_full_buffer=False)
+        self._selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(4096))
         try:
             yield
         finally:
-            signal.set_wakeup_fd(former_wakeup)
-            for number, handler in former.items():
+            signal.set_wakeup_fd(wakeup_fd)
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
-            wakes.close()
-            woken.close()
+            wakeup.close()
+            wakeup_write.close()
 
-    def _heed_signals(self) -> None:
+    def _handle_signals(self) -> None:
         if self._signals and not self._draining:
             self._draining = True
             logger.info("the service was told to stop")
             for worker in self._workers.values():
-                tell(worker.control, drain=True)
-            self._tell_states()
-            self._later.enter(self._delays.drain_s, 0, self._stop)
+                send(worker.control, drain=True)
+            self._broadcast_states()
+            self._timers.enter(self._timeouts.drain_delay_s, 0, self._stop)
         if self._signals > 1:
             self._stop()
 
     def _stop(self) -> None:
-        """Close the port, with whoever stood before it let in, and let the workers finish."""
+        """Dispatch the connections in the backlog, close the port, and let the workers finish."""
         if self._stopping:
             return
         while self._accepting and self._accept():
@@ -376,17 +399,17 @@ class Supervisor:
         self._stopping = True
         if self._accepting:
             self._selector.unregister(self._listener)
-        if self._nobodys is not None:
-            self._nobodys.close()
+        if self._undispatched is not None:
+            self._undispatched.close()
         self._listener.close()
         for worker in self._workers.values():
-            tell(worker.control, stop=True)
-        self._later.enter(self._delays.end_s, 0, self._kill_all)
+            send(worker.control, stop=True)
+        self._timers.enter(self._timeouts.stop_s, 0, self._kill_all)
 
     def _kill_all(self) -> None:
         for worker in self._workers.values():
-            self._kill(worker, "a worker does not end and is killed")
+            self._kill(worker, "worker did not stop in time, killed")
 
-    def _kill(self, worker: _Worker, why: str) -> None:
-        logger.critical(why, extra={"worker": worker.number})
+    def _kill(self, worker: _Worker, event: str) -> None:
+        logger.critical(event, extra={"worker": worker.number})
         os.kill(worker.pid, signal.SIGKILL)

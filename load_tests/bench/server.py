@@ -140,7 +140,7 @@ class Server:
 def serve(models: Path, engine: str, options: Sequence[str] = ()) -> Server:
     """The service on a free port; `options` override the ones set here."""
     return Server(
-        *("app", "serve", "--port", "0", "--log-format", "json", "--models-dir", str(models)),
+        *("app", "serve", "--port", "0", "--models-dir", str(models)),
         *("--engine", engine, "--device", "cpu", *options),
     )
 

@@ -16,6 +16,7 @@ _FOR_TRAINING = {"app", "app.text", "app.artifact", "app.errors"}
 ALLOWED: dict[str, set[str]] = {
     "app": set(),
     "app.errors": set(),
+    "app.command_line": set(),
     "app.text": {"app.errors"},
     "app.artifact": {"app.text", "app.errors"},
     "app.telemetry": set(),
@@ -37,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "app.__main__": {
         *_SERVING,
         *("app", "app.settings", "app.main", "app.server", "app.serving", "app.api"),
+        "app.command_line",
     },
     "training": set(),
     "training.support": _FOR_TRAINING,
@@ -84,6 +86,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "training.cli": {
         *_FOR_TRAINING,
+        "app.command_line",
         *("training.config", "training.configs", "training.data", "training.evaluation"),
         *("training.export", "training.support", "training.train", "training.tuning"),
     },

@@ -1,4 +1,4 @@
-"""The models that the repository brings along, in a real server, on each engine."""
+"""The bundled models in a real server, on each engine."""
 
 import itertools
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from load_tests.corpus import texts
 from tests.server import ROOT, ServerProcess
 
 TEXT = "I went in expecting little, and for two hours I forgot where I was. See it."
-STRANGERS = list(itertools.islice(texts(seed=4), 31))
+OTHERS = list(itertools.islice(texts(seed=4), 31))
 LONG = " ".join(["It goes on and on, from one room to the next, and nothing comes of it."] * 134)
 
 
@@ -23,7 +23,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
 
 
 def ask(server: ServerProcess, **body: Any) -> Any:
-    """The answer to one request."""
+    """The response to one request."""
     with server.client() as client:
         return client.post("/predict", json=body).raise_for_status().json()
 
@@ -43,12 +43,12 @@ def test_every_bundled_version_is_ready(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("model", ["lstm", "bow", "bow-ngrams", "tweets-lstm"])
 @pytest.mark.parametrize(
-    "others", [STRANGERS, [LONG]], ids=["31 strangers", "a text of 2,000 words"]
+    "others", [OTHERS, [LONG]], ids=["31 other texts", "a text of 2,000 words"]
 )
-def test_answers_do_not_depend_on_company(
+def test_answers_do_not_depend_on_the_batch(
     server: ServerProcess, model: str, others: list[str]
 ) -> None:
-    """A text is answered alike, within 1e-5, alone and beside any others."""
+    """A text gets the same probabilities, within 1e-5, alone and in a batch with any others."""
     alone = ask(server, text=TEXT, model=model)["probabilities"]
     together = ask(server, texts=[*others, TEXT], model=model)["predictions"][-1]["probabilities"]
     assert together == pytest.approx(alone, abs=1e-5)
@@ -73,5 +73,5 @@ PLAIN_TWEETS = [
     ],
 )
 def test_plain_verdicts(server: ServerProcess, model: str, text: str, label: str) -> None:
-    """What nobody could misread is not misread."""
+    """Texts with a plain sentiment get the right label."""
     assert ask(server, text=text, model=model)["label"] == label

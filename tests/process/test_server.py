@@ -1,5 +1,7 @@
 import json
 import os
+import pty
+import re
 import signal
 import socket
 import subprocess
@@ -15,12 +17,14 @@ import pytest
 
 from tests.server import COMMAND, PATIENCE_S, ROOT, ServerProcess, environment, run
 
+BANNER_URL = re.compile(rb"curl -s (\S+)/predict -d ")
+
 Start = Callable[..., ServerProcess]
 
 
 @pytest.fixture(scope="module")
 def start(exported_models: Path) -> Iterator[Start]:
-    """Starts servers, and ends them after the tests however they went."""
+    """Starts servers, and ends them after the tests, passed or failed."""
     servers: list[ServerProcess] = []
 
     def start_one(*options: str, models: Path = exported_models) -> ServerProcess:
@@ -33,7 +37,7 @@ def start(exported_models: Path) -> Iterator[Start]:
 
 
 class OpenRequest:
-    """A request of which the server has seen the headers, and waits for the body."""
+    """A request of which the server has read the headers, and waits for the body."""
 
     BODY = b'{"text": "superb"}'
 
@@ -43,7 +47,7 @@ class OpenRequest:
             b"POST /predict HTTP/1.1\r\nHost: valence\r\nExpect: 100-continue\r\n"
             b"Content-Length: %d\r\n\r\n" % len(self.BODY)
         )
-        assert self._socket.recv(100).startswith(b"HTTP/1.1 100 ")  # it is waiting
+        assert self._socket.recv(100).startswith(b"HTTP/1.1 100 ")  # now it waits for the body
 
     def finish(self) -> tuple[int, str | None]:
         """Send the body; return status and Connection header of the answer."""
@@ -68,7 +72,7 @@ JUNK = {
 
 @dataclass
 class Life:
-    """What was seen of one server from its start to its end, by the name of what was asked."""
+    """What one server did from its start to its end."""
 
     address: str
     statuses: dict[str, int]
@@ -81,7 +85,7 @@ class Life:
 
 @pytest.fixture(scope="module")
 def life(start: Start, golden: list[dict[str, Any]]) -> Life:
-    """Start a server, use it, send SIGTERM, use it while it drains, and see it end."""
+    """Start a server, use it, send SIGTERM, use it while it drains, and wait for its end."""
     server = start("--drain-delay-s", "600", "--log-level", "debug")
     statuses, answers = {}, {}
     with server.client() as client:
@@ -91,7 +95,7 @@ def life(start: Start, golden: list[dict[str, Any]]) -> Life:
         while len(answers) < 2:
             for model in ("lstm", "bow"):
                 response = client.post("/predict", json={"text": "superb", "model": model})
-                if response.status_code == 200:  # the default model is ready before the other
+                if response.status_code == 200:  # the default model is ready first
                     answers[model] = response.json()
         answers["golden"] = client.post(
             "/predict", json={"texts": [row["text"] for row in golden]}
@@ -118,14 +122,14 @@ def life(start: Start, golden: list[dict[str, Any]]) -> Life:
 
 @pytest.fixture(scope="module")
 def golden(exported_models: Path) -> list[dict[str, Any]]:
-    """The golden rows of the default model whose texts the service takes."""
+    """The golden rows of the default model whose texts the service accepts."""
     (folder,) = (exported_models / "lstm").iterdir()
     rows = [json.loads(line) for line in (folder / "golden.jsonl").read_text().splitlines()]
     return [row for row in rows if row["text"].strip() and "\0" not in row["text"]]
 
 
 def test_live_before_ready(life: Life) -> None:
-    """A server answers /livez at once, and /readyz when its default model is loaded."""
+    """A server answers /livez at once, and /readyz once its models are loaded."""
     assert (life.statuses["live at once"], life.statuses["ready"]) == (200, 200)
 
 
@@ -137,27 +141,26 @@ def test_two_models(life: Life) -> None:
 
 
 def test_golden_rows(life: Life, golden: list[dict[str, Any]]) -> None:
-    """The golden rows get over HTTP, all in one request, the probabilities of the export."""
+    """Over HTTP, in one request, the golden rows get the probabilities of the export."""
     for row, prediction in zip(golden, life.answers["golden"]["predictions"], strict=True):
         probabilities = list(prediction["probabilities"].values())
         assert probabilities == pytest.approx(row["answers"]["onnx"], abs=1e-5)
 
 
 def test_junk(life: Life) -> None:
-    """Whatever a client sends, it gets the status of the contract and the process stays up."""
+    """Invalid requests get the documented status, and the process stays up."""
     assert life.answers["junk"] == list(JUNK.values())
     assert life.statuses["live after junk"] == 200
 
 
 def test_no_text_in_the_log(life: Life) -> None:
-    """Neither the log nor stderr has anything of what clients sent."""
+    """Neither the log nor stderr contains anything that clients sent."""
     assert "SECRET" not in json.dumps(life.log) + life.errors
 
 
-def test_announcement(life: Life) -> None:
-    """A ready server prints its address and a curl line to try, and nothing else, on stderr."""
-    assert f"curl -s {life.address}/predict -d " in life.errors
-    assert len(life.errors.strip().splitlines()) == 3
+def test_nothing_on_stderr(life: Life) -> None:
+    """Where stderr is no terminal, a server writes nothing there."""
+    assert life.errors == ""
 
 
 def test_drain_delay(life: Life) -> None:
@@ -172,7 +175,7 @@ def test_open_request_is_answered(life: Life) -> None:
 
 
 def test_exit_status(life: Life) -> None:
-    """A server that was told to stop ends with 0, and says so in its log."""
+    """A server that is stopped by signals exits with 0, and logs it."""
     assert life.exit_status == 0
     assert [line["event"] for line in life.log][-3:] == [
         *("the service is draining", "the service has stopped", "the log has ended"),
@@ -180,36 +183,25 @@ def test_exit_status(life: Life) -> None:
 
 
 def test_signal_while_loading(start: Start) -> None:
-    """A server that is told to stop before it is ready stops, with 0."""
+    """A server that receives SIGTERM while it loads its models exits with 0."""
     server = start()
     with server.client() as client:
         assert client.get("/livez").status_code == 200
     assert server.stop() == 0
 
 
-def test_no_models(start: Start, tmp_path: Path) -> None:
-    """Without models the server lives, says why it is not ready, and leaves with 0 on SIGINT."""
-    server = start(models=tmp_path)
-    server.wait_for("the service cannot become ready")
-    with server.client() as client:
-        assert client.get("/livez").status_code == 200
-        response = client.get("/readyz")
-    assert (response.status_code, "no models" in response.json()["reason"]) == (503, True)
-    assert server.stop(signal.SIGINT) == 0
-
-
 def test_port_in_use() -> None:
-    """A port that is taken: exit status 1 and one sentence."""
+    """A port in use: exit status 1 and one sentence."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = run("serve", "--port", str(port))
     assert result.returncode == 1
-    sentence = f"cannot listen on 127.0.0.1:{port}: Address already in use; --port names another"
-    assert result.stderr == f"valence: {sentence}\n"
+    reason = "Address already in use; choose another port with --port"
+    assert result.stderr == f"valence: cannot listen on 127.0.0.1:{port}: {reason}\n"
 
 
 def test_reader_that_leaves() -> None:
-    """A command whose reader has seen enough ends quietly, as in `valence models | head`."""
+    """A command whose output is no longer read exits with 0, as in `valence models | head`."""
     reader, writer = os.pipe()
     os.close(reader)
     result = subprocess.run(
@@ -227,7 +219,7 @@ def test_reader_that_leaves() -> None:
 
 @pytest.mark.parametrize("engine", ["auto", "tensorflow", "onnx"])
 def test_predict_command(exported_models: Path, engine: str) -> None:
-    """`valence predict` answers one text with the code of the service, on each engine."""
+    """`valence predict` predicts one text with the code of the service, on each engine."""
     options = ("--json", "--engine", engine, "--models-dir", str(exported_models))
     result = run("predict", *options, "superb and gripping")
     assert result.returncode == 0, result.stderr
@@ -239,7 +231,7 @@ def test_predict_command(exported_models: Path, engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ["auto", "onnx"])
 def test_onnx_without_tensorflow(exported_models: Path, engine: str) -> None:
-    """On ONNX Runtime a version is loaded, verified and answers, and TensorFlow is not imported."""
+    """On ONNX Runtime a version is verified and predicts without importing TensorFlow."""
     program = (
         "import sys, app.__main__ as valence\n"
         "status = valence.main(sys.argv[1:])\n"
@@ -252,3 +244,27 @@ def test_onnx_without_tensorflow(exported_models: Path, engine: str) -> None:
         cwd=ROOT, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_banner() -> None:
+    """On a terminal a ready server prints a curl command with an address that can be reached."""
+    terminal, stderr = pty.openpty()
+    server = subprocess.Popen(
+        [*COMMAND, "serve", "--host", "0.0.0.0", "--port", "0"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+    )
+    os.close(stderr)
+    try:
+        banner = b""
+        while (found := BANNER_URL.search(banner)) is None:
+            banner += os.read(terminal, 4096)
+        assert found[1].startswith(b"http://127.0.0.1:")
+        body = {"text": "superb"}
+        assert httpx.post(f"{found[1].decode()}/predict", json=body).status_code == 200
+    finally:
+        server.terminate()
+        assert server.wait(PATIENCE_S) == 0
+        os.close(terminal)

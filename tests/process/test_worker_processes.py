@@ -18,37 +18,37 @@ from tests.process.test_connections import Wire
 from tests.process.test_server import OpenRequest
 from tests.server import PATIENCE_S, ROOT, LoggingProcess, ServerProcess, run
 
-pytestmark = pytest.mark.skipif(not can_fork_workers(), reason="one process is all there is here")
+pytestmark = pytest.mark.skipif(not can_fork_workers(), reason="needs several workers")
 
 TWO = ("--workers", "2", "--engine", "onnx")
-ASK = "POST /predict HTTP/1.1\nHost: valence\nContent-Length: 18"
+PREDICT = "POST /predict HTTP/1.1\nHost: valence\nContent-Length: 18"
 BODY = b'{"text": "superb"}'
 _COUNTER = re.compile(r'^valence_requests_total\{.*route="/predict".*\} (\S+)$', re.MULTILINE)
 
 
-def start(*options: str) -> ServerProcess:
-    server = ServerProcess(ROOT / "models", *options)
+def start(*options: str, models: Path = ROOT / "models") -> ServerProcess:
+    server = ServerProcess(models, *options)
     server.wait_for("the service is ready")
     return server
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[ServerProcess]:
-    """Two workers, for tests that leave them as they are."""
+    """A server with two workers, for tests that do not change its state."""
     with start(*TWO) as server:
         yield server
 
 
 @pytest.fixture
 def server() -> Iterator[ServerProcess]:
-    """Two workers, for tests that do them harm."""
+    """A server with two workers, for tests that kill, stop or signal them."""
     with start(*TWO, "--drain-delay-s", "600") as server:
         yield server
 
 
 @pytest.fixture
 def clients(server: ServerProcess) -> Iterator[list[httpx.Client]]:
-    """Two clients, each with an open connection to a worker of its own."""
+    """Two clients; each has an open connection to another worker."""
     with server.client() as one, server.client() as other:
         for client in (one, other):
             client.get("/livez").raise_for_status()
@@ -56,13 +56,13 @@ def clients(server: ServerProcess) -> Iterator[list[httpx.Client]]:
 
 
 def children(server: ServerProcess) -> list[int]:
-    """The processes that a server has started, dead ones among them until they are buried."""
+    """The child processes of a server, dead ones included until they are reaped."""
     pid = server.process.pid
     return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def count_sockets(pid: int) -> int:
-    """Open sockets of a process, its connections among them."""
+    """The number of open sockets of a process."""
     names = [descriptor.resolve().name for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
     return sum(name.startswith("socket:") for name in names)
 
@@ -72,27 +72,27 @@ def ask(client: httpx.Client) -> int:
 
 
 def count_requests(client: httpx.Client) -> float:
-    """Predictions asked for, as /metrics has it."""
+    """The number of requests to /predict, from /metrics."""
     page = client.get("/metrics").text
     return sum(float(number) for number in _COUNTER.findall(page))
 
 
 def until_ready(client: httpx.Client) -> None:
-    """Ask until the service is ready again; the test's own timeout ends it."""
+    """Wait until the service is ready again, until the timeout of the test."""
     while client.get("/readyz").status_code != 200:
         pass
 
 
 def finishes(request: OpenRequest) -> bool:
-    """Whether a request is answered when its body has come."""
+    """Whether a request is answered after its body is sent."""
     try:
         return request.finish()[0] == 200
     except ConnectionError:
         return False
 
 
-def test_connections_are_shared_out(shared: ServerProcess) -> None:
-    """Each worker gets as many of the open connections, and keeps nothing of closed ones."""
+def test_connections_are_balanced(shared: ServerProcess) -> None:
+    """Each worker gets the same number of open connections, and releases closed ones."""
     workers = children(shared)
     idle = {pid: count_sockets(pid) for pid in workers}
     with shared.client() as client, ExitStack() as connections:
@@ -105,30 +105,30 @@ def test_connections_are_shared_out(shared: ServerProcess) -> None:
         pass
 
 
-def test_ready_tells_of_all(shared: ServerProcess) -> None:
-    """/readyz says where each worker stands."""
+def test_readiness_covers_all_workers(shared: ServerProcess) -> None:
+    """/readyz lists the phase of each worker."""
     with shared.client() as client:
         answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["workers"]) == (200, ["ready", "ready"])
 
 
-def test_figures_are_of_all(server: ServerProcess, clients: list[httpx.Client]) -> None:
-    """Whichever worker is asked for /metrics, it tells what all of them have counted."""
+def test_metrics_cover_all_workers(server: ServerProcess, clients: list[httpx.Client]) -> None:
+    """Every worker answers /metrics with the counts of all workers."""
     assert [ask(client) for client in (clients[0], clients[0], clients[1])] == [200] * 3
     assert [count_requests(client) for client in clients] == [3, 3]
 
 
 def test_worker_that_dies(server: ServerProcess, clients: list[httpx.Client]) -> None:
-    """A worker that dies takes its connections along; the others serve on until it is replaced.
+    """A worker that dies loses its connections only; it is restarted, and no count is lost.
 
-    Meanwhile /readyz says so. What was counted stays counted.
+    Until it is ready again, /readyz is 503.
     """
     assert [ask(client) for client in clients] == [200, 200]
     assert count_requests(clients[0]) == 2
     requests = [OpenRequest(client.base_url) for client in clients]  # one of each worker
     before = children(server)
     os.kill(before[0], signal.SIGKILL)
-    assert server.wait_for("a worker has died")["status"] == -signal.SIGKILL
+    assert server.wait_for("worker died")["status"] == -signal.SIGKILL
     with server.client() as survivor:
         unready = survivor.get("/readyz")
         assert (unready.status_code, unready.json()["phase"]) == (503, "starting")
@@ -141,8 +141,25 @@ def test_worker_that_dies(server: ServerProcess, clients: list[httpx.Client]) ->
         assert (len(after), before[0] in after, before[1] in after) == (2, False, True)
 
 
+def test_replacement_that_cannot_load(tmp_path: Path) -> None:
+    """A restarted worker that cannot load the models is retried; the others keep answering."""
+    models = shutil.copytree(ROOT / "models" / "bow", tmp_path / "models" / "bow").parent
+    graph = next(models.glob("bow/*/model.onnx"))
+    with start(*TWO, models=models) as server:
+        graph.rename(tmp_path / "model.onnx")
+        os.kill(children(server)[0], signal.SIGKILL)
+        failed = server.wait_for("worker cannot become ready")
+        assert (failed["worker"], "model.onnx is missing" in failed["reason"]) == (1, True)
+        server.wait_for("worker died", times=2)
+        with server.client() as client:
+            assert ask(client) == 200
+        (tmp_path / "model.onnx").rename(graph)
+        server.wait_for("all workers are ready again")
+        assert server.stop() == 0
+
+
 def test_version_from_after_the_start(tmp_path: Path) -> None:
-    """A worker that replaces another answers with the versions of the start and no others."""
+    """A restarted worker loads the versions that were there at the start, and no newer ones."""
     models = shutil.copytree(ROOT / "models" / "bow", tmp_path / "models" / "bow").parent
     bundled = max(int(version.name) for version in (models / "bow").iterdir())
     with ServerProcess(models, *TWO) as server:
@@ -156,10 +173,10 @@ def test_version_from_after_the_start(tmp_path: Path) -> None:
     assert [[version["version"] for version in versions] for versions in lists] == [[bundled]] * 4
 
 
-def test_worker_that_stands_still(server: ServerProcess, clients: list[httpx.Client]) -> None:
-    """While a worker stands still, others get what is new, and its last figures count.
+def test_unresponsive_worker(server: ServerProcess, clients: list[httpx.Client]) -> None:
+    """An unresponsive worker gets no new connections, and its last metrics still count.
 
-    Soon /readyz says so, until it goes on.
+    /readyz is 503 until it responds again.
     """
     assert [ask(client) for client in clients] == [200, 200]
     assert count_requests(clients[0]) == 2
@@ -174,14 +191,14 @@ def test_worker_that_stands_still(server: ServerProcess, clients: list[httpx.Cli
             assert ask(newcomer) == 200
             while (answer := newcomer.get("/readyz")).status_code == 200:
                 pass
-            assert answer.json()["reason"] == "a worker stands still"
+            assert answer.json()["reason"] == "a worker is unresponsive"
         finally:
             os.kill(stopped, signal.SIGCONT)
         until_ready(newcomer)
 
 
 def test_supervisor_that_dies(server: ServerProcess) -> None:
-    """Workers without a supervisor finish what is open and end."""
+    """When the supervisor dies, the workers finish open requests and end."""
     with server.client() as client:
         request = OpenRequest(client.base_url)
     server.process.kill()
@@ -191,7 +208,7 @@ def test_supervisor_that_dies(server: ServerProcess) -> None:
 
 
 def test_drain(server: ServerProcess) -> None:
-    """SIGTERM makes all workers unready at once; a second one lets them finish what is open."""
+    """SIGTERM makes all workers unready at once; after a second one they finish open requests."""
     with server.client() as client:
         requests = [OpenRequest(client.base_url) for _ in range(2)]  # one of each worker
         server.process.send_signal(signal.SIGTERM)
@@ -204,14 +221,14 @@ def test_drain(server: ServerProcess) -> None:
     assert server.wait() == 0
 
 
-def test_who_stood_before_the_port() -> None:
-    """A request that was sent before the port was closed is answered, though nobody had looked."""
+def test_connections_in_the_backlog() -> None:
+    """A request that was sent before the port is closed is answered, even if not accepted yet."""
     with start(*TWO) as server, server.client() as client:
         server.process.send_signal(signal.SIGSTOP)
         with ExitStack() as connections:
             waiting = [connections.enter_context(Wire(client.base_url)) for _ in range(200)]
             for wire in waiting:
-                wire.send(ASK, BODY)
+                wire.send(PREDICT, BODY)
             server.process.send_signal(signal.SIGTERM)
             server.process.send_signal(signal.SIGCONT)
             assert {wire.read().status for wire in waiting} == {200}
@@ -219,9 +236,9 @@ def test_who_stood_before_the_port() -> None:
 
 
 def test_keyboard(server: ServerProcess) -> None:
-    """Ctrl-C, which a terminal sends to supervisor and workers alike, is one signal, not several.
+    """Ctrl-C, which a terminal sends to supervisor and workers alike, counts as one signal.
 
-    The service drains: the delay is not skipped.
+    The service drains, and does not skip the delay.
     """
     for pid in (*children(server), server.process.pid):
         os.kill(pid, signal.SIGINT)
@@ -231,7 +248,7 @@ def test_keyboard(server: ServerProcess) -> None:
     assert server.stop(signal.SIGINT) == 0
 
 
-def test_alone() -> None:
+def test_one_worker() -> None:
     """With WORKERS=1 there is one process."""
     with start("--workers", "1", "--engine", "onnx") as server:
         assert children(server) == []
@@ -240,7 +257,7 @@ def test_alone() -> None:
 
 
 def test_faulty_settings(tmp_path: Path) -> None:
-    """What is wrong with the settings is said once, before there are workers."""
+    """A wrong setting is reported once, before any worker is started."""
     result = run("serve", *TWO, "--models-dir", str(tmp_path / "absent"))
     assert result.returncode == 1
     assert result.stderr.count("the folder of models must exist") == 1
@@ -252,19 +269,19 @@ def supervise(name: str) -> LoggingProcess:
 
 
 def test_worker_that_cannot_start() -> None:
-    """A worker that fails is tried again after longer and longer; the log says why."""
-    with supervise("fail") as supervisor:
-        supervisor.wait_for("a worker has died", times=3)
-        died = [line for line in supervisor.log if line["event"] == "a worker has died"]
-        assert [line["next_in_seconds"] for line in died][:3] == [0.5, 1, 2]
-        assert supervisor.wait_for("a worker has failed")["error"] == "ValueError"
+    """A worker that fails is restarted, with a growing delay; the log has the reason."""
+    with supervise("raise") as supervisor:
+        supervisor.wait_for("worker died", times=3)
+        died = [line for line in supervisor.log if line["event"] == "worker died"]
+        assert [line["restart_in_seconds"] for line in died][:3] == [0.5, 1, 2]
+        assert supervisor.wait_for("worker failed")["error"] == "ValueError"
         assert supervisor.stop() == 0
 
 
 def test_worker_that_hangs() -> None:
-    """A worker whose event loop does not turn is killed and replaced, and killed at the end."""
-    with supervise("stand-still") as supervisor:
-        supervisor.wait_for("a worker stands still and is killed")
-        assert supervisor.wait_for("a worker has died")["status"] == -signal.SIGKILL
-        supervisor.wait_for("a worker stands still and is killed", times=2)
+    """A worker without a heartbeat is killed and restarted; at the end it is killed, too."""
+    with supervise("hang") as supervisor:
+        supervisor.wait_for("worker unresponsive, killed")
+        assert supervisor.wait_for("worker died")["status"] == -signal.SIGKILL
+        supervisor.wait_for("worker unresponsive, killed", times=2)
         assert supervisor.stop() == 0

@@ -1,21 +1,28 @@
+import io
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app import __version__
 from app import main as composition
 from app.__main__ import main
 from app.serving import engines
-from app.settings import Settings
+from app.settings import ENV_PREFIX
 from tests.fakes import FakeEngine, lock, write_version
+
+pytestmark = pytest.mark.usefixtures("logging_state")
 
 
 @pytest.fixture(autouse=True)
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings of this machine, and no TensorFlow."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"VALENCE_{name.upper()}", raising=False)
+    """No settings from the environment of the tests, and no TensorFlow."""
+    for name in list(os.environ):
+        if name.upper().startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
     monkeypatch.setattr(composition, "load_engine", lambda _folder, options: FakeEngine())
 
 
@@ -23,7 +30,7 @@ def call(*arguments: object) -> int:
     """The exit status of `valence` with these arguments."""
     try:
         return main([str(argument) for argument in arguments])
-    except SystemExit as end:  # argparse leaves by itself
+    except SystemExit as end:  # raised by argparse
         return int(end.code or 0)
 
 
@@ -32,7 +39,7 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("command", [(), ("serve",), ("predict",), ("models",)])
 def test_help(command: tuple[str, ...], capsys: Output) -> None:
-    """--help of every command shows examples, and exits with 0."""
+    """--help of every command exits with 0 and shows examples."""
     assert call(*command, "--help") == 0
     text = capsys.readouterr().out
     assert "usage: valence" in text
@@ -54,7 +61,7 @@ def test_help(command: tuple[str, ...], capsys: Output) -> None:
     ],
 )
 def test_wrong_call(arguments: tuple[str, ...], capsys: Output) -> None:
-    """A wrong call exits with 2 and says what is wrong on stderr, without a traceback."""
+    """A wrong call exits with 2, with an error on stderr and no traceback."""
     assert call(*arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -62,8 +69,66 @@ def test_wrong_call(arguments: tuple[str, ...], capsys: Output) -> None:
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve", "--prot", "9000"), "there is no option --prot; did you mean --port?"),
+        (("serve", "--max_queue_items=9"), "did you mean --max-queue-items?"),
+        (("predict", "--josn"), "did you mean --json?"),
+        (("srve",), "there is no command srve; did you mean serve?"),
+        (("--vresion",), "did you mean --version?"),
+        (("xyz",), "there is no command xyz\n"),
+    ],
+)
+def test_misspelt_word(arguments: tuple[str, ...], words: str, capsys: Output) -> None:
+    """A misspelt option or command is answered with the nearest one, if one is near."""
+    assert call(*arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["--not a bad film", "-1"])
+def test_text_that_begins_with_a_dash(fake_models: Path, text: str, capsys: Output) -> None:
+    """A text may begin with a dash, as long as it cannot be an option."""
+    assert call("predict", "--models-dir", fake_models, text) == 0
+    assert call("predict", "--models-dir", fake_models, "--", "--prot") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_version(capsys: Output) -> None:
+    """--version prints the version."""
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"valence {__version__}\n"
+
+
+def test_unknown_variable(
+    fake_models: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands warn of a variable that is no setting, with the nearest one, not with its value."""
+    monkeypatch.setenv("VALENCE_DEFUALT_MODEL", "SECRET")
+    assert call("models", "--models-dir", fake_models) == 0
+    warning = "warning: VALENCE_DEFUALT_MODEL is no setting; the nearest is VALENCE_DEFAULT_MODEL"
+    assert capsys.readouterr().err == f"valence: {warning}\n"
+    assert call("serve", "--models-dir", "nowhere") == 1
+    event = json.loads(capsys.readouterr().out)
+    assert (event["level"], event["event"]) == ("warning", "unknown setting in the environment")
+    assert event["variable"] == "VALENCE_DEFUALT_MODEL"
+    assert event["nearest"] == "VALENCE_DEFAULT_MODEL"
+    assert "SECRET" not in json.dumps(event)
+
+
+@pytest.mark.parametrize("options", [("--log-format", "JSON"), ("--log-format=json", "--port=-1")])
+def test_failure_in_json(options: tuple[str, ...], capsys: Output) -> None:
+    """Where JSON logs are asked for, the reason for the end is an event, and stderr is empty."""
+    status = call("serve", "--models-dir", "nowhere", *options)
+    captured = capsys.readouterr()
+    event = json.loads(captured.out)
+    assert (event["level"], event["event"]) == ("critical", "the service failed")
+    assert (event["exit_status"], captured.err) == (status, "")
+    assert "Received: " in event["reason"]
+
+
 def test_wrong_option(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong value is refused under the name by which it came: the option or the variable."""
+    """An invalid value is reported with the option or the variable that it came from."""
     assert call("serve", "--port", "99999") == 2
     assert "--port must be" in capsys.readouterr().err
     monkeypatch.setenv("VALENCE_MAX_TEXT_CHARS", "0")
@@ -78,7 +143,7 @@ def test_wrong_option(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
         (("predict", "--models-dir", "nowhere", "good"), "cannot be read"),
         (("serve", "--models-dir", "nowhere"), "nowhere; name another with --models-dir"),
         (("serve", "--host", "no.such.host.invalid"), "cannot listen"),
-        (("serve", "--host", "a" * 80 + ".x"), "no host name"),
+        (("serve", "--host", "a" * 80 + ".x"), "the host name is invalid"),
     ],
 )
 def test_failure(arguments: tuple[str, ...], words: str, capsys: Output) -> None:
@@ -94,7 +159,7 @@ def test_failure(arguments: tuple[str, ...], words: str, capsys: Output) -> None
 def test_engine_that_is_not_installed(
     command: tuple[str, ...], capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine without its library: exit status 1 at once, and the extra that brings it."""
+    """An engine without its library: exit status 1, and the extra to install."""
     monkeypatch.setattr(engines, "find_spec", lambda _name: None)
     assert call(*command, "--engine", "onnx") == 1
     assert "install valence[onnx]" in capsys.readouterr().err
@@ -122,11 +187,45 @@ def test_predict_json(fake_models: Path, capsys: Output) -> None:
     assert (answer["model"], answer["version"], answer["label"]) == ("lstm", 1, "negative")
 
 
+def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), "ascii"))
+
+
+def test_predict_reads_stdin(
+    fake_models: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`valence predict -` reads all of standard input as one text, in UTF-8."""
+    give_stdin(monkeypatch, "bad, bad\nand a good film – really\n".encode())
+    assert call("predict", "--models-dir", fake_models, "--json", "-") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["label"], answer["tokens"]) == ("negative", 7)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "the text must"), (b" \n", "the text must"), (b"caf\xe9", "must be UTF-8. Received")],
+)
+def test_predict_with_unusable_stdin(
+    content: bytes, words: str, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard input that is empty or not UTF-8 is a wrong call."""
+    give_stdin(monkeypatch, content)
+    assert call("predict", "-") == 2
+    assert words in capsys.readouterr().err
+
+
+def test_predict_with_closed_stdin(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed standard input is a wrong call."""
+    monkeypatch.setattr(sys, "stdin", None)
+    assert call("predict", "-") == 2
+    assert "standard input, which is closed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("asked", [("--model", "nobody"), ("--version", "9")])
 def test_predict_with_an_unknown_model(
     fake_models: Path, asked: tuple[str, str], capsys: Output
 ) -> None:
-    """An unknown model or version: exit status 1, and what there is."""
+    """An unknown model or version: exit status 1, and a list of the models."""
     assert call("predict", "--models-dir", fake_models, *asked, "good") == 1
     assert "bow, lstm" in capsys.readouterr().err
 

@@ -21,6 +21,8 @@ from app.serving.engines import (
 )
 from tests.fakes import BAD, GOOD, FakeEngine
 
+MODELS = Path(__file__).parents[2] / "models"
+
 
 class Answering:
     """An engine that gives one answer to everything."""
@@ -323,3 +325,11 @@ def test_onnx_has_no_gpu(tmp_path: Path) -> None:
     """ENGINE=onnx with DEVICE=gpu is refused, with what would work."""
     with pytest.raises(MissingLibrary, match="DEVICE=gpu needs the engine tensorflow"):
         load_engine(write_onnx(tmp_path), EngineOptions("onnx", "gpu"))
+
+
+def test_onnx_errors_are_raised_only(capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime raises an error of a run, and prints nothing: stderr may be part of the log."""
+    engine = load_engine(next(MODELS.glob("bow/*")), EngineOptions("onnx"))
+    with pytest.raises(Exception, match="INVALID_ARGUMENT"):
+        engine.run(np.array([[10**9]], np.int32), np.array([1], np.int32))
+    assert capfd.readouterr().err == ""

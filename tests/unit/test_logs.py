@@ -2,26 +2,19 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Callable
 
 import pytest
 
 from app.telemetry.logs import LogFormat, configure_logs, log_loop_errors
 
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    """Leave the loggers as they were."""
-    root, own = logging.getLogger(), logging.getLogger("app")
-    handlers, levels = root.handlers[:], (root.level, own.level)
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    own.setLevel(levels[1])
+pytestmark = pytest.mark.usefixtures("logging_state")
 
 
 def lines(log_format: LogFormat, level: str = "info") -> io.StringIO:
-    """A log that is set up, and where its lines go."""
+    """Configure the logs; the stream that they are written to."""
     stream = io.StringIO()
     configure_logs(log_format, level, stream)
     return stream
@@ -39,7 +32,7 @@ def log_failure(message: str) -> None:
 
 
 def test_json_line() -> None:
-    """An event is one JSON object a line: time, level, logger, event, and what varies."""
+    """An event is one line with a JSON object: time, level, logger, event, and its fields."""
     stream = lines("json")
     logging.getLogger("app.x").info("a version is ready", extra={"model": "lstm", "version": 3})
     event = json.loads(stream.getvalue())
@@ -54,7 +47,7 @@ def test_json_line() -> None:
 
 
 def test_text_line() -> None:
-    """For people the same stands in one line of text."""
+    """In text format the event and its fields are one line of text."""
     stream = lines("text")
     logging.getLogger("app.x").info("a version is ready", extra={"model": "lstm", "version": 3})
     assert stream.getvalue().endswith('INFO a version is ready model="lstm" version=3\n')
@@ -62,7 +55,7 @@ def test_text_line() -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_line_breaks_stay_inside(log_format: LogFormat) -> None:
-    """Whatever an event holds, it is one line."""
+    """An event is one line, whatever characters it holds."""
     stream = lines(log_format)
     logging.getLogger("app.x").info("a\nb %s", "c\r\nd", extra={"e": "f\n\ud800\x1b[31m"})
     assert stream.getvalue().count("\n") == 1
@@ -72,7 +65,7 @@ def test_line_breaks_stay_inside(log_format: LogFormat) -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_exception_without_its_message(log_format: LogFormat) -> None:
-    """An exception is logged as its type and place; its message may quote a text."""
+    """An exception is logged with its type and place; its message may quote a text."""
     stream = lines(log_format)
     log_failure("SECRET")
     assert "SECRET" not in stream.getvalue()
@@ -81,7 +74,7 @@ def test_exception_without_its_message(log_format: LogFormat) -> None:
 
 
 def test_level() -> None:
-    """What is less than the level is not logged."""
+    """Events below the level are not logged."""
     stream = lines("json", "warning")
     logging.getLogger("app.x").info("quiet")
     logging.getLogger("app.x").warning("loud")
@@ -89,7 +82,7 @@ def test_level() -> None:
 
 
 def test_libraries_do_not_debug() -> None:
-    """The level is that of our own loggers: a library is heard when something is wrong."""
+    """The level applies to our own loggers; libraries log warnings and errors only."""
     stream = lines("json", "debug")
     for name in ("app.x", "some.library", "uvicorn.error"):
         logging.getLogger(name).debug("%s", name)
@@ -100,7 +93,7 @@ def test_libraries_do_not_debug() -> None:
 
 
 def test_libraries_keep_to_a_higher_level() -> None:
-    """A level above warning holds for libraries, too."""
+    """A level above warning applies to libraries, too."""
     stream = lines("json", "error")
     logging.getLogger("some.library").warning("wrong")
     assert stream.getvalue() == ""
@@ -108,7 +101,7 @@ def test_libraries_keep_to_a_higher_level() -> None:
 
 @pytest.mark.anyio
 async def test_errors_of_the_event_loop() -> None:
-    """What nobody awaited is logged, too, without its message."""
+    """An exception that no task handled is logged without its message."""
     stream = lines("json")
     loop = asyncio.get_running_loop()
     log_loop_errors(loop)
@@ -117,3 +110,50 @@ async def test_errors_of_the_event_loop() -> None:
     await asyncio.sleep(0)
     assert json.loads(stream.getvalue())["error"] == "ValueError"
     assert "SECRET" not in stream.getvalue()
+
+
+def test_python_warnings() -> None:
+    """A Python warning is an event, one line like any other."""
+    stream = lines("json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=False)  # the context has put the printing hook in
+        logging.captureWarnings(capture=True)
+        warnings.warn("it is deprecated", DeprecationWarning, stacklevel=1)
+    event = json.loads(stream.getvalue())
+    assert (event["level"], event["logger"]) == ("warning", "py.warnings")
+    assert "it is deprecated" in event["event"]
+
+
+class Fragile:
+    def __del__(self) -> None:
+        fail("SECRET")
+
+
+def make_and_drop() -> None:
+    Fragile()
+
+
+def run_in_thread() -> None:
+    thread = threading.Thread(target=fail, args=("SECRET",))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("act", [run_in_thread, make_and_drop])
+def test_exceptions_that_nobody_catches(
+    act: Callable[[], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An exception that ends a thread or cannot be raised is an event, without its message."""
+    stream = lines("json")
+    act()
+    event = json.loads(stream.getvalue())
+    assert (event["level"], event["error"]) == ("error", "ValueError")
+    assert "SECRET" not in stream.getvalue() + capfd.readouterr().err
+
+
+def test_line_that_cannot_be_written(capfd: pytest.CaptureFixture[str]) -> None:
+    """A log that cannot be written leaves stderr alone."""
+    lines("json").close()
+    logging.getLogger("app.x").info("lost")
+    assert capfd.readouterr().err == ""

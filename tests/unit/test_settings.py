@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.settings import Settings, explain_settings_error
+from app.settings import Settings, explain_settings_error, unknown_variables
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the machine that runs the tests."""
+    """No settings from the environment of the tests."""
     for name in Settings.model_fields:
         monkeypatch.delenv(f"VALENCE_{name.upper()}", raising=False)
 
@@ -21,14 +21,14 @@ def explain(**settings: Any) -> str:
 
 
 def test_defaults() -> None:
-    """Without a word the service listens on this machine alone, and adds no delay."""
+    """By default the service listens on the loopback address, and adds no queue delay."""
     settings = Settings()
     assert (settings.host, settings.port, settings.max_queue_delay_ms) == ("127.0.0.1", 8000, 0)
     assert settings.models_dir == Path("models")
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each setting is read from VALENCE_ and its name; an empty one counts as absent."""
+    """Each setting is read from its variable; an empty variable counts as unset."""
     monkeypatch.setenv("VALENCE_MAX_BATCH_ITEMS", "4")
     monkeypatch.setenv("VALENCE_LOG_LEVEL", "WARNING")
     monkeypatch.setenv("VALENCE_PORT", "")
@@ -37,7 +37,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An option of the call wins over the environment."""
+    """An option overrides the environment."""
     monkeypatch.setenv("VALENCE_PORT", "9000")
     assert Settings(port="9001").port == 9001  # type: ignore[arg-type]  # as from a command line
 
@@ -56,7 +56,7 @@ def test_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_out_of_bounds(settings: dict[str, Any], words: list[str]) -> None:
-    """A value outside its bounds is refused in a sentence: name, rule, what was received."""
+    """An invalid value gets one sentence: the name, the rule, and what was received."""
     sentence = explain(**settings)
     assert "\n" not in sentence
     for word in words:
@@ -64,7 +64,7 @@ def test_out_of_bounds(settings: dict[str, Any], words: list[str]) -> None:
 
 
 def test_typed_option_is_named() -> None:
-    """A value that came as an option of the call is refused under the name that was typed."""
+    """An invalid value of an option is reported with the option's name."""
     with pytest.raises(ValidationError) as error:
         Settings(port=65536, max_queue_items=1)
     sentence = explain_settings_error(error.value, typed=("port", "max_queue_items"))
@@ -72,5 +72,11 @@ def test_typed_option_is_named() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    """Each setting has the sentence that --help shows."""
+    """Each setting has a description for --help."""
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_unknown_variables() -> None:
+    """Variables with the prefix that are no setting are found, in any case; others are not ours."""
+    names = ["VALENCE_PORT", "valence_host", "VALENCE_SERVICE_HOST", "Valence_Prot", "HOME"]
+    assert unknown_variables(names) == ["VALENCE_SERVICE_HOST", "Valence_Prot"]

@@ -1,4 +1,4 @@
-"""Lines, figures and the cores of workers, without processes."""
+"""Channels, metrics and cores of workers, without processes."""
 
 import asyncio
 import socket
@@ -13,164 +13,167 @@ from app.errors import InvalidInput
 from app.main import divide_cores
 from app.settings import Settings
 from app.workers import WorkerState, can_fork_workers
-from app.workers.figures import Figures
-from app.workers.link import Duties, Link
-from app.workers.messages import MAX_MESSAGE_BYTES, hear, make_line, tell
-from app.workers.pulse import Pulse
+from app.workers.collector import MetricsCollector
+from app.workers.heartbeat import Heartbeat
+from app.workers.link import Callbacks, Link
+from app.workers.messages import MAX_MESSAGE_BYTES, make_channel, receive, send
 
-needs_lines = pytest.mark.skipif(not can_fork_workers(), reason="there are no such lines here")
+needs_channels = pytest.mark.skipif(not can_fork_workers(), reason="needs Linux socket pairs")
 
 READY = WorkerState("ready", ready=True, reason="")
 STARTING = WorkerState("starting", ready=False, reason="a worker is starting")
 
 
 @pytest.fixture
-def line() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A line, and its two ends."""
-    ends = make_line()
+def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The two ends of a channel."""
+    ends = make_channel()
     yield ends
     for end in ends:
         end.close()
 
 
-@needs_lines
-def test_messages_stay_apart(line: tuple[socket.socket, socket.socket]) -> None:
-    """What was told comes whole, in order, and not joined to what follows."""
-    here, there = line
-    assert tell(here, report=1)
-    assert tell(here, states=["x" * 100_000])
-    assert [hear(there), hear(there)] == [{"report": 1}, {"states": ["x" * 100_000]}]
+@needs_channels
+def test_messages_stay_apart(channel: tuple[socket.socket, socket.socket]) -> None:
+    """Messages arrive whole, in order and one at a time."""
+    here, there = channel
+    assert send(here, collect=1)
+    assert send(here, states=["x" * 100_000])
+    assert [receive(there), receive(there)] == [{"collect": 1}, {"states": ["x" * 100_000]}]
     with pytest.raises(BlockingIOError):
-        hear(there)
+        receive(there)
 
 
-@needs_lines
-def test_message_that_is_too_long(line: tuple[socket.socket, socket.socket]) -> None:
-    """What could not be heard whole is not sent."""
-    one, other = line
-    assert not tell(one, words="x" * MAX_MESSAGE_BYTES)
+@needs_channels
+def test_message_that_is_too_long(channel: tuple[socket.socket, socket.socket]) -> None:
+    """A message over the limit is not sent at all."""
+    here, there = channel
+    assert not send(here, metrics="x" * MAX_MESSAGE_BYTES)
     with pytest.raises(BlockingIOError):
-        hear(other)
+        receive(there)
 
 
-def test_other_side_that_is_gone(line: tuple[socket.socket, socket.socket]) -> None:
-    """Nobody can be told anything when the other side is gone, and who listens learns it."""
-    here, there = line
+@needs_channels
+def test_closed_channel(channel: tuple[socket.socket, socket.socket]) -> None:
+    """When the other end is closed, sending fails and receiving returns None."""
+    here, there = channel
     there.close()
-    assert not tell(here, drain=True)
-    assert hear(here) is None
+    assert not send(here, drain=True)
+    assert receive(here) is None
 
 
-@needs_lines
-def test_other_side_that_does_not_listen(line: tuple[socket.socket, socket.socket]) -> None:
-    """A message for somebody who has not listened for long is lost; the sender does not wait."""
-    here, _ = line
-    while tell(here, figures="x" * 100_000):
+@needs_channels
+def test_full_channel(channel: tuple[socket.socket, socket.socket]) -> None:
+    """A message that does not fit into the buffer is dropped; the sender does not wait."""
+    here, _ = channel
+    while send(here, metrics="x" * 100_000):
         pass
 
 
 class Sum:
-    """Figures that are one number: counts, of which nothing is forgotten but what is below 1."""
+    """Snapshots are numbers; the fraction stands for what does not count after the end."""
 
-    def merge(self, figures: Any) -> Any:
-        return sum(figures)
+    def merge(self, snapshots: Any) -> Any:
+        return sum(snapshots)
 
-    def remains(self, figures: Any) -> Any:
-        return int(figures)
+    def remains(self, snapshot: Any) -> Any:
+        return int(snapshot)
 
 
-class Office:
-    """The figures of two workers, whose lines are in our hands."""
+class Collecting:
+    """A collector, and both ends of its channels to two workers."""
 
     def __init__(self) -> None:
-        lines = {number: make_line() for number in (1, 2)}
-        self.figures = Figures(Sum())
-        self.ours = {number: ends[0] for number, ends in lines.items()}
-        self.theirs = {number: ends[1] for number, ends in lines.items()}
+        channels = {number: make_channel() for number in (1, 2)}
+        self.collector = MetricsCollector(Sum())
+        self.ours = {number: ends[0] for number, ends in channels.items()}
+        self.theirs = {number: ends[1] for number, ends in channels.items()}
 
-    def ask(self, number: int) -> list[int]:
-        """Worker 1 asks; the questions that the workers then hear."""
-        self.figures.ask(self.ours, 1, number)
-        return [message["report"] for line in self.theirs.values() if (message := hear(line))]
+    def start(self, request: int) -> int:
+        """Worker 1 asks for the metrics of all; the identifier that both workers receive."""
+        identifier = self.collector.start(self.ours, 1, request)
+        for channel in self.theirs.values():
+            assert receive(channel) == {"take_snapshot": identifier}
+        return identifier
 
     def close(self) -> None:
-        for line in (*self.ours.values(), *self.theirs.values()):
-            line.close()
+        for channel in (*self.ours.values(), *self.theirs.values()):
+            channel.close()
 
 
 @pytest.fixture
-def office() -> Iterator[Office]:
-    office = Office()
-    yield office
-    office.close()
+def collecting() -> Iterator[Collecting]:
+    collecting = Collecting()
+    yield collecting
+    collecting.close()
 
 
-@needs_lines
-def test_figures_of_all(office: Office) -> None:
-    """Who asks for figures is answered when all have reported, with all of them as one."""
-    (question, _) = office.ask(7)
-    office.figures.take(1, question, 10)
+@needs_channels
+def test_metrics_of_all(collecting: Collecting) -> None:
+    """A request for metrics is answered when all workers have sent theirs, with all merged."""
+    identifier = collecting.start(7)
+    collecting.collector.add(1, identifier, 10)
     with pytest.raises(BlockingIOError):
-        hear(office.theirs[1])
-    office.figures.take(2, question, 20)
-    assert hear(office.theirs[1]) == {"answer": 7, "figures": 30}
+        receive(collecting.theirs[1])
+    collecting.collector.add(2, identifier, 20)
+    assert receive(collecting.theirs[1]) == {"merged": 7, "metrics": 30}
 
 
-@needs_lines
-def test_figures_of_the_dead(office: Office) -> None:
-    """What a dead worker has counted goes on counting; nobody waits for it."""
-    (question, _) = office.ask(7)
-    office.figures.take(2, question, 20.5)
-    office.figures.take(1, question, 10)
-    assert hear(office.theirs[1]) == {"answer": 7, "figures": 30.5}
-    (question, _) = office.ask(8)
-    office.figures.take(1, question, 11)
-    office.figures.bury(2)
-    assert hear(office.theirs[1]) == {"answer": 8, "figures": 31}
-    assert office.figures.of(2) == 20
+@needs_channels
+def test_metrics_of_a_dead_worker(collecting: Collecting) -> None:
+    """The counters of a dead worker keep counting; no request waits for it."""
+    identifier = collecting.start(7)
+    collecting.collector.add(2, identifier, 20.5)
+    collecting.collector.add(1, identifier, 10)
+    assert receive(collecting.theirs[1]) == {"merged": 7, "metrics": 30.5}
+    identifier = collecting.start(8)
+    collecting.collector.add(1, identifier, 11)
+    collecting.collector.remove(2)
+    assert receive(collecting.theirs[1]) == {"merged": 8, "metrics": 31}
+    assert collecting.collector.last_snapshot(2) == 20
 
 
-@needs_lines
-def test_figures_of_the_silent(office: Office) -> None:
-    """Of a worker that does not report in time, what it reported last is taken."""
-    (question, _) = office.ask(7)
-    office.figures.take(2, question, 20)
-    office.figures.take(1, question, 10)
-    hear(office.theirs[1])
-    (question, _) = office.ask(8)
-    office.figures.take(1, question, 15)
-    office.figures.give_up(question)
-    assert hear(office.theirs[1]) == {"answer": 8, "figures": 35}
-    office.figures.take(2, question, 25)  # late, and known from now on
-    assert office.figures.of(2) == 25
+@needs_channels
+def test_metrics_of_a_silent_worker(collecting: Collecting) -> None:
+    """For a worker that does not respond in time its last snapshot is used."""
+    identifier = collecting.start(7)
+    collecting.collector.add(2, identifier, 20)
+    collecting.collector.add(1, identifier, 10)
+    receive(collecting.theirs[1])
+    identifier = collecting.start(8)
+    collecting.collector.add(1, identifier, 15)
+    collecting.collector.finish(identifier)
+    assert receive(collecting.theirs[1]) == {"merged": 8, "metrics": 35}
+    collecting.collector.add(2, identifier, 25)  # too late for this request
+    assert collecting.collector.last_snapshot(2) == 25
 
 
 @dataclass
 class Worker:
-    """A worker of which only the link is there, and the supervisor's ends of its lines."""
+    """The link of a worker, without its process, and the supervisor's ends of its channels."""
 
     adopted: list[socket.socket] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.control, its_control = make_line()
-        self.connections, its_connections = make_line()
+        self.control, its_control = make_channel()
+        self.connections, its_connections = make_channel()
         self.its_ends = (its_control, its_connections)
-        self.pulse = Pulse()
-        self.link = Link(1, its_control, its_connections, self.pulse, states=[STARTING] * 2)
+        self.heartbeat = Heartbeat()
+        self.link = Link(1, its_control, its_connections, self.heartbeat, states=[STARTING] * 2)
 
     def open(self) -> None:
         self.link.open(
-            Duties(
+            Callbacks(
                 adopt=self.adopted.append,
-                report=lambda: 5,
+                snapshot=lambda: 5,
                 drain=lambda: self.told.append("drain"),
                 stop=lambda: self.told.append(f"stop with {len(self.adopted)}"),
             )
         )
 
-    def hand_over(self, count: int) -> None:
-        """Hand connections to the worker, as the supervisor does."""
+    def dispatch(self, count: int) -> None:
+        """Send connections to the worker, as the supervisor does."""
         for _ in range(count):
             ours, its = socket.socketpair()
             socket.send_fds(self.connections, [b"c"], [its.fileno()])
@@ -184,7 +187,7 @@ class Worker:
 
 @pytest.fixture
 async def worker() -> Any:
-    """A worker that listens to its supervisor."""
+    """A worker with an open link."""
     worker = Worker()
     worker.open()
     yield worker
@@ -195,78 +198,78 @@ async def worker() -> Any:
 
 
 async def until(condition: Any) -> None:
-    while not condition():  # noqa: ASYNC110 it comes over a socket
+    while not condition():  # noqa: ASYNC110 what it waits for arrives through a socket
         await asyncio.sleep(0)
 
 
-@needs_lines
+@needs_channels
 @pytest.mark.anyio
 async def test_link_takes_connections(worker: Worker) -> None:
-    """A worker serves what it is handed."""
-    worker.hand_over(40)
+    """A worker serves the connections that are dispatched to it."""
+    worker.dispatch(40)
     await until(lambda: len(worker.adopted) == 40)
     assert not any(connection.getblocking() for connection in worker.adopted)
 
 
-@needs_lines
+@needs_channels
 @pytest.mark.anyio
 @pytest.mark.parametrize("gone", [False, True])
 async def test_link_stops(worker: Worker, *, gone: bool) -> None:
-    """Told to stop, or without a supervisor, a worker first takes what it was handed before."""
-    worker.hand_over(40)
+    """Before a worker stops, it takes the connections that were dispatched to it."""
+    worker.dispatch(40)
     if gone:
         worker.control.close()
         worker.connections.close()
     else:
-        tell(worker.control, stop=True)
+        send(worker.control, stop=True)
     await until(lambda: worker.told)
     assert worker.told == ["stop with 40"]
 
 
-@needs_lines
+@needs_channels
 @pytest.mark.anyio
 async def test_link_without_descriptors(worker: Worker) -> None:
-    """A connection for which the worker has no descriptor left counts as one that has ended."""
+    """A connection for which the worker has no file descriptor left counts as closed."""
     worker.connections.send(b"c")
-    await until(lambda: worker.pulse.closed == 1)
+    await until(lambda: worker.heartbeat.closed_connections == 1)
     assert worker.adopted == []
 
 
-@needs_lines
+@needs_channels
 @pytest.mark.anyio
-async def test_link_hears(worker: Worker) -> None:
-    """A worker knows how the others stand, drains when it is told to, and reports."""
-    tell(worker.control, states=[{"phase": "ready", "ready": True, "reason": ""}] * 2)
-    tell(worker.control, report=3)
-    tell(worker.control, drain=True)
+async def test_link_receives(worker: Worker) -> None:
+    """A worker receives the states of all, drains when told to, and sends its metrics."""
+    send(worker.control, states=[{"phase": "ready", "ready": True, "reason": ""}] * 2)
+    send(worker.control, take_snapshot=3)
+    send(worker.control, drain=True)
     await until(lambda: worker.told)
     assert (worker.link.states, worker.told) == ([READY, READY], ["drain"])
-    assert hear(worker.control) == {"report": 3, "figures": 5}
+    assert receive(worker.control) == {"snapshot": 3, "metrics": 5}
 
 
-@needs_lines
+@needs_channels
 @pytest.mark.anyio
 async def test_link_gathers(worker: Worker) -> None:
-    """Who asks gets the answer to its own question."""
+    """Each request for metrics gets the reply to itself, in whatever order replies arrive."""
     first = asyncio.ensure_future(worker.link.gather())
     second = asyncio.ensure_future(worker.link.gather())
     await asyncio.sleep(0)
-    questions = [message["question"] for _ in "12" if (message := hear(worker.control))]
-    for number in reversed(questions):
-        tell(worker.control, answer=number, figures=f"to {number}")
-    assert [await first, await second] == [[f"to {number}"] for number in questions]
+    requests = [message["collect"] for _ in "12" if (message := receive(worker.control))]
+    for request in reversed(requests):
+        send(worker.control, merged=request, metrics=f"to {request}")
+    assert [await first, await second] == [[f"to {request}"] for request in requests]
 
 
-@needs_lines
+@needs_channels
 @pytest.mark.anyio
 async def test_link_gathers_alone(worker: Worker) -> None:
-    """Without a supervisor a worker tells its own figures."""
+    """Without a supervisor a worker returns its own metrics."""
     worker.control.close()
     assert await worker.link.gather() == [5]
 
 
 @pytest.mark.parametrize(
-    ("given", "cores", "shared_out"),
+    ("given", "cores", "expected"),
     [
         ({}, 4, (4, 1)),
         ({}, 1, (1, 1)),
@@ -280,24 +283,22 @@ async def test_link_gathers_alone(worker: Worker) -> None:
         ({"engine": "tensorflow", "workers": 2}, 4, (2, 2)),
     ],
 )
-def test_cores_are_shared_out(
-    given: dict[str, Any], cores: int, shared_out: tuple[int, int]
-) -> None:
-    """On ONNX Runtime a worker for each core, else one; what is asked for holds."""
+def test_cores_are_divided(given: dict[str, Any], cores: int, expected: tuple[int, int]) -> None:
+    """One worker per core on ONNX Runtime, else one worker; what is set is kept."""
     settings = Settings(**({"engine": "onnx"} | given))
     settled = divide_cores(settings, count_cores=lambda: cores, can_fork=lambda: True)
-    assert (settled.workers, settled.threads) == shared_out
+    assert (settled.workers, settled.threads) == expected
 
 
 def test_models_for_tensorflow_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no version has a graph for ONNX Runtime there is one worker."""
+    """Without a version for ONNX Runtime there is one worker."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     settings = Settings(models_dir=tmp_path)
     assert divide_cores(settings, count_cores=lambda: 4, can_fork=lambda: True).workers == 1
 
 
 def test_system_without_workers() -> None:
-    """Where workers cannot be, there is one process, and asking for more is refused."""
+    """A system that does not support workers gets one process; setting more is an error."""
     alone = divide_cores(Settings(engine="onnx"), count_cores=lambda: 4, can_fork=lambda: False)
     assert (alone.workers, alone.threads) == (1, 4)
     with pytest.raises(InvalidInput, match=r"WORKERS must be 0 or 1 on this system. Received: 2"):

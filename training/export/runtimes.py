@@ -1,11 +1,11 @@
 """An exported version, run by TensorFlow or by ONNX Runtime."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 import tensorflow as tf
 
 from app.artifact import SIGNATURE, TEXT_SIGNATURE, TOKENIZER
@@ -49,6 +49,10 @@ class OnnxModel:
     """An ONNX graph with the inputs of `serve_ids`, run as the service runs it: on one core."""
 
     def __init__(self, path: Path) -> None:
+        # Read while the library is imported: no look-up, no connection, no file in the home folder.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(

@@ -1,5 +1,8 @@
 """`model.onnx` on ONNX Runtime, on the CPU. The only module of the service that imports it."""
 
+import logging
+import os
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,11 +12,14 @@ from numpy.typing import NDArray
 from app.artifact import ONNX
 from app.errors import MissingLibrary, UnusableVersion
 from app.serving.engines import EngineOptions
+from app.telemetry.native_stderr import logged_stderr
 from app.text.padding import Int32Array
 
 _INPUTS: Final = {"ids": "tensor(int32)", "lengths": "tensor(int32)"}
 _OUTPUTS: Final = ["probabilities"]
-_LOG_ERRORS_ONLY: Final = 3
+_LOG_FATAL_ONLY: Final = 4
+
+logger = logging.getLogger(__name__)
 
 
 class OnnxEngine:
@@ -45,13 +51,7 @@ def load(folder: Path, options: EngineOptions) -> OnnxEngine:
         )
     if not (folder / ONNX).is_file():
         raise UnusableVersion(f"{ONNX} is missing: this version needs the engine tensorflow")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingLibrary(
-            "the engine onnx needs the package onnxruntime, which cannot be imported: "
-            "install valence[onnx]"
-        ) from error
+    onnxruntime = _import_onnxruntime()
     try:
         session = onnxruntime.InferenceSession(
             folder / ONNX, _session_options(onnxruntime), providers=["CPUExecutionProvider"]
@@ -68,6 +68,33 @@ def load(folder: Path, options: EngineOptions) -> OnnxEngine:
     return OnnxEngine(session)
 
 
+@cache
+def _import_onnxruntime() -> Any:
+    """Import ONNX Runtime without its telemetry, and keep its own log off stderr.
+
+    Telemetry looks a host up and writes a device id and a database into the home folder. The
+    library reads the variable while it is imported. It is forced, not a default: a running service
+    connects to nobody, whatever the environment says.
+
+    What the library writes to stderr while it is imported becomes events of our log. After that
+    only fatal errors are written there: all others are raised as exceptions.
+
+    Raises:
+        MissingLibrary: It is not installed.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        with logged_stderr(logger):
+            import onnxruntime
+    except ImportError as error:
+        raise MissingLibrary(
+            "the engine onnx needs the package onnxruntime, which cannot be imported: "
+            "install valence[onnx]"
+        ) from error
+    onnxruntime.set_default_logger_severity(_LOG_FATAL_ONLY)
+    return onnxruntime
+
+
 def _session_options(onnxruntime: Any) -> Any:
     """One core per batch, because batches run in parallel; and no memory kept between runs.
 
@@ -78,5 +105,5 @@ def _session_options(onnxruntime: Any) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.log_severity_level = _LOG_FATAL_ONLY
     return options

@@ -1,0 +1,38 @@
+"""What the supervisor reads of a worker without a message: its heartbeat and its connections."""
+
+import mmap
+import time
+from typing import Final
+
+_CELL_BYTES: Final = 8
+_CLOSED, _BEAT = 0, 1
+
+
+class Heartbeat:
+    """Two numbers in shared memory, written by a worker and read by the supervisor.
+
+    Create it before the fork. An aligned write of 8 bytes is atomic, so there is no lock, and an
+    unresponsive worker cannot block the supervisor.
+    """
+
+    def __init__(self) -> None:
+        self._cells = memoryview(mmap.mmap(-1, 2 * _CELL_BYTES)).cast("q")
+        self.beat()
+
+    @property
+    def closed_connections(self) -> int:
+        """How many connections the worker has closed since it was started."""
+        return self._cells[_CLOSED]
+
+    def count_closed_connection(self) -> None:
+        """Count one more closed connection."""
+        self._cells[_CLOSED] += 1
+
+    @property
+    def last_beat_s(self) -> float:
+        """When the worker's event loop last ran, in seconds of the monotonic clock."""
+        return self._cells[_BEAT] / 1e9
+
+    def beat(self) -> None:
+        """Record that the event loop runs now."""
+        self._cells[_BEAT] = time.monotonic_ns()
