@@ -96,7 +96,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # Starts the service behind other supervisors than its own, to compare them.
     "load_tests.bench.worker_designs.launchers": {
-        *("app.api", "app.telemetry", "app.main", "app.server", "app.settings"),
+        *("app.api", "app.telemetry", "app.gc_tuning", "app.main", "app.server", "app.settings"),
     },
 }
 """The packages, and which others each may import."""

@@ -11,8 +11,9 @@ from uvicorn.supervisors import Multiprocess
 
 from app.api.error_handlers import refuse_invalid_http
 from app.api.protocol import HTTPProtocol
+from app.gc_tuning import freeze_heap
 from app.main import create_app
-from app.server import freeze_heap, listen
+from app.server import listen
 from app.settings import Settings
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics
