@@ -82,6 +82,20 @@ class Server:
         except (OSError, http.client.HTTPException) as error:
             raise BenchError(f"{self._name} does not answer {path}") from error
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started; 0 before."""
+        return self._process.pid if self._process else 0
+
+    def exit_status(self) -> int | None:
+        """Of the process; None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def count_events(self, *events: str) -> int:
+        """How many lines the log has with one of these events so far."""
+        lines = self._log.read_text(errors="replace").split("\n")
+        return sum(_parse(line).get("event") in events for line in lines)
+
     def usage(self) -> Usage | None:
         """Processor time and memory so far, children included."""
         return read_usage(self._process.pid) if self._process else None

@@ -97,8 +97,15 @@ ALLOWED: dict[str, set[str]] = {
     "load_tests.bench.ceiling": {
         *("app.artifact", "app.text", "app.serving", "app.errors", "load_tests.bench"),
     },
+    # Starts the service behind other supervisors than its own, to compare them.
+    "load_tests.bench.worker_designs.launchers": {
+        *("app.api", "app.telemetry", "app.gc_tuning", "app.main", "app.server", "app.settings"),
+    },
 }
 """The packages, and which others each may import."""
+
+BARE_SERVERS = {"load_tests.bench.floor", "load_tests.bench.worker_designs.launchers"}
+"""Servers that the service is compared with."""
 
 LIBRARIES = {
     "tensorflow": {"app.serving.engines.tensorflow", "training"},
@@ -109,9 +116,9 @@ LIBRARIES = {
     "optuna": {"training.tuning"},
     "matplotlib": {"training.reports", "training.evaluation", "load_tests.bench.picture"},
     "rich": {"training", "load_tests.bench.progress"},
-    "fastapi": {"app.api", "app.main", "load_tests.bench.floor"},
-    "starlette": {"app.api", "app.main", "load_tests.bench.floor"},
-    "uvicorn": {"app.api", "app.server", "load_tests.bench.floor"},
+    "fastapi": {"app.api", "app.main", *BARE_SERVERS},
+    "starlette": {"app.api", "app.main", *BARE_SERVERS},
+    "uvicorn": {"app.api", "app.server", *BARE_SERVERS},
     "pydantic_settings": {"app.settings"},
     "locust": {"load_tests"},
 }

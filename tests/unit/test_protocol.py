@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
@@ -38,16 +38,9 @@ class Connection(asyncio.Transport):
         pass
 
 
-async def test_client_who_leaves_with_requests_in_line() -> None:
-    """A client that sent two requests at once and leaves is gone for the one that is answered."""
-    seen: list[str] = []
-
-    async def watch(_scope: Scope, receive: Receive, _send: Send) -> None:
-        while (message := await receive())["type"] == "http.request":
-            seen.append(message["type"])
-        seen.append(message["type"])
-
-    config = Config(watch, lifespan="off", log_config=None)
+def connect(app: ASGIApp) -> HTTPProtocol:
+    """A connection to an application, on the running event loop."""
+    config = Config(app, lifespan="off", ws="none", log_config=None)
     config.load()
     protocol = HTTPProtocol(
         refuse=Response,
@@ -57,6 +50,19 @@ async def test_client_who_leaves_with_requests_in_line() -> None:
         _loop=asyncio.get_running_loop(),
     )
     protocol.connection_made(Connection())
+    return protocol
+
+
+async def test_client_who_leaves_with_requests_in_line() -> None:
+    """A client that sent two requests at once and leaves is gone for the one that is answered."""
+    seen: list[str] = []
+
+    async def watch(_scope: Scope, receive: Receive, _send: Send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            seen.append(message["type"])
+        seen.append(message["type"])
+
+    protocol = connect(watch)
     protocol.data_received(2 * REQUEST)
     await until(lambda: bool(seen))
     protocol.connection_lost(None)

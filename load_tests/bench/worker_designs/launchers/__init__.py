@@ -1,0 +1,1 @@
+"""The service behind other supervisors than its own, for the comparison alone."""
