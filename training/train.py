@@ -1,18 +1,20 @@
-"""Method: one loop, seeded, with Keras' own callbacks, that goes on where it was stopped."""
+"""The method: data, features, teacher, model, fit.
+
+`train` is one function per step, in this order; `train_run` reads the data before it and writes the
+run after it. Every long step is cached or checkpointed, so a stopped training resumes.
+"""
 
 import json
-import math
 import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from app import __version__
 from app.artifact import TOKENIZER
@@ -21,23 +23,29 @@ from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.config import Config
 from training.data.batches import ScoringBatches, TrainingBatches
-from training.data.corpus import Corpus, Stream
-from training.data.dataset import Source, load_dataset
+from training.data.corpus import Corpus
+from training.data.dataset import Dataset, Source, load_dataset
 from training.data.preprocessing import build_encoder
-from training.data.shards import Lesson, Shard, lessons_of, write_shard
-from training.data.split import fingerprint
-from training.distillation.teacher import Material, Taught, mix, teach
+from training.data.shards import Shard, TrainingExample, training_examples, write_shard
+from training.data.split import fingerprint, group_digests
+from training.distillation.student import add_ngram_logits, soft_label_examples
+from training.distillation.teacher import fit_teacher
+from training.distillation.teacher_data import TeacherInput, TeacherOutput
 from training.features.store import Knowledge
 from training.features.vector_files import VectorsFound, read_vectors
-from training.fit.checkpoints import EVERY, WorkingFolder, save_whole, working_folder
+from training.fit.checkpoints import CHECKPOINT_INTERVAL_S
 from training.fit.loop import fit_model, recipe_callbacks
 from training.fit.optimizers import build_optimizer, class_weights
 from training.fit.run import MODEL, RUN, Run
-from training.models.build import EMBEDDING, KNOWN, NGRAMS, OUTPUT, build_model
-from training.models.predict import SCORED_AT_ONCE, score_rows
-from training.support.cache import keep
-from training.support.files import check_target, written_aside
-from training.support.progress import console, track
+from training.fit.workspace import (
+    WORKSPACE_FORMAT,
+    Workspace,
+    open_workspace,
+    temporary_workspace,
+)
+from training.models.build import EMBEDDING, KNOWN, NGRAMS, build_model
+from training.support.files import atomic_folder, check_target
+from training.support.progress import console, print_line, track
 
 _COVERAGE: Final = "coverage.json"
 
@@ -45,20 +53,20 @@ _COVERAGE: Final = "coverage.json"
 _TEACHER: Final = "teacher.npz"
 
 
-TEACHER_ORDERS: Final = 2
-"""Words of an n-gram at most, of a teacher whose pupil has no n-grams itself."""
+_TEACHER_ORDERS: Final = 2
+"""The longest n-gram of a teacher, in words, if the student has no n-gram logits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What a training leaves behind.
+class TrainingResult:
+    """What a training returns beside the model file.
 
     Attributes:
         encoder: The tokenizer it was trained with.
-        history: Per figure (`loss`, `val_accuracy`, ...) its value after each epoch.
-        seconds: Wall time of the loop; of one that was stopped, of its parts together.
-        coverage: Of a file of word vectors: which share of the `vocabulary` and of the training
-            `tokens` it has; empty where there is none.
+        history: The value of each metric (`loss`, `val_accuracy`, ...) after each epoch.
+        seconds: Wall time of the training loop, summed over its parts if it was resumed.
+        coverage: The shares of the `vocabulary` and of the training `tokens` that a file of word
+            vectors covers; empty without one.
     """
 
     encoder: TextEncoder
@@ -73,70 +81,50 @@ def train_run(
     folder: Path,
     *,
     tensorboard: Path | None = None,
-    checkpoint_every: float = EVERY,
+    checkpoint_every: float = CHECKPOINT_INTERVAL_S,
     fresh: bool = False,
 ) -> None:
-    """Train by a recipe and write the run `folder`, at once and complete.
+    """Train a recipe and write the run to `folder`, atomically.
 
-    A training that was stopped leaves a working folder beside it; the next one with the same
-    arguments goes on there.
+    A training that is stopped leaves its workspace beside the run, and the next call with the same
+    arguments resumes it.
 
     Args:
         config: The recipe.
         source: Where the data is.
-        folder: Where the run goes; an earlier run is replaced at the end.
+        folder: The destination; an earlier run is replaced at the end.
         tensorboard: Where to write logs for TensorBoard, if anywhere.
-        checkpoint_every: Seconds between checkpoints; 0 for one after each step.
-        fresh: Whether to discard what an unfinished training left.
+        checkpoint_every: Seconds between checkpoints; 0 for a checkpoint after each step.
+        fresh: Whether to discard an unfinished training.
 
     Raises:
-        DataError: The data is missing or wrong, or the loss did not stay finite.
-        InvalidInput: `folder` exists and is no earlier run, another training is writing it, or an
-            unfinished one had another recipe or other data.
+        DataError: The data is missing or invalid, or the loss became infinite or NaN.
+        InvalidInput: `folder` exists and is no run, another process is writing it, or the
+            unfinished training had another recipe or other data.
     """
     check_target(folder, replaces=RUN)
-    with working_folder(folder, every=checkpoint_every, fresh=fresh) as work:
+    with open_workspace(folder, checkpoint_every_s=checkpoint_every, fresh=fresh) as workspace:
         dataset = load_dataset(
             source,
             validation_share=config.loop.validation_share,
             seed=config.seed,
             unlabelled=config.reads_unlabelled,
         )
-        card = dataset.card
-        texts = {
-            "fingerprint": card.fingerprint,
-            "splits": card.splits,
-            "unlabelled": fingerprint(dataset.unlabelled),
-        }
-        version = {"version": __version__}
-        work.claim({"config": config.flat(), "data": texts, "code": version})
+        workspace.claim(_identity(config, dataset))
         try:
-            trained = train(
+            result = train(
                 config,
                 dataset.train,
                 dataset.validation,
-                work.folder / MODEL,
+                workspace.folder / MODEL,
                 unlabelled=dataset.unlabelled.stream_texts(),
                 tensorboard=tensorboard,
-                work=work,
+                workspace=workspace,
             )
         except DataError:
-            work.discard()  # it would end in the same way again
+            workspace.discard()  # resumed, it would fail again
             raise
-        with written_aside(folder, replaces=RUN) as aside:
-            for name in (MODEL, TOKENIZER):
-                shutil.copyfile(work.folder / name, aside / name)
-            run = Run(
-                config=asdict(config),
-                source=source,
-                labels=dataset.train.labels,
-                data=card.model_dump(),
-                history=trained.history,
-                seconds=round(trained.seconds, 1),
-                code_version=__version__,
-                coverage=trained.coverage,
-            )
-            run.write(aside)
+        _write_run(folder, config, source, dataset, result, workspace)
 
 
 def train(
@@ -146,109 +134,269 @@ def train(
     checkpoint: Path,
     *,
     unlabelled: Sequence[str] = (),
-    lessons: Collection[Lesson] | None = None,
+    examples: Collection[TrainingExample] | None = None,
     tensorboard: Path | None = None,
-    work: WorkingFolder | None = None,
+    workspace: Workspace | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> Trained:
-    """Build the vocabulary on `training`, then the model, and fit it.
+) -> TrainingResult:
+    """Build the vocabulary, train the teacher if there is one, and fit the model.
 
-    The same seed on the same machine gives the same weights: the order, the initial weights and
-    the dropout are seeded, and TensorFlow is told to add in a fixed order. Stopped and continued
-    in between, it gives the same weights too.
-
-    No text stays in memory, nor do ids, but while something is learned without labels, or by a
-    teacher.
+    The same seed on the same machine gives bit-identical weights, whether or not the training was
+    resumed: order, initial weights and dropout are seeded, and TensorFlow's operations are
+    deterministic.
 
     Args:
         config: The recipe.
         training: Texts to learn from.
-        validation: Texts that decide when to stop; never learned from.
-        checkpoint: Where the model of the best epoch is kept, written anew when one is better.
-        unlabelled: Further texts, for all that the recipe learns without labels, and its teacher.
-        lessons: What is learned instead of the labels of `training`: these or other texts, with
-            soft labels and weights, say of a teacher.
+        validation: Texts for early stopping; never learned from.
+        checkpoint: Where the model of the best epoch is saved.
+        unlabelled: Further texts for the teacher and for pretrained embeddings.
+        examples: Training examples to use instead of the labels of `training`.
         tensorboard: Where to write logs for TensorBoard, if anywhere.
-        work: Where all is kept that a later training with the same arguments goes on from; by
-            default nothing is.
-        callbacks: Further ones, called after those of the recipe.
+        workspace: Where intermediate results are kept; a temporary folder by default.
+        callbacks: Called after those of the recipe.
 
     Raises:
-        DataError: No word is frequent enough, a file of word vectors is wrong, the texts are too
-            few for a teacher, or the validation loss did not stay finite.
+        DataError: No word is frequent enough, a file of word vectors is invalid, there are too few
+            texts for a teacher, or the loss became infinite or NaN.
     """
-    if work is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return train(
-                config,
-                training,
-                validation,
-                checkpoint,
-                unlabelled=unlabelled,
-                lessons=lessons,
-                tensorboard=tensorboard,
-                work=WorkingFolder(Path(folder), every=math.inf),
-                callbacks=callbacks,
-            )
-    tf.config.experimental.enable_op_determinism()
-    texts = training.stream_texts()
-    encoder = TextEncoder.load(
-        work.once(TOKENIZER, lambda path: build_encoder(config, texts).save(path))
-    )
-    # Before a teacher works for hours: the file may be none.
-    found = None if work.has_checkpoint() else _read_embeddings(config, encoder)
-    weights = class_weights(config, training.targets())
-    if lessons is None:
-        lessons = lessons_of(training, weights)
-    knowledge = Knowledge(encoder, texts, unlabelled, seed=config.seed, once=work.once)
-    taught = None
-    if config.teacher.kind != "none":
-        taught = _teach(config, knowledge, training, unlabelled, work)
-        lessons = _lessons_of(taught, config, lessons, unlabelled, weights)
-    learned = _encode_once(work, encoder, "training", lessons, training)
-    held_out = _encode_once(work, encoder, "validation", lessons_of(validation), training)
+    with ExitStack() as stack:
+        if workspace is None:
+            workspace = stack.enter_context(temporary_workspace())
+        tf.config.experimental.enable_op_determinism()
+        encoder = _fit_encoder(config, training, workspace)
+        vectors = _read_word_vectors(config, encoder, workspace)
+        features = _features(config, encoder, training, unlabelled, workspace)
+        teacher = _fit_teacher(config, features, training, unlabelled, workspace)
+        examples = _choose_examples(config, training, unlabelled, examples, teacher)
+        learned = _encode(workspace, encoder, "training", examples, training.labels)
+        held_out = _encode(
+            workspace, encoder, "validation", training_examples(validation), training.labels
+        )
+        model = _build_compiled(config, encoder, training.labels)
+        if not workspace.checkpoints.exists():
+            _initialize(model, config, features, vectors, learned, workspace)
+        _print_sizes(config, encoder, model, learned, held_out)
+        fit_callbacks = [*recipe_callbacks(config, checkpoint, tensorboard), *callbacks]
+        history = _fit(config, model, learned, held_out, fit_callbacks, workspace)
+        if teacher is not None and config.model.ngram_logits:
+            add_ngram_logits(checkpoint, teacher, held_out)
+        coverage = json.loads((workspace.folder / _COVERAGE).read_text(encoding="utf-8"))
+        return TrainingResult(encoder, history, workspace.checkpoints.elapsed_s(), coverage)
 
+
+# --- Data ---
+
+
+def _fit_encoder(config: Config, training: Corpus, workspace: Workspace) -> TextEncoder:
+    """Build the vocabulary on the training texts."""
+    texts = training.stream_texts()
+    path = workspace.cache.path(TOKENIZER, lambda path: build_encoder(config, texts).save(path))
+    return TextEncoder.load(path)
+
+
+def _choose_examples(
+    config: Config,
+    training: Corpus,
+    unlabelled: Sequence[str],
+    examples: Collection[TrainingExample] | None,
+    teacher: TeacherOutput | None,
+) -> Collection[TrainingExample]:
+    """Return what the model learns: hard labels, or soft labels of all texts with a teacher."""
+    weights = class_weights(config, training.targets())
+    if examples is None:
+        examples = training_examples(training, weights)
+    if teacher is None:
+        return examples
+    return soft_label_examples(
+        examples,
+        unlabelled,
+        teacher,
+        soft_label_share=config.teacher.soft_label_share,
+        class_weights=weights,
+    )
+
+
+def _encode(
+    workspace: Workspace,
+    encoder: TextEncoder,
+    split: str,
+    examples: Collection[TrainingExample],
+    labels: Sequence[str],
+) -> Shard:
+    """Encode training examples into a shard."""
+
+    def create(path: Path) -> None:
+        tracked = track(examples, f"Encoding {split} texts")
+        write_shard(path, encoder, tracked, classes=len(labels))
+
+    return Shard(workspace.cache.path(split, create))
+
+
+# --- Features ---
+
+
+def _read_word_vectors(
+    config: Config, encoder: TextEncoder, workspace: Workspace
+) -> VectorsFound | None:
+    """Read the recipe's file of word vectors, if it names one and the model is not initialized yet.
+
+    Read before the teacher is trained for hours: the file may be invalid.
+    """
+    if not config.model.embeddings_file or workspace.checkpoints.exists():
+        return None
+    with console.status("Reading word vectors"):
+        return read_vectors(
+            Path(config.model.embeddings_file), encoder.vocabulary, width=config.model.embedding_dim
+        )
+
+
+def _features(
+    config: Config,
+    encoder: TextEncoder,
+    training: Corpus,
+    unlabelled: Sequence[str],
+    workspace: Workspace,
+) -> Knowledge:
+    """Return what can be learned from all texts without labels; each part is computed when used."""
+    return Knowledge(
+        encoder, training.stream_texts(), unlabelled, seed=config.seed, cache=workspace.cache
+    )
+
+
+# --- Teacher ---
+
+
+def _fit_teacher(
+    config: Config,
+    features: Knowledge,
+    training: Corpus,
+    unlabelled: Sequence[str],
+    workspace: Workspace,
+) -> TeacherOutput | None:
+    """Fit the teacher of a recipe and label all texts; None if the recipe has no teacher."""
+    if config.teacher.kind == "none":
+        return None
+
+    def compute() -> dict[str, Any]:
+        output = fit_teacher(
+            TeacherInput(
+                rows=_encode_for_teacher(features.encoder, training.stream_texts()),
+                targets=np.asarray(training.targets()),
+                groups=group_digests(training).tolist(),
+                unlabelled=_encode_for_teacher(features.encoder, unlabelled),
+                classes=len(training.labels),
+                vocabulary=len(features.encoder.vocabulary),
+                seed=config.seed,
+            ),
+            features.ngram_vectors,
+            features.know_places if config.teacher.kind == "network" else None,
+            orders=config.model.ngram_logits or _TEACHER_ORDERS,
+            buckets=config.model.ngram_logits_buckets,
+            cache=workspace.cache,
+        )
+        return asdict(output)
+
+    return TeacherOutput(**workspace.cache.arrays(_TEACHER, compute))
+
+
+def _encode_for_teacher(encoder: TextEncoder, texts: Sequence[str]) -> list[Int32Array]:
+    return [encoder.encode(text).ids for text in track(texts, "Encoding texts for the teacher")]
+
+
+# --- Model ---
+
+
+def _build_compiled(config: Config, encoder: TextEncoder, labels: Sequence[str]) -> keras.Model:
+    """Build the model with random weights, and compile it."""
     model = build_model(
         config,
         vocabulary=len(encoder.vocabulary),
-        classes=len(training.labels),
+        classes=len(labels),
         length=encoder.config.max_length,
     )
     model.compile(
         optimizer=build_optimizer(config),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile=False,  # XLA would compile the loop anew for every width of a batch
+        jit_compile=False,  # XLA would compile the step again for each length of a batch
     )
-    if not work.has_checkpoint():
-        if config.model.ngram_embeddings:
-            model.get_layer(KNOWN).assign(knowledge.frequent_ngrams(config.model.ngram_embeddings))
-        coverage = _pretrain(config, model, knowledge, found)
-        (work.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
-        if config.model.nb_weighting:
-            with console.status("Counting n-grams"):
-                model.get_layer(NGRAMS).learn_ratio(learned, learned.targets.argmax(axis=1))
-    weights_learned = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    console.print(
-        f"{config.name}: {len(learned):,} texts to learn from, {len(held_out):,} held out, "
-        f"{len(encoder.vocabulary):,} ids, {weights_learned:,} weights to learn",
-        highlight=False,
-        soft_wrap=True,
+    return model
+
+
+def _initialize(
+    model: keras.Model,
+    config: Config,
+    features: Knowledge,
+    vectors: VectorsFound | None,
+    learned: Shard,
+    workspace: Workspace,
+) -> None:
+    """Set the weights that do not start at random."""
+    if config.model.ngram_embeddings:
+        model.get_layer(KNOWN).assign(features.frequent_ngrams(config.model.ngram_embeddings))
+    if config.model.pretrain_embeddings:
+        model.get_layer(EMBEDDING).vectors = features.word_vectors(config.model.embedding_dim)
+    coverage = {} if vectors is None else _load_word_vectors(model, config, features, vectors)
+    (workspace.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
+    if config.model.nb_weighting:
+        with console.status("Counting n-grams"):
+            model.get_layer(NGRAMS).learn_ratio(learned, learned.targets.argmax(axis=1))
+
+
+def _load_word_vectors(
+    model: keras.Model, config: Config, features: Knowledge, vectors: VectorsFound
+) -> dict[str, float]:
+    """Initialize word embeddings from a file; return the shares of words that it covers."""
+    layer = model.get_layer(EMBEDDING)
+    layer.vectors = vectors.over(layer.vectors)
+    coverage = vectors.coverage(features.labelled_rows())
+    print_line(
+        f"{Path(config.model.embeddings_file).name} covers {coverage['vocabulary']:.1%} of the "
+        f"vocabulary and {coverage['tokens']:.1%} of the training tokens"
     )
-    batches = TrainingBatches(
-        learned,
-        batch_size=config.loop.batch_size,
-        sorted_together=config.loop.sort_window,
-        word_dropout=config.loop.word_dropout,
-        seed=config.seed,
+    return coverage
+
+
+def _print_sizes(
+    config: Config, encoder: TextEncoder, model: keras.Model, learned: Shard, held_out: Shard
+) -> None:
+    weights = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    print_line(
+        f"{config.name}: {len(learned):,} training texts, {len(held_out):,} validation texts, "
+        f"{len(encoder.vocabulary):,} ids, {weights:,} trainable weights"
     )
+
+
+# --- Fit ---
+
+
+def _fit(
+    config: Config,
+    model: keras.Model,
+    learned: Shard,
+    held_out: Shard,
+    callbacks: Sequence[keras.callbacks.Callback],
+    workspace: Workspace,
+) -> dict[str, list[float]]:
+    """Fit the model; return the value of each metric after each epoch.
+
+    Raises:
+        DataError: The validation loss became infinite or NaN.
+    """
     history = fit_model(
         model,
-        batches,
+        TrainingBatches(
+            learned,
+            batch_size=config.loop.batch_size,
+            sort_window=config.loop.sort_window,
+            word_dropout=config.loop.word_dropout,
+            seed=config.seed,
+        ),
         ScoringBatches(held_out),
-        [*recipe_callbacks(config, checkpoint, tensorboard), *callbacks],
+        callbacks,
         epochs=config.loop.epochs,
-        work=work,
+        checkpoints=workspace.checkpoints,
     )
     losses = history["val_loss"]
     if not np.isfinite(losses).all():
@@ -256,158 +404,45 @@ def train(
             f"the validation loss must stay finite. Received: {losses[-1]} after epoch "
             f"{len(losses)}; try a lower learning_rate"
         )
-    if taught is not None and config.model.ngram_logits:
-        _carry(checkpoint, taught, held_out)
-    coverage = json.loads((work.folder / _COVERAGE).read_text(encoding="utf-8"))
-    return Trained(encoder, history, work.seconds(), coverage)
+    return history
 
 
-def _teach(
+# --- Run ---
+
+
+def _identity(config: Config, dataset: Dataset) -> Mapping[str, Mapping[str, Any]]:
+    """Return what must not change when a training is resumed."""
+    return {
+        "config": config.flat(),
+        "data": {
+            "fingerprint": dataset.card.fingerprint,
+            "splits": dataset.card.splits,
+            "unlabelled": fingerprint(dataset.unlabelled),
+        },
+        "code": {"version": __version__, "workspace_format": WORKSPACE_FORMAT},
+    }
+
+
+def _write_run(
+    folder: Path,
     config: Config,
-    knowledge: Knowledge,
-    training: Corpus,
-    unlabelled: Sequence[str],
-    work: WorkingFolder,
-) -> Taught:
-    """What the teacher of a recipe says, once and for all."""
-    encoder = knowledge.encoder
-
-    def encode_all(texts: Sequence[str]) -> list[Int32Array]:
-        return [encoder.encode(text).ids for text in track(texts, "Reading texts for the teacher")]
-
-    def ask() -> dict[str, NDArray[Any]]:
-        taught = teach(
-            Material(
-                rows=encode_all(training.stream_texts()),
-                target=np.asarray(training.targets()),
-                groups=[example.group for example in training.examples],
-                unlabelled=encode_all(unlabelled),
-                classes=len(training.labels),
-                vocabulary=len(encoder.vocabulary),
-                seed=config.seed,
-            ),
-            knowledge.ngram_vectors,
-            knowledge.know_places if config.teacher.kind == "network" else None,
-            orders=config.model.ngram_logits or TEACHER_ORDERS,
-            buckets=config.model.ngram_logits_buckets,
-            once=work.once,
+    source: Source,
+    dataset: Dataset,
+    result: TrainingResult,
+    workspace: Workspace,
+) -> None:
+    """Write model, tokenizer and description to the run folder, atomically."""
+    with atomic_folder(folder, replaces=RUN) as partial:
+        for name in (MODEL, TOKENIZER):
+            shutil.copyfile(workspace.folder / name, partial / name)
+        run = Run(
+            config=asdict(config),
+            source=source,
+            labels=dataset.train.labels,
+            data=dataset.card.model_dump(),
+            history=result.history,
+            seconds=round(result.seconds, 1),
+            code_version=__version__,
+            coverage=result.coverage,
         )
-        return asdict(taught)
-
-    return Taught(**keep(work.once, _TEACHER, ask))
-
-
-def _lessons_of(
-    taught: Taught,
-    config: Config,
-    labelled: Collection[Lesson],
-    unlabelled: Sequence[str],
-    weights: Mapping[int, float] | None,
-) -> Stream[Lesson]:
-    """Labelled texts, their targets between label and teacher, then the unlabelled ones.
-
-    The `weights` of classes hold for unlabelled texts too: as the teacher divides a text between
-    the classes.
-    """
-
-    def lessons() -> Iterator[Lesson]:
-        share = np.float32(config.teacher.soft_label_share)
-        for lesson, said in zip(labelled, taught.labelled, strict=True):
-            target = (1 - share) * lesson.target + share * said
-            yield replace(lesson, target=target)
-        for text, said in zip(unlabelled, taught.unlabelled, strict=True):
-            weight = sum(said[k] * weights[k] for k in weights) if weights else 1.0
-            yield Lesson(text, said, float(weight))
-
-    return Stream(lessons, len(labelled) + len(unlabelled))
-
-
-def _carry(path: Path, taught: Taught, held_out: Shard) -> None:
-    """Let the kept model carry the teacher's table beside its network, each as far as it helps.
-
-    How far is told by the validation texts: two numbers, that give their labels the highest
-    likelihood.
-    """
-    model = keras.models.load_model(path, compile=False)
-    output, ngrams = model.get_layer(OUTPUT), model.get_layer(NGRAMS)
-    if ngrams.table.any():
-        return  # it does already: a training was stopped between this and its end
-    # Not the logarithms of probabilities: where one is 0, there is none.
-    parts = keras.Model(model.inputs, [output.output, ngrams.output])
-    ngrams.table = taught.table
-    kernel, bias = output.get_weights()
-    logits = score_rows(
-        lambda ids, _lengths: np.stack(parts.predict_on_batch(ids), axis=1),
-        held_out,
-        SCORED_AT_ONCE,
-    )  # (texts, network and teacher, classes)
-    logits[:, 1] += taught.bias
-    shares = mix(logits.swapaxes(0, 1), held_out.targets.argmax(axis=1))
-    of_network, of_teacher = (np.float32(share) for share in shares)
-    output.set_weights([of_network * kernel, of_network * bias + of_teacher * taught.bias])
-    ngrams.table = of_teacher * taught.table
-    save_whole(model, path)
-    console.print(
-        f"{model.name}: carries the teacher's n-grams, {of_teacher:.2f} of them beside "
-        f"{of_network:.2f} of the network",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _encode_once(
-    work: WorkingFolder,
-    encoder: TextEncoder,
-    kind: str,
-    lessons: Collection[Lesson],
-    corpus: Corpus,
-) -> Shard:
-    """The lessons as ids on disk, encoded now unless they were before."""
-
-    def encode_all(path: Path) -> None:
-        tracked = track(lessons, f"Encoding {kind} texts")
-        write_shard(path, encoder, tracked, classes=len(corpus.labels))
-
-    return Shard(work.once(kind, encode_all))
-
-
-def _pretrain(
-    config: Config, model: keras.Model, knowledge: Knowledge, found: VectorsFound | None
-) -> dict[str, float]:
-    """Give word vectors their start, if the recipe has one for them.
-
-    Args:
-        config: The recipe.
-        model: Gets the vectors.
-        knowledge: Of all texts.
-        found: The vectors of the recipe's file, if it names one.
-
-    Returns:
-        How much of the vocabulary and of the training tokens a file of vectors covers; nothing
-        where there is none.
-    """
-    if config.model.pretrain_embeddings:
-        model.get_layer(EMBEDDING).vectors = knowledge.word_vectors(config.model.embedding_dim)
-    if found is None:
-        return {}
-    layer = model.get_layer(EMBEDDING)
-    layer.vectors = found.over(layer.vectors)
-    coverage = found.coverage(knowledge.labelled_rows())
-    console.print(
-        f"{Path(config.model.embeddings_file).name} has vectors for "
-        f"{coverage['vocabulary']:.1%} of the vocabulary and {coverage['tokens']:.1%} of the "
-        "training tokens",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return coverage
-
-
-def _read_embeddings(config: Config, encoder: TextEncoder) -> VectorsFound | None:
-    """The vectors of the recipe's file, if it names one."""
-    if not config.model.embeddings_file:
-        return None
-    with console.status("Reading word vectors"):
-        return read_vectors(
-            Path(config.model.embeddings_file), encoder.vocabulary, width=config.model.embedding_dim
-        )
+        run.write(partial)

@@ -16,7 +16,7 @@ from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus
 from tests.trained import Workshop
 from training.configs import load_config
-from training.data.batches import rectangle
+from training.data.batches import pad_batch
 from training.data.preprocessing import tokenizing_config
 from training.export.runtimes import ExportedModel
 from training.export.text_graph import TextGraph
@@ -89,7 +89,7 @@ def test_every_character_is_read_alike() -> None:
     ids, lengths = tf.function(TextGraph(every), autograph=False)(
         tf.constant([text.encode() for text in texts])
     )
-    expected = rectangle([every.encode(text).ids for text in texts], range(len(texts)))
+    expected = pad_batch([every.encode(text).ids for text in texts], range(len(texts)))
     different = (ids.numpy() != expected[:, : ids.shape[1]]).any(axis=1)
     assert [texts[i] for i in np.flatnonzero(different)] == []
     assert expected.shape[1] == lengths.numpy().max()
@@ -128,7 +128,7 @@ def test_padding_is_not_read(version: Path) -> None:
     exported = ExportedModel(version)
     texts = [sample.text for sample in make_corpus(8, seed=5)]
     rows = [exported.encoder.encode(text).ids for text in texts]
-    ids = rectangle(rows, range(len(rows)))
+    ids = pad_batch(rows, range(len(rows)))
     wide = np.concatenate([ids, np.full((len(rows), 50), 3, np.int32)], axis=1)
     lengths = np.array([len(row) for row in rows], np.int32)
     for row, length in zip(wide, lengths, strict=True):

@@ -1,4 +1,4 @@
-"""Batches: every text once, near others of its length, by the seed alone."""
+"""Batches: every row once, with rows of similar length, in an order that the seed decides."""
 
 import platform
 import resource
@@ -10,9 +10,9 @@ import pytest
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import BEGIN, FIRST_WORD, UNKNOWN, Vocabulary
 from training.data.batches import Batch, ScoringBatches, TrainingBatches
-from training.data.shards import Lesson, Shard, write_shard
+from training.data.shards import Shard, TrainingExample, write_shard
 
-# Text i repeats the word i, so that a row tells where it came from.
+# Text i repeats word i, so a row shows which text it is.
 COUNT = 50
 WORDS = [f"word{i}" for i in range(COUNT)]
 ENCODER = TextEncoder(TextConfig(max_length=9, head=1), Vocabulary(WORDS))
@@ -23,27 +23,28 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Shard:
     """Rows of two to eight ids."""
     folder = tmp_path_factory.mktemp("shard") / "rows"
     targets = np.eye(COUNT, dtype=np.float32)
-    lessons = [
-        Lesson(f"{word} " * (1 + i % 7), targets[i], weight=i) for i, word in enumerate(WORDS)
+    examples = [
+        TrainingExample(f"{word} " * (1 + i % 7), targets[i], weight=i)
+        for i, word in enumerate(WORDS)
     ]
-    write_shard(folder, ENCODER, lessons, classes=COUNT)
+    write_shard(folder, ENCODER, examples, classes=COUNT)
     return Shard(folder)
 
 
 def epoch(shard: Shard, number: int = 0, *, start: int = 0, **options: float) -> list[Batch]:
-    """The batches of eight of an epoch."""
+    """The batches of an epoch, eight rows each."""
     settings: dict[str, Any] = {"seed": 1, **options}
     batches = TrainingBatches(shard, batch_size=8, **settings)
     return list(batches.epoch(number, start=start).as_numpy_iterator())
 
 
 def rows(batches: list[Batch]) -> list[int]:
-    """Which rows are seen, in their order."""
+    """The rows in the order of the batches."""
     return [int(row) for _, targets, _ in batches for row in targets.argmax(axis=1)]
 
 
 def test_every_row_once_an_epoch(shard: Shard) -> None:
-    """An epoch shows each text once, with its own target and weight."""
+    """An epoch has each row once, with its own target and weight."""
     batches = epoch(shard)
     assert sorted(rows(batches)) == list(range(COUNT))
     assert len(batches) == len(TrainingBatches(shard, batch_size=8, seed=1)) == 7
@@ -52,16 +53,16 @@ def test_every_row_once_an_epoch(shard: Shard) -> None:
         assert (weights == targets.argmax(axis=1)).all()
 
 
-def test_seed_and_number_decide(shard: Shard) -> None:
-    """One seed gives one order of an epoch; another epoch or another seed has another."""
+def test_the_order_depends_on_seed_and_epoch(shard: Shard) -> None:
+    """The same seed and epoch give the same order; another seed or epoch gives another."""
     first = rows(epoch(shard, 0))
     assert first == rows(epoch(shard, 0))
     assert first != rows(epoch(shard, 1))
     assert first != rows(epoch(shard, 0, seed=2))
 
 
-def test_an_epoch_goes_on_in_its_middle(shard: Shard) -> None:
-    """From any step on, the batches are those of the whole epoch, dropped words included."""
+def test_an_epoch_resumes_in_the_middle(shard: Shard) -> None:
+    """From any step, the batches equal those of the whole epoch, word dropout included."""
     whole, rest = epoch(shard, 3, word_dropout=0.5), epoch(shard, 3, start=4, word_dropout=0.5)
     assert len(rest) == 3
     for expected, received in zip(whole[4:], rest, strict=True):
@@ -69,27 +70,27 @@ def test_an_epoch_goes_on_in_its_middle(shard: Shard) -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_width_is_that_of_the_longest_row(shard: Shard) -> None:
-    """Nothing is padded beyond its batch."""
+def test_padding_to_the_longest_row(shard: Shard) -> None:
+    """A batch is as long as its longest row."""
     for ids, _, _ in epoch(shard):
         assert (ids[:, -1] != 0).any()
 
 
-def test_neighbours_have_like_lengths(shard: Shard) -> None:
-    """Batches of a window are cut from rows sorted by length, so little is padded."""
+def test_rows_are_bucketed_by_length(shard: Shard) -> None:
+    """Rows of similar length share a batch, which keeps padding low."""
     widths = [np.ptp((ids != 0).sum(axis=1)) for ids, _, _ in epoch(shard)]
     assert max(widths) <= 2
 
 
 def test_batches_of_any_length(shard: Shard) -> None:
-    """Where no batches are sorted together, short and long texts share one, each still once."""
-    mixed = epoch(shard, sorted_together=1)
+    """With a window of one batch, short and long rows share a batch, each row still once."""
+    mixed = epoch(shard, sort_window=1)
     assert sorted(rows(mixed)) == list(range(COUNT))
     assert np.ptp((mixed[0][0] != 0).sum(axis=1)) > 2
 
 
 def test_word_dropout(shard: Shard) -> None:
-    """Some words become unknown; other ids stay, and so does the begin of a row."""
+    """Some words become the unknown id; padding and the first id of a row never do."""
     changed = kept = 0
     for ids, targets, _ in epoch(shard, word_dropout=0.5):
         assert (ids[:, 0] == BEGIN).all()
@@ -103,8 +104,8 @@ def test_word_dropout(shard: Shard) -> None:
     assert kept
 
 
-def test_scoring_goes_by_length(shard: Shard) -> None:
-    """Scoring sees each row once, short ones first, and says where each came from."""
+def test_scoring_batches(shard: Shard) -> None:
+    """Scoring has each row once, the shortest first; `order` maps them back to the rows."""
     data = ScoringBatches(shard, batch_size=8)
     assert rows([data[i] for i in range(len(data))]) == data.order.tolist()
     assert (np.diff(shard.lengths[data.order]) >= 0).all()

@@ -1,4 +1,4 @@
-"""Checkpoints: a training that was stopped, by whatever, ends as if it had not been."""
+"""Checkpoints: a training that was stopped, however, ends as if it had not been."""
 
 import json
 import math
@@ -6,24 +6,27 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import pytest
 
 from app.errors import InvalidInput
-from tests.corpus import make_corpus, write_csv, write_tsv_folder
+from tests.corpus import write_tsv_folder
 from tests.trained import call
+from training.config import Config
 from training.configs import load_config
-from training.data.dataset import Source
-from training.fit.checkpoints import Place, WorkingFolder, working_folder
+from training.data.batches import ScoringBatches, TrainingBatches
+from training.data.shards import InMemoryShard
+from training.fit.checkpoints import CheckpointManager, Position
+from training.fit.loop import fit_model, recipe_callbacks
+from training.fit.optimizers import build_optimizer
 from training.fit.run import Run
-from training.train import train_run
 
 ROOT = Path(__file__).parents[2]
 
-# With a state each: dropout, dropped words, averaged weights, what waits for a better epoch.
+# Each of these has state: dropout, dropped words, averaged weights, waiting for a better epoch.
 RECIPE = {
     "epochs": "4",
     "word_dropout": "0.2",
@@ -55,7 +58,7 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of four batches an epoch."""
+    """A data set of four batches per epoch."""
     return write_tsv_folder(tmp_path_factory.mktemp("data"), train=120, test=20)
 
 
@@ -66,7 +69,7 @@ def arguments(data: Path, run: Path, *more: str) -> list[str]:
 
 
 def outcome(run: Path) -> tuple[dict[str, list[float]], list[np.ndarray]]:
-    """Figures, but for what a clock has measured, and weights."""
+    """The history without the throughput, and the weights."""
     history = Run.read(run).history
     history.pop("tokens_per_second")
     model = keras.models.load_model(run / "model.keras", compile=False)
@@ -76,7 +79,7 @@ def outcome(run: Path) -> tuple[dict[str, list[float]], list[np.ndarray]]:
 def test_a_killed_training_ends_as_if_it_had_not_been(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """After SIGKILL in the middle of an epoch, the same command gives the same weights."""
+    """After SIGKILL in the middle of an epoch, the same command gives identical weights."""
     typed = arguments(data, tmp_path / "killed", "--checkpoint-every=0")
     step = 4 * 2 + 3  # the third of the third epoch
     command = [sys.executable, "-c", KILLED_AT_STEP, str(step), *typed]
@@ -85,7 +88,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     assert [path.name for path in tmp_path.iterdir()] == [".killed.training"]
 
     assert call(*typed) == 0
-    assert "goes on from epoch 3, step 3\n" in capfd.readouterr().err
+    assert "resumes at epoch 3, step 3\n" in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["killed"]
 
     assert call(*arguments(data, tmp_path / "whole")) == 0
@@ -96,8 +99,78 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     assert all(map(np.array_equal, weights, expected_weights))
 
 
+class Stop(keras.callbacks.Callback):  # type: ignore[misc]
+    """Interrupts a training at the beginning of a step."""
+
+    state_attributes: ClassVar = ()
+
+    def __init__(self, epoch: int, step: int) -> None:
+        super().__init__()
+        self._at, self._epoch = (epoch, step), 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if (self._epoch, batch) == self._at:
+            raise KeyboardInterrupt
+
+
+def fit(config: Config, folder: Path, *more: keras.callbacks.Callback) -> dict[str, Any]:
+    """Fit a model of ten weights; returns the history without the throughput, and the weights."""
+    keras.utils.set_random_seed(config.seed)
+    generator = np.random.default_rng(1)
+    rows = [generator.integers(2, 6, 4).astype(np.int32) for _ in range(12)]
+    shard = InMemoryShard(rows, np.eye(2)[generator.integers(0, 2, 12)])
+    model = keras.Sequential(
+        [
+            keras.layers.Embedding(6, 2),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    model.build((None, None))
+    model.compile(build_optimizer(config), "categorical_crossentropy")
+    history = fit_model(
+        model,
+        TrainingBatches(shard, batch_size=6, seed=config.seed),
+        ScoringBatches(shard),
+        [*recipe_callbacks(config, folder / "model.keras", None), *more],
+        epochs=config.loop.epochs,
+        checkpoints=CheckpointManager(folder, interval_s=1e9),  # at the beginning of each epoch
+    )
+    history.pop("tokens_per_second")
+    return {"history": history, "weights": [w.tolist() for w in model.get_weights()]}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "optimizer"),
+    [("plateau", "adam"), ("cosine", "sgd"), ("exponential", "adam"), ("constant", "sgd")],
+)
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    schedule: str, optimizer: str, tmp_path: Path
+) -> None:
+    """Resumed after two epochs, a training has identical metrics, learning rates and weights."""
+    config = load_config("smoke").replace(
+        epochs=4,
+        keep="last",
+        learning_rate=1e-4,
+        schedule=schedule,
+        optimizer=optimizer,
+        momentum=0.9 * (optimizer == "sgd"),
+    )
+    for name in ("whole", "resumed"):
+        (tmp_path / name).mkdir()
+    whole = fit(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, tmp_path / "resumed", Stop(epoch=2, step=1))
+    assert fit(config, tmp_path / "resumed") == whole
+    assert len(whole["history"]["val_loss"]) == 4
+
+
 def compiled(seed: int) -> keras.Model:
-    """A model with an optimizer that remembers, and dropout that draws."""
+    """A model whose optimizer and dropout have state."""
     keras.utils.set_random_seed(seed)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.Dense(2)])
     model.compile(keras.optimizers.Adam(0.1, use_ema=True), "mse")
@@ -106,7 +179,7 @@ def compiled(seed: int) -> keras.Model:
 
 
 def with_callbacks(model: keras.Model) -> keras.callbacks.CallbackList:
-    """Those that decide something, at the beginning of a training."""
+    """Callbacks with state, at the beginning of a training."""
     callbacks = keras.callbacks.CallbackList(
         [
             keras.callbacks.EarlyStopping("val_loss", patience=3),
@@ -120,170 +193,49 @@ def with_callbacks(model: keras.Model) -> keras.callbacks.CallbackList:
 
 
 def test_a_checkpoint_holds_all_that_the_next_step_depends_on(tmp_path: Path) -> None:
-    """Weights, the optimizer's memory, random states, what callbacks remember, and the place."""
-    model, work = compiled(1), WorkingFolder(tmp_path)
+    """Weights, optimizer, random states, callbacks and position are restored."""
+    model, checkpoints = compiled(1), CheckpointManager(tmp_path)
     callbacks = with_callbacks(model)
     model.train_on_batch(np.ones((4, 3)), np.ones((4, 2)))
     for epoch, loss in enumerate((0.5, 0.25, 0.75)):
         callbacks.on_epoch_end(epoch, {"val_loss": loss})
-    at = Place(epoch=3)
-    at.add({"loss": 2.0}, rows=4, tokens=12, seconds=2.0)
-    work.save(model, callbacks, at)
+    position = Position(epoch=3)
+    position.add_step({"loss": 2.0}, rows=4, tokens=12, seconds=2.0)
+    checkpoints.save(model, callbacks, position)
 
     other = compiled(2)
     others = with_callbacks(other)
-    there = WorkingFolder(tmp_path).restore(other, others)
-    assert there == at
-    assert there.figures() == {"loss": 2.0, "tokens_per_second": 6.0}
-    kept, restored = ([*m.variables, *m.optimizer.variables] for m in (model, other))
-    assert all(map(np.array_equal, kept, restored))
+    restored = CheckpointManager(tmp_path).restore(other, others)
+    assert restored == position
+    assert restored.metrics() == {"loss": 2.0, "tokens_per_second": 6.0}
+    variables = ([*m.variables, *m.optimizer.variables] for m in (model, other))
+    assert all(map(np.array_equal, *variables))
     stopping, plateau, history = others.callbacks
     assert (stopping.best, stopping.wait, plateau.best, plateau.wait) == (0.25, 1, 0.25, 1)
     assert history.history["val_loss"] == [0.5, 0.25, 0.75]
 
 
-def test_callbacks_may_come_and_go(tmp_path: Path) -> None:
-    """A training may go on with logs for TensorBoard that it began without, or elsewhere."""
-    model, work = compiled(1), WorkingFolder(tmp_path)
-    callbacks = with_callbacks(model)
-    callbacks.on_epoch_end(0, {"val_loss": 0.5})
-    callbacks.callbacks.append(keras.callbacks.TensorBoard(str(tmp_path / "there")))
-    work.save(model, callbacks, Place(epoch=1))
-    later = keras.callbacks.CallbackList(
-        [
-            keras.callbacks.TensorBoard(str(tmp_path / "here")),
-            keras.callbacks.TerminateOnNaN(),
-            keras.callbacks.History(),
-        ],
-        model=model,
-    )
-    later.on_train_begin()
-    WorkingFolder(tmp_path).restore(model, later)
-    board, _, history = later.callbacks
-    assert board.log_dir == str(tmp_path / "here")
-    assert history.history["val_loss"] == [0.5]
-
-
-def test_seconds_are_those_of_all_parts(tmp_path: Path) -> None:
-    """A training that goes on counts the time it had taken before."""
+def test_the_duration_includes_earlier_parts(tmp_path: Path) -> None:
+    """A resumed training counts the seconds before it was stopped."""
     model = compiled(1)
-    WorkingFolder(tmp_path).save(model, with_callbacks(model), Place(earlier=0.0))
-    first = json.loads(str(np.load(tmp_path / "checkpoint.npz")["state"]))["place"]["earlier"]
-    work = WorkingFolder(tmp_path)
-    work.restore(model, with_callbacks(model))
-    assert work.seconds() >= first > 0
+    CheckpointManager(tmp_path).save(model, with_callbacks(model), Position())
+    with np.load(tmp_path / "checkpoint.npz") as arrays:
+        first = json.loads(str(arrays["state"]))["position"]["elapsed_s"]
+    checkpoints = CheckpointManager(tmp_path)
+    checkpoints.restore(model, with_callbacks(model))
+    assert checkpoints.elapsed_s() >= first > 0
 
 
-@pytest.mark.parametrize(("every", "saved"), [(0.0, True), (1e9, False), (math.inf, False)])
-def test_checkpoints_keep_their_distance(tmp_path: Path, every: float, saved: bool) -> None:
-    """A checkpoint is written only when the last one is old enough."""
-    work, model = WorkingFolder(tmp_path, every=every), compiled(1)
-    work.save_when_due(model, with_callbacks(model), Place())
-    assert work.has_checkpoint() == saved
+@pytest.mark.parametrize(("interval_s", "saved"), [(0.0, True), (1e9, False), (math.inf, False)])
+def test_checkpoint_interval(tmp_path: Path, interval_s: float, saved: bool) -> None:
+    """A checkpoint is written only if the interval has passed since the last one."""
+    checkpoints, model = CheckpointManager(tmp_path, interval_s=interval_s), compiled(1)
+    checkpoints.save_when_due(model, with_callbacks(model), Position())
+    assert checkpoints.exists() == saved
 
 
-@pytest.mark.parametrize("every", [-1.0, float("nan")])
-def test_a_distance_that_is_none(tmp_path: Path, every: float) -> None:
-    """Seconds are not negative."""
+@pytest.mark.parametrize("interval_s", [-1.0, float("nan")])
+def test_invalid_intervals(tmp_path: Path, interval_s: float) -> None:
+    """The interval is not negative."""
     with pytest.raises(InvalidInput, match=r"must be 0 or more\. Received:"):
-        WorkingFolder(tmp_path, every=every)
-
-
-def test_one_training_at_a_time(tmp_path: Path) -> None:
-    """A second training of the same run is refused, and disturbs nothing."""
-    with working_folder(tmp_path / "run") as work:
-        work.claim({"config": {"units": 1}})
-        with (
-            pytest.raises(InvalidInput, match="one training at a time"),
-            working_folder(tmp_path / "run", fresh=True),
-        ):
-            pytest.fail("two trainings are in one folder")
-        assert (work.folder / "training.json").exists()
-
-
-def begin(run: Path, purpose: dict[str, Any]) -> None:
-    """Begin a training, and be interrupted."""
-    with working_folder(run) as work:
-        work.claim(purpose)
-        model = compiled(1)
-        work.save(model, with_callbacks(model), Place(epoch=2, step=7))
-        raise KeyboardInterrupt
-
-
-def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
-    """Interrupted, a training tells from where the same command goes on."""
-    with pytest.raises(KeyboardInterrupt, match="same command again to go on from epoch 3, step 8"):
-        begin(tmp_path / "run", {"config": {"units": 1}})
-
-
-def test_what_has_not_begun_leaves_nothing(tmp_path: Path) -> None:
-    """A training that is stopped while it reads its data leaves no folder behind."""
-    run = tmp_path / "runs" / "run"
-    with (
-        pytest.raises(KeyboardInterrupt, match=r"^give the same command again$"),
-        working_folder(run),
-    ):
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
-    """What differs is named, with its values; nothing is lost, unless that is asked for."""
-    run = tmp_path / "run"
-    before = {"config": {"units": 1, "seed": 7}, "data": {"fingerprint": "a" * 64}}
-    after = {"config": {"units": 2, "seed": 7}, "data": {"fingerprint": "b" * 64}}
-    with pytest.raises(KeyboardInterrupt):
-        begin(run, before)
-    with pytest.raises(InvalidInput) as caught:
-        begin(run, after)
-    assert "another config units 2 instead of 1, data fingerprint;" in str(caught.value)
-    assert "--fresh discards it" in str(caught.value)
-    with working_folder(run) as work:
-        assert work.has_checkpoint()
-        work.claim(before)
-
-
-def test_what_is_discarded_is_gone(tmp_path: Path) -> None:
-    """Asked to, a training of another thing begins from nothing."""
-    with pytest.raises(KeyboardInterrupt):
-        begin(tmp_path / "run", {"config": {"units": 1}})
-    with working_folder(tmp_path / "run", fresh=True) as work:
-        assert not work.has_checkpoint()
-        work.claim({"config": {"units": 2}})
-
-
-def test_what_was_half_made_is_made_anew(tmp_path: Path) -> None:
-    """A thing is there whole or not at all, and is made once."""
-    work = WorkingFolder(tmp_path)
-
-    def fail(path: Path) -> None:
-        path.write_text("half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        work.once("thing", fail)
-    assert not (tmp_path / "thing").exists()
-    assert work.once("thing", lambda path: path.write_text("whole")).read_text() == "whole"
-    assert work.once("thing", fail).read_text() == "whole"
-
-
-def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training that was stopped does not go on with other texts, unless told to begin anew."""
-
-    def be_interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    config, run = load_config("smoke").replace(epochs=1), tmp_path / "run"
-    source, other = (
-        Source(str(write_csv(tmp_path / f"{seed}.csv", make_corpus(40, seed=seed))))
-        for seed in (1, 2)
-    )
-    with monkeypatch.context() as patch:
-        patch.setattr("training.train.train", be_interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_run(config, source, run)
-    with pytest.raises(InvalidInput, match="Received: another data fingerprint, data splits; "):
-        train_run(config, other, run)
-    train_run(config, other, run, fresh=True)
-    assert Run.read(run).source == other
-    assert not (tmp_path / ".run.training").exists()
+        CheckpointManager(tmp_path, interval_s=interval_s)

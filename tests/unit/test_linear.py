@@ -7,7 +7,6 @@ from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus
-from training.data.split import split_by_group
 from training.evaluation.trigrams import find_presence, fit_trigrams
 
 WORDS = ["good", "bad", "not", "so", "film"]
@@ -47,14 +46,3 @@ def test_it_beats_the_most_frequent_class() -> None:
     model = fit_trigrams(rows[:240], targets[:240], 3)
     right = model.score(rows[240:]).argmax(axis=1) == targets[240:]
     assert right.mean() > 0.6
-
-
-def test_no_group_stands_in_two_folds() -> None:
-    """Every row is in one fold, beside all of its group; a row without a group is by itself."""
-    groups = ["film", None, "play", "film", None, "play", "film", None]
-    folds = [(set(others), set(own)) for others, own in split_by_group(groups, 3)]
-    assert sorted(row for _, own in folds for row in own) == list(range(8))
-    for others, own in folds:
-        assert others | own == set(range(8))
-        assert not {groups[row] for row in others} & {groups[row] for row in own} - {None}
-    assert len([own for _, own in folds if own & {1, 4, 7}]) > 1

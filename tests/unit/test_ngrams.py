@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
 from tests.architectures import batch, make_model
-from training.data.batches import rectangle
+from training.data.batches import pad_batch
 from training.export.onnx_graph import build_onnx
 from training.features.ngram_hashing import draw_numbers, find_ngrams
 from training.models.layers import NgramSum
@@ -40,7 +40,7 @@ def test_every_ngram_once(orders: int) -> None:
     """N-grams of each order up to the highest; special ids are no words, padding is nothing."""
     numbers = draw_numbers(WORDS, orders=orders, buckets=BUCKETS)
     rows = [[BEGIN], [BEGIN, 9], [BEGIN, UNKNOWN, 5, 5, 29_999], [BEGIN, *range(100, 140)]]
-    ids = rectangle([np.array(row, np.int32) for row in rows], range(len(rows)))
+    ids = pad_batch([np.array(row, np.int32) for row in rows], range(len(rows)))
     cells = np.asarray(find_ngrams(ids, numbers, buckets=BUCKETS))
     assert cells.shape == (orders, *ids.shape)
     found = [Counter(row[row >= 0].tolist()) for row in cells.swapaxes(0, 1)]

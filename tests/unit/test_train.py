@@ -1,4 +1,4 @@
-"""Training: it learns, it stops, it can be repeated, and leaves all or nothing."""
+"""Training: it learns, stops early, is reproducible, and leaves a complete run or nothing."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from app.errors import DataError, InvalidInput
+from app.errors import DataError
 from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.trained import Workshop
@@ -21,14 +21,13 @@ from training.data.corpus import Corpus
 from training.data.dataset import Source, load_dataset
 from training.data.preprocessing import encode
 from training.data.readers import read
-from training.data.shards import Lesson, Shard, lessons_of
-from training.distillation.teacher import Material, Taught
-from training.fit.checkpoints import WorkingFolder
+from training.data.shards import Shard, TrainingExample, training_examples
+from training.distillation.teacher_data import TeacherInput, TeacherOutput
 from training.fit.run import Run
+from training.fit.workspace import Workspace
 from training.models.build import KNOWN
 from training.models.predict import predict
 from training.reports.scores import log_loss
-from training.support.files import written_aside
 from training.train import train, train_run
 
 TINY = load_config("smoke").replace(epochs=2)
@@ -36,38 +35,31 @@ TINY = load_config("smoke").replace(epochs=2)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """A data set of a few texts."""
+    """A small data set."""
     folder = tmp_path_factory.mktemp("data")
     return Source(str(write_tsv_folder(folder, train=120, test=20)))
 
 
-def write_half(folder: Path) -> None:
-    """Begin to write, then be interrupted."""
-    with written_aside(folder, replaces="run.json") as aside:
-        (aside / "new").touch()
-        raise KeyboardInterrupt
-
-
 def weights(model_file: Path) -> list[np.ndarray]:
-    """The weights a training kept."""
+    """The weights in a model file."""
     model = keras.models.load_model(model_file, compile=False)
     return [np.asarray(w) for w in model.get_weights()]
 
 
 def figures(run: Run) -> dict[str, list[float]]:
-    """The history without what a clock has measured."""
+    """The history without the throughput."""
     return {name: values for name, values in run.history.items() if name != "tokens_per_second"}
 
 
 @pytest.mark.parametrize("name", ["lstm", "bow"])
 def test_it_learns(workshop: Workshop, name: str) -> None:
-    """On texts that give their label away, each architecture gets nearly all of them right."""
+    """Each architecture learns an easy data set almost perfectly."""
     history = Run.read(workshop.runs / name).history
     assert max(history["val_accuracy"]) > 0.9
 
 
 def test_the_same_seed_gives_the_same_model(source: Source, tmp_path: Path) -> None:
-    """Training twice gives the same figures and weights, averaging and dropout included."""
+    """Training twice gives identical metrics and weights, with averaging and dropout."""
     config = TINY.replace(word_dropout=0.2, ema_momentum=0.9, hidden=(4,), clip_norm=1.0)
     for name in ("a", "b"):
         train_run(config, source, tmp_path / name)
@@ -79,7 +71,7 @@ def test_the_same_seed_gives_the_same_model(source: Source, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def contrary(source: Source) -> tuple[Corpus, Corpus]:
-    """Texts to learn from, and the same with labels swapped: what is learned there is wrong here.
+    """Training texts, and the same texts with swapped labels for validation.
 
     So the first epoch is the best, and each later one is worse.
     """
@@ -90,7 +82,7 @@ def contrary(source: Source) -> tuple[Corpus, Corpus]:
 
 
 def test_the_best_epoch_is_kept(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
-    """What is kept is the epoch of the lowest validation loss, not the last one."""
+    """The saved model is that of the epoch with the lowest validation loss."""
     config = TINY.replace(epochs=4, stop_patience=4)
     losses = train(config, *contrary, tmp_path / "four.keras").history["val_loss"]
     assert losses == sorted(losses)
@@ -100,7 +92,7 @@ def test_the_best_epoch_is_kept(contrary: tuple[Corpus, Corpus], tmp_path: Path)
 
 
 def test_the_last_epoch_is_kept(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
-    """Where a recipe keeps the last epoch, all are trained, and the first is not what is kept."""
+    """A recipe that keeps the last epoch trains all epochs and saves the last."""
     config = TINY.replace(epochs=4, keep="last", stop_patience=1)
     losses = train(config, *contrary, tmp_path / "four.keras").history["val_loss"]
     assert len(losses) == 4
@@ -110,8 +102,11 @@ def test_the_last_epoch_is_kept(contrary: tuple[Corpus, Corpus], tmp_path: Path)
 
 
 def test_word_vectors_from_a_file(source: Source, tmp_path: Path) -> None:
-    """A training may start from a file of word vectors; the run says how much that covers."""
-    lines = [f"{word} {' '.join(['0.5'] * TINY.embedding)}\n" for word in ("superb", "dull", "x")]
+    """Word embeddings start from a file of word vectors; the run records its coverage."""
+    lines = [
+        f"{word} {' '.join(['0.5'] * TINY.model.embedding_dim)}\n"
+        for word in ("superb", "dull", "x")
+    ]
     path = tmp_path / "vectors.txt"
     path.write_text("".join(lines))
     config = TINY.replace(epochs=1, embeddings_file=str(path), learning_rate=1e-6)
@@ -127,7 +122,7 @@ def test_word_vectors_from_a_file(source: Source, tmp_path: Path) -> None:
 
 
 def test_known_ngrams(source: Source, tmp_path: Path) -> None:
-    """Vectors of the texts' n-grams are in the model; only what turns them is learned."""
+    """The model contains frozen n-gram vectors; only their projection is learned."""
     config = TINY.replace(epochs=1, ngram_embeddings=500, ngram_embedding_dim=3)
     kept = []
     for epochs in (1, 2):
@@ -145,21 +140,23 @@ def test_known_ngrams(source: Source, tmp_path: Path) -> None:
 
 
 def test_it_stops_early(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
-    """Training ends when the validation loss has not fallen for the stated epochs."""
+    """Training stops after `stop_patience` epochs without a lower validation loss."""
     config = TINY.replace(epochs=30, stop_patience=2)
     history = train(config, *contrary, tmp_path / "model.keras").history
     assert len(history["val_loss"]) == 1 + 2
 
 
 def test_the_rate_is_reduced(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
-    """The learning rate is halved when the validation loss has not fallen."""
+    """The learning rate is halved if the validation loss has not fallen."""
     config = TINY.replace(epochs=3, stop_patience=3, reduce_patience=1)
     rates = train(config, *contrary, tmp_path / "model.keras").history["learning_rate"]
-    np.testing.assert_allclose(rates, TINY.learning_rate * np.array([1, 1, 0.5]), rtol=1e-6)
+    np.testing.assert_allclose(
+        rates, TINY.optimizer.learning_rate * np.array([1, 1, 0.5]), rtol=1e-6
+    )
 
 
 def test_the_loss_is_that_of_the_true_label(source: Source, tmp_path: Path) -> None:
-    """The validation loss is the mean of -log p of each text's label, as if labels were numbers."""
+    """The validation loss is the mean negative log-likelihood of the labels."""
     dataset = load_dataset(source, validation_share=0.3, seed=7)
     kept = tmp_path / "model.keras"
     trained = train(TINY.replace(epochs=1), dataset.train, dataset.validation, kept)
@@ -169,47 +166,48 @@ def test_the_loss_is_that_of_the_true_label(source: Source, tmp_path: Path) -> N
     assert trained.history["val_loss"] == pytest.approx([log_loss(answers, targets)], rel=1e-5)
 
 
-def test_labels_are_soft_labels_that_are_certain(source: Source, tmp_path: Path) -> None:
-    """Learning from labels and from the same labels as lessons gives the same weights."""
+def test_labels_as_training_examples(source: Source, tmp_path: Path) -> None:
+    """Training on labels and on training examples made from them gives the same weights."""
     dataset = load_dataset(source, validation_share=0.1, seed=7)
     sides, config = (dataset.train, dataset.validation), TINY.replace(epochs=1)
     train(config, *sides, tmp_path / "labels.keras")
-    train(config, *sides, tmp_path / "lessons.keras", lessons=lessons_of(dataset.train))
-    kept = (weights(tmp_path / f"{name}.keras") for name in ("labels", "lessons"))
+    examples = training_examples(dataset.train)
+    train(config, *sides, tmp_path / "examples.keras", examples=examples)
+    kept = (weights(tmp_path / f"{name}.keras") for name in ("labels", "examples"))
     assert all(map(np.array_equal, *kept))
 
 
-def test_it_learns_from_a_teacher(tmp_path: Path) -> None:
-    """Texts without a label teach by a teacher's probabilities; a weight of 0 teaches nothing."""
+def test_soft_labels(tmp_path: Path) -> None:
+    """The model learns from soft labels, and not from examples with a weight of 0."""
     corpus = read(write_csv(tmp_path / "x.csv", make_corpus(360, seed=1)))
     validation = read(write_csv(tmp_path / "y.csv", make_corpus(60, seed=2)))
-    sure = np.array([[0.9, 0.1], [0.1, 0.9]], np.float32)
-    lessons = [
-        Lesson(text, sure[target], weight=1.0)
+    soft_labels = np.array([[0.9, 0.1], [0.1, 0.9]], np.float32)
+    examples = [
+        TrainingExample(text, soft_labels[target], weight=1.0)
         for text, target in zip(corpus.texts(), corpus.targets(), strict=True)
     ]
-    wrong = [Lesson(lesson.text, lesson.target[::-1], weight=0.0) for lesson in lessons]
+    wrong = [TrainingExample(each.text, each.target[::-1], weight=0.0) for each in examples]
     config = TINY.replace(epochs=4)
     history = train(
-        config, corpus, validation, tmp_path / "model.keras", lessons=[*lessons, *wrong]
+        config, corpus, validation, tmp_path / "model.keras", examples=[*examples, *wrong]
     ).history
     assert max(history["val_accuracy"]) > 0.9
 
 
-def test_class_weights_hold_for_what_a_teacher_says(
+def test_class_weights_of_soft_labels(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unlabelled text weighs as its teacher divides it between the classes, each with its own.
+    """An unlabelled text gets the mean of the class weights, weighted by its soft label.
 
-    Labelled ones weigh by their label, and their target lies between label and teacher.
+    A labelled text gets the weight of its label, and a target between hard and soft label.
     """
-    said = np.array([[1, 0], [0, 1], [0.25, 0.75]], np.float32)
+    soft_labels = np.array([[1, 0], [0, 1], [0.25, 0.75]], np.float32)
 
-    def teach(material: Material, *_: Any, **__: Any) -> Taught:
-        half = np.full((len(material.rows), 2), 0.5, np.float32)
-        return Taught(np.zeros((1, 2)), np.zeros(2), half, said)
+    def fit_teacher(data: TeacherInput, *_: Any, **__: Any) -> TeacherOutput:
+        half = np.full((len(data.rows), 2), 0.5, np.float32)
+        return TeacherOutput(np.zeros((1, 2)), np.zeros(2), half, soft_labels)
 
-    monkeypatch.setattr("training.train.teach", teach)
+    monkeypatch.setattr("training.train.fit_teacher", fit_teacher)
     corpus = load_dataset(source, validation_share=0.1, seed=7).train
     skewed = replace(corpus, examples=corpus.examples[:40] + corpus.examples[-10:])
     config = TINY.replace(
@@ -221,7 +219,7 @@ def test_class_weights_hold_for_what_a_teacher_says(
         corpus,
         tmp_path / "model.keras",
         unlabelled=["one", "two", "three"],
-        work=WorkingFolder(tmp_path, every=math.inf),
+        workspace=Workspace(tmp_path, checkpoint_every_s=math.inf),
     )
     shard, labels = Shard(tmp_path / "training"), np.array(skewed.targets())
     first, second = (len(labels) / (2 * (labels == label).sum()) for label in (0, 1))
@@ -232,38 +230,36 @@ def test_class_weights_hold_for_what_a_teacher_says(
     np.testing.assert_allclose(shard.weights[-3:], expected, rtol=1e-6)
 
 
-def test_a_wrong_file_is_told_before_a_teacher_works(
+def test_word_vectors_are_read_before_the_teacher_is_trained(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Word vectors that cannot be read are not found out after hours."""
+    """An invalid file of word vectors fails the training before its longest step."""
 
-    def teach(*_: Any, **__: Any) -> None:
-        pytest.fail("the teacher works")
+    def fit_teacher(*_: Any, **__: Any) -> None:
+        pytest.fail("the teacher is trained")
 
-    monkeypatch.setattr("training.train.teach", teach)
+    monkeypatch.setattr("training.train.fit_teacher", fit_teacher)
     config = TINY.replace(teacher="linear", embeddings_file=str(tmp_path / "none.txt"))
     with pytest.raises(DataError, match=r"none\.txt: word vectors cannot be read"):
         train_run(config, source, tmp_path / "run")
 
 
 def test_no_word_is_frequent_enough(source: Source, tmp_path: Path) -> None:
-    """A recipe that would leave no word to learn from is refused, and leaves nothing."""
+    """A recipe whose vocabulary would be empty fails, and leaves nothing behind."""
     with pytest.raises(DataError, match="a word must stand at least 10000 times"):
         train_run(TINY.replace(min_count=10_000), source, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_epoch_tells_its_tokens_a_second(workshop: Workshop) -> None:
-    """The history has the throughput of every epoch, in tokens a second."""
+def test_throughput_in_the_history(workshop: Workshop) -> None:
+    """The history has the tokens per second of every epoch."""
     history = Run.read(workshop.runs / "lstm").history
     assert len(history["tokens_per_second"]) == len(history["loss"])
     assert min(history["tokens_per_second"]) > 0
 
 
-def test_further_callbacks_hear_of_every_epoch(
-    contrary: tuple[Corpus, Corpus], tmp_path: Path
-) -> None:
-    """Callbacks of the caller's own are told the figures of each epoch, and may end it all."""
+def test_further_callbacks(contrary: tuple[Corpus, Corpus], tmp_path: Path) -> None:
+    """The caller's callbacks get the metrics of each epoch, and may stop the training."""
     heard = []
 
     def end(epoch: int, logs: dict[str, float]) -> None:
@@ -273,17 +269,17 @@ def test_further_callbacks_hear_of_every_epoch(
     watch = keras.callbacks.LambdaCallback(on_epoch_end=end)
     history = train(TINY, *contrary, tmp_path / "model.keras", callbacks=[watch]).history
     assert history["val_loss"] == heard
-    assert len(heard) == 1 < TINY.epochs
+    assert len(heard) == 1 < TINY.loop.epochs
 
 
 def test_tensorboard(source: Source, tmp_path: Path) -> None:
-    """Logs for TensorBoard are written where they are asked for."""
+    """Logs for TensorBoard are written to the given folder."""
     train_run(TINY.replace(epochs=1), source, tmp_path / "run", tensorboard=tmp_path / "logs")
     assert list((tmp_path / "logs" / "train").glob("events.*"))
 
 
-def test_what_a_run_holds(workshop: Workshop) -> None:
-    """A run keeps the recipe, the data's card, the history, the tokenizer and the weights."""
+def test_run_contents(workshop: Workshop) -> None:
+    """A run has the recipe, the data card, the history, the tokenizer and the weights."""
     run = Run.read(workshop.runs / "lstm")
     assert Config.from_mapping(run.config).name == "lstm"
     assert run.labels == ("negative", "positive")
@@ -292,75 +288,15 @@ def test_what_a_run_holds(workshop: Workshop) -> None:
     TextEncoder.load(workshop.runs / "lstm" / "tokenizer.json")
 
 
-def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
-    """Work that fails half-way leaves the earlier result whole and nothing beside it."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "run.json").touch()
-    with pytest.raises(KeyboardInterrupt):
-        write_half(folder)
-    assert [path.name for path in tmp_path.rglob("*")] == ["run", "run.json"]
-
-
-def test_success_replaces_what_was_there(tmp_path: Path) -> None:
-    """A finished result takes the place of the earlier one, whole."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "run.json").touch()
-    (folder / "old").touch()
-    with written_aside(folder, replaces="run.json") as aside:
-        (aside / "new").touch()
-    assert [path.name for path in tmp_path.rglob("*")] == ["run", "new"]
-
-
-@pytest.mark.parametrize("replaces", [None, "run.json"])
-@pytest.mark.parametrize("place", ["thesis", "thesis/inner/..", "thesis/file.txt"])
-def test_what_is_no_earlier_result_is_never_touched(
-    tmp_path: Path, replaces: str | None, place: str
-) -> None:
-    """A folder or file that this program did not make is refused before any work, and stays."""
-    (tmp_path / "thesis" / "inner").mkdir(parents=True)
-    (tmp_path / "thesis" / "file.txt").write_text("years of work")
-    before = sorted(tmp_path.rglob("*"))
-    with (
-        pytest.raises(InvalidInput, match="which exists"),
-        written_aside(tmp_path / place, replaces=replaces),
-    ):
-        pytest.fail("the work has begun")
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def overtake(folder: Path) -> None:
-    """Begin to write; before that is finished, somebody else begins and ends."""
-    with written_aside(folder) as first:
-        (first / "first").touch()
-        with written_aside(folder) as second:
-            (second / "second").touch()
-
-
-def test_two_at_once(tmp_path: Path) -> None:
-    """Of two that write the same new folder, one succeeds and the other changes nothing."""
-    with pytest.raises(OSError, match="not empty"):
-        overtake(tmp_path / "1")
-    assert [path.name for path in tmp_path.rglob("*")] == ["1", "second"]
-
-
-def test_folders_made_on_the_way_go_again(tmp_path: Path) -> None:
-    """A failure leaves no empty parents behind."""
-    with pytest.raises(KeyboardInterrupt):
-        write_half(tmp_path / "models" / "lstm" / "1")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     "change",
     [{}, {"teacher": "linear", "ngram_logits": 1, "ngram_logits_buckets": 2**10}],
-    ids=["alone", "taught"],
+    ids=["without a teacher", "with a teacher"],
 )
-def test_a_loss_that_is_no_number(
+def test_infinite_loss(
     source: Source, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A training that diverges from the start is a failure, and leaves nothing."""
+    """A training that diverges fails, and leaves nothing behind."""
     monkeypatch.setattr("training.features.ngram_vectors.KNOWN_BUCKETS", 2**14)
     config = TINY.replace(epochs=1, learning_rate=1e38, **change)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the validation loss must stay finite"):
@@ -378,8 +314,8 @@ def test_a_loss_that_is_no_number(
     ],
     ids=["missing", "cut", "a list", "other fields"],
 )
-def test_a_folder_that_is_no_run(tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    """A folder without a whole `run.json` is refused in a sentence that names the file."""
+def test_invalid_run(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """A folder without a valid `run.json` is refused; the error names the file."""
     (tmp_path / "run.json").touch()
     damage(tmp_path / "run.json")
     with pytest.raises(DataError, match=r"run\.json"):

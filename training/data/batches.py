@@ -1,4 +1,4 @@
-"""Rows of ids into batches of like length, in a seeded order."""
+"""Batches of rows of similar length, in a seeded order."""
 
 import ctypes
 import sys
@@ -9,14 +9,15 @@ from typing import Any, Final
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from app.text.padding import Int32Array, pad_rows
 from app.text.vocabulary import FIRST_WORD, UNKNOWN
-from training.data.shards import Rows, Shard
-from training.support.arrays import Float32Array
+from training.data.shards import InMemoryShard, Shard
+from training.support.arrays import Float32Array, Int64Array
 
 Batch = tuple[Int32Array, Float32Array, Float32Array]
+"""`ids` int32 (batch, length), padded to the longest row of the batch, `targets` float32 (batch,
+classes), `weights` float32 (batch,)."""
 
 
 _PREFETCHED: Final = 4
@@ -36,29 +37,35 @@ _LARGEST_FROM_HEAP: Final = 2**25  # glibc takes no more
 
 
 class TrainingBatches:
-    """A shard in another order each epoch; an epoch depends on the seed and its number alone.
+    """The batches of each epoch, shuffled and bucketed by length.
 
-    Sorting `sorted_together` batches by length keeps padding low, and still gives a text other
-    neighbours in every epoch.
+    The order of an epoch depends only on the seed and the epoch, so a resumed training continues in
+    the middle of an epoch without reading the earlier batches. Of each row, 8 bytes are in memory.
 
-    So a training that was stopped goes on in the middle of an epoch without reading what it has
-    seen. Of the rows, an order of 8 bytes each is in memory.
+    Args:
+        shard: The training examples.
+        batch_size: Rows per batch; the last batch may have fewer.
+        sort_window: The number of batches whose rows are sorted by length together, in windows
+            of the shuffled rows. More batches mean less padding; in every epoch a row still gets
+            other neighbours.
+        word_dropout: The share of words that become the unknown id, drawn again in each epoch.
+        seed: Of the order and the word dropout.
 
     Attributes:
-        signature: Of a batch, for TensorFlow.
+        signature: The TensorFlow signature of a batch.
     """
 
     def __init__(
         self,
-        shard: Shard | Rows,
+        shard: Shard | InMemoryShard,
         *,
         batch_size: int,
-        sorted_together: int = 50,
+        sort_window: int = 50,
         word_dropout: float = 0.0,
         seed: int,
     ) -> None:
         self._shard, self._batch_size = shard, batch_size
-        self._window = batch_size * sorted_together
+        self._window = batch_size * sort_window
         self._word_dropout, self._seed = word_dropout, seed
         self.signature = (
             tf.TensorSpec([None, None], tf.int32),
@@ -70,11 +77,11 @@ class TrainingBatches:
         return -(-len(self._shard) // self._batch_size)
 
     def epoch(self, number: int, *, start: int = 0) -> tf.data.Dataset:
-        """The batches of an epoch from the one at `start`, made ahead while others are used.
+        """Return the batches of an epoch as a data set that prefetches, see `Batch`.
 
-        Yields:
-            `ids` int32 (batch, width) as wide as the batch's longest row, `targets` float32
-            (batch, classes), `weights` float32 (batch,).
+        Args:
+            number: The epoch, from 0.
+            start: The first batch, to resume an epoch.
         """
         return tf.data.Dataset.from_generator(
             lambda: self._batches(number, start), output_signature=self.signature
@@ -85,21 +92,21 @@ class TrainingBatches:
         order = self._order(epoch)
         for index in range(start, len(order)):
             chosen = order[index]
-            ids = rectangle(self._shard, chosen)
+            ids = pad_batch(self._shard, chosen)
             if self._word_dropout:
                 generator = np.random.default_rng((self._seed, epoch, 1 + index))
                 dropped = generator.random(ids.shape) < self._word_dropout
                 ids[dropped & (ids >= FIRST_WORD)] = UNKNOWN
             yield ids, self._shard.targets[chosen], self._shard.weights[chosen]
 
-    def _order(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The rows of each batch."""
+    def _order(self, epoch: int) -> list[Int64Array]:
+        """Return the rows of each batch."""
         generator = np.random.default_rng((self._seed, epoch, 0))
         order = generator.permutation(len(self._shard))
         batches = []
         for window in _slices(order, self._window):
-            alike = window[np.argsort(self._shard.lengths[window], kind="stable")]
-            batches += _slices(alike, self._batch_size)
+            by_length = window[np.argsort(self._shard.lengths[window], kind="stable")]
+            batches += _slices(by_length, self._batch_size)
         return [batches[i] for i in generator.permutation(len(batches))]
 
 
@@ -117,13 +124,13 @@ def _keep_freed_memory() -> None:
 
 
 class ScoringBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Each row once, sorted by length; `order` tells which row stands where.
+    """Every row once, sorted by length, in batches; see `Batch`.
 
-    Yields:
-        See `TrainingBatches.epoch`.
+    Attributes:
+        order: The rows in the order of the batches, int64 (rows,).
     """
 
-    def __init__(self, shard: Shard, *, batch_size: int = 256) -> None:
+    def __init__(self, shard: Shard | InMemoryShard, *, batch_size: int = 256) -> None:
         super().__init__()
         self._shard = shard
         self.order = np.argsort(shard.lengths, kind="stable")
@@ -135,26 +142,28 @@ class ScoringBatches(keras.utils.PyDataset):  # type: ignore[misc]
     def __getitem__(self, index: int) -> Batch:
         chosen = self._batches[index]
         return (
-            rectangle(self._shard, chosen),
+            pad_batch(self._shard, chosen),
             self._shard.targets[chosen],
             self._shard.weights[chosen],
         )
 
 
-def part_by_length(rows: Sequence[Int32Array], size: int) -> list[list[int]]:
-    """Which rows stand in each batch of `size` or fewer, the shortest first."""
+def batches_by_length(rows: Sequence[Int32Array], size: int) -> list[list[int]]:
+    """Return the rows of each batch, at most `size` of them; the shortest rows come first."""
     return _slices(sorted(range(len(rows)), key=lambda i: len(rows[i])), size)
 
 
-def lay_out(rows: Sequence[Int32Array], chosen: Sequence[int]) -> tuple[Int32Array, Int32Array]:
-    """`rectangle` of the chosen rows, and their lengths, int32 (chosen,)."""
-    return rectangle(rows, chosen), np.array([len(rows[i]) for i in chosen], np.int32)
-
-
-def rectangle(rows: Sequence[Int32Array], chosen: Iterable[int]) -> Int32Array:
-    """The chosen rows, padded to the longest of them: int32 (chosen, width)."""
+def pad_batch(rows: Sequence[Int32Array], chosen: Iterable[int]) -> Int32Array:
+    """Return the chosen rows padded to the longest of them, int32 (chosen, length)."""
     picked = [rows[i] for i in chosen]
     return pad_rows(picked, width=max(map(len, picked)))
+
+
+def pad_with_lengths(
+    rows: Sequence[Int32Array], chosen: Sequence[int]
+) -> tuple[Int32Array, Int32Array]:
+    """Return the chosen rows as `pad_batch` does, and their lengths, int32 (chosen,)."""
+    return pad_batch(rows, chosen), np.array([len(rows[i]) for i in chosen], np.int32)
 
 
 def _slices(order: Any, size: int) -> list[Any]:

@@ -1,4 +1,8 @@
-"""A corpus: labelled texts, read anew by every pass, with digests for comparing them."""
+"""A corpus: texts with their labels, and digests by which they are compared.
+
+A corpus may be larger than memory: each pass over a `LazySequence` reads the texts from their files
+again, and de-duplication and splits compare digests, 68 bytes per row (`Index`).
+"""
 
 import hashlib
 import json
@@ -12,19 +16,23 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from training.support.arrays import BoolArray
+
 T = TypeVar("T")
 
 
 Digests = NDArray[np.bytes_]
+"""Sha256 digests, (rows,) of 32 bytes."""
 
 
-Mask = NDArray[np.bool_]
+class LazySequence(Sequence[T]):
+    """A sequence that is read again by every pass over it; one item at a time is in memory.
 
+    An index reads every item before the requested one; a slice is a tuple.
 
-class Stream(Sequence[T]):
-    """A sequence that is read anew by every pass over it; one item is in memory at a time.
-
-    An index reads up to the item; a slice is a tuple.
+    Args:
+        read: Starts a pass.
+        size: The number of items.
     """
 
     def __init__(self, read: Callable[[], Iterable[T]], size: int) -> None:
@@ -37,7 +45,7 @@ class Stream(Sequence[T]):
         return self._size
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To another process goes what is read here: all items, as a tuple."""
+        """Pickle all items as a tuple: another process may not be able to read them."""
         return tuple, (tuple(self),)
 
     @overload
@@ -53,13 +61,13 @@ class Stream(Sequence[T]):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text and what is known of it.
+    """One row of a data set.
 
     Attributes:
-        text: As it stands in the file; markup and case are the encoder's business.
-        label: A lower-case name; empty where the file has no labels.
-        group: What the text is about or comes from (a film, the original of a retweet): texts of
-            one group resemble each other, so a split keeps them together. None when unknown.
+        text: As in the file; the encoder handles markup and case.
+        label: A lower-case name; empty if the data has no labels.
+        group: What the text is about or derived from (a film, the original of a retweet). Texts of
+            one group resemble each other, so a split keeps them together. None if unknown.
     """
 
     text: str
@@ -69,30 +77,30 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A corpus by digests: all that de-duplication needs of it, in 68 bytes a row.
+    """The digests and labels of a corpus: all that de-duplication needs, in 68 bytes per row.
 
     Attributes:
-        keys: Sha256 of what makes two texts the same, (rows,) of 32 bytes.
-        pairs: Sha256 of label and text, (rows,) of 32 bytes.
-        labels: Positions in `Corpus.labels`, int32 (rows,); -1 for a text without one.
+        keys: Digest of each `text_key`: equal texts have equal keys.
+        pairs: Digest of each label and text.
+        labels: Positions in `Corpus.labels`, int32 (rows,); -1 for a text without a label.
     """
 
     keys: Digests
     pairs: Digests
     labels: NDArray[np.int32]
 
-    def where(self, kept: Mask) -> "Index":
-        """The rows that are kept."""
+    def where(self, kept: BoolArray) -> "Index":
+        """Return the rows where `kept` is true."""
         return Index(self.keys[kept], self.pairs[kept], self.labels[kept])
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts of one source.
+    """The texts of one source.
 
     Attributes:
-        name: For people: the file or folder, and the part of it.
-        examples: In the order of the source; a tuple, or a `Stream` from files.
+        name: For messages: the file or folder, and the split.
+        examples: In the order of the source; a tuple, or a `LazySequence` over files.
         labels: The classes in the order of a model's outputs; empty for unlabelled texts.
     """
 
@@ -104,20 +112,20 @@ class Corpus:
         return len(self.examples)
 
     def texts(self) -> list[str]:
-        """The texts alone, in order, all in memory."""
+        """Return the texts in order, all in memory."""
         return [example.text for example in self.examples]
 
-    def stream_texts(self) -> Stream[str]:
-        """The texts alone, in order, read anew by every pass."""
-        return Stream(lambda: (example.text for example in self.examples), len(self))
+    def stream_texts(self) -> LazySequence[str]:
+        """Return the texts in order, read again by every pass."""
+        return LazySequence(lambda: (example.text for example in self.examples), len(self))
 
     def targets(self) -> list[int]:
-        """The index in `labels` of every example, in order."""
+        """Return the index in `labels` of every example, in order."""
         targets: list[int] = self.index.labels.tolist()
         return targets
 
     def counts(self) -> dict[str, int]:
-        """How many examples each label has, in the order of `labels`."""
+        """Return the number of examples per label, in the order of `labels`."""
         return {
             label: int((self.index.labels == position).sum())
             for position, label in enumerate(self.labels)
@@ -125,7 +133,7 @@ class Corpus:
 
     @cached_property
     def index(self) -> Index:
-        """The corpus by digests, from one pass over it."""
+        """The digests of the corpus, computed in one pass."""
         positions = {label: position for position, label in enumerate(self.labels)}
         keys, pairs, labels = bytearray(), bytearray(), array("i")
         for example in self.examples:
@@ -134,29 +142,29 @@ class Corpus:
             labels.append(positions.get(example.label, -1))
         return Index(join_digests(keys), join_digests(pairs), np.array(labels, np.int32))
 
-    def where(self, kept: Mask) -> "Corpus":
-        """The rows that are kept, bool (rows,), in the same order."""
+    def where(self, kept: BoolArray) -> "Corpus":
+        """Return the rows where `kept`, bool (rows,), is true, in the same order."""
         examples = self.examples
         chosen: Sequence[Example] = (
             tuple(compress(examples, kept))
             if isinstance(examples, tuple)
-            else Stream(lambda: compress(examples, kept), int(kept.sum()))
+            else LazySequence(lambda: compress(examples, kept), int(kept.sum()))
         )
         corpus = replace(self, examples=chosen)
-        vars(corpus)["index"] = self.index.where(kept)  # no need to read it again
+        vars(corpus)["index"] = self.index.where(kept)  # no second pass over the texts
         return corpus
 
 
 def text_key(text: str) -> str:
-    """What makes two texts the same: the text with every run of white space as one space."""
+    """Normalize a text for comparison: each run of white space becomes one space."""
     return " ".join(text.split())
 
 
 def digest(*parts: str | int) -> bytes:
-    """Sha256 of the parts as JSON, which keeps ("a", "bc") and ("ab", "c") apart."""
+    """Return the sha256 of the parts as JSON, in which ("a", "bc") and ("ab", "c") differ."""
     return hashlib.sha256(json.dumps(parts).encode("ascii")).digest()
 
 
-def join_digests(together: bytearray) -> Digests:
-    """Digests written one after another as an array; it sorts as bytes do."""
-    return np.frombuffer(together, "S32")
+def join_digests(concatenated: bytearray) -> Digests:
+    """Return concatenated digests as an array, which sorts as bytes do."""
+    return np.frombuffer(concatenated, "S32")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from app.errors import DataError
-from training.data.corpus import Corpus, Example, Stream
+from training.data.corpus import Corpus, Example, LazySequence
 from training.data.formats import (
     TSV_HEADER,
     TSV_HEADER_UNLABELLED,
@@ -216,7 +216,7 @@ def _collect(
         raise DataError(f"{path}: the data must not change while it is in use; its rows changed")
 
     found = order_labels(names[label] for label in firsts) if names else ()
-    return Corpus(name, Stream(read_examples, size), found)
+    return Corpus(name, LazySequence(read_examples, size), found)
 
 
 def _label_names(

@@ -1,16 +1,16 @@
-"""Shards: the encoded rows of one split on disk, written once and memory-mapped.
+"""Shards: encoded training examples on disk, written once and memory-mapped.
 
-Four files of little-endian numbers, each written from front to end:
+A shard is a folder of four little-endian files:
 
-| file          | holds                                                        |
+| file          | contents                                                     |
 |---------------|--------------------------------------------------------------|
-| `ids.i32`     | the ids of all rows, one row after another                   |
-| `ends.i64`    | for each row, where it ends in `ids.i32`                     |
-| `targets.f32` | for each row, the probability of every class, summing to 1   |
-| `weights.f32` | for each row, how much its loss counts                       |
+| `ids.i32`     | the token ids of all rows, concatenated                      |
+| `ends.i64`    | the position in `ids.i32` where each row ends                |
+| `targets.f32` | the class probabilities of each row, which sum to 1          |
+| `weights.f32` | the sample weight of each row                                |
 
-A hard label is the probability 1 of one class, so labels and a teacher's answers are learned from
-in the same way.
+A hard label is a probability of 1 for one class, so models learn from hard labels and from soft
+labels in the same way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from app.errors import InvalidInput
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
-from training.data.corpus import Corpus, Stream
+from training.data.corpus import Corpus, LazySequence
 from training.support.arrays import Float32Array
 
 _IDS: Final = ("ids.i32", "<i4")
@@ -43,13 +43,13 @@ _WEIGHTS: Final = ("weights.f32", "<f4")
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """One text and what a model is to say of it.
+class TrainingExample:
+    """A text with its target.
 
     Attributes:
-        text: As it stands in its source.
-        target: The probability of every class, float32 (classes,), summing to 1.
-        weight: How much its loss counts; 0 for not at all.
+        text: As in its source.
+        target: Class probabilities, float32 (classes,): a hard or a soft label.
+        weight: The sample weight, by which the loss is multiplied; 0 or more.
     """
 
     text: str
@@ -57,30 +57,34 @@ class Lesson:
     weight: float = 1.0
 
 
-def lessons_of(corpus: Corpus, weights: Mapping[int, float] | None = None) -> Stream[Lesson]:
-    """The examples of a labelled corpus, each with its label for certain.
+def training_examples(
+    corpus: Corpus, class_weights: Mapping[int, float] | None = None
+) -> LazySequence[TrainingExample]:
+    """Return the labelled texts of a corpus as training examples with hard labels.
 
     Args:
         corpus: Labelled texts.
-        weights: Of each class, by its place in `corpus.labels`; by default 1.
+        class_weights: The sample weight of each class, by its index in `corpus.labels`; 1 by
+            default.
     """
-    certain = np.eye(len(corpus.labels), dtype=np.float32)
-    known = {
-        label: (certain[index], weights[index] if weights else 1.0)
+    one_hot = np.eye(len(corpus.labels), dtype=np.float32)
+    by_label = {
+        label: (one_hot[index], class_weights[index] if class_weights else 1.0)
         for index, label in enumerate(corpus.labels)
     }
-    return Stream(
-        lambda: (Lesson(item.text, *known[item.label]) for item in corpus.examples), len(corpus)
+    return LazySequence(
+        lambda: (TrainingExample(item.text, *by_label[item.label]) for item in corpus.examples),
+        len(corpus),
     )
 
 
 def write_shard(
-    folder: Path, encoder: TextEncoder, lessons: Iterable[Lesson], *, classes: int
+    folder: Path, encoder: TextEncoder, examples: Iterable[TrainingExample], *, classes: int
 ) -> None:
-    """Encode every lesson, once, into a new folder; one of them is in memory at a time.
+    """Encode training examples into a new folder; one example at a time is in memory.
 
     Raises:
-        InvalidInput: A target is no distribution over `classes`, or a weight is below 0.
+        InvalidInput: There are no examples, or one has an invalid target or weight.
     """
     folder.mkdir()
     with ExitStack() as stack:
@@ -89,40 +93,41 @@ def write_shard(
             for name, _ in (_IDS, _ENDS, _TARGETS, _WEIGHTS)
         )
         end = 0
-        for number, lesson in enumerate(lessons):
-            _check(lesson, number, classes)
-            row = encoder.encode(lesson.text).ids
+        for number, example in enumerate(examples):
+            _check(example, number, classes)
+            row = encoder.encode(example.text).ids
             end += len(row)
             ids.write(row.astype(_IDS[1]).tobytes())
             ends.write(np.array(end, _ENDS[1]).tobytes())
-            targets.write(lesson.target.astype(_TARGETS[1]).tobytes())
-            weights.write(np.array(lesson.weight, _WEIGHTS[1]).tobytes())
+            targets.write(example.target.astype(_TARGETS[1]).tobytes())
+            weights.write(np.array(example.weight, _WEIGHTS[1]).tobytes())
         if not end:
-            raise InvalidInput("there must be texts to learn from. Received: none")
+            raise InvalidInput("there must be at least one training example. Received: none")
 
 
-def _check(lesson: Lesson, number: int, classes: int) -> None:
-    target = lesson.target
+def _check(example: TrainingExample, number: int, classes: int) -> None:
+    target = example.target
     if target.shape != (classes,) or not (target >= 0).all() or abs(target.sum() - 1) > 1e-3:
         raise InvalidInput(
-            f"lesson {number}: the target must be {classes} probabilities that sum to 1. "
-            f"Received: {target.tolist()}"
+            f"training example {number}: the target must be {classes} probabilities that sum to "
+            f"1. Received: {target.tolist()}"
         )
-    if not 0 <= lesson.weight < float("inf"):
+    if not 0 <= example.weight < float("inf"):
         raise InvalidInput(
-            f"lesson {number}: the weight must be a finite number from 0. Received: {lesson.weight}"
+            f"training example {number}: the weight must be finite and 0 or more. "
+            f"Received: {example.weight}"
         )
 
 
 class Shard(Sequence[Int32Array]):
-    """The rows of a folder that `write_shard` made; `shard[i]` is the ids of row i.
+    """The training examples that `write_shard` wrote; `shard[i]` is the token ids of row i.
 
-    Of the rows, 4 bytes each are in memory; the rest is read from its pages as it is used.
+    Only `lengths` is in memory; everything else is memory-mapped.
 
     Attributes:
-        lengths: Ids of each row, int32 (rows,).
-        targets: float32 (rows, classes), memory-mapped.
-        weights: float32 (rows,), memory-mapped.
+        lengths: The number of ids in each row, int32 (rows,).
+        targets: Class probabilities, float32 (rows, classes).
+        weights: Sample weights, float32 (rows,).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -153,13 +158,13 @@ class Shard(Sequence[Int32Array]):
         return ids
 
 
-class Rows(Sequence[Int32Array]):
-    """Rows in memory, with what a shard has: no folder, no weights.
+class InMemoryShard(Sequence[Int32Array]):
+    """A `Shard` in memory.
 
     Attributes:
-        lengths: Ids of each row, int32 (rows,).
-        targets: float32 (rows, classes).
-        weights: float32 (rows,), all 1.
+        lengths: The number of ids in each row, int32 (rows,).
+        targets: Class probabilities, float32 (rows, classes).
+        weights: Sample weights, float32 (rows,), all 1.
     """
 
     def __init__(self, rows: Sequence[Int32Array], targets: NDArray[Any]) -> None:

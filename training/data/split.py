@@ -1,20 +1,17 @@
-"""Data: labelled texts, without duplicates, split so that validation tells the truth.
+"""Splits without leaks: de-duplicated texts, and no group on both sides.
 
-A model that has seen other reviews of the same film, or the same text twice, looks better on them
-than it is: on IMDB a random-row validation was 1.3 points too optimistic. So texts are
-de-duplicated first, and a film never has reviews on both sides of a split.
+A model that has seen other reviews of a film, or the same text, scores better on them than on new
+ones: on IMDB a split by rows was 1.3 points too optimistic. So texts are de-duplicated first, and a
+group (all reviews of one film, say) is never divided. A text without a group is its own group.
 
-A split depends on the texts, their groups and the seed alone, by way of sha256: the machine, the
-versions of libraries and the order of different texts change nothing.
-
-A corpus may be larger than memory: its texts are read anew by each pass over them (`Stream`), and
-what a split compares are digests, 68 bytes a row (`Index`).
+A split depends only on the texts, their groups and the seed, through sha256: not on the machine,
+library versions, or the order of the rows.
 """
 
 import hashlib
-import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -22,22 +19,24 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from app.errors import DataError
-from training.data.corpus import Corpus, Example, digest, join_digests, text_key
+from training.data.corpus import Corpus, Digests, digest, join_digests, text_key
+from training.support.arrays import Int64Array
 
 CANONICAL_ORDER: Final = ("negative", "neutral", "positive")
 
 
 _TEST_SEED: Final = 0
+"""`hold_out` has no seed of its own: a test set is the same for every recipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """How many rows de-duplication left out, and why.
+    """The rows that de-duplication removed.
 
     Attributes:
-        duplicates: Further copies of a text that was kept, with its label.
-        conflicts: Copies with another label than most copies of their text carry, and every copy
-            of a text for which no label has the most.
+        duplicates: Further copies of a text that was kept, with the same label.
+        conflicts: Copies whose label is not the majority label of their text, and every copy of a
+            text without a majority label.
     """
 
     duplicates: int
@@ -46,14 +45,14 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The two sides of a corpus, with what was left out."""
+    """The two sides of a corpus, and the rows that were removed."""
 
     train: Corpus
     validation: Corpus
     dropped: Dropped
 
     def counts(self) -> dict[str, int]:
-        """The numbers for the manifest's card."""
+        """Return the numbers of rows for the data card in the manifest."""
         return {
             "train": len(self.train),
             "validation": len(self.validation),
@@ -63,28 +62,28 @@ class Split:
 
 
 def order_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Each label once: negative, neutral, positive first, any others after them by name."""
+    """Sort distinct labels: negative, neutral and positive first, then any others by name."""
     found = set(labels)
     known = [label for label in CANONICAL_ORDER if label in found]
     return (*known, *sorted(found - set(CANONICAL_ORDER)))
 
 
 def fingerprint(corpus: Corpus) -> str:
-    """Sha256 over texts and labels, as hexadecimal digits.
+    """Return the sha256 of texts and labels, as hexadecimal digits.
 
-    Every (label, text) pair is written as JSON and hashed, and the sorted digests are hashed again.
-    So the order of rows, groups and the name do not matter, and a row that stands twice does.
+    Every (label, text) pair is hashed as JSON, and the sorted digests are hashed again. So a
+    repeated row matters, while the order of rows, the groups and the name do not.
     """
     return hashlib.sha256(np.sort(corpus.index.pairs).tobytes()).hexdigest()
 
 
 def deduplicate(corpus: Corpus) -> tuple[Corpus, Dropped]:
-    """Keep one copy of each text: the first with the label that most of its copies carry.
+    """Keep one copy of each text: the first one with the majority label of its copies.
 
-    A text without such a label, because two have as many copies, is left out.
+    A text whose most frequent labels are tied is removed.
 
     Returns:
-        The corpus without the others, in the same order, and what was left out.
+        The remaining rows, in the same order, and the number of removed ones.
     """
     labels = corpus.index.labels
     texts, text_of = np.unique(corpus.index.keys, return_inverse=True)
@@ -102,57 +101,62 @@ def deduplicate(corpus: Corpus) -> tuple[Corpus, Dropped]:
 
 
 def hold_out(corpus: Corpus, *, share: float) -> tuple[Corpus, Corpus]:
-    """Set whole groups aside by their hash alone, for a test that no recipe and no seed changes.
+    """Hold out whole groups as a test set that depends on no recipe and no seed.
+
+    A group is held out if its digest, read as a fraction, is below `share`.
+
+    Args:
+        corpus: Labelled texts.
+        share: The approximate share of the groups to hold out, above 0 and below 1.
 
     Returns:
-        The rows that remain, as they stand, and of the others one copy of each text, so that a text
-        that was repeated a hundred times counts once.
+        The remaining rows, unchanged, and the test set, de-duplicated: a text that was repeated a
+        hundred times counts once.
 
     Raises:
-        DataError: The share is none, or leaves one of the two without rows.
+        DataError: The share is out of its bounds, or one of the two sides is empty.
     """
     if not 0 < share < 1:
         raise DataError(f"the test share must be above 0 and below 1. Received: {share}")
-    end = int(share * 2**64).to_bytes(8)
-    aside = np.array([_group_digest(item, _TEST_SEED) < end for item in corpus.examples])
-    if aside.all() or not aside.any():
+    held_out = group_digests(corpus, _TEST_SEED) < int(share * 2**64).to_bytes(8)
+    if held_out.all() or not held_out.any():
         raise DataError(
             f"{corpus.name}: the test share must leave texts on both sides. Received: {share} of "
             f"{len(corpus)} rows"
         )
-    test, _ = deduplicate(corpus.where(aside))
-    return corpus.where(~aside), test
+    test, _ = deduplicate(corpus.where(held_out))
+    return corpus.where(~held_out), test
 
 
 def exclude(corpus: Corpus, other: Corpus) -> tuple[Corpus, int]:
-    """Take out of `corpus` every text that also stands in `other`, whatever its label.
+    """Remove every text of `corpus` that `other` contains too, whatever its label.
 
-    Keeps test texts out of training, and out of unlabelled texts.
+    Keeps test texts out of the training and the unlabelled texts.
 
     Returns:
-        The corpus without them, in the same order, and how many rows went.
+        The remaining rows, in the same order, and the number of removed ones.
     """
     kept = ~np.isin(corpus.index.keys, other.index.keys)
     return corpus.where(kept), int((~kept).sum())
 
 
 def split(corpus: Corpus, *, validation_share: float, seed: int) -> Split:
-    """De-duplicate, then set whole groups aside until each label has its share in validation.
+    """De-duplicate, then move whole groups to validation until each label has its share there.
 
-    Groups are visited in the order of a hash of seed and group: first those are taken that keep
-    every label within its share, then any that bring the counts nearer to the shares still. A text
-    without a group is a group of its own.
+    Groups are visited twice in the order of their digests: at first a group moves if no label
+    exceeds its share, then if the counts come closer to the shares.
 
     Args:
         corpus: Labelled texts.
-        validation_share: The part of every label that validation gets, above 0 and below 1.
-        seed: Another seed, another split.
+        validation_share: The share of each label in validation, above 0 and below 1.
+        seed: Decides the order of the groups.
 
     Returns:
         Both sides in the order of `corpus`. Every label is on both sides.
 
     Raises:
-        DataError: A label has fewer than two texts, or its groups are too large to be shared out.
+        DataError: A label has fewer than two texts, or its groups are too large to be divided
+            between the sides.
     """
     if not 0 < validation_share < 1:
         raise DataError(
@@ -161,9 +165,9 @@ def split(corpus: Corpus, *, validation_share: float, seed: int) -> Split:
     unique, dropped = deduplicate(corpus)
     missing = np.array([max(1, round(validation_share * n)) for n in unique.counts().values()])
     validation = np.zeros(len(unique), np.bool_)
-    groups = _Groups(unique, seed)
-    for accept in (_stays_within, _comes_nearer):
-        for rows in groups:
+    digests = group_digests(unique, seed)
+    for accept in (_within_shares, _closer_to_shares):
+        for rows in _rows_by_group(digests):
             if not missing.any():
                 break
             after = missing - np.bincount(unique.index.labels[rows], minlength=len(missing))
@@ -177,30 +181,34 @@ def split(corpus: Corpus, *, validation_share: float, seed: int) -> Split:
     return sides
 
 
-class _Groups:
-    """The rows of each group, int64 (members,), in the order of a hash of seed and group."""
+def group_digests(corpus: Corpus, seed: int = _TEST_SEED) -> Digests:
+    """Return the digest of each row's group; rows must not be separated if theirs are equal.
 
-    def __init__(self, corpus: Corpus, seed: int) -> None:
-        together = bytearray()
-        for example in corpus.examples:
-            together += _group_digest(example, seed)
-        digests = join_digests(together)
-        self._rows = np.argsort(digests, kind="stable")
-        ordered = digests[self._rows]
-        self._ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(ordered))
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        start = 0
-        for end in self._ends:
-            yield self._rows[start:end]
-            start = end
+    A row without a group is grouped by its text, so copies of a text stay together.
+    """
+    concatenated = bytearray()
+    for example in corpus.examples:
+        if example.group is None:
+            concatenated += digest("text", text_key(example.text), seed)
+        else:
+            concatenated += digest("group", example.group, seed)
+    return join_digests(concatenated)
 
 
-def _stays_within(before: NDArray[Any], after: NDArray[Any]) -> bool:
+def _rows_by_group(digests: Digests) -> Iterator[Int64Array]:
+    """Yield the rows of each group, int64 (members,), in the order of the digests."""
+    rows = np.argsort(digests, kind="stable")
+    in_order = digests[rows]
+    ends = np.append(np.flatnonzero(in_order[1:] != in_order[:-1]) + 1, len(rows))
+    for start, end in pairwise(np.insert(ends, 0, 0)):
+        yield rows[start:end]
+
+
+def _within_shares(before: NDArray[Any], after: NDArray[Any]) -> bool:
     return bool((after >= 0).all())
 
 
-def _comes_nearer(before: NDArray[Any], after: NDArray[Any]) -> bool:
+def _closer_to_shares(before: NDArray[Any], after: NDArray[Any]) -> bool:
     return bool((after * after).sum() < (before * before).sum())
 
 
@@ -216,49 +224,36 @@ def _check_every_label(
             )
 
 
-def _group_digest(example: Example, seed: int) -> bytes:
-    if example.group is None:
-        return digest("text", text_key(example.text), seed)
-    return digest("group", example.group, seed)
-
-
 def split_by_group(
-    groups: Sequence[Hashable | None], folds: int
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """For each fold the rows of all others and its own; no group stands in two folds.
+    groups: Sequence[Hashable], folds: int
+) -> Iterator[tuple[Int64Array, Int64Array]]:
+    """Divide rows into folds of similar size; no group is in two folds.
 
     Args:
-        groups: Of each row; None is a group of its own.
-        folds: Parts of like size.
+        groups: The group of each row, as from `group_digests`.
+        folds: The number of folds.
+
+    Yields:
+        For each fold the rows of all others, and its own rows.
+
+    Raises:
+        ValueError: There are fewer groups than folds.
     """
-    number: dict[Hashable, int] = {}
-    keys = [(row,) if group is None else group for row, group in enumerate(groups)]
-    group_of = [number.setdefault(key, len(number)) for key in keys]
+    numbers: dict[Hashable, int] = {}
+    group_of = [numbers.setdefault(group, len(numbers)) for group in groups]
     yield from GroupKFold(folds).split(group_of, groups=group_of)
 
 
-# The tweets' own way
-
-
 def split_rows(corpus: Corpus, *, held_out: float, seed: int) -> tuple[Corpus, Corpus]:
-    """Hold out a share of the rows, whatever they say: copies and retweets stand on both sides.
+    """Hold out a share of the rows at random. This split leaks, on purpose.
 
-    So scores of the second part tell how much of the first one a model remembers. This is here to
-    repeat what was published, and for nothing else; `training.data.split` keeps them together.
+    Copies and retweets are on both sides, so scores on the second side show how much of the first
+    one a model remembers. Only for repeating what was published that way.
 
     Returns:
-        What is learned from and what is held out, each in the order of `corpus`.
+        The rows to learn from and the rows held out, each in the order of `corpus`.
     """
-    order = sorted(
-        range(len(corpus)),
-        key=lambda row: hashlib.sha256(json.dumps([seed, row]).encode()).digest(),
-    )
-    aside = set(order[: round(held_out * len(corpus))])
-    sides: tuple[list[int], list[int]] = ([], [])
-    for row in range(len(corpus)):
-        sides[row in aside].append(row)
-    examples = tuple(corpus.examples)
-    learned, held = (
-        replace(corpus, examples=tuple(examples[row] for row in side)) for side in sides
-    )
-    return learned, held
+    order = sorted(range(len(corpus)), key=lambda row: digest(seed, row))
+    aside = np.zeros(len(corpus), np.bool_)
+    aside[order[: round(held_out * len(corpus))]] = True
+    return corpus.where(~aside), corpus.where(aside)

@@ -1,10 +1,10 @@
-"""Convolution: a network on the vectors of n-grams, too large to serve, that teaches one to serve.
+"""The convolutional teacher: a network on frozen n-gram and region embeddings.
 
-At each word stand the word's own vector, those of the n-grams that end there, and that of the
-region around it, which were learned from all texts without labels. A convolution over neighbouring
-places weighs what stands side by side, where a sum of the same vectors weighs each n-gram alone.
+The embedding of a word is concatenated with those of the n-grams that end at it and of the region
+around it, which were learned from all texts without labels. A convolution over neighbouring words
+sees word order, which a sum of the same vectors does not.
 
-It has a vector for each of a million n-grams: seven times the numbers that a served model has.
+It has a vector for each of a million n-grams, seven times the parameters of a served model.
 
 Source:
     Johnson and Zhang, "Semi-supervised Convolutional Neural Networks for Text Categorization via
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from app.text.padding import Int32Array
 from app.text.vocabulary import PAD
 from training.data.batches import TrainingBatches
-from training.data.shards import Rows
+from training.data.shards import InMemoryShard
 from training.features.ngram_hashing import add_vectors
 from training.features.ngram_vectors import NgramVectors, known_numbers
 from training.features.region_vectors import REGION, RegionVectors
@@ -37,8 +37,7 @@ from training.support.progress import progress_bar
 _FILTERS: Final = 512
 
 
-_REACH: Final = 3
-"""Places that a filter sees."""
+_KERNEL_SIZE: Final = 3
 
 
 _EPOCHS: Final = 4
@@ -51,36 +50,36 @@ _RATE: Final = 1e-3
 
 
 _WORD_RATE: Final = 0.3
+"""The learning rate of word embeddings, relative to that of the other weights."""
 
 
-_WARMUP: Final = 100
+_WARMUP_STEPS: Final = 100
 
 
-_REGION_SIZE: Final = 3.0
-"""By which vectors of regions are multiplied: they are of length 1 at most."""
+_REGION_SCALE: Final = 3.0
+"""Region embeddings have a norm of 1 at most, less than the others; this compensates."""
 
 
 _WORD_DROPOUT: Final = 0.15
 
 
-_VECTOR_DROPOUT: Final = 0.15
+_EMBEDDING_DROPOUT: Final = 0.15
 
 
 _DROPOUT: Final = 0.5
 
 
-_AVERAGE: Final = 0.99
+_EMA_MOMENTUM: Final = 0.99
 
 
 _CLIP_NORM: Final = 1.0
 
 
-_SCORED: Final = 128
-"""Texts scored at once."""
+_PREDICT_BATCH: Final = 128
 
 
-class NgramsEndingHere(keras.layers.Layer):  # type: ignore[misc]
-    """At each word the sum of the vectors of the n-grams that end there, of up to three words.
+class FrozenNgramEmbedding(keras.layers.Layer):  # type: ignore[misc]
+    """The sum of the vectors of the n-grams, up to trigrams, that end at each word.
 
     Input shape:
         int32 (batch, length), right-padded with `PAD`.
@@ -93,8 +92,8 @@ class NgramsEndingHere(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(trainable=False, **kwargs)
         buckets, (rows, self._width) = len(vectors.place), vectors.vectors.shape
         self._numbers = known_numbers(vocabulary)
-        # The row of zeros in front is for n-grams without a vector. Half the bytes do: these are
-        # hundreds of megabytes, and a vector is read more often than it is calculated with.
+        # Row 0 is zeros, for n-grams without a vector. Half precision is enough and halves hundreds
+        # of megabytes; a gather is bound by memory, not by arithmetic.
         self._place = self.add_weight(shape=(buckets,), dtype="int32", initializer="zeros")
         self._vectors = self.add_weight(
             shape=(1 + rows, self._width), dtype="float16", initializer="zeros", autocast=False
@@ -103,16 +102,16 @@ class NgramsEndingHere(keras.layers.Layer):  # type: ignore[misc]
         self._vectors.assign(np.pad(vectors.vectors, [(1, 0), (0, 0)]).astype(np.float16))
 
     def call(self, ids: Any) -> Any:
-        """Look up the n-grams of each order, and add them up."""
+        """Look up the n-grams of each order and sum them."""
         return add_vectors(ids, self._numbers, self._place, self._vectors)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """(batch, length, width)."""
+        """Return (batch, length, width)."""
         return (*input_shape, self._width)
 
 
-class Regions(keras.layers.Layer):  # type: ignore[misc]
-    """At each word the vector of the region around it.
+class RegionEmbedding(keras.layers.Layer):  # type: ignore[misc]
+    """The vector of the region around each word: two words before it and two after it.
 
     Input shape:
         int32 (batch, length), right-padded with `PAD`.
@@ -129,7 +128,7 @@ class Regions(keras.layers.Layer):  # type: ignore[misc]
         self._bias.assign(vectors.bias)
 
     def call(self, ids: Any) -> Any:
-        """Look up, add what stands side by side, rectify and normalise."""
+        """Sum the vectors of neighbouring words, apply ReLU, and normalize."""
         length, half = ops.shape(ids)[1], REGION // 2
         words = ops.pad(ops.take(self._words, ids, axis=0), [(0, 0), (half, half), (0, 0)])
         total = self._bias
@@ -139,55 +138,44 @@ class Regions(keras.layers.Layer):  # type: ignore[misc]
         return region / ops.sqrt(1 + ops.sum(ops.square(region), axis=-1, keepdims=True))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """(batch, length, width)."""
+        """Return (batch, length, width)."""
         return (*input_shape, self._bias.shape[0])
 
 
-class Convolution:
-    """One network for every fit: the vectors of its n-grams are laid out once."""
+class ConvolutionTeacher:
+    """A convolutional network that is fitted several times, each time from the same weights."""
 
     def __init__(self, known: Known, classes: int, *, seed: int) -> None:
         """Build the network.
 
         Args:
-            known: What it starts from.
-            classes: Labels there are.
-            seed: Of the first weights, the order and the dropout.
+            known: Its embeddings.
+            classes: The number of classes.
+            seed: Of the initial weights, the order of the texts and the dropout.
         """
         self._classes, self._seed = classes, seed
         self._model = _build(known, classes, seed)
         self._model.get_layer(EMBEDDING).vectors = known.words
-        # Dropout has a state too. What stays as it is, is left out: it is most of all bytes.
-        fixed = {id(weight) for layer in self._model.layers for weight in _fixed(layer)}
-        self._first = [
+        # Frozen weights, nearly all of the memory, need no copy. The states of dropout do.
+        frozen = {id(weight) for layer in self._model.layers for weight in _frozen(layer)}
+        self._initial = [
             (variable, ops.convert_to_numpy(variable))
             for variable in self._model.variables
-            if id(variable) not in fixed
+            if id(variable) not in frozen
         ]
 
-    def fit(self, rows: Sequence[Int32Array], target: NDArray[Any], title: str) -> None:
-        """Learn from nothing but these texts and their labels, under a bar with a title."""
-        for variable, first in self._first:
-            variable.assign(first)
+    def fit(self, rows: Sequence[Int32Array], targets: NDArray[Any], title: str) -> None:
+        """Reset the network and fit it; `title` is shown at the progress bar."""
+        for variable, initial in self._initial:
+            variable.assign(initial)
         batches = TrainingBatches(
-            Rows(rows, np.eye(self._classes)[target]),
+            InMemoryShard(rows, np.eye(self._classes)[targets]),
             batch_size=_BATCH,
             word_dropout=_WORD_DROPOUT,
             seed=self._seed,
         )
         steps = _EPOCHS * len(batches)
-        warmup = min(_WARMUP, steps // 2)
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup, warmup_target=_RATE, warmup_steps=warmup
-        )
-        self._model.compile(
-            optimizer=keras.optimizers.Adam(
-                rate, global_clipnorm=_CLIP_NORM, use_ema=True, ema_momentum=_AVERAGE
-            ),
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-            jit_compile=False,
-        )
-        self._model.optimizer.build(self._model.trainable_variables)
+        self._compile(steps)
         step = build_step(self._model, batches)
         with progress_bar() as bar:
             task = bar.add_task(title, total=steps)
@@ -197,14 +185,31 @@ class Convolution:
                     bar.advance(task)
         self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
 
-    def score(self, rows: Sequence[Int32Array]) -> Float64Array:
-        """Logits, (rows, classes)."""
+    def predict(self, rows: Sequence[Int32Array]) -> Float64Array:
+        """Return the logits of each text, (rows, classes)."""
         if not rows:
             return np.zeros((0, self._classes))
-        return score_rows(lambda ids, _lengths: self._model.predict_on_batch(ids), rows, _SCORED)
+        return score_rows(
+            lambda ids, _lengths: self._model.predict_on_batch(ids), rows, _PREDICT_BATCH
+        )
+
+    def _compile(self, steps: int) -> None:
+        """Set a new optimizer: linear warm-up, then cosine decay over `steps`."""
+        warmup = min(_WARMUP_STEPS, steps // 2)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warmup, warmup_target=_RATE, warmup_steps=warmup
+        )
+        self._model.compile(
+            optimizer=keras.optimizers.Adam(
+                rate, global_clipnorm=_CLIP_NORM, use_ema=True, ema_momentum=_EMA_MOMENTUM
+            ),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+            jit_compile=False,
+        )
+        self._model.optimizer.build(self._model.trainable_variables)
 
 
-def _fixed(layer: keras.layers.Layer) -> list[keras.Variable]:
+def _frozen(layer: keras.layers.Layer) -> list[keras.Variable]:
     return [] if layer.trainable else list(layer.weights)
 
 
@@ -212,12 +217,15 @@ def _build(known: Known, classes: int, seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
     vocabulary, width = known.words.shape
     ids = keras.Input(shape=(None,), dtype="int32")
-    ngrams = NgramsEndingHere(known.ngrams, vocabulary)(ids)  # (batch, length, width of n-grams)
-    word = WordVectors(vocabulary, width, rate=_WORD_RATE, name=EMBEDDING)(ids)
-    region = _REGION_SIZE * Regions(known.regions)(ids)
-    dropped = [keras.layers.SpatialDropout1D(_VECTOR_DROPOUT)(each) for each in (word, region)]
-    real = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), "float32")
-    places = keras.layers.Concatenate()([ngrams, *dropped]) * real
-    found = keras.layers.Conv1D(_FILTERS, _REACH, padding="same", activation="relu")(places)
-    pooled = keras.layers.Dropout(_DROPOUT)(Pool("max_mean")(found, ids))  # (batch, 2 * filters)
-    return keras.Model(ids, keras.layers.Dense(classes)(pooled))
+    ngrams = FrozenNgramEmbedding(known.ngrams, vocabulary)(ids)  # (batch, length, ngram width)
+    words = WordVectors(vocabulary, width, rate=_WORD_RATE, name=EMBEDDING)(ids)
+    regions = _REGION_SCALE * RegionEmbedding(known.regions)(ids)
+    dropped = [keras.layers.SpatialDropout1D(_EMBEDDING_DROPOUT)(each) for each in (words, regions)]
+    mask = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), "float32")
+    embedded = keras.layers.Concatenate()([ngrams, *dropped]) * mask
+    convolved = keras.layers.Conv1D(_FILTERS, _KERNEL_SIZE, padding="same", activation="relu")(
+        embedded
+    )
+    pooled = Pool("max_mean")(convolved, ids)  # (batch, 2 * filters)
+    logits = keras.layers.Dense(classes)(keras.layers.Dropout(_DROPOUT)(pooled))
+    return keras.Model(ids, logits)

@@ -28,7 +28,7 @@ from training.reports.report import (
     write_report,
 )
 from training.reports.scores import Scored, compare_paired, measure
-from training.support.files import written_aside
+from training.support.files import atomic_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
         )
     if own and "test" in manifest.metrics and not request.again:
         return _read_out(folder, manifest, corpus, request)
-    writing = written_aside(request.report, replaces=METRICS) if request.report else nullcontext()
+    writing = atomic_folder(request.report, replaces=METRICS) if request.report else nullcontext()
     with writing as aside:
         other = _find_other(folder, manifest.labels, request)
         engines = list_engines(folder, request.engine)

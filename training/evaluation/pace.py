@@ -19,7 +19,7 @@ from app.artifact import ONNX, TOKENIZER, read_manifest
 from app.errors import InvalidInput
 from app.text.encoder import TextEncoder
 from training.config import Config, ModelConfig
-from training.data.batches import lay_out, part_by_length
+from training.data.batches import batches_by_length, pad_with_lengths
 from training.data.dataset import Source, load_dataset
 from training.export.export import round_embedding
 from training.export.onnx_graph import build_onnx
@@ -80,7 +80,7 @@ def measure_pace(version: Path, source: Source, *, rounds: int) -> Pace:
     dataset = load_dataset(source, validation_share=0.1, seed=manifest.seed, read_test=False)
     texts = dataset.validation.texts()[:TEXTS]
     rows = [encoder.encode(text).ids for text in texts]
-    batches = [lay_out(rows, chosen) for chosen in part_by_length(rows, BATCH)]
+    batches = [pad_with_lengths(rows, chosen) for chosen in batches_by_length(rows, BATCH)]
     with tempfile.TemporaryDirectory() as folder:
         models = OnnxModel(version / ONNX), _plain(len(encoder.vocabulary), Path(folder))
     seconds: tuple[list[float], list[float]] = ([], [])

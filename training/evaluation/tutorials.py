@@ -29,7 +29,7 @@ from training.export.export import export
 from training.fit.run import MODEL, RUN, Run
 from training.models.predict import predict
 from training.reports.comparison import Entry, make_table, write_comparison
-from training.support.files import written_aside
+from training.support.files import atomic_folder
 from training.support.progress import console
 from training.train import train
 
@@ -182,7 +182,7 @@ def _train_leaking(config: Config, source: Source, folder: Path) -> None:
     """Train like `train_run`, but on a split that leaks. `export` rejects such a run."""
     corpus = source.read("train")
     learned, held_out = split_rows(corpus, held_out=config.loop.validation_share, seed=config.seed)
-    with written_aside(folder, replaces=RUN) as aside:
+    with atomic_folder(folder, replaces=RUN) as aside:
         trained = train(config, learned, held_out, aside / MODEL)
         trained.encoder.save(aside / TOKENIZER)
         card = DataCard(

@@ -43,7 +43,7 @@ from training.reports.calibration import fit_temperature, rescale
 from training.reports.report import Report, describe_lengths, describe_split, write_report
 from training.reports.scores import Scored, collect, measure
 from training.support.arrays import Probabilities
-from training.support.files import written_aside
+from training.support.files import atomic_folder
 from training.support.progress import console, track
 
 PARITY: Final = 1e-5
@@ -96,7 +96,7 @@ def export(
     unscaled = predict(model, validation_rows)
     temperature = fit_temperature(unscaled, _targets(dataset.validation))
 
-    with written_aside(target) as folder:
+    with atomic_folder(target) as folder:
         save(folder, model, encoder, temperature=temperature)
         exported = ExportedModel(folder)
         golden, golden_answers = _score_golden(exported, model, temperature)

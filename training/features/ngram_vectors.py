@@ -25,7 +25,7 @@ from training.config import NGRAM_VECTOR_DIM
 from training.features.ngram_hashing import draw_numbers, list_ngrams
 from training.features.sampling import next_number, table_of_negatives
 from training.support.arrays import Float32Array
-from training.support.cache import Once, keep
+from training.support.cache import DiskCache
 from training.support.progress import track
 
 KNOWN_ORDERS: Final = 3
@@ -127,7 +127,7 @@ def known_numbers(vocabulary: int) -> Int32Array:
 
 
 def know_ngrams(
-    whole: Callable[[], Iterable[Int32Array]], *, vocabulary: int, seed: int, once: Once
+    whole: Callable[[], Iterable[Int32Array]], *, vocabulary: int, seed: int, cache: DiskCache
 ) -> NgramVectors:
     """Vectors of the n-grams of up to three words, as every recipe has them, learned once.
 
@@ -135,7 +135,7 @@ def know_ngrams(
         whole: The ids of all texts, not cut.
         vocabulary: Ids there are.
         seed: See `learn_ngram_vectors`.
-        once: Of a `WorkingFolder`, where they are kept.
+        cache: Where they are kept.
     """
 
     def learn() -> dict[str, NDArray[Any]]:
@@ -149,7 +149,7 @@ def know_ngrams(
         )
         return {"place": learned.place, "vectors": learned.vectors}
 
-    return NgramVectors(**keep(once, "ngram_vectors.npz", learn))
+    return NgramVectors(**cache.arrays("ngram_vectors.npz", learn))
 
 
 def keep_frequent(

@@ -23,7 +23,7 @@ from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD
 from training.features.sampling import next_number, table_of_negatives
 from training.support.arrays import Float32Array
-from training.support.cache import Once, keep
+from training.support.cache import DiskCache
 from training.support.progress import track
 
 REGION: Final = 5
@@ -76,7 +76,7 @@ class RegionVectors:
 
 
 def know_regions(
-    whole: Callable[[], Sequence[Int32Array]], *, vocabulary: int, seed: int, once: Once
+    whole: Callable[[], Sequence[Int32Array]], *, vocabulary: int, seed: int, cache: DiskCache
 ) -> RegionVectors:
     """Vectors of regions, as every recipe has them, learned once.
 
@@ -84,7 +84,7 @@ def know_regions(
         whole: The ids of all texts, not cut.
         vocabulary: Ids there are.
         seed: See `learn_region_vectors`.
-        once: Of a `WorkingFolder`, where they are kept.
+        cache: Where they are kept.
     """
 
     def learn() -> dict[str, NDArray[Any]]:
@@ -93,7 +93,7 @@ def know_regions(
         )
         return {"words": learned.words, "bias": learned.bias}
 
-    return RegionVectors(**keep(once, "region_vectors.npz", learn))
+    return RegionVectors(**cache.arrays("region_vectors.npz", learn))
 
 
 def learn_region_vectors(

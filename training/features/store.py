@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.config import NGRAM_EMBEDDING_BUCKETS
-from training.data.corpus import Stream
+from training.data.corpus import LazySequence
 from training.features.ngram_vectors import NgramVectors, keep_frequent, know_ngrams
 from training.features.region_vectors import RegionVectors, know_regions
 from training.features.word_vectors import learn_vectors
 from training.support.arrays import Float32Array
-from training.support.cache import Once, keep
+from training.support.cache import DiskCache
 from training.support.progress import console, track
 
 _WHOLE: Final = "whole_texts.npz"
@@ -58,7 +58,7 @@ class Knowledge:
         unlabelled: Sequence[str],
         *,
         seed: int,
-        once: Once,
+        cache: DiskCache,
     ) -> None:
         """Learn nothing yet.
 
@@ -67,10 +67,10 @@ class Knowledge:
             texts: Those that are labelled.
             unlabelled: Those that are not.
             seed: Of all that is drawn.
-            once: Of a `WorkingFolder`, where all is kept.
+            cache: Where all is kept.
         """
         self.encoder = encoder
-        self._texts, self._unlabelled, self._seed, self._once = texts, unlabelled, seed, once
+        self._texts, self._unlabelled, self._seed, self._cache = texts, unlabelled, seed, cache
 
     def word_vectors(self, width: int) -> Float32Array:
         """Vectors of words by the company they keep: (vocabulary, width)."""
@@ -81,17 +81,19 @@ class Knowledge:
                 vectors = learn_vectors(rows, vocabulary=self._ids, width=width, seed=self._seed)
             return {"vectors": vectors}
 
-        vectors: Float32Array = keep(self._once, _WORD_VECTORS.format(width), learn)["vectors"]
+        vectors: Float32Array = self._cache.arrays(_WORD_VECTORS.format(width), learn)["vectors"]
         return vectors
 
     def ngram_vectors(self) -> NgramVectors:
         """Vectors of n-grams by the texts they stand in."""
-        return know_ngrams(self._whole_rows, vocabulary=self._ids, seed=self._seed, once=self._once)
+        return know_ngrams(
+            self._whole_rows, vocabulary=self._ids, seed=self._seed, cache=self._cache
+        )
 
     def know_places(self) -> Known:
         """What the convolution of a teacher starts from, the same whomever it teaches."""
         regions = know_regions(
-            self._whole_rows, vocabulary=self._ids, seed=self._seed, once=self._once
+            self._whole_rows, vocabulary=self._ids, seed=self._seed, cache=self._cache
         )
         return Known(self.ngram_vectors(), regions, self.word_vectors(WORD_WIDTH))
 
@@ -118,14 +120,14 @@ class Knowledge:
 
         def read() -> dict[str, NDArray[Any]]:
             both = (self._texts, self._unlabelled)
-            texts = Stream(lambda: chain(*both), sum(map(len, both)))
+            texts = LazySequence(lambda: chain(*both), sum(map(len, both)))
             longest = max(map(len, texts)) + 2  # a token has at least one character
             config = replace(self.encoder.config, max_length=longest, head=0)
             whole = TextEncoder(config, self.encoder.vocabulary)
             rows = [whole.encode(text).ids for text in track(texts, "Reading whole texts")]
             return {"ids": np.concatenate(rows), "ends": np.cumsum([len(row) for row in rows])}
 
-        kept = keep(self._once, _WHOLE, read)
+        kept = self._cache.arrays(_WHOLE, read)
         return np.split(kept["ids"], kept["ends"][:-1])
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -75,6 +75,8 @@ def rate_callbacks(config: Config) -> list[keras.callbacks.Callback]:
 
 class RateByTime(keras.callbacks.Callback):  # type: ignore[misc]
     """Sets the learning rate before every step; writes it down after every epoch."""
+
+    state_attributes: ClassVar = ()
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A finished training on disk: what the exporter starts from."""
+"""A run: a finished training on disk, which the exporter reads."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ MODEL: Final = "model.keras"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is known of a training beside its weights and its tokenizer.
+    """The description of a training, beside its weights and its tokenizer.
 
     Attributes:
         config: The recipe, as a plain mapping.
         source: Where the data came from.
         labels: In the order of the model's outputs.
-        data: The card of the data, as in the manifest.
-        history: Per figure (`loss`, `val_accuracy`, `tokens_per_second`, ...) its value after each
-            epoch.
-        seconds: Wall time of the loop; of one that was stopped, of its parts together.
-        code_version: Of this project.
-        coverage: Of the vocabulary and of the training tokens, by a file of word vectors.
+        data: The data card, as in the manifest.
+        history: The value of each metric (`loss`, `val_accuracy`, `tokens_per_second`, ...) after
+            each epoch.
+        seconds: Wall time of the training loop, summed over its parts if it was resumed.
+        code_version: The version of this project.
+        coverage: The shares of the vocabulary and of the training tokens that a file of word
+            vectors covers; empty without one.
     """
 
     config: dict[str, Any]
@@ -51,7 +52,7 @@ class Run:
         """Read `run.json`.
 
         Raises:
-            DataError: It is missing or no such file.
+            DataError: The file is missing or invalid.
         """
         path = folder / RUN
         try:

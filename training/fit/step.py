@@ -1,4 +1,4 @@
-"""One step of training, traced once for batches of any size."""
+"""One training step, traced once for batches of every shape."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,17 +9,20 @@ import tensorflow as tf
 
 from training.data.batches import TrainingBatches
 
+Step = Callable[..., Mapping[str, Any]]
+"""Takes the arrays of a batch, updates the model, and returns the metrics of that batch."""
 
-def build_step(model: keras.Model, batches: TrainingBatches) -> Callable[..., Mapping[str, Any]]:
-    """A function that learns from one batch of `batches` and gives its figures.
+
+def build_step(model: keras.Model, batches: TrainingBatches) -> Step:
+    """Build the training step of a model.
 
     Args:
         model: Compiled, its optimizer built.
-        batches: For what a batch looks like.
+        batches: For the signature of a batch.
     """
     if keras.backend.backend() != "tensorflow":
         return partial(model.train_on_batch, return_dict=True)
-    # `train_on_batch` would trace the loop anew for the first few shapes, seconds each time.
+    # `train_on_batch` would trace the step again for each of the first shapes, seconds each time.
     traced = tf.function(
         lambda *batch: model.train_step(batch), input_signature=batches.signature, autograph=False
     )

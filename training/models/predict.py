@@ -3,8 +3,8 @@
 from app.text.padding import Int32Array
 from collections.abc import Callable
 from collections.abc import Sequence
-from training.data.batches import lay_out
-from training.data.batches import part_by_length
+from training.data.batches import pad_with_lengths
+from training.data.batches import batches_by_length
 from training.support.arrays import Probabilities
 from training.support.progress import track
 from typing import Any
@@ -27,8 +27,8 @@ def score_rows(
     Returns:
         float64 of shape (rows, ...), as the answers. Row i belongs to rows[i].
     """
-    parts = part_by_length(rows, batch_size)
-    scored = [run(*lay_out(rows, chosen)) for chosen in track(parts, "Scoring")]
+    parts = batches_by_length(rows, batch_size)
+    scored = [run(*pad_with_lengths(rows, chosen)) for chosen in track(parts, "Scoring")]
     together = np.concatenate(scored).astype(np.float64)
     probabilities = np.empty_like(together)
     probabilities[np.concatenate(parts)] = together

@@ -12,7 +12,7 @@ from rich.table import Table
 from training.reports.pictures import draw_comparison
 from training.reports.scores import Interval, bootstrap, confusion_matrix, measure
 from training.support.arrays import FloatArray, IntArray
-from training.support.files import written_aside
+from training.support.files import atomic_folder
 
 _RECORD: Final = "comparison.json"
 
@@ -114,7 +114,7 @@ def write_comparison(
     lines = [heads, ["---", *["---:"] * (len(heads) - 2), "---"]]
     lines += [[cell.replace("|", r"\|") for cell in list_cells(entry, heads)] for entry in ranked]
     markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    with written_aside(folder, replaces=_RECORD) as aside:
+    with atomic_folder(folder, replaces=_RECORD) as aside:
         (aside / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         (aside / "comparison.md").write_text(f"{title}\n\n{markdown}", encoding="utf-8")
         picture = draw_comparison(bars, by.replace("_", " ").capitalize(), claims)

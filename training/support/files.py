@@ -1,4 +1,8 @@
-"""Files and folders that are either whole or not there."""
+"""Atomic writes: a result is complete or absent, whatever ends the process.
+
+Everything is written to a temporary path beside its destination, flushed to disk, and renamed. A
+rename within one file system is atomic.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,67 @@ from typing import Final
 
 from app.errors import InvalidInput
 
+_AT_FDCWD: Final = -100
+"""From `fcntl.h`: relative paths start at the working directory."""
 
-def check_target(folder: Path, *, replaces: str | None = None) -> Path:
-    """The absolute path of a folder that `written_aside` may write.
+
+_RENAME_EXCHANGE: Final = 2
+"""From `linux/fs.h`."""
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Write a file, or a new folder, atomically.
+
+    For one writer at a time: the temporary path has a fixed name, so that what a killed process
+    left behind is removed by the next one.
+
+    Args:
+        path: The destination. An existing file is replaced; an existing folder is not.
+
+    Yields:
+        Where to write: a path that does not exist, in the same folder and with the same suffix.
+    """
+    partial = path.with_name(f".partial.{path.name}")
+    remove(partial)
+    try:
+        yield partial
+        _flush(partial)
+        partial.replace(path)
+    finally:
+        remove(partial)
+
+
+@contextmanager
+def atomic_folder(folder: Path, *, replaces: str | None = None) -> Iterator[Path]:
+    """Write a folder atomically, in place of an earlier result if there is one.
+
+    Args:
+        folder: The destination.
+        replaces: A folder that contains a file of this name is an earlier result, which may be
+            replaced. Nothing else that exists is ever touched.
+
+    Yields:
+        An empty folder to write to. If the block raises, it is removed and `folder` is unchanged.
 
     Raises:
-        InvalidInput: There is something at `folder` that may not be replaced.
+        InvalidInput: `folder` exists and must not be replaced.
+    """
+    folder = check_target(folder, replaces=replaces)
+    with scratch_folder(folder) as partial:
+        yield partial
+        _flush(partial)
+        if folder.exists() and replaces:
+            exchange(partial, folder)  # the earlier result is removed with the scratch folder
+        else:
+            partial.rename(folder)  # fails if another process has been faster
+
+
+def check_target(folder: Path, *, replaces: str | None = None) -> Path:
+    """Return the absolute path of a folder that `atomic_folder` may write.
+
+    Raises:
+        InvalidInput: `folder` exists and must not be replaced.
     """
     folder = folder.resolve()
     if folder.exists() and not (replaces and (folder / replaces).is_file()):
@@ -28,57 +87,32 @@ def check_target(folder: Path, *, replaces: str | None = None) -> Path:
 
 
 @contextmanager
-def written_aside(folder: Path, *, replaces: str | None = None) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` when the block ends well.
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """Create a hidden temporary folder beside `target`, so that a rename moves results into place.
 
-    It stands beside `folder` under a hidden name of its own, so that a rename is all that remains
-    to do. When the block raises, it is removed and everything is as it was.
-
-    Args:
-        folder: Where the result goes.
-        replaces: A folder that holds this file is an earlier result and may be replaced. Without
-            it, and for any other folder, what exists is never touched.
-
-    Raises:
-        InvalidInput: There is something at `folder` that may not be replaced.
+    Missing parents of `target` are created, and removed again if they are still empty at the end.
     """
-    folder = check_target(folder, replaces=replaces)
-    missing = [parent for parent in folder.parents if not parent.exists()]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    aside.chmod(0o755)  # readable for the service, as any folder is; mkdtemp's are private
+    missing = [parent for parent in target.parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(
+        tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    )
+    scratch.chmod(0o755)  # mkdtemp's folders are private; the service must be able to read results
     try:
-        yield aside
-        if folder.exists() and replaces:
-            _replace(folder, aside)
-        else:
-            aside.rename(folder)  # fails where somebody else was faster
+        yield scratch
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        for parent in missing:
-            with suppress(OSError):  # not empty: the result is in it
-                parent.rmdir()
-
-
-def _replace(folder: Path, aside: Path) -> None:
-    """Move the earlier result out of the way, the new one in, and only then delete."""
-    earlier = aside.with_suffix(".earlier")
-    folder.rename(earlier)
-    aside.rename(folder)
-    shutil.rmtree(earlier)
-
-
-_AT_FDCWD: Final = -100  # of fcntl.h: paths count from the working directory
-
-
-_RENAME_EXCHANGE: Final = 2  # of linux/fs.h
+        shutil.rmtree(scratch, ignore_errors=True)
+        remove_empty(missing)
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two folders exchange their names.
+    """Exchange the names of two folders.
 
-    In one step on Linux, where its file system can, so that both names are always there; elsewhere
-    in three, between which `other` is missing for a moment.
+    `evaluate` adds test figures to a version that may be in service, and a version that is missing
+    for a moment is unloaded by a service that reloads just then. Only the Linux system call
+    `renameat2` exchanges two folders atomically, and Python has no function for it. Where the
+    system or the file system lacks it, three renames are made, and `other` is missing between the
+    first two.
     """
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     paths = os.fsencode(one), os.fsencode(other)
@@ -88,3 +122,31 @@ def exchange(one: Path, other: Path) -> None:
     other.rename(spare)
     one.rename(other)
     spare.rename(one)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all it contains, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of `folders` that are empty; list inner folders before outer ones."""
+    for folder in folders:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or every file in a folder, to disk.
+
+    Without this a power failure after the rename may leave a complete name with empty contents.
+    """
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Progress bars on stderr, where it is a terminal."""
+"""Progress bars and lines on stderr; bars are shown only where it is a terminal."""
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,18 +18,26 @@ T = TypeVar("T")
 
 
 TOKENS_PER_SECOND: Final = "tokens_per_second"
-"""The name of this figure in logs and histories; padding is not counted."""
+"""The name of this metric in logs and histories; padding is not counted."""
 
 
 console = Console(stderr=True)
 
 
-def progress_bar(*more: ProgressColumn, console: Console = console) -> Progress:
-    """A bar with counts and the time that is left; silent where stderr is no terminal."""
+def progress_bar(
+    *more: ProgressColumn, count: ProgressColumn | None = None, console: Console = console
+) -> Progress:
+    """Return a bar with a count and the remaining time.
+
+    Args:
+        more: Further columns.
+        count: The column that counts; by default completed and total steps.
+        console: Where to show the bar; nothing is shown where it is no terminal, or quiet.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        count or MofNCompleteColumn(),
         TimeRemainingColumn(),
         *more,
         console=console,
@@ -38,9 +46,14 @@ def progress_bar(*more: ProgressColumn, console: Console = console) -> Progress:
     )
 
 
+def print_line(text: str) -> None:
+    """Print one line, neither wrapped nor highlighted."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Neither bars nor lines on the console of this module meanwhile."""
+    """Show neither bars nor lines on the console of this module."""
     before, console.quiet = console.quiet, True
     try:
         yield
@@ -49,6 +62,6 @@ def quiet() -> Iterator[None]:
 
 
 def track(items: Collection[T], description: str) -> Iterable[T]:
-    """`items`, with a bar that moves while they are used."""
+    """Iterate over `items` with a progress bar."""
     with progress_bar() as bar:
         yield from bar.track(items, total=len(items), description=description)

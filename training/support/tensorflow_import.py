@@ -1,29 +1,34 @@
-"""Import TensorFlow without the remarks it makes on the machine and on several models."""
+"""Import TensorFlow without its messages about the machine.
+
+The service has a function of its own for this, in `app/serving/engines/tensorflow.py`: training
+imports nothing of `app.serving`, and the service never imports `training`.
+"""
 
 import logging
 import os
-import sys
+import shutil
 import tempfile
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow; what its libraries write to stderr meanwhile is kept for a failure.
+    """Import TensorFlow; what its libraries write to stderr meanwhile is shown only on failure.
 
-    They write before any setting of theirs is read, straight to the file descriptor.
+    While it is imported its C++ code ignores TF_CPP_MIN_LOG_LEVEL (tensorflow issue 100442) and
+    writes straight to file descriptor 2, so that descriptor itself is redirected.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with tempfile.TemporaryFile() as remarks:
+    with tempfile.TemporaryFile() as messages:
         stderr = os.dup(2)
-        os.dup2(remarks.fileno(), 2)
+        os.dup2(messages.fileno(), 2)
         try:
             import tensorflow  # noqa: F401 - for its side effect
         except BaseException:
-            os.dup2(stderr, 2)
-            remarks.seek(0)
-            sys.stderr.buffer.write(remarks.read())
+            messages.seek(0)
+            with open(stderr, "wb", closefd=False) as original:
+                shutil.copyfileobj(messages, original)
             raise
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-    # It warns of each further model of a process as if that were the same one, traced anew.
+    # It takes each further model in one process for a retraced function, and warns.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from training.config import Config
 from training.reports.page import render_figures, render_page, render_trials
 from training.reports.pictures import Picture, draw_importance, draw_scatters, draw_trials
-from training.support.files import written_aside
+from training.support.files import atomic_folder
 from training.tuning.study import Search
 
 TRIALS: Final = "trials.json"
@@ -52,7 +52,7 @@ def write_tune_report(
         "trials": rows,
     }
     pictures = _draw(search, trials, importance)
-    with written_aside(folder, replaces=TRIALS) as aside:
+    with atomic_folder(folder, replaces=TRIALS) as aside:
         for name, picture in pictures.items():
             (aside / f"{name}.png").write_bytes(picture.png)
         text = json.dumps(summary, indent=1, ensure_ascii=False)

@@ -29,7 +29,7 @@ from sqlalchemy.pool import QueuePool
 
 from app.errors import DataError, InvalidInput
 from training.config import Config, current_names
-from training.support.files import written_aside
+from training.support.files import atomic_folder
 from training.tuning.gaussian_process import GaussianProcessSampler
 from training.tuning.space import Setting, Space
 
@@ -210,7 +210,7 @@ def open_study(folder: Path, search: Search, made_with: Mapping[str, Any]) -> It
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     made = json.loads(json.dumps(made_with))
     if not (folder / STUDY).is_file():
-        with written_aside(folder) as aside, _storage(aside / STUDY) as storage:
+        with atomic_folder(folder) as aside, _storage(aside / STUDY) as storage:
             new = optuna.create_study(storage=storage, study_name=_NAME, direction="maximize")
             new.set_user_attr(_MADE_WITH, made)
     with (folder / _LOCK).open("w") as lock, _storage(folder / STUDY) as storage:

@@ -1,0 +1,152 @@
+"""Atomic writes: a result is complete or absent, and nothing else is touched."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import InvalidInput
+from training.support import files
+from training.support.files import atomic_folder, atomic_path, exchange
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The relative path and content of every file."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def fail_after_writing(path: Path, *, replaces: str | None = "run.json") -> None:
+    """Be interrupted between writing a folder and its end."""
+    with atomic_folder(path, replaces=replaces) as partial:
+        (partial / "new").touch()
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A folder `run` with an earlier result."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text("earlier")
+    return folder
+
+
+def test_a_failure_leaves_the_earlier_result(earlier: Path) -> None:
+    """If the block raises, the earlier result stays, with nothing beside it."""
+    with pytest.raises(KeyboardInterrupt):
+        fail_after_writing(earlier)
+    assert contents(earlier.parent) == {"run/run.json": b"earlier"}
+    assert list(earlier.parent.iterdir()) == [earlier]
+
+
+def test_a_result_replaces_the_earlier_one(earlier: Path) -> None:
+    """At the end of the block the folder has the new content only, with nothing beside it."""
+    with atomic_folder(earlier, replaces="run.json") as partial:
+        (partial / "new").write_text("new")
+        assert contents(earlier) == {"run.json": b"earlier"}
+    assert contents(earlier.parent) == {"run/new": b"new"}
+    assert list(earlier.parent.iterdir()) == [earlier]
+
+
+def test_a_result_is_readable_by_others(tmp_path: Path) -> None:
+    """A new folder has the usual permissions: the service may run as another user."""
+    with atomic_folder(tmp_path / "1"):
+        pass
+    assert (tmp_path / "1").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("replaces", [None, "run.json"])
+@pytest.mark.parametrize("target", ["thesis", "thesis/inner/..", "thesis/file.txt"])
+def test_anything_else_is_never_touched(tmp_path: Path, replaces: str | None, target: str) -> None:
+    """A folder or file that is no earlier result is refused before the block runs."""
+    (tmp_path / "thesis" / "inner").mkdir(parents=True)
+    (tmp_path / "thesis" / "file.txt").write_text("years of work")
+    before = sorted(tmp_path.rglob("*"))
+    with (
+        pytest.raises(InvalidInput, match="which exists"),
+        atomic_folder(tmp_path / target, replaces=replaces),
+    ):
+        pytest.fail("the block runs")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def write_twice(folder: Path) -> None:
+    """Write a folder while another writer begins and finishes."""
+    with atomic_folder(folder) as first:
+        (first / "first").touch()
+        with atomic_folder(folder) as second:
+            (second / "second").touch()
+
+
+def test_two_writers_of_a_new_folder(tmp_path: Path) -> None:
+    """The first one to finish wins; the other fails and changes nothing."""
+    with pytest.raises(OSError, match="not empty"):
+        write_twice(tmp_path / "1")
+    assert [path.name for path in tmp_path.rglob("*")] == ["1", "second"]
+
+
+def test_created_parents_are_removed_after_a_failure(tmp_path: Path) -> None:
+    """A failure leaves no empty parents behind."""
+    with pytest.raises(KeyboardInterrupt):
+        fail_after_writing(tmp_path / "models" / "lstm" / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_half(path: Path) -> None:
+    """Be interrupted while a file is written."""
+    with atomic_path(path) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_a_file_is_replaced_when_complete(tmp_path: Path) -> None:
+    """Until the block ends, readers see the old file; after a failure too."""
+    path = tmp_path / "model.keras"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        write_half(path)
+    with atomic_path(path) as partial:
+        partial.write_text("new")
+        assert (partial.suffix, path.read_text()) == (".keras", "old")
+    assert contents(tmp_path) == {"model.keras": b"new"}
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    """What a killed process left at the temporary path is not mixed with the new result."""
+    path = tmp_path / "vectors.npz"
+    with atomic_path(path) as partial:
+        partial.write_text("old")
+    partial.mkdir()
+    (partial / "left").touch()
+    with atomic_path(path) as partial:
+        partial.write_text("new")
+    assert contents(tmp_path) == {"vectors.npz": b"new"}
+
+
+@pytest.mark.parametrize("write", [atomic_path, atomic_folder])
+def test_content_is_flushed_before_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: object
+) -> None:
+    """Every file is flushed to disk while its folder still has the temporary name."""
+    flushed: list[str] = []
+    monkeypatch.setattr(
+        files.os,
+        "fsync",
+        lambda descriptor: flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name),
+    )
+    with write(tmp_path / "result") as partial:  # type: ignore[operator]
+        partial.mkdir(exist_ok=True)
+        (partial / "weights").write_text("weights")
+    assert sorted(flushed) == sorted([partial.name, "weights"])
+
+
+@pytest.mark.parametrize("atomic", [True, False], ids=["renameat2", "three renames"])
+def test_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, atomic: bool) -> None:
+    """Each of two folders gets the content of the other, with the system call and without."""
+    if not atomic:
+        monkeypatch.setattr(files.ctypes, "CDLL", lambda _name: object())
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    exchange(tmp_path / "one", tmp_path / "other")
+    assert contents(tmp_path) == {"one/file": b"other", "other/file": b"one"}

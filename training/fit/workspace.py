@@ -1,0 +1,146 @@
+"""The workspace of a training: what it has computed so far, kept until its run is complete.
+
+It is a hidden folder beside the run, `.NAME.training`, with the identity of the training, the
+tokenizer, the shards, cached features, the best model so far and the last checkpoint. It is removed
+when the run is complete, and kept when the training is stopped before.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from app.errors import InvalidInput
+from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, CheckpointManager
+from training.support.cache import DiskCache
+from training.support.files import remove, remove_empty
+
+WORKSPACE_FORMAT: Final = 2
+"""Raised when checkpoints and cached results written before can no longer be read."""
+
+
+_IDENTITY: Final = "training.json"
+
+
+class Workspace:
+    """The intermediate results of one training.
+
+    Attributes:
+        folder: Where they are.
+        cache: Results that a resumed training does not compute again.
+        checkpoints: The last checkpoint.
+    """
+
+    def __init__(self, folder: Path, *, checkpoint_every_s: float = CHECKPOINT_INTERVAL_S) -> None:
+        self.folder = folder
+        self.cache = DiskCache(folder)
+        self.checkpoints = CheckpointManager(folder, interval_s=checkpoint_every_s)
+
+    def claim(self, identity: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store what this is a training of, or check that it is resumed with the same.
+
+        Args:
+            identity: By part (the recipe, the data, ...) and name, ready for JSON.
+
+        Raises:
+            InvalidInput: The unfinished training here has another identity; the message lists the
+                differences.
+        """
+        wanted = json.loads(json.dumps(identity))
+        content = json.dumps(wanted, indent=1) + "\n"
+        path = self.cache.path(_IDENTITY, lambda path: path.write_text(content, encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored != wanted:
+            raise InvalidInput(
+                f"the unfinished training in {self.folder} must be resumed with the arguments it "
+                f"was started with. Received: {_differences(stored, wanted)}; --fresh discards it "
+                "and starts again, --run FOLDER trains elsewhere"
+            )
+
+    def discard(self) -> None:
+        """Remove everything in it."""
+        for item in self.folder.iterdir():
+            remove(item)
+
+
+@contextmanager
+def open_workspace(
+    run: Path, *, checkpoint_every_s: float = CHECKPOINT_INTERVAL_S, fresh: bool = False
+) -> Iterator[Workspace]:
+    """Open the workspace of the run at `run`, for one process at a time.
+
+    It is removed if the block succeeds, and if nothing claimed it. Otherwise it is kept for the
+    next training.
+
+    Args:
+        run: Where the result of the training goes.
+        checkpoint_every_s: Seconds between checkpoints.
+        fresh: Whether to discard what an unfinished training left.
+
+    Raises:
+        InvalidInput: Another process has opened it.
+        KeyboardInterrupt: The block was interrupted; the message says how to resume.
+    """
+    run = run.resolve()
+    folder = run.parent / f".{run.name}.training"
+    workspace = Workspace(folder, checkpoint_every_s=checkpoint_every_s)
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    lock = _lock(folder)
+    try:
+        if fresh:
+            workspace.discard()
+        yield workspace
+        remove(folder)
+    except KeyboardInterrupt:
+        last = workspace.checkpoints.last
+        at = f" to resume at {last}" if last else ""
+        raise KeyboardInterrupt(f"run the same command again{at}") from None
+    finally:
+        if not (folder / _IDENTITY).exists():
+            remove(folder)
+            remove_empty(missing)
+        os.close(lock)
+
+
+@contextmanager
+def temporary_workspace() -> Iterator[Workspace]:
+    """Open a workspace without checkpoints, for a training that is never resumed."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Workspace(Path(folder), checkpoint_every_s=math.inf)
+
+
+def _lock(folder: Path) -> int:
+    """Create the folder and lock it; the lock ends with the process, even if it is killed."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise InvalidInput(
+                f"one training at a time may write a run. Received: {folder}, in use by another"
+            ) from error
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), folder.stat()):
+                return lock
+        os.close(lock)  # of a folder that another training has just removed
+
+
+def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return the names that differ, with their values where these are short."""
+    differing = []
+    for part in sorted({*stored, *wanted}):
+        old, new = stored.get(part, {}), wanted.get(part, {})
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                values = f" {new.get(name)} instead of {old.get(name)}"
+                differing.append(f"{part} {name}" + (values if len(values) < 60 else ""))
+    return "another " + ", ".join(differing)
