@@ -19,7 +19,7 @@ FETCH := $(BIN)/valence-train fetch imdb gets them, or name a folder, DATA=...
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test accuracy check format lock train tweets bench load image manifests clean
+.PHONY: help setup serve test accuracy compatibility check format lock train tweets bench load image manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ test: $(EVERYTHING) ## the whole test suite
 accuracy: $(EVERYTHING) ## the bundled models on the IMDB test reviews, through HTTP (needs the data)
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
 	@VALENCE_DATA=$(abspath $(DATA)/..) $(BIN)/python -m pytest -s -m slow tests/process/test_accuracy.py
+
+compatibility: $(EVERYTHING) ## the HTTP tests with the lowest and the newest uvicorn that is allowed
+	@.ci/uvicorn $(ARGS)
 
 check: $(EVERYTHING) ## lint, format and types
 	@$(BIN)/ruff check .
