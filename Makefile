@@ -1,4 +1,4 @@
-# The words of the README. `make serve` and `make test` do all the set-up on a fresh machine.
+# `make serve`, `make load` and `make test` install what they need on a fresh machine.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,26 +6,27 @@ BIN := $(VENV)/bin
 DATA ?= data/imdb
 TWEETS ?= data/gop/Sentiment.csv
 RUNS ?= runs
-# VALENCE_HOST and VALENCE_PORT of the environment hold unless HOST or PORT is given to make. (HOST of
-# the environment does not count: some shells set it to the name of the machine.)
+# HOST and PORT given to make override VALENCE_HOST and VALENCE_PORT of the environment. (HOST of the
+# environment is ignored: some shells set it to the name of the machine.)
 HOST := $(or $(VALENCE_HOST),127.0.0.1)
 PORT := $(or $(VALENCE_PORT),8000)
 IMAGE ?= valence
 USERS ?= 16
 DURATION ?= 1m
 
-FETCH := $(BIN)/valence-train fetch imdb gets them, or name a folder, DATA=...
+FETCH := $(BIN)/valence-train fetch imdb downloads them; DATA=... names another folder
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test accuracy compatibility check format lock train tweets bench load image manifests clean
+.PHONY: help setup serve test accuracy compatibility check format lock lowest train tweets bench load image manifests clean
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# What is installed is told by two stamps; either goes stale when its lock or the metadata changes.
+# Three stamps record what is installed. Each is out of date when its lock or pyproject.toml changes.
 SERVING := $(VENV)/serving.stamp
+LOADING := $(VENV)/loading.stamp
 EVERYTHING := $(VENV)/everything.stamp
 
 $(BIN)/python:
@@ -41,75 +42,89 @@ $(SERVING): requirements/serve.txt pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(LOADING): requirements/load.txt | $(BIN)/python
+	@echo "Installing Locust (half a minute)"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/load.txt
+	@touch $@
+
 $(EVERYTHING): requirements/dev.txt pyproject.toml | $(BIN)/python
 	@echo "Installing everything (a few minutes)"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@ $(SERVING)
+	@touch $@ $(SERVING) $(LOADING)
 
-setup: $(EVERYTHING) ## everything installed into .venv
+setup: $(EVERYTHING) ## install everything into .venv
 
-serve: $(SERVING) ## the service on HOST:PORT with the models in models/
+serve: $(SERVING) ## run the service on HOST:PORT with the models in models/
 	@VALENCE_HOST=$(HOST) VALENCE_PORT=$(PORT) exec $(BIN)/python -m app serve
 
-test: $(EVERYTHING) ## the whole test suite
+test: $(EVERYTHING) ## run the test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
-accuracy: $(EVERYTHING) ## the bundled models on the IMDB test reviews, through HTTP (needs the data)
+accuracy: $(EVERYTHING) ## score the bundled models on the IMDB test reviews through HTTP (needs the data)
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
 	@VALENCE_DATA=$(abspath $(DATA)/..) $(BIN)/python -m pytest -s -m slow tests/process/test_accuracy.py
 
 compatibility: $(EVERYTHING) ## the HTTP tests with the lowest and the newest uvicorn that is allowed
 	@.ci/uvicorn $(ARGS)
 
-check: $(EVERYTHING) ## lint, format and types
+check: $(EVERYTHING) ## check lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(EVERYTHING) ## put the code into its format
+format: $(EVERYTHING) ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: ## both requirements files anew, from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
-	  --custom-compile-command "make lock" --extra onnx --extra install \
-	  --output-file requirements/serve.txt pyproject.toml
-	uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
-	  --custom-compile-command "make lock" --constraint requirements/serve.txt \
-	  --extra onnx --extra tensorflow --extra install --extra train --extra load --extra dev \
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
+  --custom-compile-command "make lock"
+
+# Each file is a constraint of the next, so that all of them fit into one environment.
+lock: ## write the requirements files, from pyproject.toml (needs uv)
+	$(LOCK) --extra onnx --extra install --output-file requirements/serve.txt pyproject.toml
+	$(LOCK) --group load --constraint requirements/serve.txt --output-file requirements/load.txt
+	$(LOCK) --extra onnx --extra tensorflow --extra install --extra train --extra dev --group load \
+	  --constraint requirements/serve.txt --constraint requirements/load.txt \
 	  --output-file requirements/dev.txt pyproject.toml
 
-train: $(EVERYTHING) ## the default recipes trained anew on DATA, exported into models/ and evaluated
+# In an environment of its own.
+lowest: ## run the test suite with the lowest versions that pyproject.toml allows (needs uv)
+	uv venv --quiet --allow-existing --python 3.11 $(VENV)-lowest
+	uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
+	  --group load --editable '.[onnx,tensorflow,install,train,dev]'
+	$(VENV)-lowest/bin/python -m pytest $(ARGS)
+
+train: $(EVERYTHING) ## train the default recipes on DATA, export them into models/ and evaluate them
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
 	@for recipe in bow bow_ngrams lstm; do \
 	  $(BIN)/python -m training train --config $$recipe --data $(DATA) --run $(RUNS)/$$recipe && \
 	  version=$$($(BIN)/python -m training export --run $(RUNS)/$$recipe --models models) && \
 	  $(BIN)/python -m training evaluate "$$version" --data $(DATA) || exit 1; done
 
-tweets: $(EVERYTHING) ## `tweets-lstm` trained anew on TWEETS, exported and evaluated beside what leaks
-	@test -f $(TWEETS) || { echo "make: there are no tweets in $(TWEETS); name the file, TWEETS=..." >&2; exit 1; }
+tweets: $(EVERYTHING) ## train tweets-lstm on TWEETS, export it, and evaluate it beside a split that leaks
+	@test -f $(TWEETS) || { echo "make: there are no tweets in $(TWEETS); TWEETS=... names another file" >&2; exit 1; }
 	@$(BIN)/python -m training train --config tweets_lstm --data $(TWEETS) --test-share 0.15 --run $(RUNS)/tweets-lstm && \
 	  version=$$($(BIN)/python -m training export --run $(RUNS)/tweets-lstm --models models) && \
 	  $(BIN)/python -m training evaluate "$$version" --data $(TWEETS) --test-share 0.15 --baselines --leaking
 
-bench: $(EVERYTHING) ## the service beside its in-process ceiling and a bare HTTP route
+bench: $(EVERYTHING) ## compare the service with its in-process ceiling and a bare HTTP route
 	@$(BIN)/python -m load_tests.bench --out $(RUNS)/bench $(ARGS)
 
-load: $(EVERYTHING) ## a Locust run against HOST:PORT, with its report in runs/load.html
+load: $(LOADING) ## run Locust against HOST:PORT; the report is runs/load.html
 	@$(BIN)/python -c 'import urllib.request as u; u.urlopen("http://$(HOST):$(PORT)/readyz")' 2>/dev/null || { \
 	  echo "make: no ready service at $(HOST):$(PORT); start one in another terminal: make serve" >&2; exit 1; }
 	@mkdir -p $(RUNS)
 	@$(BIN)/locust -f load_tests/locustfile.py --headless --host http://$(HOST):$(PORT) \
 	  --users $(USERS) --spawn-rate $(USERS) --run-time $(DURATION) --html $(RUNS)/load.html
 
-image: ## the container image
+image: ## build the container image
 	docker build --tag $(IMAGE) \
 	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py) \
 	  --build-arg REVISION=$$(git rev-parse HEAD) .
 
-manifests: $(EVERYTHING) ## every overlay of k8s/ rendered and validated
+manifests: $(EVERYTHING) ## render and validate every overlay of k8s/
 	@$(BIN)/python -m pytest tests/contract/test_manifests.py
 
-clean: ## remove what make made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove everything that make has made
+	rm -rf $(VENV) $(VENV)-lowest build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

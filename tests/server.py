@@ -14,12 +14,17 @@ import httpx
 COMMAND = (sys.executable, "-m", "app")
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120
-_SETTINGS = ("VALENCE_", "TF_CPP_", "ORT_", "PYTHON")
+_REMOVED = ("VALENCE_", "TF_CPP_", "ORT_", "PYTHON")
+_KEPT = ("PYTHONPATH", "PYTHONHOME")  # where the packages under test are
 
 
 def environment(*, gpu: bool = False) -> dict[str, str]:
     """Ours, without what would change how a process under test behaves."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or not name.upper().startswith(_REMOVED)
+    }
     return clean if gpu else clean | {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
