@@ -1,4 +1,4 @@
-"""A tiny model of each architecture, with weights that no initializer would draw, and its input."""
+"""A tiny model of each architecture, with random weights in every layer, and a batch for it."""
 
 from functools import cache
 from typing import Final
@@ -15,9 +15,9 @@ from training.config import (
     ModelConfig,
     PreprocessingConfig,
 )
-from training.export.export import round_embedding
+from training.export.saved_model import round_to_float16
 from training.features.ngram_vectors import NgramVectors
-from training.models.build import KNOWN, build_model, has_layer
+from training.models.build import NGRAM_EMBEDDINGS, build_model, has_layer
 
 VOCABULARY, WIDTH = 50, 40
 LSTM = Config(
@@ -67,23 +67,23 @@ INT8: Final = (
 
 @cache
 def make_model(name: str, *, scale: float = 0.5) -> keras.Model:
-    """A model whose weights are all different, biases too; made once. Do not change."""
+    """A model whose weights all differ, biases included; built once. Do not change it."""
     model = build_model(CONFIGS[name], vocabulary=VOCABULARY, classes=3)
     random = np.random.default_rng(5)
     model.set_weights(
         [random.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
     )
-    if has_layer(model, KNOWN):
-        most = CONFIGS[name].model.ngram_embeddings
-        place = random.integers(-1, most, NGRAM_EMBEDDING_BUCKETS)  # nearly all have one
-        vectors = random.normal(0, 0.05, (most, NGRAM_VECTOR_DIM)).astype(np.float32)
-        model.get_layer(KNOWN).assign(NgramVectors(place, vectors))
-    round_embedding(model)
+    if has_layer(model, NGRAM_EMBEDDINGS):
+        ngrams = CONFIGS[name].model.ngram_embeddings
+        rows = random.integers(-1, ngrams, NGRAM_EMBEDDING_BUCKETS)  # -1, for none, is rare
+        vectors = random.normal(0, 0.05, (ngrams, NGRAM_VECTOR_DIM)).astype(np.float32)
+        model.get_layer(NGRAM_EMBEDDINGS).assign(NgramVectors(rows.astype(np.int32), vectors))
+    round_to_float16(model)
     return model
 
 
 def batch(*, seed: int = 3, rows: int = 16) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Rows of random ids, special ones and repeats among them, and their lengths from 1."""
+    """Rows of random ids, with special ids and repeats, and their lengths, from 1 to `WIDTH`."""
     random = np.random.default_rng(seed)
     lengths = random.integers(1, WIDTH + 1, rows).astype(np.int32)
     lengths[:2] = 1, WIDTH

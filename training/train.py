@@ -31,8 +31,8 @@ from training.data.split import fingerprint, group_digests
 from training.distillation.student import add_ngram_logits, soft_label_examples
 from training.distillation.teacher import fit_teacher
 from training.distillation.teacher_data import TeacherInput, TeacherOutput
-from training.features.store import Knowledge
-from training.features.vector_files import VectorsFound, read_vectors
+from training.features.store import VectorStore
+from training.features.vector_files import FileVectors, read_vectors
 from training.fit.checkpoints import CHECKPOINT_INTERVAL_S
 from training.fit.loop import fit_model, recipe_callbacks
 from training.fit.optimizers import build_optimizer, class_weights
@@ -43,7 +43,7 @@ from training.fit.workspace import (
     open_workspace,
     temporary_workspace,
 )
-from training.models.build import EMBEDDING, KNOWN, NGRAMS, build_model
+from training.models.build import NGRAM_EMBEDDINGS, NGRAM_LOGITS, WORD_EMBEDDINGS, build_model
 from training.support.files import atomic_folder, check_target
 from training.support.progress import console, print_line, track
 
@@ -238,7 +238,7 @@ def _encode(
 
 def _read_word_vectors(
     config: Config, encoder: TextEncoder, workspace: Workspace
-) -> VectorsFound | None:
+) -> FileVectors | None:
     """Read the recipe's file of word vectors, if it names one and the model is not initialized yet.
 
     Read before the teacher is trained for hours: the file may be invalid.
@@ -247,7 +247,7 @@ def _read_word_vectors(
         return None
     with console.status("Reading word vectors"):
         return read_vectors(
-            Path(config.model.embeddings_file), encoder.vocabulary, width=config.model.embedding_dim
+            Path(config.model.embeddings_file), encoder.vocabulary, dim=config.model.embedding_dim
         )
 
 
@@ -257,9 +257,9 @@ def _features(
     training: Corpus,
     unlabelled: Sequence[str],
     workspace: Workspace,
-) -> Knowledge:
+) -> VectorStore:
     """Return what can be learned from all texts without labels; each part is computed when used."""
-    return Knowledge(
+    return VectorStore(
         encoder, training.stream_texts(), unlabelled, seed=config.seed, cache=workspace.cache
     )
 
@@ -269,7 +269,7 @@ def _features(
 
 def _fit_teacher(
     config: Config,
-    features: Knowledge,
+    features: VectorStore,
     training: Corpus,
     unlabelled: Sequence[str],
     workspace: Workspace,
@@ -290,7 +290,7 @@ def _fit_teacher(
                 seed=config.seed,
             ),
             features.ngram_vectors,
-            features.know_places if config.teacher.kind == "network" else None,
+            features.convolution_vectors if config.teacher.kind == "network" else None,
             orders=config.model.ngram_logits or _TEACHER_ORDERS,
             buckets=config.model.ngram_logits_buckets,
             cache=workspace.cache,
@@ -327,28 +327,30 @@ def _build_compiled(config: Config, encoder: TextEncoder, labels: Sequence[str])
 def _initialize(
     model: keras.Model,
     config: Config,
-    features: Knowledge,
-    vectors: VectorsFound | None,
+    features: VectorStore,
+    vectors: FileVectors | None,
     learned: Shard,
     workspace: Workspace,
 ) -> None:
     """Set the weights that do not start at random."""
     if config.model.ngram_embeddings:
-        model.get_layer(KNOWN).assign(features.frequent_ngrams(config.model.ngram_embeddings))
+        model.get_layer(NGRAM_EMBEDDINGS).assign(
+            features.frequent_ngram_vectors(config.model.ngram_embeddings)
+        )
     if config.model.pretrain_embeddings:
-        model.get_layer(EMBEDDING).vectors = features.word_vectors(config.model.embedding_dim)
+        model.get_layer(WORD_EMBEDDINGS).vectors = features.word_vectors(config.model.embedding_dim)
     coverage = {} if vectors is None else _load_word_vectors(model, config, features, vectors)
     (workspace.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
     if config.model.nb_weighting:
         with console.status("Counting n-grams"):
-            model.get_layer(NGRAMS).learn_ratio(learned, learned.targets.argmax(axis=1))
+            model.get_layer(NGRAM_LOGITS).fit_ratio(learned, learned.targets.argmax(axis=1))
 
 
 def _load_word_vectors(
-    model: keras.Model, config: Config, features: Knowledge, vectors: VectorsFound
+    model: keras.Model, config: Config, features: VectorStore, vectors: FileVectors
 ) -> dict[str, float]:
     """Initialize word embeddings from a file; return the shares of words that it covers."""
-    layer = model.get_layer(EMBEDDING)
+    layer = model.get_layer(WORD_EMBEDDINGS)
     layer.vectors = vectors.over(layer.vectors)
     coverage = vectors.coverage(features.labelled_rows())
     print_line(

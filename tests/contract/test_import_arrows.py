@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "training.export": {
         *_FOR_TRAINING,
-        *("training.models", "training.features", "training.fit", "training.reports"),
+        *("training.models", "training.fit", "training.reports"),
         *("training.data", "training.config", "training.support"),
     },
     "training.evaluation": {
@@ -110,7 +110,7 @@ BARE_SERVERS = {"load_tests.bench.floor", "load_tests.bench.worker_designs.launc
 LIBRARIES = {
     "tensorflow": {"app.serving.engines.tensorflow", "training"},
     "onnxruntime": {"app.serving.engines.onnx", "training.export.runtimes"},
-    "onnx": {"training.export", "training.evaluation.pace"},
+    "onnx": {"training.models.onnx_writer", "training.export", "training.evaluation.pace"},
     "keras": {"training"},
     "sklearn": {"training"},
     "optuna": {"training.tuning"},

@@ -7,13 +7,13 @@ from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, PAD
 from training.distillation.convolution import (
     ConvolutionTeacher,
-    FrozenNgramEmbedding,
     RegionEmbedding,
 )
-from training.features.ngram_hashing import draw_numbers, list_ngrams
+from training.features.ngram_hashing import hash_ids, list_buckets
 from training.features.ngram_vectors import NgramVectors
 from training.features.region_vectors import RegionVectors
-from training.features.store import Known
+from training.features.store import ConvolutionVectors
+from training.models.layers.ngram_embeddings import NgramVectorSum
 
 VOCABULARY, BUCKETS, WIDTH = 30, 2**12, 4
 A, B, C = 10, 11, 12
@@ -26,8 +26,8 @@ def row(*ids: int) -> Int32Array:
 
 def place_of(*ids: int) -> int:
     """The bucket of the n-gram of all these words."""
-    numbers = draw_numbers(VOCABULARY, orders=3, buckets=BUCKETS)
-    return int(list_ngrams(row(*ids), numbers, buckets=BUCKETS)[-1])
+    numbers = hash_ids(VOCABULARY, orders=3, buckets=BUCKETS)
+    return int(list_buckets(row(*ids), numbers, buckets=BUCKETS)[-1])
 
 
 def vectors_of(*ngrams: tuple[int, ...]) -> NgramVectors:
@@ -45,7 +45,7 @@ def test_ngrams_are_at_their_last_word() -> None:
 
     Padding, and words whose n-grams have no vector, have zeros.
     """
-    layer = FrozenNgramEmbedding(vectors_of((A,), (A, B), (A, B, C)), VOCABULARY)
+    layer = NgramVectorSum.of(vectors_of((A,), (A, B), (A, B, C)), VOCABULARY)
     found = np.asarray(layer(np.stack([row(A, B, C, A), row(B, C, PAD, PAD)])))
     assert found.shape == (2, 4, WIDTH)
     assert found[0, :, 0].tolist() == [1, 2, 3, 1]
@@ -54,7 +54,7 @@ def test_ngrams_are_at_their_last_word() -> None:
 
 def test_short_texts() -> None:
     """A text of one word has no bigram and no trigram."""
-    layer = FrozenNgramEmbedding(vectors_of((A,), (A, B)), VOCABULARY)
+    layer = NgramVectorSum.of(vectors_of((A,), (A, B)), VOCABULARY)
     assert np.asarray(layer(row(A)[np.newaxis]))[0, :, 0].tolist() == [1]
     assert np.asarray(layer(row(A, B)[np.newaxis]))[0, :, 0].tolist() == [1, 2]
 
@@ -88,7 +88,7 @@ def test_a_fit_starts_from_the_initial_weights(monkeypatch: pytest.MonkeyPatch) 
     vectors = vectors_of((A, B), (B, A))
     words = np.random.default_rng(2).standard_normal((VOCABULARY, 6)).astype(np.float32)
     regions = RegionVectors(np.zeros((VOCABULARY, 4), np.float32), np.zeros(4, np.float32))
-    network = ConvolutionTeacher(Known(vectors, regions, words), 2, seed=3)
+    network = ConvolutionTeacher(ConvolutionVectors(vectors, regions, words), 2, seed=3)
     asked = [row(BEGIN, 21, A, B), row(BEGIN, B, A), row(BEGIN, 22, 21, 23, 20, A, B)]
     learn(network)
     first = network.predict(asked)

@@ -1,4 +1,4 @@
-"""Export: a complete version that agrees with what was trained, or nothing."""
+"""Export writes a complete version that agrees with the trained model, or nothing."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ from tests.trained import Workshop
 from training.config import Config
 from training.configs import load_config
 from training.data.dataset import Source, load_dataset
-from training.export import export as export_module
+from training.export import saved_model
 from training.export.export import check_parity, export
 from training.export.runtimes import ExportedModel
 from training.fit.run import Run
@@ -30,13 +30,13 @@ from training.train import train_run
 
 
 def contents(folder: Path) -> list[str]:
-    """Every path below a folder, hidden ones too."""
+    """Every path below a folder, hidden files included."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 @pytest.mark.parametrize("name", ["lstm", "bow"])
-def test_what_a_version_holds(workshop: Workshop, name: str) -> None:
-    """A version has every file of the contract, all of them in the manifest."""
+def test_files_of_a_version(workshop: Workshop, name: str) -> None:
+    """A version has every file of the contract, and all of them are in the manifest."""
     folder = workshop.models / name / "1"
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
@@ -52,7 +52,7 @@ def test_what_a_version_holds(workshop: Workshop, name: str) -> None:
 
 
 def test_golden_rows(workshop: Workshop) -> None:
-    """Twenty texts: short and long, of no known word, beyond ASCII, with markup."""
+    """The golden texts are short and long, without a known word, beyond ASCII, and with markup."""
     rows = read_golden(workshop.models / "lstm" / "1")
     encoder = ExportedModel(workshop.models / "lstm" / "1").encoder
     encoded = [encoder.encode(row.text) for row in rows]
@@ -65,10 +65,10 @@ def test_golden_rows(workshop: Workshop) -> None:
 
 
 @pytest.mark.usefixtures("no_report")
-def test_test_texts_are_not_answered(
+def test_test_texts_are_not_scored(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Export compares test texts with those of the training, and no model ever sees them."""
+    """Export compares the fingerprint of the test texts, and never encodes them."""
     seen = set()
     tokenize = TextEncoder.tokenize
 
@@ -84,7 +84,7 @@ def test_test_texts_are_not_answered(
 
 
 def test_the_report_of_an_export(workshop: Workshop) -> None:
-    """It describes the training, and validation as the SavedModel answers it."""
+    """The report has the training history, and the SavedModel's metrics on validation."""
     folder = workshop.models / "lstm" / "1"
     manifest, report = read_manifest(folder), Report.read(folder / "report")
     validation = report.splits["validation"]
@@ -98,13 +98,13 @@ def test_the_report_of_an_export(workshop: Workshop) -> None:
 
 @pytest.mark.parametrize("name", ["lstm", "bow"])
 def test_calibration_does_no_harm(workshop: Workshop, name: str) -> None:
-    """On validation, the labels were no less expected after the temperature than before."""
+    """The temperature does not make the log loss on validation worse."""
     found = Report.read(workshop.models / name / "1" / "report").calibration
     assert found["validation_after"]["log_loss"] <= found["validation_before"]["log_loss"] + 1e-6
 
 
 def test_no_path_of_the_machine(workshop: Workshop) -> None:
-    """A version tells nothing of where it was made."""
+    """No file of a version contains a path of the machine that wrote it."""
     home = str(Path(__file__).parents[2]).encode()
     for path in (workshop.models / "lstm" / "1").rglob("*"):
         assert path.is_dir() or home not in path.read_bytes(), path.name
@@ -113,7 +113,7 @@ def test_no_path_of_the_machine(workshop: Workshop) -> None:
 
 @pytest.mark.usefixtures("no_report")
 def test_versions_count_up(workshop: Workshop, tmp_path: Path) -> None:
-    """The next version is one above the highest; a version that exists is never written over."""
+    """The next version is one above the highest; an existing version is never overwritten."""
     models = tmp_path / "models"
     shutil.copytree(workshop.models / "bow" / "1", models / "bow" / "4")
     assert export(workshop.runs / "bow", models).name == "5"
@@ -126,13 +126,13 @@ def test_versions_count_up(workshop: Workshop, tmp_path: Path) -> None:
 def test_disagreement_leaves_nothing(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A graph that is off by a little more than allowed is not exported, and leaves no trace."""
+    """If the SavedModel differs by more than `PARITY`, nothing is written."""
 
-    class Off(export_module.ServingGraph):
+    class Off(saved_model.ServingGraph):
         def __call__(self, ids: Any, lengths: Any) -> Any:
             return np.float32([[2e-5, -2e-5]]) + super().__call__(ids, lengths)
 
-    monkeypatch.setattr(export_module, "ServingGraph", Off)
+    monkeypatch.setattr(saved_model, "ServingGraph", Off)
     with pytest.raises(UnusableVersion, match=r"within 1e-05 .* Received: 2"):
         export(workshop.runs / "lstm", tmp_path / "models")
     assert contents(tmp_path) == []
@@ -140,7 +140,7 @@ def test_disagreement_leaves_nothing(
 
 @pytest.mark.usefixtures("no_report")
 def test_full_precision(workshop: Workshop, tmp_path: Path) -> None:
-    """Golden rows are computed in full single precision, on a GPU as on a CPU."""
+    """Export switches TensorFloat-32 off, so golden rows are the same on GPU and CPU."""
     tf.config.experimental.enable_tensor_float_32_execution(True)
     export(workshop.runs / "bow", tmp_path / "models")
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
@@ -148,13 +148,13 @@ def test_full_precision(workshop: Workshop, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", [0.50002, float("nan")])
 def test_parity(answer: float) -> None:
-    """More than 1e-5 apart, or no number at all, is disagreement."""
+    """A difference above 1e-5, or NaN, is an error."""
     with pytest.raises(UnusableVersion):
         check_parity("serve_ids", np.array([[answer]]), np.array([[0.5]]))
 
 
 def test_the_temperature_is_the_one_of_validation(workshop: Workshop) -> None:
-    """What the manifest calls the temperature was fitted on validation, and is in the graph."""
+    """The manifest's temperature was fitted on validation, and is the one in the graph."""
     run = Run.read(workshop.runs / "lstm")
     config = Config.from_mapping(run.config)
     data = load_dataset(
@@ -172,7 +172,7 @@ def test_the_temperature_is_the_one_of_validation(workshop: Workshop) -> None:
 
 
 def test_other_test_texts(workshop: Workshop, tmp_path: Path) -> None:
-    """Test texts that were not there in training, and may have been learned from, are refused."""
+    """Test texts that the training did not hold out are rejected."""
     learned = write_csv(tmp_path / "learned.csv", make_corpus(30, seed=1))
     source = Source(str(workshop.data), test_path=str(learned))
     with pytest.raises(DataError, match="must have the fingerprint"):
@@ -182,7 +182,7 @@ def test_other_test_texts(workshop: Workshop, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"PK no model"])
 def test_a_run_without_its_model(workshop: Workshop, tmp_path: Path, content: bytes | None) -> None:
-    """A run whose model is missing or damaged is named in a sentence."""
+    """If the model of a run is missing or damaged, the error names the file."""
     run = tmp_path / "run"
     shutil.copytree(workshop.runs / "lstm", run)
     (run / "model.keras").unlink()
@@ -193,7 +193,7 @@ def test_a_run_without_its_model(workshop: Workshop, tmp_path: Path, content: by
 
 
 def test_other_data(workshop: Workshop, tmp_path: Path) -> None:
-    """Figures are measured on the data the model was trained on, or not at all."""
+    """Data that the model was not trained on is rejected."""
     other = Source(str(write_tsv_folder(tmp_path / "other", train=60, test=20, seed=9)))
     with pytest.raises(DataError, match="fingerprint"):
         export(workshop.runs / "lstm", tmp_path / "models", source=other)
@@ -201,7 +201,7 @@ def test_other_data(workshop: Workshop, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_report")
 def test_three_classes_from_one_file(tmp_path: Path) -> None:
-    """A CSV with three labels and no test texts trains and exports; figures are of validation."""
+    """A CSV file with three labels and no test texts can be trained on and exported."""
     labels = ("negative", "neutral", "positive")
     path = write_csv(tmp_path / "mine.csv", make_corpus(240, seed=4, labels=labels))
     config = load_config("smoke").replace(name="three", epochs=6)
@@ -225,7 +225,7 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
 )
 @pytest.mark.usefixtures("no_report")
 def test_every_architecture(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """Whatever its layers, a model exports with a graph for each engine, and both agree."""
+    """Every architecture is exported for both engines, and their answers agree."""
     data = write_tsv_folder(tmp_path / "data", train=80, test=20)
     config = load_config("smoke").replace(epochs=1, ngram_logits_buckets=256, **changes)
     train_run(config, Source(str(data)), tmp_path / "run")
@@ -241,7 +241,7 @@ def test_every_architecture(tmp_path: Path, changes: dict[str, Any]) -> None:
 
 
 def test_any_tensorflow_program_can_use_it(workshop: Workshop, tmp_path: Path) -> None:
-    """Without this project on its path, TensorFlow alone loads a version and scores raw text."""
+    """TensorFlow alone, without this project, loads a version and scores raw text."""
     version = workshop.models / "lstm" / "1"
     row = read_golden(version)[0]
     program = (

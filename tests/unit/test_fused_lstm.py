@@ -1,4 +1,4 @@
-"""The fused LSTM is Keras' LSTM: the same answers, and the same gradients."""
+"""`FusedLSTM` is Keras' LSTM: the same results and the same gradients."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.models.fused_lstm import FusedLSTM
+from training.models.layers.lstm import FusedLSTM
 
 STEPS = np.random.default_rng(3).standard_normal((4, 9, 5)).astype(np.float32)
 
 
 def run(kind: type[keras.layers.LSTM], **settings: Any) -> list[np.ndarray]:
-    """What a layer answers, and the gradients of a sum that weighs every answer differently."""
+    """A layer's results, and the gradients of a sum that weighs every number differently."""
     layer = kind(6, bias_initializer=keras.initializers.RandomNormal(seed=2), **settings)
     layer.build(STEPS.shape)
     random = np.random.default_rng(4)
@@ -40,15 +40,15 @@ def run(kind: type[keras.layers.LSTM], **settings: Any) -> list[np.ndarray]:
     ids=["states", "last", "all"],
 )
 def test_it_is_keras_lstm(settings: dict[str, Any]) -> None:
-    """Answers and the gradients of input, kernel, recurrent kernel and bias are those of Keras."""
+    """The results and the gradients of input, kernels and bias are those of Keras."""
     for fused, plain in zip(
         run(FusedLSTM, **settings), run(keras.layers.LSTM, **settings), strict=True
     ):
         np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_it_really_is_fused() -> None:
-    """The graph of a step holds the kernels, and no loop."""
+def test_no_loop() -> None:
+    """The graph of a training step holds the fused kernels and no loop."""
     layer = FusedLSTM(6, return_sequences=True)
     layer.build(STEPS.shape)
 
@@ -64,7 +64,7 @@ def test_it_really_is_fused() -> None:
 
 
 def test_a_mask_is_heeded() -> None:
-    """With a mask, masked steps are skipped as Keras skips them."""
+    """With a mask, masked steps are skipped as in Keras."""
     mask = np.arange(9) < np.array([[9], [4], [1], [7]])
     layers = [FusedLSTM(6), keras.layers.LSTM(6)]
     for layer in layers:

@@ -1,16 +1,14 @@
-"""Vectors of n-grams: those that stand in the same texts come together, without a label."""
+"""N-gram vectors: n-grams of the same texts get similar vectors, without labels."""
 
 import numpy as np
 import pytest
 
 from app.text.padding import Int32Array
-from training.features.ngram_hashing import list_ngrams
+from training.features.ngram_hashing import MAX_BUCKETS, hash_ids, list_buckets
 from training.features.ngram_vectors import (
-    KNOWN_BUCKETS,
-    RAREST,
+    MIN_COUNT,
     NgramVectors,
     keep_frequent,
-    known_numbers,
     learn_ngram_vectors,
 )
 
@@ -20,31 +18,31 @@ RARE = 60
 
 
 def write_texts(seed: int = 1) -> list[Int32Array]:
-    """Texts of two topics, each of n-grams that the other never has; one n-gram is rare."""
+    """Texts of two topics that share no n-gram; one n-gram is rare."""
     random = np.random.default_rng(seed)
     texts = [random.choice(TOPICS[i % 2], 12).astype(np.int32) for i in range(200)]
-    texts[0] = np.append(texts[0], np.full(RAREST - 1, RARE)).astype(np.int32)
+    texts[0] = np.append(texts[0], np.full(MIN_COUNT - 1, RARE)).astype(np.int32)
     return texts
 
 
 @pytest.fixture(scope="module")
 def learned() -> NgramVectors:
-    """Of the texts of two topics."""
-    return learn_ngram_vectors(write_texts(), buckets=BUCKETS, width=8, epochs=30, seed=3)
+    """Vectors learned from the texts of two topics."""
+    return learn_ngram_vectors(write_texts(), buckets=BUCKETS, dim=8, epochs=30, seed=3)
 
 
-def test_company(learned: NgramVectors) -> None:
-    """Any two n-grams of a topic are nearer to each other than two of different topics."""
+def test_similar_vectors(learned: NgramVectors) -> None:
+    """Any two n-grams of one topic are more similar than two of different topics."""
     vectors = learned.vectors / np.linalg.norm(learned.vectors, axis=1, keepdims=True)
-    first, second = (vectors[learned.place[list(topic)]] for topic in TOPICS)
+    first, second = (vectors[learned.row_of_bucket[list(topic)]] for topic in TOPICS)
     within = np.concatenate([(first @ first.T).ravel(), (second @ second.T).ravel()])
     assert within.min() > (first @ second.T).max()
 
 
 def test_the_seed_decides(learned: NgramVectors) -> None:
-    """The same texts and seed give the same vectors; another seed gives others."""
+    """The same texts and seed give the same vectors; another seed gives different ones."""
     again, other = (
-        learn_ngram_vectors(write_texts(), buckets=BUCKETS, width=8, epochs=30, seed=seed)
+        learn_ngram_vectors(write_texts(), buckets=BUCKETS, dim=8, epochs=30, seed=seed)
         for seed in (3, 4)
     )
     np.testing.assert_array_equal(again.vectors, learned.vectors)
@@ -52,78 +50,78 @@ def test_the_seed_decides(learned: NgramVectors) -> None:
 
 
 def test_rare_ngrams_have_no_vector(learned: NgramVectors) -> None:
-    """What stands in all texts together too seldom adds nothing but to the number of n-grams."""
-    assert learned.place[RARE] == -1
+    """N-grams below `MIN_COUNT` have no vector; they still count in the square root."""
+    assert learned.row_of_bucket[RARE] == -1
     known, with_rare = learned.sum([np.array([5]), np.array([5, RARE])])
     np.testing.assert_allclose(with_rare, known / np.sqrt(2), rtol=1e-6)
 
 
 def test_all_are_rare() -> None:
-    """Texts that share no n-gram often enough leave no vectors, and every sum is 0."""
+    """If every n-gram is rare there are no vectors, and every sum is 0."""
     few = [np.arange(i, i + 3, dtype=np.int32) for i in range(0, BUCKETS - 3, 3)]
-    learned = learn_ngram_vectors(few, buckets=BUCKETS, width=8, epochs=1, seed=3)
+    learned = learn_ngram_vectors(few, buckets=BUCKETS, dim=8, epochs=1, seed=3)
     assert learned.vectors.shape == (0, 8)
     assert not learned.sum(few).any()
     counts = np.ones(BUCKETS, np.int64)
-    assert not learned.spread(np.ones((8, 2)), counts, buckets=BUCKETS // 2).any()
+    assert not learned.to_logits(np.ones((8, 2)), counts, buckets=BUCKETS // 2).any()
 
 
 def test_a_text_without_ngrams(learned: NgramVectors) -> None:
-    """An empty text is the vector of zeros."""
+    """The sum of a text without n-grams is 0."""
     assert not learned.sum([np.array([], np.int32)]).any()
 
 
 def test_a_linear_model_is_a_table(learned: NgramVectors) -> None:
-    """A linear model of sums is a number for each n-gram, where no two share a bucket."""
+    """A linear model of sums equals a table of logits, if no two n-grams share a bucket."""
     weights = np.random.default_rng(5).standard_normal((8, 3))
     counts = np.bincount(np.concatenate(write_texts()), minlength=BUCKETS)
-    table = learned.spread(weights, counts, buckets=BUCKETS)
+    table = learned.to_logits(weights, counts, buckets=BUCKETS)
     text = np.array([5, 6, 6, 31], np.int32)
     expected = learned.sum([text])[0] @ weights
     np.testing.assert_allclose(table[text].sum(axis=0) / 2, expected, atol=1e-5)
 
 
 def test_a_smaller_table_holds_means(learned: NgramVectors) -> None:
-    """Of buckets that fall into one, each counts as often as it stands in texts."""
+    """Buckets merged into one are averaged, weighted by their frequency."""
     weights = np.eye(8)[:, :1]
     counts = np.zeros(BUCKETS, np.int64)
     counts[[5, 5 + 32]] = 1, 3
-    large = learned.spread(weights, np.ones(BUCKETS, np.int64), buckets=BUCKETS)
-    small = learned.spread(weights, counts, buckets=32)
+    large = learned.to_logits(weights, np.ones(BUCKETS, np.int64), buckets=BUCKETS)
+    small = learned.to_logits(weights, counts, buckets=32)
     assert small.shape == (32, 1)
     np.testing.assert_allclose(small[5], (large[5] + 3 * large[5 + 32]) / 4, rtol=1e-5)
 
 
 def test_frequent_ngrams_are_kept() -> None:
-    """Of the n-grams that have a vector, the most frequent ones keep it; others have none."""
+    """Only the most frequent n-grams keep their vector."""
     a, b, c, vocabulary = 10, 11, 12, 20
     texts = [np.array([a, b, a, b, c], np.int32), np.array([b, c, c], np.int32)]
-    numbers = known_numbers(vocabulary)
+    hashes = hash_ids(vocabulary)
 
     def bucket(*ids: int) -> int:
-        return int(list_ngrams(np.array(ids, np.int32), numbers, buckets=KNOWN_BUCKETS)[-1])
+        return int(list_buckets(np.array(ids, np.int32), hashes, buckets=MAX_BUCKETS)[-1])
 
-    place = np.full(KNOWN_BUCKETS, -1, np.int32)
-    ngrams = [(a, b, a), (a, b), (b, a), (b, c)]  # once, twice, once, twice; and c without any
-    place[[bucket(*ngram) for ngram in ngrams]] = range(4)
-    vectors = NgramVectors(place, np.arange(1, 9, dtype=np.float32).reshape(4, 2))
-    kept = keep_frequent(vectors, texts, vocabulary=vocabulary, most=2, buckets=2**10)
+    row_of_bucket = np.full(MAX_BUCKETS, -1, np.int32)
+    ngrams = [(a, b, a), (a, b), (b, a), (b, c)]  # once, twice, once, twice; c has no vector
+    row_of_bucket[[bucket(*ngram) for ngram in ngrams]] = range(4)
+    vectors = NgramVectors(row_of_bucket, np.arange(1, 9, dtype=np.float32).reshape(4, 2))
+    kept = keep_frequent(vectors, texts, vocabulary=vocabulary, ngram_embeddings=2, buckets=2**10)
     assert len(kept.vectors) == 2
-    found = {ngram: kept.place[bucket(*ngram) % 2**10] for ngram in [*ngrams, (c,)]}
+    found = {ngram: kept.row_of_bucket[bucket(*ngram) % 2**10] for ngram in [*ngrams, (c,)]}
     assert kept.vectors[found[a, b]].tolist() == [3, 4]
     assert kept.vectors[found[b, c]].tolist() == [7, 8]
     assert [found[ngram] for ngram in [(a, b, a), (b, a), (c,)]] == [-1] * 3
-    few = keep_frequent(vectors, texts, vocabulary=vocabulary, most=100, buckets=2**10)
+    few = keep_frequent(vectors, texts, vocabulary=vocabulary, ngram_embeddings=100, buckets=2**10)
     assert len(few.vectors) == 4
 
 
 def test_of_two_ngrams_in_a_bucket_one_is_kept() -> None:
-    """In a table that is too small the more frequent n-gram keeps its vector."""
+    """Of two n-grams in one bucket, the more frequent keeps its vector."""
     texts = [np.array([10, 11, 10, 11], np.int32), np.array([12, 13], np.int32)]
-    numbers = known_numbers(20)
-    cells = [list_ngrams(text[:2], numbers, buckets=KNOWN_BUCKETS)[-1] for text in texts]
-    place = np.full(KNOWN_BUCKETS, -1, np.int32)
-    place[cells] = range(2)
-    vectors = NgramVectors(place, np.array([[1.0], [2.0]], np.float32))
-    kept = keep_frequent(vectors, texts, vocabulary=20, most=2, buckets=1)
-    assert kept.vectors[kept.place[0]].tolist() == [1]
+    hashes = hash_ids(20)
+    cells = [list_buckets(text[:2], hashes, buckets=MAX_BUCKETS)[-1] for text in texts]
+    row_of_bucket = np.full(MAX_BUCKETS, -1, np.int32)
+    row_of_bucket[cells] = range(2)
+    vectors = NgramVectors(row_of_bucket, np.array([[1.0], [2.0]], np.float32))
+    kept = keep_frequent(vectors, texts, vocabulary=20, ngram_embeddings=2, buckets=1)
+    assert kept.vectors[kept.row_of_bucket[0]].tolist() == [1]

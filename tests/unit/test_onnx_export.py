@@ -1,4 +1,4 @@
-"""`model.onnx` is kept where it agrees with the SavedModel, and the manifest tells either way."""
+"""`model.onnx` is kept if it agrees with the SavedModel; the manifest records the outcome."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,12 @@ from app.artifact import read_golden, read_manifest, verify_files
 from tests.trained import Workshop
 from training.export import onnx_export
 from training.export.export import export
-from training.export.onnx_export import ACCURACY_LOSS, NEIGHBOURS, PARITY, find_fault
+from training.export.onnx_export import (
+    MAX_ACCURACY_LOSS,
+    MAX_NEIGHBOURS_DIFFERENCE,
+    PARITY,
+    find_fault,
+)
 from training.export.onnx_graph import build_onnx
 from training.export.runtimes import ExportedModel, OnnxModel
 
@@ -28,8 +33,8 @@ GOOD = {
 
 
 @pytest.mark.parametrize("name", ["lstm", "bow"])
-def test_what_the_manifest_says(workshop: Workshop, name: str) -> None:
-    """The manifest has what was tried, what serves, and how well that does on validation."""
+def test_the_manifest_records_the_outcome(workshop: Workshop, name: str) -> None:
+    """The manifest has the graphs that were tried, the one that serves, and its metrics."""
     folder = workshop.models / name / "1"
     manifest = read_manifest(folder)
     record = manifest.engines["onnx"]
@@ -44,7 +49,7 @@ def test_what_the_manifest_says(workshop: Workshop, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["lstm", "bow"])
 def test_golden_answers(workshop: Workshop, name: str) -> None:
-    """The golden rows have what `model.onnx` answers beside what the SavedModel does."""
+    """The golden rows have the answers of `model.onnx` beside those of the SavedModel."""
     folder = workshop.models / name / "1"
     rows = read_golden(folder)
     ids = [np.array(row.ids, np.int32) for row in rows]
@@ -55,7 +60,7 @@ def test_golden_answers(workshop: Workshop, name: str) -> None:
 
 
 def off(by: float, *precisions: str) -> Any:
-    """`build_onnx`, but in some precisions the first class gets more than it should."""
+    """A `build_onnx` whose graphs add too much to one class, in some precisions."""
 
     def build(model: Any, *, temperature: float, precision: Any) -> onnx.ModelProto:
         if precision in precisions:
@@ -70,7 +75,7 @@ def off(by: float, *precisions: str) -> Any:
 
 
 def exported(workshop: Workshop, folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
-    """Export a run; return its folder, complete, and what its manifest says of ONNX."""
+    """Export a run; return its folder and the manifest's record of ONNX."""
     version = export(workshop.runs / name, folder)
     manifest = read_manifest(version)
     verify_files(version, manifest)
@@ -78,10 +83,10 @@ def exported(workshop: Workshop, folder: Path, name: str) -> tuple[Path, dict[st
 
 
 @pytest.mark.parametrize("name", ["lstm", "bow"])
-def test_a_graph_that_is_off(
+def test_a_graph_that_disagrees(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Off by a little more than allowed in single precision: no graph, and the reason is kept."""
+    """If the fp32 graph disagrees there is no `model.onnx`, and the manifest says why."""
     monkeypatch.setattr(onnx_export, "build_onnx", off(0.005, "fp32"))
     folder, record = exported(workshop, tmp_path, name)
     assert list(folder.rglob("*.onnx")) == []
@@ -92,10 +97,10 @@ def test_a_graph_that_is_off(
     assert ExportedModel(folder).score_texts(["superb"]).shape == (1, 2)
 
 
-def test_bytes_that_cost_too_much(
+def test_int8_that_costs_too_much(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where weights of one byte change answers, single precision serves, and both are recorded."""
+    """If int8 weights change answers, fp32 serves, and both outcomes are recorded."""
     monkeypatch.setattr(onnx_export, "build_onnx", off(50, "int8"))
     folder, record = exported(workshop, tmp_path, "lstm")
     assert (record["file"], record["precision"]) == ("model.onnx", "fp32")
@@ -106,8 +111,8 @@ def test_bytes_that_cost_too_much(
         np.testing.assert_allclose(row.expected("onnx"), row.probabilities, atol=PARITY)
 
 
-def test_no_number(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph that answers NaN is not kept, and the manifest is still JSON."""
+def test_nan(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that returns NaN is not kept, and the manifest is still valid JSON."""
     monkeypatch.setattr(onnx_export, "build_onnx", off(float("nan"), "fp32"))
     folder, record = exported(workshop, tmp_path, "bow")
     assert record["file"] is None
@@ -116,7 +121,7 @@ def test_no_number(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_no_fault(precision: Any) -> None:
-    """A graph that agrees may serve."""
+    """A graph within all limits has no fault."""
     assert find_fault(GOOD, precision) is None
 
 
@@ -124,14 +129,14 @@ def test_no_fault(precision: Any) -> None:
     ("precision", "name", "limit"),
     [
         ("fp32", "largest_difference", PARITY),
-        ("fp32", "neighbours_difference", NEIGHBOURS),
-        ("int8", "neighbours_difference", NEIGHBOURS),
+        ("fp32", "neighbours_difference", MAX_NEIGHBOURS_DIFFERENCE),
+        ("int8", "neighbours_difference", MAX_NEIGHBOURS_DIFFERENCE),
         ("int8", "golden_labels_changed", 0),
-        ("int8", "validation_accuracy_lost", ACCURACY_LOSS),
+        ("int8", "validation_accuracy_lost", MAX_ACCURACY_LOSS),
     ],
 )
 def test_each_fault(precision: Any, name: str, limit: float) -> None:
-    """Each figure has a limit; just at it a graph may serve, above it or without it it may not."""
+    """Each figure has a limit: at the limit a graph may serve, above it or with NaN it may not."""
     assert find_fault(GOOD | {name: limit}, precision) is None
     for value in (limit * 1.01 + 1e-9, float("nan")):
         fault = find_fault(GOOD | {name: value}, precision)

@@ -1,4 +1,4 @@
-"""The ONNX graph computes what the model does, whatever stands beside or behind a row."""
+"""The ONNX graph answers like the model, whatever the batch and the padding."""
 
 from functools import cache
 from typing import Any
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from tests.architectures import CONFIGS, INT8, LSTM, VOCABULARY, WIDTH, batch, make_model
 from training.export.onnx_graph import Precision, build_onnx, precisions
-from training.export.onnx_rnn import add_sentinels
 from training.export.tf_graph import ServingGraph
-from training.models.build import EMBEDDING, FORWARD, build_model
+from training.models.build import FORWARD, WORD_EMBEDDINGS, build_model
+from training.models.layers.int8_lstm import add_sentinels
 
 TEMPERATURE = 1.7
 EACH = [(name, "fp32") for name in CONFIGS] + [(name, "int8") for name in INT8]
@@ -22,16 +22,16 @@ SOME = [("lstm", "fp32"), ("bow-hidden", "fp32"), ("lstm-both-ways", "int8")]
 
 
 class Graph:
-    """A model as ONNX Runtime sees it."""
+    """A model's ONNX graph in ONNX Runtime."""
 
     def __init__(self, model: keras.Model, precision: Precision = "fp32") -> None:
         graph = build_onnx(model, temperature=TEMPERATURE, precision=precision)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # more would wait for work that is not there
+        options.intra_op_num_threads = 1  # more threads would only wait for each other
         self._session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
 
     def __call__(self, ids: Any, lengths: Any = None) -> NDArray[np.float32]:
-        """Probabilities; every row as long as the rectangle unless told otherwise."""
+        """Probabilities; without `lengths` every row is full."""
         ids = np.array(ids, np.int32)
         lengths = np.full(len(ids), ids.shape[1]) if lengths is None else lengths
         feeds = {"ids": ids, "lengths": np.array(lengths, np.int32)}
@@ -41,13 +41,13 @@ class Graph:
 
 @cache
 def graph_of(name: str, precision: Precision = "fp32", *, scale: float = 0.5) -> Graph:
-    """The graph of a model, made once."""
+    """The graph of a model, built once."""
     return Graph(make_model(name, scale=scale), precision)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_is_the_serving_graph(name: str) -> None:
-    """In single precision the answers are those of the SavedModel, temperature included."""
+    """In fp32 the answers are those of the SavedModel, temperature included."""
     model = make_model(name)
     ids, lengths = batch()
     expected = ServingGraph(model, temperature=TEMPERATURE)(ids, lengths).numpy()
@@ -56,10 +56,10 @@ def test_it_is_the_serving_graph(name: str) -> None:
 
 @pytest.mark.parametrize("name", INT8)
 def test_int8_is_close(name: str) -> None:
-    """With weights of one byte the answers are near by, and not the same."""
+    """With int8 weights the answers are close to fp32, and not equal."""
     ids, lengths = batch(rows=64)
-    exact, bytes_ = (graph_of(name, precision)(ids, lengths) for precision in ("fp32", "int8"))
-    difference = np.abs(bytes_ - exact).max()
+    exact, int8 = (graph_of(name, precision)(ids, lengths) for precision in ("fp32", "int8"))
+    difference = np.abs(int8 - exact).max()
     assert 1e-5 < difference < 0.05
 
 
@@ -68,7 +68,7 @@ def test_int8_is_close(name: str) -> None:
     [(*one, 0.5) for one in EACH] + [(*one, scale) for one in SOME for scale in (0.05, 3.0)],
 )
 def test_neighbours_change_nothing(name: str, precision: Precision, scale: float) -> None:
-    """A text is answered the same alone, beside others, and however wide the batch is."""
+    """A text gets the same answer alone, in a batch, and with any amount of padding."""
     graph = graph_of(name, precision, scale=scale)
     ids, lengths = batch()
     together = graph(ids, lengths)
@@ -81,7 +81,7 @@ def test_neighbours_change_nothing(name: str, precision: Precision, scale: float
 @pytest.mark.parametrize(("name", "precision"), EACH)
 @pytest.mark.parametrize("junk", [5, VOCABULARY + 1000, -7])
 def test_padding_is_not_read(name: str, precision: Precision, junk: int) -> None:
-    """What stands behind a row's length changes nothing, even when it is no id at all."""
+    """Ids behind the length of a row change nothing, even invalid ones."""
     graph = graph_of(name, precision)
     ids, lengths = batch()
     behind = np.arange(WIDTH) >= lengths[:, np.newaxis]
@@ -89,20 +89,20 @@ def test_padding_is_not_read(name: str, precision: Precision, junk: int) -> None
 
 
 def test_negative_states() -> None:
-    """A unit that is negative throughout has the maximum 0, in every graph, padding or not."""
+    """The maximum of a unit whose states are all negative is 0 in all three forms."""
     model = build_model(LSTM.replace(pooling="max"), vocabulary=VOCABULARY, classes=3)
     layer = model.get_layer(FORWARD.format(0))
     kernel, recurrent, bias = layer.get_weights()
-    bias[2 * LSTM.units : 3 * LSTM.units] = -20  # every candidate is -1
+    bias[2 * LSTM.model.units : 3 * LSTM.model.units] = -20  # every candidate is -1
     layer.set_weights([kernel * 0, recurrent * 0, bias])
     ids, lengths = batch()
-    nothing = np.full((len(ids), 3), 1 / 3)  # what an output without a bias makes of zeros
+    uniform = np.full((len(ids), 3), 1 / 3)  # the output of zeros, as its bias is 0
     for answers in (
         Graph(model)(ids, lengths),
         ServingGraph(model, temperature=TEMPERATURE)(ids, lengths).numpy(),
         model.predict_on_batch(ids),
     ):
-        np.testing.assert_allclose(answers, nothing, atol=1e-6)
+        np.testing.assert_allclose(answers, uniform, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["bow", "bow-hidden"])
@@ -116,7 +116,7 @@ def test_a_word_counts_once(name: str) -> None:
 
 
 def test_no_word_at_all() -> None:
-    """A text without a known word gets what an empty bag gets."""
+    """A text without a word of the vocabulary gets the answer of an empty bag."""
     model = make_model("bow-hidden")
     ids = np.array([[BEGIN, UNKNOWN, UNKNOWN], [BEGIN, PAD, PAD]], np.int32)
     expected = ServingGraph(model, temperature=TEMPERATURE)(ids, np.array([3, 1], np.int32))
@@ -124,17 +124,17 @@ def test_no_word_at_all() -> None:
 
 
 def test_sentinels_span_every_row() -> None:
-    """The range of word vectors is that of the table, or what is asked for, in every row."""
-    vectors = make_model("lstm").get_layer(EMBEDDING).vectors.astype(np.float16)
-    for least, largest in ((0.0, np.abs(vectors).max()), (100.0, 100.0)):
-        wide = add_sentinels(vectors, least=least)
+    """Every row of word vectors has the range of the table, or a larger one on request."""
+    vectors = make_model("lstm").get_layer(WORD_EMBEDDINGS).vectors.astype(np.float16)
+    for at_least, largest in ((0.0, np.abs(vectors).max()), (100.0, 100.0)):
+        wide = add_sentinels(vectors, at_least=at_least)
         assert wide.dtype == np.float16
         assert (wide.max(axis=1) == largest).all()
         assert (wide.min(axis=1) == -largest).all()
 
 
 def test_seven_bits() -> None:
-    """No pair of a weight of one byte and an input of one byte overflows 16 bits when added."""
+    """The sum of two products of an int8 weight and a uint8 input fits into 16 bits."""
     graph = build_onnx(make_model("lstm", scale=3.0), temperature=1.0, precision="int8").graph
     weights = [np.frombuffer(c.raw_data, np.int8) for c in graph.initializer if c.data_type == 3]
     largest = max(int(np.abs(values.astype(int)).max()) for values in weights)
@@ -143,7 +143,7 @@ def test_seven_bits() -> None:
 
 @pytest.mark.parametrize(("name", "precision"), SOME)
 def test_the_same_bytes(name: str, precision: Precision) -> None:
-    """One model gives one file."""
+    """The same model gives the same file, byte for byte."""
     model = make_model(name)
     first, second = (
         build_onnx(model, temperature=1.0, precision=precision).SerializeToString()
@@ -153,7 +153,7 @@ def test_the_same_bytes(name: str, precision: Precision) -> None:
 
 
 def test_word_vectors_are_stored_in_half() -> None:
-    """The table of word vectors takes two bytes a number, in the file and in memory."""
+    """The table of word vectors is stored in half precision."""
     config = LSTM.replace(embedding_dim=64, units=4)
     model = build_model(config, vocabulary=5_000, classes=2)
     size = build_onnx(model, temperature=1.0).ByteSize()
@@ -162,15 +162,15 @@ def test_word_vectors_are_stored_in_half() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_precisions(name: str) -> None:
-    """Weights of one byte are for LSTMs: ONNX Runtime has no other recurrent layer of bytes."""
+    """Only LSTMs can have int8 weights: ONNX Runtime has no other int8 recurrent operator."""
     expected = ("fp32", "int8") if name.startswith("lstm") else ("fp32",)
     assert precisions(make_model(name)) == expected
 
 
 def test_few_nodes_for_ngrams() -> None:
-    """The table is there once, and each text looks up its n-grams in it: once for each order.
+    """The table of n-gram logits is stored once, and looked up once per order from bigrams on.
 
-    Words have a table by id. No dense row of all n-grams there are is made.
+    Unigrams have a table by id. No dense row over all buckets is computed.
     """
     graph = build_onnx(make_model("bow-ngrams"), temperature=1.0).graph
     tables = [c.name for c in graph.initializer if list(c.dims) == [64 + 1, 3]]

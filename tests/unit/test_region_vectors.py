@@ -1,4 +1,4 @@
-"""Vectors of regions: like surroundings give like vectors, whatever the labels."""
+"""Region vectors: similar surroundings give similar vectors, without labels."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ VOCABULARY = 40
 
 
 def write_texts(seed: int = 0) -> list[Int32Array]:
-    """Among sweet words stands one synonym or the other, among sour words one of the others."""
+    """Sweet words surround one of the synonyms, sour words one of the others."""
     random = np.random.default_rng(seed)
     texts = []
     for number in range(600):
@@ -23,21 +23,21 @@ def write_texts(seed: int = 0) -> list[Int32Array]:
     return texts
 
 
-def learn(texts: list[Int32Array], *, seed: int = 3, function_words: int = 0) -> RegionVectors:
-    """Vectors 8 wide."""
+def learn(texts: list[Int32Array], *, seed: int = 3, frequent_words: int = 0) -> RegionVectors:
+    """Vectors of 8 numbers."""
     return learn_region_vectors(
-        texts, vocabulary=VOCABULARY, width=8, epochs=20, seed=seed, function_words=function_words
+        texts, vocabulary=VOCABULARY, dim=8, epochs=20, seed=seed, frequent_words=frequent_words
     )
 
 
 def cosine(vectors: RegionVectors, one: int, other: int) -> float:
-    """Of two words."""
+    """Cosine similarity of two words."""
     first, second = vectors.words[one], vectors.words[other]
     return float(first @ second / np.linalg.norm(first) / np.linalg.norm(second))
 
 
-def test_like_surroundings() -> None:
-    """Words that never meet, but stand among the same words, are more alike than others."""
+def test_similar_surroundings() -> None:
+    """Words that never co-occur but have the same neighbours are more similar than others."""
     learned = learn(write_texts())
     for pair in (SYNONYMS, OTHERS):
         assert cosine(learned, *pair) > 0.5
@@ -48,21 +48,21 @@ def test_like_surroundings() -> None:
             )
 
 
-def test_special_ids_have_none() -> None:
-    """The beginning and unknown words add nothing to a region, as padding adds nothing."""
+def test_special_ids_have_no_vector() -> None:
+    """`BEGIN` and `UNKNOWN` add nothing to a region, like padding."""
     texts = [np.where(text == SWEET[0], UNKNOWN, text).astype(np.int32) for text in write_texts()]
     assert not learn(texts).words[:FIRST_WORD].any()
 
 
 def test_the_seed_decides() -> None:
-    """The same texts and seed give the same vectors; another seed gives others."""
+    """The same texts and seed give the same vectors; another seed gives different ones."""
     texts = write_texts()
     np.testing.assert_array_equal(learn(texts).words, learn(texts).words)
     assert (learn(texts, seed=4).words != learn(texts).words).any()
 
 
-def test_function_words_alone() -> None:
-    """Where all words are too frequent to be told, nothing is learned, and nothing is lost."""
-    learned = learn(write_texts(), function_words=VOCABULARY)
+def test_only_frequent_words() -> None:
+    """If no word is rare enough to be predicted, the vectors stay as they were initialised."""
+    learned = learn(write_texts(), frequent_words=VOCABULARY)
     assert np.isfinite(learned.words).all()
     assert not learned.bias.any()

@@ -1,4 +1,4 @@
-"""The graph's second way through an LSTM, cuDNN's: what can be known of it without a GPU."""
+"""`ServingGraph` answers like the Keras model, on cuDNN too as far as a CPU can tell."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def sigmoid(x: Any) -> Any:
 
 
 def cut(buffer: NDArray[np.float32], *shapes: tuple[int, ...]) -> list[NDArray[np.float32]]:
-    """Arrays that lie one behind the other; they must be the whole buffer."""
+    """Split a buffer into arrays of these shapes, which must fill it."""
     ends = np.cumsum([np.prod(shape) for shape in shapes])
     assert buffer.shape == (ends[-1],)
     parts = np.split(buffer, ends[:-1])
@@ -32,18 +32,18 @@ def cut(buffer: NDArray[np.float32], *shapes: tuple[int, ...]) -> list[NDArray[n
 
 def lstm_of_cudnn(
     *,
-    input: Any,  # noqa: A002 TensorFlow calls it so
+    input: Any,  # noqa: A002 TensorFlow's name
     input_h: Any,
     input_c: Any,
     params: Any,
     sequence_lengths: Any,
     **attributes: Any,
 ) -> Any:
-    """What `CudnnRNNV3` computes, as cuDNN documents it.
+    """What `CudnnRNNV3` computes according to cuDNN's documentation.
 
-    Its buffer, from front to back: four matrices for the input, for the gates i (input), f
-    (forget), c (new cell) and o (output), each (units, inputs) by rows; four for the state before,
-    each (units, units); four biases for the input, four for the state.
+    Its buffer holds, for the gates i (input), f (forget), c (candidate) and o (output) each: a
+    matrix (units, inputs) for the input, in row-major order; then a matrix (units, units) for the
+    previous state; then a bias for the input; then a bias for the state.
     """
     assert attributes == {"rnn_mode": "lstm", "is_training": False, "time_major": True}
     steps, rows, inputs = input.shape
@@ -65,24 +65,24 @@ def lstm_of_cudnn(
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_is_the_model(name: str) -> None:
-    """The graph answers as the Keras model does, which it knows the weights of alone."""
+    """The graph answers like the Keras model, and ignores ids behind the length of a row."""
     model = make_model(name)
     ids, lengths = batch()
     behind = np.arange(ids.shape[1]) >= lengths[:, np.newaxis]
-    junk = np.where(behind, 10_000, ids)  # what stands behind a row is not read
+    junk = np.where(behind, 10_000, ids)
     answers = ServingGraph(model, temperature=1.0)(tf.constant(junk), tf.constant(lengths))
     np.testing.assert_allclose(answers, model.predict_on_batch(ids), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_cudnn_can_run(name: str) -> None:
-    """Every LSTM has a way through cuDNN, and nothing else has."""
+def test_only_an_lstm_runs_on_cudnn(name: str) -> None:
+    """Models with an LSTM can run on cuDNN, and no others."""
     assert ServingGraph(make_model(name), temperature=1.0).has_lstm is name.startswith("lstm")
 
 
 @pytest.fixture(params=[(1, False), (2, True)], ids=["one layer", "stacked, both ways"])
 def model(request: pytest.FixtureRequest) -> keras.Model:
-    """An LSTM of unequal widths, none of whose biases is another's."""
+    """An LSTM whose sizes all differ, and whose biases are not 0."""
     layers, both_ways = request.param
     config = Config(
         name="lstm",
@@ -105,7 +105,7 @@ def model(request: pytest.FixtureRequest) -> keras.Model:
 
 
 def test_packed_for_cudnn(model: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cuDNN that does what its manual says gives the answers of Keras, padding or not."""
+    """CuDNN as it is documented gives the answers of Keras, with padding too."""
     lengths = np.array([12, 5, 1], np.int32)
     ids = np.random.default_rng(2).integers(2, 30, (3, 12), dtype=np.int32)
     ids[np.arange(12) >= lengths[:, None]] = 0
@@ -115,7 +115,7 @@ def test_packed_for_cudnn(model: keras.Model, monkeypatch: pytest.MonkeyPatch) -
 
 
 def operations(signature: Any) -> Iterator[Any]:
-    """Every node that a signature of a loaded SavedModel may run, in functions it calls too."""
+    """Every node that a signature of a loaded SavedModel can run, called functions included."""
     graph = signature.graph.as_graph_def()
     functions = {function.signature.name: function.node_def for function in graph.library.function}
     names, pending = set(functions), [graph.node]
@@ -128,7 +128,7 @@ def operations(signature: Any) -> Iterator[Any]:
 
 
 def test_saved_for_cudnn(workshop: Workshop) -> None:
-    """An LSTM is saved with a signature for cuDNN, whose attributes are there after loading."""
+    """An LSTM is saved with a signature for cuDNN, whose attributes survive loading."""
     loaded = tf.saved_model.load(str(workshop.models / "lstm" / "1"))
     (node,) = (n for n in operations(loaded.signatures[CUDNN_SIGNATURE]) if "Cudnn" in n.op)
     texts = [node.attr[name].s for name in ("rnn_mode", "direction", "input_mode")]
@@ -139,7 +139,7 @@ def test_saved_for_cudnn(workshop: Workshop) -> None:
 
 @pytest.mark.parametrize("signature", [SIGNATURE, TEXT_SIGNATURE])
 def test_runs_anywhere(workshop: Workshop, signature: str) -> None:
-    """The other signatures hold nothing of cuDNN: they run on a CPU, beside the one that cannot."""
+    """The other signatures have no cuDNN operation, so they run on a CPU."""
     loaded = tf.saved_model.load(str(workshop.models / "lstm" / "1"))
     names = {node.op for node in operations(loaded.signatures[signature])}
     assert "BlockLSTMV2" in names
@@ -153,7 +153,7 @@ def test_nothing_for_cudnn(workshop: Workshop) -> None:
 
 
 def test_weights_are_saved_once(workshop: Workshop) -> None:
-    """Both ways through the LSTM read the same variables, and no others are kept."""
+    """Both paths through the LSTM share their variables, and no others are saved."""
     folder = workshop.models / "lstm" / "1" / "variables"
     names = [name for name, _ in tf.train.list_variables(str(folder / "variables"))]
     of_lstm = sorted(name.split("/")[2] for name in names if name.startswith("graph/_features/"))

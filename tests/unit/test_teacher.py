@@ -18,11 +18,11 @@ from training.data.dataset import Source, load_dataset
 from training.data.preprocessing import encode
 from training.distillation.teacher import fit_teacher
 from training.distillation.teacher_data import TeacherInput, TeacherOutput
-from training.features.ngram_hashing import draw_numbers, list_ngrams
-from training.features.ngram_vectors import NgramVectors, know_ngrams
+from training.features.ngram_hashing import hash_ids, list_buckets
+from training.features.ngram_vectors import NgramVectors, build_ngram_vectors
 from training.features.region_vectors import RegionVectors
-from training.features.store import Known
-from training.models.build import NGRAMS
+from training.features.store import ConvolutionVectors
+from training.models.build import NGRAM_LOGITS
 from training.models.predict import predict
 from training.reports.scores import log_loss
 from training.support.cache import DiskCache
@@ -35,7 +35,7 @@ BUCKETS = 2**10
 @pytest.fixture(autouse=True)
 def _few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough for 40 words; counting the usual 16 million takes seconds."""
-    monkeypatch.setattr("training.features.ngram_vectors.KNOWN_BUCKETS", 2**14)
+    monkeypatch.setattr("training.features.ngram_vectors.MAX_BUCKETS", 2**14)
 
 
 def write_rows(targets: Sequence[int], *, seed: int = 1) -> list[Int32Array]:
@@ -63,10 +63,12 @@ def fit(
         cache = DiskCache(folder or Path(temporary))
 
         def vectors() -> NgramVectors:
-            return know_ngrams(lambda: rows, vocabulary=VOCABULARY, seed=5, cache=cache)
+            return build_ngram_vectors(lambda: rows, vocabulary=VOCABULARY, seed=5, cache=cache)
 
-        def embeddings() -> Known:
-            return Known(vectors(), RegionVectors(words, np.zeros(8, np.float32)), words)
+        def embeddings() -> ConvolutionVectors:
+            return ConvolutionVectors(
+                vectors(), RegionVectors(words, np.zeros(8, np.float32)), words
+            )
 
         return fit_teacher(
             data,
@@ -161,9 +163,7 @@ def test_linear_teachers_are_a_table() -> None:
     targets = [0, 1] * 40
     rows = write_rows(targets)
     teacher = fit(rows, targets)
-    ngrams = list_ngrams(
-        rows[3], draw_numbers(VOCABULARY, orders=2, buckets=BUCKETS), buckets=BUCKETS
-    )
+    ngrams = list_buckets(rows[3], hash_ids(VOCABULARY, orders=2, buckets=BUCKETS), buckets=BUCKETS)
     logits = teacher.ngram_logits[ngrams].sum(axis=0) / np.sqrt(len(ngrams)) + teacher.bias
     np.testing.assert_allclose(teacher.unlabelled[3], softmax(logits), rtol=1e-4)
 
@@ -196,7 +196,7 @@ def test_a_student_gets_the_ngram_logits(tmp_path: Path) -> None:
     def loss() -> float:
         return log_loss(predict(model, rows), np.array(dataset.validation.targets()))
 
-    both, ngrams, output = loss(), model.get_layer(NGRAMS), model.get_layer("output")
+    both, ngrams, output = loss(), model.get_layer(NGRAM_LOGITS), model.get_layer("output")
     table, weights = ngrams.table, output.get_weights()
     assert table.any()
     ngrams.table = np.zeros_like(table)

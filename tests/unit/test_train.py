@@ -25,7 +25,7 @@ from training.data.shards import Shard, TrainingExample, training_examples
 from training.distillation.teacher_data import TeacherInput, TeacherOutput
 from training.fit.run import Run
 from training.fit.workspace import Workspace
-from training.models.build import KNOWN
+from training.models.build import NGRAM_EMBEDDINGS
 from training.models.predict import predict
 from training.reports.scores import log_loss
 from training.train import train, train_run
@@ -121,14 +121,14 @@ def test_word_vectors_from_a_file(source: Source, tmp_path: Path) -> None:
     assert 0 < coverage["tokens"] < 0.2
 
 
-def test_known_ngrams(source: Source, tmp_path: Path) -> None:
+def test_ngram_embeddings(source: Source, tmp_path: Path) -> None:
     """The model contains frozen n-gram vectors; only their projection is learned."""
     config = TINY.replace(epochs=1, ngram_embeddings=500, ngram_embedding_dim=3)
     kept = []
     for epochs in (1, 2):
         train_run(config.replace(epochs=epochs), source, tmp_path / f"run{epochs}")
         model = keras.models.load_model(tmp_path / f"run{epochs}" / "model.keras", compile=False)
-        kept.append(model.get_layer(KNOWN).get_weights())
+        kept.append(model.get_layer(NGRAM_EMBEDDINGS).get_weights())
     (turn, place, vectors), (other_turn, *fixed) = kept
     assert turn.shape == (NGRAM_VECTOR_DIM, 3)
     assert (turn != other_turn).all()
@@ -297,7 +297,7 @@ def test_infinite_loss(
     source: Source, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training that diverges fails, and leaves nothing behind."""
-    monkeypatch.setattr("training.features.ngram_vectors.KNOWN_BUCKETS", 2**14)
+    monkeypatch.setattr("training.features.ngram_vectors.MAX_BUCKETS", 2**14)
     config = TINY.replace(epochs=1, learning_rate=1e38, **change)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the validation loss must stay finite"):
         train_run(config, source, tmp_path / "run")

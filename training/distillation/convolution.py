@@ -23,13 +23,13 @@ from app.text.padding import Int32Array
 from app.text.vocabulary import PAD
 from training.data.batches import TrainingBatches
 from training.data.shards import InMemoryShard
-from training.features.ngram_hashing import add_vectors
-from training.features.ngram_vectors import NgramVectors, known_numbers
 from training.features.region_vectors import REGION, RegionVectors
-from training.features.store import Known
+from training.features.store import ConvolutionVectors
 from training.fit.step import build_step
-from training.models.build import EMBEDDING
-from training.models.layers import Pool, WordVectors
+from training.models.build import WORD_EMBEDDINGS
+from training.models.layers.ngram_embeddings import NgramVectorSum
+from training.models.layers.sequence import Pool
+from training.models.layers.word_embeddings import WordEmbeddings
 from training.models.predict import score_rows
 from training.support.arrays import Float64Array
 from training.support.progress import progress_bar
@@ -78,38 +78,6 @@ _CLIP_NORM: Final = 1.0
 _PREDICT_BATCH: Final = 128
 
 
-class FrozenNgramEmbedding(keras.layers.Layer):  # type: ignore[misc]
-    """The sum of the vectors of the n-grams, up to trigrams, that end at each word.
-
-    Input shape:
-        int32 (batch, length), right-padded with `PAD`.
-
-    Output shape:
-        float32 (batch, length, width); 0 at padding and where no n-gram has a vector.
-    """
-
-    def __init__(self, vectors: NgramVectors, vocabulary: int, **kwargs: Any) -> None:
-        super().__init__(trainable=False, **kwargs)
-        buckets, (rows, self._width) = len(vectors.place), vectors.vectors.shape
-        self._numbers = known_numbers(vocabulary)
-        # Row 0 is zeros, for n-grams without a vector. Half precision is enough and halves hundreds
-        # of megabytes; a gather is bound by memory, not by arithmetic.
-        self._place = self.add_weight(shape=(buckets,), dtype="int32", initializer="zeros")
-        self._vectors = self.add_weight(
-            shape=(1 + rows, self._width), dtype="float16", initializer="zeros", autocast=False
-        )
-        self._place.assign(vectors.place + 1)
-        self._vectors.assign(np.pad(vectors.vectors, [(1, 0), (0, 0)]).astype(np.float16))
-
-    def call(self, ids: Any) -> Any:
-        """Look up the n-grams of each order and sum them."""
-        return add_vectors(ids, self._numbers, self._place, self._vectors)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return (batch, length, width)."""
-        return (*input_shape, self._width)
-
-
 class RegionEmbedding(keras.layers.Layer):  # type: ignore[misc]
     """The vector of the region around each word: two words before it and two after it.
 
@@ -145,7 +113,7 @@ class RegionEmbedding(keras.layers.Layer):  # type: ignore[misc]
 class ConvolutionTeacher:
     """A convolutional network that is fitted several times, each time from the same weights."""
 
-    def __init__(self, known: Known, classes: int, *, seed: int) -> None:
+    def __init__(self, known: ConvolutionVectors, classes: int, *, seed: int) -> None:
         """Build the network.
 
         Args:
@@ -155,7 +123,7 @@ class ConvolutionTeacher:
         """
         self._classes, self._seed = classes, seed
         self._model = _build(known, classes, seed)
-        self._model.get_layer(EMBEDDING).vectors = known.words
+        self._model.get_layer(WORD_EMBEDDINGS).vectors = known.words
         # Frozen weights, nearly all of the memory, need no copy. The states of dropout do.
         frozen = {id(weight) for layer in self._model.layers for weight in _frozen(layer)}
         self._initial = [
@@ -213,12 +181,12 @@ def _frozen(layer: keras.layers.Layer) -> list[keras.Variable]:
     return [] if layer.trainable else list(layer.weights)
 
 
-def _build(known: Known, classes: int, seed: int) -> keras.Model:
+def _build(known: ConvolutionVectors, classes: int, seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
     vocabulary, width = known.words.shape
     ids = keras.Input(shape=(None,), dtype="int32")
-    ngrams = FrozenNgramEmbedding(known.ngrams, vocabulary)(ids)  # (batch, length, ngram width)
-    words = WordVectors(vocabulary, width, rate=_WORD_RATE, name=EMBEDDING)(ids)
+    ngrams = NgramVectorSum.of(known.ngrams, vocabulary)(ids)  # (batch, length, ngram_vector_dim)
+    words = WordEmbeddings(vocabulary, width, lr_factor=_WORD_RATE, name=WORD_EMBEDDINGS)(ids)
     regions = _REGION_SCALE * RegionEmbedding(known.regions)(ids)
     dropped = [keras.layers.SpatialDropout1D(_EMBEDDING_DROPOUT)(each) for each in (words, regions)]
     mask = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), "float32")

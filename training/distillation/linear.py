@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from app.text.padding import Int32Array
 from training.distillation.mixture import fit_mixture, print_accuracy
 from training.distillation.teacher_data import Fold, TeacherInput
-from training.features.ngram_hashing import list_ngrams, log_ratio
-from training.features.ngram_vectors import NgramVectors, known_numbers
+from training.features.ngram_hashing import hash_ids, list_buckets, log_count_ratio
+from training.features.ngram_vectors import NgramVectors
 from training.support.arrays import Float32Array, Float64Array, Int64Array
 from training.support.cache import Arrays
 from training.support.progress import console
@@ -53,12 +53,14 @@ def fit_linear_teacher(
         `labelled` and `unlabelled`: its logits, those of labelled texts out of fold.
     """
     # A hash into fewer buckets is the low bits of a hash into more, so one hash serves both tables.
-    numbers = known_numbers(data.vocabulary)[:orders]
+    numbers = hash_ids(data.vocabulary)[:orders]
     labelled, unlabelled = (
-        [list_ngrams(row, numbers, buckets=len(vectors.place)) for row in rows]
+        [list_buckets(row, numbers, buckets=len(vectors.row_of_bucket)) for row in rows]
         for rows in (data.rows, data.unlabelled)
     )
-    counts = np.bincount(np.concatenate([*labelled, *unlabelled]), minlength=len(vectors.place))
+    counts = np.bincount(
+        np.concatenate([*labelled, *unlabelled]), minlength=len(vectors.row_of_bucket)
+    )
     with console.status("Fitting the linear teachers"):
         models: list[_LinearModel] = [
             _CountModel([text & (buckets - 1) for text in labelled], buckets, data.seed),
@@ -115,7 +117,7 @@ class _CountModel:
         features = self._features[rows]
         present = features.astype(bool).astype(np.float32)
         by_class = [present.T @ (targets == k).astype(np.float32) for k in range(classes)]
-        ratio = log_ratio(np.stack(by_class, 1), np.bincount(targets, minlength=classes))
+        ratio = log_count_ratio(np.stack(by_class, 1), np.bincount(targets, minlength=classes))
 
         def fit_class(k: int) -> tuple[NDArray[Any], float]:
             # The dual problem has one variable per text, and n-grams outnumber the texts by far.
@@ -151,7 +153,7 @@ class _VectorModel:
             return model.coef_[0], model.intercept_[0]
 
         weights, bias = _one_vs_rest(fit_class, classes)
-        table = self._vectors.spread(
+        table = self._vectors.to_logits(
             weights.astype(np.float64), self._counts, buckets=self._buckets
         )
         return table, bias

@@ -12,8 +12,8 @@ from training.data.shards import Shard, TrainingExample
 from training.distillation.mixture import fit_mixture
 from training.distillation.teacher_data import TeacherOutput
 from training.fit.model_saver import save_model
-from training.models.build import NGRAMS, OUTPUT
-from training.models.predict import SCORED_AT_ONCE, score_rows
+from training.models.build import NGRAM_LOGITS, OUTPUT
+from training.models.predict import SCORING_BATCH, score_rows
 from training.support.arrays import Float32Array, Float64Array
 from training.support.progress import print_line
 
@@ -66,7 +66,7 @@ def add_ngram_logits(path: Path, teacher: TeacherOutput, validation: Shard) -> N
         validation: The encoded validation texts.
     """
     model = keras.models.load_model(path, compile=False)
-    output, ngrams = model.get_layer(OUTPUT), model.get_layer(NGRAMS)
+    output, ngrams = model.get_layer(OUTPUT), model.get_layer(NGRAM_LOGITS)
     if ngrams.table.any():
         return  # added already, by a training that was stopped afterwards
     ngrams.table = teacher.ngram_logits
@@ -89,9 +89,9 @@ def _logits_of_parts(model: keras.Model, rows: Shard) -> Float64Array:
 
     They are read from the layers: the logarithm of a probability of 0 is not finite.
     """
-    outputs = [model.get_layer(name).output for name in (OUTPUT, NGRAMS)]
+    outputs = [model.get_layer(name).output for name in (OUTPUT, NGRAM_LOGITS)]
     parts = keras.Model(model.inputs, outputs)
     logits = score_rows(
-        lambda ids, _lengths: np.stack(parts.predict_on_batch(ids), axis=1), rows, SCORED_AT_ONCE
+        lambda ids, _lengths: np.stack(parts.predict_on_batch(ids), axis=1), rows, SCORING_BATCH
     )
     return logits.swapaxes(0, 1)

@@ -27,7 +27,7 @@ from training.distillation.linear import fit_linear_teacher
 from training.distillation.mixture import fit_mixture, print_accuracy
 from training.distillation.teacher_data import Fold, TeacherInput, TeacherOutput, make_folds
 from training.features.ngram_vectors import NgramVectors
-from training.features.store import Known
+from training.features.store import ConvolutionVectors
 from training.support.arrays import Float64Array
 from training.support.cache import Arrays, DiskCache
 
@@ -37,7 +37,7 @@ FOLDS: Final = 5
 def fit_teacher(
     data: TeacherInput,
     ngram_vectors: Callable[[], NgramVectors],
-    embeddings: Callable[[], Known] | None,
+    embeddings: Callable[[], ConvolutionVectors] | None,
     *,
     orders: int,
     buckets: int,
@@ -78,7 +78,10 @@ def fit_teacher(
 
 
 def _fit_convolutions(
-    data: TeacherInput, folds: list[Fold], embeddings: Callable[[], Known], cache: DiskCache
+    data: TeacherInput,
+    folds: list[Fold],
+    embeddings: Callable[[], ConvolutionVectors],
+    cache: DiskCache,
 ) -> tuple[Float64Array, Float64Array]:
     """Fit one convolution per fold.
 

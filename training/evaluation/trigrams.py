@@ -20,7 +20,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from app.text.padding import Int32Array
-from training.features.ngram_hashing import draw_numbers, list_ngrams, log_ratio
+from training.features.ngram_hashing import hash_ids, list_buckets, log_count_ratio
 from training.support.arrays import Probabilities
 
 ORDERS: Final = 3
@@ -73,7 +73,7 @@ def fit_trigrams(
     buckets = np.unique(presence.indices).astype(np.int64)
     presence = presence[:, buckets]  # the solver's time grows with the number of columns
     counts = presence.T @ np.eye(classes)[target]  # (n-grams, classes)
-    ratio = log_ratio(counts, np.bincount(target, minlength=classes))
+    ratio = log_count_ratio(counts, np.bincount(target, minlength=classes))
     scale = ratio if nb_weighting else np.ones_like(ratio)
     weights, bias = np.empty((len(buckets), classes)), np.empty(classes)
     for k in range(classes):
@@ -89,7 +89,7 @@ def fit_trigrams(
 def find_presence(rows: Sequence[Int32Array]) -> csr_matrix:
     """Return the binary n-gram features of each text, sparse (rows, BUCKETS)."""
     vocabulary = 1 + max(int(row.max()) for row in rows)
-    numbers = draw_numbers(vocabulary, orders=ORDERS, buckets=BUCKETS)
-    held = [np.unique(list_ngrams(row, numbers, buckets=BUCKETS)) for row in rows]
+    numbers = hash_ids(vocabulary, orders=ORDERS, buckets=BUCKETS)
+    held = [np.unique(list_buckets(row, numbers, buckets=BUCKETS)) for row in rows]
     ends, columns = np.cumsum([0, *map(len, held)]), np.concatenate(held)
     return csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(rows), BUCKETS))

@@ -1,1 +1,1 @@
-"""From a finished run to a version folder: SavedModel and ONNX graph."""
+"""Export a finished run as a version folder with a SavedModel and an ONNX graph."""

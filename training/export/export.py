@@ -1,8 +1,7 @@
-"""Artifact: a version folder that any program may rely on, or nothing at all."""
+"""Export a finished run as a version folder: complete and checked, or not at all."""
 
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +13,8 @@ from numpy.typing import NDArray
 
 from app import __version__
 from app.artifact import (
-    CUDNN_SIGNATURE,
     REPORT,
     SIGNATURE,
-    TEXT_SIGNATURE,
     TOKENIZER,
     DataCard,
     GoldenRow,
@@ -26,7 +23,7 @@ from app.artifact import (
     write_manifest,
 )
 from app.errors import DataError, InvalidInput, UnusableVersion
-from app.text.encoder import TextConfig, TextEncoder
+from app.text.encoder import Encoded, TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from training.config import Config
 from training.data.corpus import Corpus
@@ -34,41 +31,69 @@ from training.data.dataset import Dataset, Source, load_dataset
 from training.export.golden import GOLDEN_TEXTS
 from training.export.onnx_export import Kept, Reference, export_onnx
 from training.export.runtimes import ExportedModel
-from training.export.text_graph import TextGraph
-from training.export.tf_graph import ServingGraph
+from training.export.saved_model import round_to_float16, save_model
 from training.fit.run import MODEL, Run
-from training.models.build import EMBEDDING, KNOWN, NGRAMS, has_layer
 from training.models.predict import predict
 from training.reports.calibration import fit_temperature, rescale
 from training.reports.report import Report, describe_lengths, describe_split, write_report
-from training.reports.scores import Scored, collect, measure
+from training.reports.scores import collect, measure
 from training.support.arrays import Probabilities
 from training.support.files import atomic_folder
 from training.support.progress import console, track
 
 PARITY: Final = 1e-5
-"""How far the exported model may be from the Keras model, on any probability of a golden row."""
-
+"""Largest allowed difference between a probability of the SavedModel and of the Keras model."""
 
 _ENGINE: Final = "tensorflow"
-
-
 _ONNX: Final = "onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A finished run and the data it was trained on."""
+
+    run: Run
+    config: Config
+    encoder: TextEncoder
+    model: keras.Model
+    dataset: Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class _Validation:
+    """The validation texts, as the Keras model scores them.
+
+    Attributes:
+        encoded: The encoded texts.
+        targets: The true class of each text, int32 (texts,).
+        uncalibrated: Probabilities at temperature 1, (texts, classes).
+        temperature: Divides the logits; fitted on these texts.
+    """
+
+    encoded: list[Encoded]
+    targets: NDArray[np.int32]
+    uncalibrated: Probabilities
+    temperature: float
+
+    @property
+    def rows(self) -> list[Int32Array]:
+        """The ids of each text."""
+        return [each.ids for each in self.encoded]
 
 
 def export(
     run_folder: Path, models: Path, *, source: Source | None = None, version: int | None = None
 ) -> Path:
-    """Make `models/<name>/<version>/` from a finished training.
+    """Write `models/<name>/<version>/` from a finished training run.
 
-    The folder appears at once and complete, or not at all. All figures are of validation: the test
-    texts are compared with those of the training, by fingerprint, and answered by `evaluate` alone.
+    The folder appears at once and complete, or not at all. All metrics are of the validation texts:
+    only `evaluate` scores the test texts, here their fingerprint is compared.
 
     Args:
-        run_folder: What `valence-train train` wrote.
+        run_folder: The folder that `valence-train train` wrote.
         models: The repository of models.
         source: Where the data is now, if it has moved since the training.
-        version: The version's number; the next free one by default.
+        version: The version's number; by default one above the highest.
 
     Returns:
         The new folder.
@@ -78,57 +103,49 @@ def export(
         InvalidInput: The version exists already.
         UnusableVersion: The exported model and the Keras model disagree.
     """
-    # A GPU would round factors to ten bits, and its golden rows be no rule for a CPU.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
+    _compute_in_full_precision()
     run = Run.read(run_folder)
     config = Config.from_mapping(run.config)
-    target = _target(models / config.name, version)
+    target = _new_version(models / config.name, version)
+    trained = _load(run_folder, run, config, source or run.source)
+    round_to_float16(trained.model)
+    validation = _calibrate(trained)
+    temperature = validation.temperature
+    with atomic_folder(target) as folder:
+        save_model(folder, trained.model, trained.encoder, temperature=temperature)
+        reference = _score(ExportedModel(folder), trained, validation)
+        onnx, onnx_record = export_onnx(folder, trained.model, reference, temperature=temperature)
+        write_golden(folder, _golden_rows(reference, onnx))
+        metrics = _measure(reference, onnx, run.labels)
+        manifest = _describe(trained, int(target.name), temperature, metrics, onnx_record)
+        _write_report(folder, manifest, trained, validation, reference)
+        write_manifest(folder, manifest)
+    _print_results(metrics, onnx_record)
+    return target
+
+
+def _compute_in_full_precision() -> None:
+    """Switch TensorFloat-32 off: golden rows that a GPU rounded to ten bits would fail on a CPU."""
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def _new_version(folder: Path, version: int | None) -> Path:
+    """The folder of the new version."""
+    existing = {int(path.name) for path in folder.glob("*") if path.name.isdecimal()}
+    number = version if version is not None else max(existing, default=0) + 1
+    if number < 1:
+        raise InvalidInput(f"a version must be an integer of 1 or more. Received: {number}")
+    if number in existing:
+        raise InvalidInput(f"{folder.name}/{number} exists; a version is never overwritten")
+    return folder / str(number)
+
+
+def _load(run_folder: Path, run: Run, config: Config, source: Source) -> _Trained:
     encoder = TextEncoder.load(run_folder / TOKENIZER)
     model = _load_model(run_folder / MODEL)
-    dataset = load_dataset(
-        source or run.source, validation_share=config.loop.validation_share, seed=config.seed
-    )
+    dataset = load_dataset(source, validation_share=config.loop.validation_share, seed=config.seed)
     _check_splits(DataCard(**run.data).splits, dataset.card.splits)
-    round_embedding(model)
-    texts = dataset.validation.texts()
-    encoded = [encoder.encode(text) for text in track(texts, "Encoding validation texts")]
-    validation_rows = [each.ids for each in encoded]
-    unscaled = predict(model, validation_rows)
-    temperature = fit_temperature(unscaled, _targets(dataset.validation))
-
-    with atomic_folder(target) as folder:
-        save(folder, model, encoder, temperature=temperature)
-        exported = ExportedModel(folder)
-        golden, golden_answers = _score_golden(exported, model, temperature)
-        answers, targets = exported.score(validation_rows), _targets(dataset.validation)
-        scored = collect(dataset.validation, run.labels, encoded, answers)
-        reference = Reference(golden, golden_answers, validation_rows, answers, targets)
-        onnx, onnx_record = export_onnx(folder, model, reference, temperature=temperature)
-        write_golden(folder, _golden_rows(golden, golden_answers, onnx))
-        metrics = {_ENGINE: measure(answers, targets, run.labels)}
-        if onnx is not None:
-            metrics[_ONNX] = measure(onnx.answers.validation, targets, run.labels)
-        manifest = Manifest(
-            name=config.name,
-            version=int(target.name),
-            labels=run.labels,
-            architecture=config.model.architecture,
-            hyperparameters=asdict(_without_path(config)),
-            seed=config.seed,
-            code_version=__version__,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            text_fingerprint=encoder.fingerprint(),
-            data=DataCard(**run.data),
-            temperature=temperature,
-            metrics={"validation": metrics},
-            engines={_ENGINE: {"signature": SIGNATURE}, _ONNX: onnx_record},
-            limits=_limits(encoder.config, dataset),
-            files={},
-        )
-        _write_report(folder, manifest, run, encoder, dataset, scored, unscaled)
-        write_manifest(folder, manifest)
-    _tell(metrics, onnx_record)
-    return target
+    return _Trained(run, config, encoder, model, dataset)
 
 
 def _load_model(path: Path) -> keras.Model:
@@ -139,9 +156,10 @@ def _load_model(path: Path) -> keras.Model:
 
 
 def _check_splits(trained: Mapping[str, str], received: Mapping[str, str]) -> None:
-    """Every split must be, text by text, what it was in training.
+    """Check that every split has the texts it had in training.
 
-    Else a test text may have been learned from, or the temperature be fitted on training texts.
+    Otherwise the model may have been trained on test texts, or the temperature would be fitted on
+    training texts.
     """
     for split in sorted({*trained, *received}):
         if trained.get(split) != received.get(split):
@@ -152,118 +170,97 @@ def _check_splits(trained: Mapping[str, str], received: Mapping[str, str]) -> No
             )
 
 
-def round_embedding(model: keras.Model) -> None:
-    """Round vectors and the table of n-grams to half precision, in which they are stored.
+def _calibrate(trained: _Trained) -> _Validation:
+    """Score the validation texts and fit the temperature."""
+    texts = trained.dataset.validation.texts()
+    encoded = [trained.encoder.encode(text) for text in track(texts, "Encoding validation texts")]
+    uncalibrated = predict(trained.model, [each.ids for each in encoded])
+    targets = np.array(trained.dataset.validation.targets(), np.int32)
+    return _Validation(encoded, targets, uncalibrated, fit_temperature(uncalibrated, targets))
 
-    Done on the Keras model, so that parity compares like with like.
+
+def _score(exported: ExportedModel, trained: _Trained, validation: _Validation) -> Reference:
+    """Score golden and validation texts with the SavedModel, and compare it with the Keras model.
+
+    Raises:
+        UnusableVersion: The two disagree, or the SavedModel's two signatures do.
     """
-    if has_layer(model, KNOWN):
-        model.get_layer(KNOWN).fold()
-    if has_layer(model, EMBEDDING):
-        layer = model.get_layer(EMBEDDING)
-        layer.vectors = layer.vectors.astype(np.float16).astype(np.float32)
-    if has_layer(model, NGRAMS):
-        layer = model.get_layer(NGRAMS)
-        layer.table = layer.table.astype(np.float16).astype(np.float32)
-
-
-def save(folder: Path, model: keras.Model, encoder: TextEncoder, *, temperature: float) -> None:
-    """Write the SavedModel with its signatures, and the tokenizer beside it."""
-    module = tf.Module()
-    module.graph = ServingGraph(model, temperature=temperature)
-    module.text = TextGraph(encoder)
-
-    def score(ids: Any, lengths: Any) -> dict[str, Any]:
-        return {"probabilities": module.graph(ids, lengths)}
-
-    def score_on_cudnn(ids: Any, lengths: Any) -> dict[str, Any]:
-        return {"probabilities": module.graph.on_cudnn(ids, lengths)}
-
-    def score_text(text: Any) -> dict[str, Any]:
-        return score(*module.text(text))
-
-    padded_ids = (
-        tf.TensorSpec([None, None], tf.int32, name="ids"),
-        tf.TensorSpec([None], tf.int32, name="lengths"),
-    )
-    signatures = {
-        SIGNATURE: _function(score, *padded_ids),
-        TEXT_SIGNATURE: _function(score_text, tf.TensorSpec([None], tf.string, name="text")),
-    }
-    if module.graph.has_lstm:
-        signatures[CUDNN_SIGNATURE] = _function(score_on_cudnn, *padded_ids)
-    tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
-    encoder.save(folder / TOKENIZER)
-
-
-def _function(python: Callable[..., dict[str, Any]], *inputs: tf.TensorSpec) -> Any:
-    # Without autograph: there is no Python control flow on tensors to convert.
-    return tf.function(python, autograph=False, input_signature=inputs)
-
-
-def _target(folder: Path, version: int | None) -> Path:
-    """Where the new version goes."""
-    there = {int(path.name) for path in folder.glob("*") if path.name.isdecimal()}
-    number = version if version is not None else max(there, default=0) + 1
-    if number < 1:
-        raise InvalidInput(f"a version must be a whole number from 1. Received: {number}")
-    if number in there:
-        raise InvalidInput(f"{folder.name}/{number} exists; a version is never written over")
-    return folder / str(number)
-
-
-def _score_golden(
-    exported: ExportedModel, model: keras.Model, temperature: float
-) -> tuple[list[Int32Array], Probabilities]:
-    """The golden texts as ids, and their answers, once all three ways to an answer agree."""
-    rows = [exported.encoder.encode(text).ids for text in GOLDEN_TEXTS]
-    answers = exported.score(rows)
-    check_parity("serve_ids", answers, rescale(predict(model, rows), temperature))
+    golden = [exported.encoder.encode(text).ids for text in GOLDEN_TEXTS]
+    answers = exported.score(golden)
+    expected = rescale(predict(trained.model, golden), validation.temperature)
+    check_parity("serve_ids", answers, expected)
     check_parity("serving_default", exported.score_texts(GOLDEN_TEXTS), answers)
-    return rows, answers
-
-
-def _golden_rows(
-    rows: list[Int32Array], answers: Probabilities, onnx: Kept | None
-) -> list[GoldenRow]:
-    """What is written down of the golden texts, with the answers of `model.onnx` if it is there."""
-    return [
-        GoldenRow(
-            text=text,
-            ids=tuple(rows[i].tolist()),
-            probabilities=tuple(answers[i].tolist()),
-            answers={_ONNX: tuple(onnx.answers.golden[i].tolist())} if onnx else {},
-        )
-        for i, text in enumerate(GOLDEN_TEXTS)
-    ]
+    return Reference(
+        golden=golden,
+        golden_answers=answers,
+        validation=validation.rows,
+        validation_answers=exported.score(validation.rows),
+        targets=validation.targets,
+    )
 
 
 def check_parity(signature: str, answers: Probabilities, expected: Probabilities) -> None:
-    """Hold two ways to the same answers together.
+    """Compare the probabilities of a signature with those it must return.
 
     Raises:
-        UnusableVersion: They are further apart than `PARITY`, or not finite.
+        UnusableVersion: They differ by more than `PARITY`, or are not finite.
     """
     difference = float(np.max(np.abs(answers - expected)))
-    if not difference <= PARITY:  # NaN is no agreement either
+    if not difference <= PARITY:  # NaN fails as well
         raise UnusableVersion(
             f"{signature} must answer the golden rows within {PARITY:.0e} of the model it was made "
             f"from. Received: {difference:.1e}"
         )
 
 
-def _targets(corpus: Corpus) -> NDArray[np.int32]:
-    return np.array(corpus.targets(), np.int32)
+def _golden_rows(reference: Reference, onnx: Kept | None) -> list[GoldenRow]:
+    """The golden texts with the answers of the SavedModel and, if it is kept, of `model.onnx`."""
+    return [
+        GoldenRow(
+            text=text,
+            ids=tuple(reference.golden[i].tolist()),
+            probabilities=tuple(reference.golden_answers[i].tolist()),
+            answers={_ONNX: tuple(onnx.answers.golden[i].tolist())} if onnx else {},
+        )
+        for i, text in enumerate(GOLDEN_TEXTS)
+    ]
 
 
-def _tell(metrics: dict[str, dict[str, float]], onnx_record: dict[str, Any]) -> None:
-    """Print what the version scores, and what became of `model.onnx`."""
-    for engine, scores in metrics.items():
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        console.print(f"validation: {engine}: {figures}", highlight=False, soft_wrap=True)
-    for precision, outcome in onnx_record["tried"].items():
-        verdict = outcome["fault"] or "agrees with the SavedModel"
-        console.print(f"onnx: {precision} {verdict}", highlight=False, soft_wrap=True)
+def _measure(
+    reference: Reference, onnx: Kept | None, labels: tuple[str, ...]
+) -> dict[str, dict[str, float]]:
+    """Metrics of each engine on the validation texts."""
+    answers = {_ENGINE: reference.validation_answers}
+    if onnx is not None:
+        answers[_ONNX] = onnx.answers.validation
+    return {engine: measure(each, reference.targets, labels) for engine, each in answers.items()}
+
+
+def _describe(
+    trained: _Trained,
+    version: int,
+    temperature: float,
+    metrics: dict[str, dict[str, float]],
+    onnx_record: dict[str, Any],
+) -> Manifest:
+    run, config = trained.run, trained.config
+    return Manifest(
+        name=config.name,
+        version=version,
+        labels=run.labels,
+        architecture=config.model.architecture,
+        hyperparameters=asdict(_without_path(config)),
+        seed=config.seed,
+        code_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        text_fingerprint=trained.encoder.fingerprint(),
+        data=DataCard(**run.data),
+        temperature=temperature,
+        metrics={"validation": metrics},
+        engines={_ENGINE: {"signature": SIGNATURE}, _ONNX: onnx_record},
+        limits=_limits(trained.encoder.config, trained.dataset),
+        files={},
+    )
 
 
 def _limits(config: TextConfig, dataset: Dataset) -> tuple[str, ...]:
@@ -284,39 +281,49 @@ def _limits(config: TextConfig, dataset: Dataset) -> tuple[str, ...]:
 def _write_report(
     folder: Path,
     manifest: Manifest,
-    run: Run,
-    encoder: TextEncoder,
-    dataset: Dataset,
-    scored: Scored,
-    unscaled: Probabilities,
+    trained: _Trained,
+    validation: _Validation,
+    reference: Reference,
 ) -> None:
-    before = measure(unscaled, scored.y_true, run.labels)
-    after = manifest.metrics["validation"][_ENGINE]
-    sureness = ("expected_calibration_error", "log_loss")
-    losses = run.history["val_loss"]
-    config = _without_path(Config.from_mapping(run.config))
-    kept = len(losses) - 1 if config.loop.keep == "last" else int(np.argmin(losses))
+    run, dataset, encoder = trained.run, trained.dataset, trained.encoder
     report = Report(
         title=f"{manifest.name} {manifest.version}",
         labels=manifest.labels,
-        calibration={
-            "temperature": round(manifest.temperature, 4),
-            "validation_before": {name: before[name] for name in sureness},
-            "validation_after": {name: after[name] for name in sureness},
-        },
+        calibration=_describe_calibration(manifest, validation),
         history=run.history,
-        best_epoch=kept + 1,
+        best_epoch=_best_epoch(trained),
         lengths=describe_lengths(_lengths(encoder, dataset.train), encoder.config.max_length - 1),
         data={"name": manifest.data.name, **manifest.data.counts},
-        settings=config.flat(),
+        settings=_without_path(trained.config).flat(),
         limits=manifest.limits,
     )
+    scored = collect(
+        dataset.validation, run.labels, validation.encoded, reference.validation_answers
+    )
     name = f"{dataset.validation.name}, held out"
-    validation = describe_split(scored, texts=name, engine=_ENGINE)
+    described = describe_split(scored, texts=name, engine=_ENGINE)
     write_report(
         folder / REPORT,
-        report.with_split("validation", validation, manifest.metrics["validation"]),
+        report.with_split("validation", described, manifest.metrics["validation"]),
     )
+
+
+def _describe_calibration(manifest: Manifest, validation: _Validation) -> dict[str, Any]:
+    """Temperature, and calibration metrics before and after it."""
+    before = measure(validation.uncalibrated, validation.targets, manifest.labels)
+    after = manifest.metrics["validation"][_ENGINE]
+    names = ("expected_calibration_error", "log_loss")
+    return {
+        "temperature": round(manifest.temperature, 4),
+        "validation_before": {name: before[name] for name in names},
+        "validation_after": {name: after[name] for name in names},
+    }
+
+
+def _best_epoch(trained: _Trained) -> int:
+    """The epoch whose weights were kept, counted from 1."""
+    losses = trained.run.history["val_loss"]
+    return len(losses) if trained.config.loop.keep == "last" else int(np.argmin(losses)) + 1
 
 
 def _without_path(config: Config) -> Config:
@@ -326,3 +333,13 @@ def _without_path(config: Config) -> Config:
 
 def _lengths(encoder: TextEncoder, corpus: Corpus) -> Int32Array:
     return np.array([len(encoder.tokenize(text)) for text in corpus.texts()], np.int32)
+
+
+def _print_results(metrics: dict[str, dict[str, float]], onnx_record: dict[str, Any]) -> None:
+    """Print the validation metrics, and whether `model.onnx` was kept."""
+    for engine, scores in metrics.items():
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        console.print(f"validation: {engine}: {figures}", highlight=False, soft_wrap=True)
+    for precision, outcome in onnx_record["tried"].items():
+        verdict = outcome["fault"] or "agrees with the SavedModel"
+        console.print(f"onnx: {precision} {verdict}", highlight=False, soft_wrap=True)

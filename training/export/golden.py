@@ -1,9 +1,9 @@
-"""The golden texts: what a version must answer the same way wherever it runs."""
+"""The golden texts: a version must give the same answers to them wherever it runs."""
 
 from typing import Final
 
 GOLDEN_TEXTS: Final = (
-    # Plain verdicts, short and longer.
+    # Plain opinions, short and longer.
     "Great film!",
     "Terrible.",
     "An honest, funny and moving story. I would see it again tomorrow.",
@@ -11,11 +11,11 @@ GOLDEN_TEXTS: Final = (
     "Not bad, not good: it is simply there.",
     "I wanted to like it, and for the first ten minutes I did, but then it fell apart.",
     "Didn't expect much, wasn't disappointed: couldn't stop laughing.",
-    # Case, marks and numbers.
+    # Case, punctuation and numbers.
     "WORST MOVIE EVER!!! 1/10",
     "what was that??? who paid for this?!",
     "8 out of 10. Would have been 9 without the ending...",
-    # Markup and entities, as web pages leave them.
+    # Markup and entities from web pages.
     "<br /><br />The cast is <i>wonderful</i>.<br />The script, alas &amp; alack, isn&#39;t.",
     "if a < b and c > d then 1 <3 this <!-- hidden --> film",
     # Characters beyond ASCII.
@@ -27,10 +27,10 @@ GOLDEN_TEXTS: Final = (
     "\u8fd9\u90e8\u7535\u5f71\u592a\u597d\u770b\u4e86\uff01 "
     "\u3068\u3066\u3082\u9762\u767d\u304b\u3063\u305f\u3067\u3059\u3002",
     "Didn\u2019t \u201clove\u201d it; soft\u00adhyphens, z\u200dero-width and \u0130stanbul.",
-    # No word that a model could know.
+    # No word that is in a vocabulary.
     "zzyzx qwrtpsdf xkcdvbn",
     "... --- ,,, ;;;",
-    # Longer than a model reads: the beginning and the end are kept.
+    # Longer than `max_length`: with `head_tail`, the beginning and the end are kept.
     "The opening is brilliant and I loved every minute of it. "
     + "Then the story goes on and on and on, from one room to the next. " * 60
     + "In the end I was bored, angry and very sorry that I had paid for it.",

@@ -1,4 +1,4 @@
-"""`model.onnx`: the same model for ONNX Runtime, kept only where it agrees with the SavedModel."""
+"""Write `model.onnx`, and keep it only if it agrees with the SavedModel."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -17,26 +17,24 @@ from training.export.runtimes import OnnxModel
 from training.support.arrays import Probabilities
 
 PARITY: Final = 1e-4
-"""How far any probability in single precision may be from the SavedModel's."""
+"""Largest allowed difference between a probability of the fp32 graph and of the SavedModel."""
 
+MAX_ACCURACY_LOSS: Final = 0.001
+"""Largest share of the validation texts that int8 weights may get wrong in addition."""
 
-ACCURACY_LOSS: Final = 0.001
-"""What share of the validation texts weights of one byte may cost."""
-
-
-NEIGHBOURS: Final = 1e-5
-"""How far an answer may depend on what else is in its batch."""
+MAX_NEIGHBOURS_DIFFERENCE: Final = 1e-5
+"""Largest allowed difference of a probability between one batch and another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the SavedModel answered.
+    """The answers of the SavedModel.
 
     Attributes:
-        golden: Rows of ids of the golden texts.
-        golden_answers: (golden texts, classes).
-        validation: Rows of ids of the validation texts.
-        validation_answers: (validation texts, classes).
+        golden: The ids of each golden text.
+        golden_answers: Probabilities, (golden texts, classes).
+        validation: The ids of each validation text.
+        validation_answers: Probabilities, (validation texts, classes).
         targets: The true class of each validation text, int32 (validation texts,).
     """
 
@@ -49,12 +47,12 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a graph answered.
+    """The answers of an ONNX graph.
 
     Attributes:
-        golden: (golden texts, classes), in one batch.
-        golden_alone: The same, each text by itself.
-        validation: (validation texts, classes).
+        golden: Probabilities, (golden texts, classes), computed in one batch.
+        golden_alone: The same, each text in a batch of its own.
+        validation: Probabilities, (validation texts, classes).
     """
 
     golden: Probabilities
@@ -64,7 +62,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The graph that serves, and what it answered."""
+    """The graph that is kept as `model.onnx`, and its answers."""
 
     model: OnnxModel
     answers: Answers
@@ -73,20 +71,20 @@ class Kept:
 def export_onnx(
     folder: Path, model: keras.Model, reference: Reference, *, temperature: float
 ) -> tuple[Kept | None, dict[str, Any]]:
-    """Write `model.onnx` into `folder`: with weights of one byte, else in single precision.
+    """Write `model.onnx`: with int8 weights if they agree, else in fp32 if that agrees.
 
-    Weights of one byte are tried only when single precision agrees: what holds them together is
-    looser, and would let a graph pass that computes something else.
+    int8 is tried only when fp32 agrees. Its limits are wider, and would accept a graph that
+    computes something else.
 
     Args:
-        folder: Of the version.
-        model: Trained, its word vectors rounded to half precision.
-        reference: What to agree with.
-        temperature: By which the logits are divided.
+        folder: The version's folder.
+        model: A trained model, rounded by `round_to_float16`.
+        reference: The answers to agree with.
+        temperature: Divides the logits.
 
     Returns:
-        The graph that was kept, if any; and for the manifest the precision of `model.onnx`, and
-        how each graph that was built did.
+        The graph that was kept, if any; and for the manifest the precision of `model.onnx` and the
+        outcome of each graph that was tried.
     """
     kept: Kept | None = None
     record: dict[str, Any] = {"file": None, "precision": None, "tried": {}}
@@ -94,11 +92,7 @@ def export_onnx(
         path = folder / f".{precision}.onnx"
         onnx.save(build_onnx(model, temperature=temperature, precision=precision), path)
         candidate = OnnxModel(path)
-        answers = Answers(
-            golden=candidate.score(reference.golden),
-            golden_alone=candidate.score(reference.golden, batch_size=1),
-            validation=candidate.score(reference.validation),
-        )
+        answers = _score(candidate, reference)
         figures = compare(answers, reference)
         fault = find_fault(figures, precision)
         finite = {name: value for name, value in figures.items() if isfinite(value)}
@@ -112,8 +106,16 @@ def export_onnx(
     return kept, record
 
 
+def _score(candidate: OnnxModel, reference: Reference) -> Answers:
+    return Answers(
+        golden=candidate.score(reference.golden),
+        golden_alone=candidate.score(reference.golden, batch_size=1),
+        validation=candidate.score(reference.validation),
+    )
+
+
 def compare(answers: Answers, reference: Reference) -> dict[str, float]:
-    """How far a graph is from the SavedModel: the figures that `find_fault` judges."""
+    """Compare a graph with the SavedModel: the figures that `find_fault` judges."""
     golden = np.abs(answers.golden - reference.golden_answers).max()
     validation = np.abs(answers.validation - reference.validation_answers).max()
     labels = answers.golden.argmax(axis=1) == reference.golden_answers.argmax(axis=1)
@@ -130,13 +132,13 @@ def compare(answers: Answers, reference: Reference) -> dict[str, float]:
 
 
 def find_fault(figures: dict[str, float], precision: Precision) -> str | None:
-    """Why a graph with these figures of `compare` may not serve; None when it may."""
-    limits = {"neighbours_difference": NEIGHBOURS, "golden_labels_changed": 0}
+    """Why a graph with these figures of `compare` must not serve; None if it may."""
+    limits = {"neighbours_difference": MAX_NEIGHBOURS_DIFFERENCE, "golden_labels_changed": 0}
     if precision == "fp32":
         limits["largest_difference"] = PARITY
     else:
-        limits["validation_accuracy_lost"] = ACCURACY_LOSS
+        limits["validation_accuracy_lost"] = MAX_ACCURACY_LOSS
     for name, limit in limits.items():
-        if not figures[name] <= limit:  # NaN is no agreement either
+        if not figures[name] <= limit:  # NaN fails as well
             return f"{name} must be at most {limit:g}. Received: {figures[name]:g}"
     return None

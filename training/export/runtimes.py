@@ -1,4 +1,4 @@
-"""An exported version, run by TensorFlow or by ONNX Runtime."""
+"""Run an exported version in TensorFlow or in ONNX Runtime."""
 
 import os
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ _OUTPUT: Final = "probabilities"
 
 
 class ExportedModel:
-    """A version folder, run the way any TensorFlow program would.
+    """A version's SavedModel, called through its signatures as any TensorFlow program would.
 
     Attributes:
-        encoder: The tokenizer beside the SavedModel.
+        encoder: The encoder saved beside it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +31,7 @@ class ExportedModel:
         self.encoder = TextEncoder.load(folder / TOKENIZER)
 
     def score(self, rows: Sequence[Int32Array], *, batch_size: int = 64) -> Probabilities:
-        """Probabilities of encoded texts, (rows, classes), computed in batches of like length."""
+        """Probabilities of encoded texts, (rows, classes), in batches of similar length."""
 
         def run(ids: Int32Array, lengths: Int32Array) -> Any:
             answer = self._score(ids=tf.constant(ids), lengths=tf.constant(lengths))
@@ -40,13 +40,13 @@ class ExportedModel:
         return score_rows(run, rows, batch_size)
 
     def score_texts(self, texts: Sequence[str]) -> Probabilities:
-        """Probabilities through the signature that takes raw text, in one batch."""
+        """Probabilities of raw texts, (texts, classes), in one batch."""
         answer = self._score_text(text=tf.constant([text.encode() for text in texts]))
         return np.asarray(answer[_OUTPUT].numpy(), np.float64)
 
 
 class OnnxModel:
-    """An ONNX graph with the inputs of `serve_ids`, run as the service runs it: on one core."""
+    """A `model.onnx`, run on one core as the service runs it."""
 
     def __init__(self, path: Path) -> None:
         # Read while the library is imported: no look-up, no connection, no file in the home folder.
@@ -60,7 +60,7 @@ class OnnxModel:
         )
 
     def score(self, rows: Sequence[Int32Array], *, batch_size: int = 64) -> Probabilities:
-        """Probabilities of encoded texts, (rows, classes); see `ExportedModel.score`."""
+        """Probabilities of encoded texts, (rows, classes), in batches of similar length."""
         return score_rows(self.run, rows, batch_size)
 
     def run(self, ids: Int32Array, lengths: Int32Array) -> Any:

@@ -1,7 +1,7 @@
 """`TextGraph`: the text encoder as TensorFlow operations, for the signature that takes raw text.
 
-Built from the same config and vocabulary as `TextEncoder` of `app.text`, step by step the same, so
-that a SavedModel used without this project reads a text exactly as the service does.
+It has the config and vocabulary of `app.text.encoder.TextEncoder` and the same steps, so a
+SavedModel that is used without this project encodes a text exactly as the service does.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from app.text.vocabulary import BEGIN, FIRST_WORD, UNKNOWN
 
 
 class TextGraph(tf.Module):  # type: ignore[misc]
-    """Raw strings to right-padded ids and lengths, with core TensorFlow operations only."""
+    """Raw strings to right-padded ids and lengths, in core TensorFlow operations."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         super().__init__()
@@ -28,11 +28,11 @@ class TextGraph(tf.Module):  # type: ignore[misc]
         """Encode a batch of texts.
 
         Args:
-            text: string of shape (batch,), UTF-8. Bytes that are not UTF-8 separate words.
+            text: string (batch,), UTF-8. Invalid bytes separate words.
 
         Returns:
-            ids: int32 of shape (batch, width), padded with 0 to the longest row.
-            lengths: int32 of shape (batch,).
+            ids: int32 (batch, width), padded with `PAD` to the longest row.
+            lengths: int32 (batch,).
         """
         rows = self._table.lookup(self._tokens(text))
         begin = tf.fill([rows.nrows(), 1], tf.constant(BEGIN, tf.int64))
@@ -40,22 +40,22 @@ class TextGraph(tf.Module):  # type: ignore[misc]
         return tf.cast(rows.to_tensor(), tf.int32), tf.cast(rows.row_lengths(), tf.int32)
 
     def _tokens(self, text: Any) -> Any:
-        """Ragged strings: normalise, then keep each token and drop what stands between."""
+        """Ragged strings: normalise, then keep the tokens and drop everything between them."""
         text = tf.strings.unicode_transcode(
             text, "UTF-8", "UTF-8", errors="replace", replacement_char=ord(" ")
         )
         for rewrite in self._config.rewrites:
             text = tf.strings.regex_replace(text, rewrite.pattern, rewrite.replacement)
-        # NUL separates words like any control character, but `lower` takes it for the end.
+        # NUL separates words like any control character, but `lower` would end the string there.
         text = tf.strings.regex_replace(text, r"\x00", " ")
         text = tf.strings.lower(text, encoding="utf-8")
-        # One pass, leftmost match first, as `re.findall` does: a token becomes itself and a
-        # space, any other character a space.
+        # One pass, leftmost match first, as in `re.findall`: a token is replaced by itself and a
+        # space, any other character by a space.
         text = tf.strings.regex_replace(text, f"(?s)({self._config.pattern})|.", r"\1 ")
         return tf.strings.split(text)
 
     def _cut(self, rows: Any) -> Any:
-        """Head and tail of each row that is longer than the room beside `BEGIN`."""
+        """Keep head and tail of each row that is too long; `BEGIN` takes one id of `max_length`."""
         room, head = self._config.max_length - 1, self._config.head
         lengths = rows.row_lengths()
         too_long = lengths > room

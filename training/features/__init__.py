@@ -1,1 +1,1 @@
-"""Vectors of words, n-grams and regions, learned without labels."""
+"""What is learned from texts without labels: vectors of words, n-grams and regions."""

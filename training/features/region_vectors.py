@@ -1,14 +1,14 @@
-"""Vectors of regions of a text, learned without labels: what stands around them follows from them.
+"""Region vectors, learned without labels: a region's vector predicts the words around it.
 
-A region is a few words in a row. Its vector comes from the sum of a vector for each of its words,
-and is learned so that the words before and behind the region can be told from it, with function
-words left out: those stand everywhere. Where vectors of n-grams know the texts that something
-stands in, these know its surroundings.
+A region is a few words in a row. Its vector is made from the sum of a vector per word, and is
+trained to tell which words stand before and behind the region. The most frequent words are not
+predicted, since they stand everywhere. N-gram vectors know the texts that an n-gram appears in;
+region vectors know its surroundings.
 
 Source:
     Johnson and Zhang, "Semi-supervised Convolutional Neural Networks for Text Categorization via
-    Region Embedding" (2015): two views, rectified and normalised regions. Learned with negatives
-    as in word2vec (Mikolov et al. 2013), where the paper has squares.
+    Region Embedding" (2015): two views, rectified and normalised regions. The loss is negative
+    sampling as in word2vec (Mikolov et al. 2013) instead of the paper's squared error.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,75 +21,63 @@ from numpy.typing import NDArray
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD
-from training.features.sampling import next_number, table_of_negatives
+from training.features.sampling import build_negatives, next_number
 from training.support.arrays import Float32Array
 from training.support.cache import DiskCache
 from training.support.progress import track
 
 REGION: Final = 5
-"""Words of a region, and of what is told to either side of it."""
+"""Words in a region, and words that are predicted on either side of it."""
 
+_FREQUENT_WORDS: Final = 100
+"""So many of the most frequent words are not predicted."""
 
-_FUNCTION_WORDS: Final = 100
-"""Of the most frequent words so many are not told."""
-
-
-_WIDTH: Final = 128
-
-
+_DIM: Final = 128
 _EPOCHS: Final = 4
-
-
 _NEGATIVES: Final = 8
-
-
-_RATE: Final = 0.05
-
-
-_LEAST_RATE: Final = 1e-4
-
+_NEGATIVES_TABLE: Final = 2**22
+_LEARNING_RATE: Final = 0.05
+_MIN_LEARNING_RATE: Final = 1e-4
 
 _BIAS_RATE: Final = 0.1
-"""Of the other rate: the bias learns at every region, a word's vector where it stands."""
+"""Factor on the learning rate of the bias: every region updates it, a word's vector only some."""
 
-
-_FIRST: Final = 0.1
-"""Size of the first numbers."""
-
-
-_TABLE: Final = 2**22
+_INITIAL_SCALE: Final = 0.1
+"""Standard deviation of the initial word vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegionVectors:
-    """What is known of regions before any label.
+    """What the vector of a region is made of.
 
-    The vector of a region is `relu(bias + sum of words)`, over the root of 1 and its squares.
+    It is `x / sqrt(1 + x @ x)` with `x = relu(bias + the sum of the words' vectors)`.
 
     Attributes:
-        words: float32 (vocabulary, width); 0 for special ids.
-        bias: float32 (width,).
+        words: float32 (vocabulary, dim); 0 for special ids.
+        bias: float32 (dim,).
     """
 
     words: Float32Array
     bias: Float32Array
 
 
-def know_regions(
-    whole: Callable[[], Sequence[Int32Array]], *, vocabulary: int, seed: int, cache: DiskCache
+def build_region_vectors(
+    read_texts: Callable[[], Sequence[Int32Array]], *, vocabulary: int, seed: int, cache: DiskCache
 ) -> RegionVectors:
-    """Vectors of regions, as every recipe has them, learned once.
+    """Learn the region vectors that every recipe uses.
+
+    They are learned once: a training that is resumed reads them from its cache.
 
     Args:
-        whole: The ids of all texts, not cut.
-        vocabulary: Ids there are.
+        read_texts: Returns the ids of all texts, not truncated.
+        vocabulary: Number of ids, special ids included.
         seed: See `learn_region_vectors`.
         cache: Where they are kept.
     """
 
     def learn() -> dict[str, NDArray[Any]]:
         learned = learn_region_vectors(
-            whole(), vocabulary=vocabulary, width=_WIDTH, epochs=_EPOCHS, seed=seed
+            read_texts(), vocabulary=vocabulary, dim=_DIM, epochs=_EPOCHS, seed=seed
         )
         return {"words": learned.words, "bias": learned.bias}
 
@@ -100,101 +88,106 @@ def learn_region_vectors(
     texts: Sequence[Int32Array],
     *,
     vocabulary: int,
-    width: int,
+    dim: int,
     epochs: int,
     seed: int,
-    function_words: int = _FUNCTION_WORDS,
+    frequent_words: int = _FREQUENT_WORDS,
 ) -> RegionVectors:
-    """Learn what the vector of a region is made of.
+    """Learn word vectors and bias.
+
+    One thread does all the work, so that the seed decides the vectors.
 
     Args:
         texts: The ids of each text, labelled or not.
-        vocabulary: Ids there are.
-        width: Of a vector.
-        epochs: How often every text is read.
-        seed: Of the first vectors, the order and the negatives. One thread does all, so that it
-            decides the vectors.
-        function_words: Of the most frequent words so many are not told.
+        vocabulary: Number of ids, special ids included.
+        dim: Size of a vector.
+        epochs: Passes over all texts.
+        seed: Of the initial vectors, the order of texts and the negatives.
+        frequent_words: So many of the most frequent words are not predicted.
     """
     counts = np.bincount(np.concatenate(texts), minlength=vocabulary)
     counts[:FIRST_WORD] = 0
-    counts[np.argsort(-counts, kind="stable")[:function_words]] = 0
+    counts[np.argsort(-counts, kind="stable")[:frequent_words]] = 0
     random = np.random.default_rng(seed)
-    words = (_FIRST * random.standard_normal((vocabulary, width))).astype(np.float32)
+    words = (_INITIAL_SCALE * random.standard_normal((vocabulary, dim))).astype(np.float32)
     words[:FIRST_WORD] = 0
-    bias = np.zeros(width, np.float32)
+    bias = np.zeros(dim, np.float32)
     if not counts.any():
         return RegionVectors(words, bias)
-    around = np.zeros((vocabulary, width), np.float32)
-    negatives = table_of_negatives(counts, most=_TABLE)
+    contexts = np.zeros((vocabulary, dim), np.float32)
+    negatives = build_negatives(counts, max_size=_NEGATIVES_TABLE)
     ends = np.cumsum([0, *map(len, texts)])
-    together = np.concatenate(texts)
+    ids = np.concatenate(texts)
     state = np.array([seed * 2 + 1], np.uint64)
     for epoch in track(range(epochs), "Learning region vectors"):
         order = random.permutation(len(texts))
-        _read_all(
-            *(together, ends, order, words, bias, around, counts > 0, negatives, state),
+        _run_epoch(
+            *(ids, ends, order, words, bias, contexts, counts > 0, negatives, state),
             *(np.float32(epoch / epochs), np.float32((epoch + 1) / epochs)),
         )
     return RegionVectors(words, bias)
 
 
 @numba.njit(fastmath=True)
-def _read_all(
-    together: Any,
+def _run_epoch(
+    ids: Any,
     ends: Any,
     order: Any,
     words: Any,
     bias: Any,
-    around: Any,
-    told: Any,
+    contexts: Any,
+    predicted: Any,
     negatives: Any,
     state: Any,
-    begin: Any,
-    end: Any,
+    progress: Any,
+    next_progress: Any,
 ) -> None:
-    """One epoch of stochastic gradient descent; the rate falls from `begin` to `end` of the way."""
-    width = words.shape[1]
-    region, step = np.empty(width, np.float32), np.empty(width, np.float32)
+    """One epoch of stochastic gradient descent, from `progress` to `next_progress` of the whole.
+
+    The learning rate falls linearly over the whole training.
+    """
+    dim = words.shape[1]
+    region, step = np.empty(dim, np.float32), np.empty(dim, np.float32)
     for number in range(len(order)):
-        done = begin + (end - begin) * np.float32(number) / np.float32(len(order))
-        rate = np.float32(_RATE) * (np.float32(1) - done) + np.float32(_LEAST_RATE)
+        here = (next_progress - progress) * np.float32(number) / np.float32(len(order))
+        done = progress + here
+        rate = np.float32(_LEARNING_RATE) * (np.float32(1) - done) + np.float32(_MIN_LEARNING_RATE)
         start, stop = ends[order[number]], ends[order[number] + 1]
         for first in range(start, stop):
             behind = min(first + REGION, stop)
-            over = _sum_region(together, first, behind, words, bias, region)
+            over = _sum_region(ids, first, behind, words, bias, region)
             step[:] = 0
             found = 0
             for k in range(max(start, first - REGION), min(stop, behind + REGION)):
-                if (k < first or k >= behind) and told[together[k]]:
-                    _tell(around[together[k]], region, step, np.float32(1), rate)
+                if (k < first or k >= behind) and predicted[ids[k]]:
+                    _predict(contexts[ids[k]], region, step, np.float32(1), rate)
                     found += 1
             if not found:
                 continue
             for _ in range(_NEGATIVES):
                 state[0] = next_number(state[0])
                 chosen = negatives[(state[0] >> np.uint64(32)) % np.uint64(len(negatives))]
-                _tell(around[chosen], region, step, np.float32(0), rate)
+                _predict(contexts[chosen], region, step, np.float32(0), rate)
             along = np.float32(0)
-            for j in range(width):
+            for j in range(dim):
                 along += step[j] * region[j]
-            for j in range(width):
-                # Back through the norm and the rectifier.
+            for j in range(dim):
+                # The gradient goes back through the norm and the rectifier.
                 step[j] = (step[j] - along * region[j]) * over if region[j] > 0 else np.float32(0)
                 bias[j] += np.float32(_BIAS_RATE) * step[j]
             for k in range(first, behind):
-                if together[k] >= FIRST_WORD:
-                    vector = words[together[k]]
-                    for j in range(width):
+                if ids[k] >= FIRST_WORD:
+                    vector = words[ids[k]]
+                    for j in range(dim):
                         vector[j] += step[j]
 
 
 @numba.njit(fastmath=True)
-def _sum_region(together: Any, first: Any, behind: Any, words: Any, bias: Any, region: Any) -> Any:
-    """Fill in the vector of a region; what it was divided by, as a factor."""
+def _sum_region(ids: Any, first: Any, behind: Any, words: Any, bias: Any, region: Any) -> Any:
+    """Compute the vector of a region into `region`; return the factor that normalised it."""
     region[:] = bias
     for k in range(first, behind):
-        vector = words[together[k]]
+        vector = words[ids[k]]
         for j in range(len(region)):
             region[j] += vector[j]
     square = np.float32(1)
@@ -208,8 +201,8 @@ def _sum_region(together: Any, first: Any, behind: Any, words: Any, bias: Any, r
 
 
 @numba.njit(fastmath=True)
-def _tell(vector: Any, region: Any, step: Any, wanted: Any, rate: Any) -> None:
-    """Learn whether a word stands around a region; what the region learns is added to `step`."""
+def _predict(vector: Any, region: Any, step: Any, wanted: Any, rate: Any) -> None:
+    """Train whether a word stands around a region; the region's gradient is added to `step`."""
     product = np.float32(0)
     for j in range(len(region)):
         product += vector[j] * region[j]

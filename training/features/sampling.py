@@ -1,7 +1,7 @@
-"""Sampling: what is drawn at random while vectors are learned, the same for the same seed.
+"""Random draws for learning vectors: fast inside numba, and the same for the same seed.
 
 Source:
-    Negatives by a power of how often they stand: word2vec (Mikolov et al. 2013).
+    Negative sampling: word2vec (Mikolov et al. 2013).
 """
 
 from typing import Any, Final
@@ -11,28 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 _POWER: Final = 0.75
+"""Items are drawn in proportion to this power of their count, as in word2vec."""
 
 
-def table_of_negatives(counts: NDArray[np.int64], *, most: int) -> NDArray[np.int32]:
-    """A table from which each thing is drawn as often as it should be a negative.
+def build_negatives(counts: NDArray[np.int64], *, max_size: int) -> NDArray[np.int32]:
+    """A table of items, each as often as it should be drawn as a negative.
 
     Args:
-        counts: How often each thing stands, (things,); those of 0 are never drawn.
-        most: Rows of the table at most; there are 64 for each thing where that is less.
+        counts: int64 (items,); items with count 0 are never drawn.
+        max_size: Length of the table; 64 per item where that is less.
 
     Returns:
-        Numbers of things, int32 (rows,).
+        Indices of items, int32 (size,).
     """
-    rows = min(most, 64 * len(counts))
+    size = min(max_size, 64 * len(counts))
     frequency = np.cumsum(counts**_POWER)
-    drawn = (np.arange(rows) + 0.5) / rows
+    drawn = (np.arange(size) + 0.5) / size
     table: NDArray[np.int32] = np.searchsorted(frequency, drawn * frequency[-1]).astype(np.int32)
     return table
 
 
 @numba.njit
 def next_number(s: Any) -> Any:
-    """The next number of xorshift64 (Marsaglia 2003)."""
+    """The next state of xorshift64 (Marsaglia 2003), uint64; it is the random number as well."""
     s ^= s << np.uint64(13)
     s ^= s >> np.uint64(7)
     s ^= s << np.uint64(17)

@@ -1,7 +1,7 @@
-"""Knowledge: what all texts tell without a label, each kind learned once and kept.
+"""Vectors learned from the texts of one training, each kind once.
 
-Labelled texts are few. Which words stand near each other, and which n-grams in the same texts, is
-told by the unlabelled ones too, as is what stands around a region of a text.
+Labelled texts are few. Unlabelled texts tell as well which words co-occur, which n-grams appear in
+the same texts, and what surrounds a region of a text.
 """
 
 from collections.abc import Sequence
@@ -16,27 +16,28 @@ from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.config import NGRAM_EMBEDDING_BUCKETS
 from training.data.corpus import LazySequence
-from training.features.ngram_vectors import NgramVectors, keep_frequent, know_ngrams
-from training.features.region_vectors import RegionVectors, know_regions
-from training.features.word_vectors import learn_vectors
+from training.features.ngram_vectors import NgramVectors, build_ngram_vectors, keep_frequent
+from training.features.region_vectors import RegionVectors, build_region_vectors
+from training.features.word_vectors import learn_word_vectors
 from training.support.arrays import Float32Array
 from training.support.cache import DiskCache
 from training.support.progress import console, track
 
-_WHOLE: Final = "whole_texts.npz"
-
-
+_TEXTS: Final = "whole_texts.npz"
 _WORD_VECTORS: Final = "word_vectors_{}.npz"
+
+_CONVOLUTION_WORD_DIM: Final = 128
+"""Size of the word vectors that a teacher's convolution starts from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What a convolution knows before any label.
+class ConvolutionVectors:
+    """What a teacher's convolution starts from.
 
     Attributes:
-        ngrams: Vectors of n-grams, which stay as they are.
-        regions: Vectors of regions, which stay as they are.
-        words: Vectors of words, float32 (vocabulary, width), which every fit starts from.
+        ngrams: Fixed vectors of n-grams.
+        regions: Fixed vectors of regions.
+        words: Initial vectors of words, float32 (vocabulary, dim).
     """
 
     ngrams: NgramVectors
@@ -44,11 +45,11 @@ class Known:
     words: Float32Array
 
 
-class Knowledge:
-    """Of the texts of one training.
+class VectorStore:
+    """Learns vectors when they are first asked for, and keeps them in a cache.
 
     Attributes:
-        encoder: Of the training.
+        encoder: The encoder of the training.
     """
 
     def __init__(
@@ -63,72 +64,72 @@ class Knowledge:
         """Learn nothing yet.
 
         Args:
-            encoder: Of the training.
-            texts: Those that are labelled.
-            unlabelled: Those that are not.
-            seed: Of all that is drawn.
-            cache: Where all is kept.
+            encoder: The encoder of the training.
+            texts: Labelled training texts.
+            unlabelled: Unlabelled training texts.
+            seed: Of every random draw.
+            cache: Where the vectors are kept.
         """
         self.encoder = encoder
         self._texts, self._unlabelled, self._seed, self._cache = texts, unlabelled, seed, cache
 
-    def word_vectors(self, width: int) -> Float32Array:
-        """Vectors of words by the company they keep: (vocabulary, width)."""
+    def word_vectors(self, dim: int) -> Float32Array:
+        """Vectors of words: float32 (vocabulary, dim)."""
 
         def learn() -> dict[str, NDArray[Any]]:
-            rows = self._whole_rows()
+            texts = self._encoded_texts()
             with console.status("Learning word vectors"):
-                vectors = learn_vectors(rows, vocabulary=self._ids, width=width, seed=self._seed)
+                vectors = learn_word_vectors(
+                    texts, vocabulary=self._vocabulary, dim=dim, seed=self._seed
+                )
             return {"vectors": vectors}
 
-        vectors: Float32Array = self._cache.arrays(_WORD_VECTORS.format(width), learn)["vectors"]
+        vectors: Float32Array = self._cache.arrays(_WORD_VECTORS.format(dim), learn)["vectors"]
         return vectors
 
     def ngram_vectors(self) -> NgramVectors:
-        """Vectors of n-grams by the texts they stand in."""
-        return know_ngrams(
-            self._whole_rows, vocabulary=self._ids, seed=self._seed, cache=self._cache
+        """Vectors of all n-grams that are frequent enough."""
+        return build_ngram_vectors(
+            self._encoded_texts, vocabulary=self._vocabulary, seed=self._seed, cache=self._cache
         )
 
-    def know_places(self) -> Known:
-        """What the convolution of a teacher starts from, the same whomever it teaches."""
-        regions = know_regions(
-            self._whole_rows, vocabulary=self._ids, seed=self._seed, cache=self._cache
-        )
-        return Known(self.ngram_vectors(), regions, self.word_vectors(WORD_WIDTH))
-
-    def frequent_ngrams(self, most: int) -> NgramVectors:
-        """The vectors of the most frequent n-grams alone, in the buckets that a model has."""
+    def frequent_ngram_vectors(self, ngram_embeddings: int) -> NgramVectors:
+        """Vectors of only the most frequent n-grams, in the buckets of `NgramEmbeddings`."""
         return keep_frequent(
             self.ngram_vectors(),
-            self._whole_rows(),
-            vocabulary=self._ids,
-            most=most,
+            self._encoded_texts(),
+            vocabulary=self._vocabulary,
+            ngram_embeddings=ngram_embeddings,
             buckets=NGRAM_EMBEDDING_BUCKETS,
         )
 
+    def convolution_vectors(self) -> ConvolutionVectors:
+        """What a teacher's convolution starts from."""
+        regions = build_region_vectors(
+            self._encoded_texts, vocabulary=self._vocabulary, seed=self._seed, cache=self._cache
+        )
+        words = self.word_vectors(_CONVOLUTION_WORD_DIM)
+        return ConvolutionVectors(self.ngram_vectors(), regions, words)
+
     def labelled_rows(self) -> list[Int32Array]:
-        """The ids of each labelled text, not cut."""
-        return self._whole_rows()[: len(self._texts)]
+        """The ids of each labelled text, not truncated."""
+        return self._encoded_texts()[: len(self._texts)]
 
     @property
-    def _ids(self) -> int:
+    def _vocabulary(self) -> int:
         return len(self.encoder.vocabulary)
 
-    def _whole_rows(self) -> list[Int32Array]:
-        """The ids of each text, not cut, labelled ones first."""
+    def _encoded_texts(self) -> list[Int32Array]:
+        """The ids of each text, not truncated, labelled texts first."""
 
-        def read() -> dict[str, NDArray[Any]]:
+        def encode() -> dict[str, NDArray[Any]]:
             both = (self._texts, self._unlabelled)
             texts = LazySequence(lambda: chain(*both), sum(map(len, both)))
             longest = max(map(len, texts)) + 2  # a token has at least one character
             config = replace(self.encoder.config, max_length=longest, head=0)
-            whole = TextEncoder(config, self.encoder.vocabulary)
-            rows = [whole.encode(text).ids for text in track(texts, "Reading whole texts")]
+            encoder = TextEncoder(config, self.encoder.vocabulary)
+            rows = [encoder.encode(text).ids for text in track(texts, "Encoding whole texts")]
             return {"ids": np.concatenate(rows), "ends": np.cumsum([len(row) for row in rows])}
 
-        kept = self._cache.arrays(_WHOLE, read)
+        kept = self._cache.arrays(_TEXTS, encode)
         return np.split(kept["ids"], kept["ends"][:-1])
-
-
-WORD_WIDTH: Final = 128

@@ -1,1 +1,1 @@
-"""Keras models: layers, how they are put together, how they are run."""
+"""Models: their layers, how they are put together, and how they are run."""

@@ -1,80 +1,64 @@
-"""Models: from rows of ids to class probabilities, as Keras layers.
+"""Build a model: from rows of ids to class probabilities, as Keras layers.
 
-Every model takes the same input, so that data, export and service know one shape:
+Every model has the same input and output, so that data, export and service know one shape.
 
 Input shape:
     `ids`: int32 (batch, length), right-padded with `PAD`; length varies between batches.
 
 Output shape:
-    `probabilities`: float32 (batch, classes), rows sum to 1.
+    `probabilities`: float32 (batch, classes); each row sums to 1.
 """
 
-from training.config import Config, ModelConfig
-from training.models.fused_lstm import FusedLSTM
-from training.models.layers import FixedRow
-from training.models.layers import KnownNgrams
-from training.models.layers import NgramSum
-from training.models.layers import Pool
-from training.models.layers import Reverse
-from training.models.layers import WordPresence
-from training.models.layers import WordVectors
-from typing import Any
+from typing import Any, Final
+
 import keras
 
+from training.config import Config, ModelConfig
+from training.models.layers.ngram_embeddings import NgramEmbeddings
+from training.models.layers.ngram_logits import NgramLogits
+from training.models.layers.recurrent import CELLS
+from training.models.layers.sequence import PadAndFlatten, Pool, Reverse
+from training.models.layers.word_presence import WordPresence
+from training.models.layers.word_embeddings import WordEmbeddings
 
-PRESENCE, EMBEDDING, KNOWN, ROW, POOL = "presence", "embedding", "known", "row", "pool"
-
-
-NGRAMS, OUTPUT = "ngrams", "output"
-
-
+WORD_PRESENCE: Final = "presence"
+WORD_EMBEDDINGS: Final = "embedding"
+NGRAM_EMBEDDINGS: Final = "known"
+PAD_AND_FLATTEN: Final = "row"
+POOL: Final = "pool"
 HIDDEN, FORWARD, BACKWARD = "hidden_{}", "forward_{}", "backward_{}"
-"""Names of layers by which the exporter finds their weights; those with `{}` count from 0."""
+NGRAM_LOGITS: Final = "ngrams"
+OUTPUT: Final = "output"
+"""Names of layers, by which export finds them; `{}` counts from 0.
+
+They are saved in `model.keras`. A changed name would make runs trained before impossible to export.
+"""
 
 
 def build_model(
     config: Config, *, vocabulary: int, classes: int, length: int | None = None
 ) -> keras.Model:
-    """Build the architecture that `config` names.
+    """Build the architecture of a config, with random weights.
 
     Args:
-        config: Widths and dropout rates.
-        vocabulary: Ids there are, special ids included.
-        classes: Labels there are.
-        length: Ids of a row at most, where that is not `config.text.max_length`.
+        config: A recipe.
+        vocabulary: Number of ids, special ids included.
+        classes: Number of classes.
+        length: Ids of the longest row; `max_length` by default.
     """
     keras.utils.set_random_seed(config.seed)
     ids = keras.Input(shape=(None,), dtype="int32", name="ids")
     if config.model.architecture == "bow":
         features = _bag_of_words(config.model, ids, vocabulary)
     elif config.model.architecture == "embedding":
-        features = _word_vectors_in_a_row(config.model, ids, vocabulary, length or config.text.max_length)
+        features = _flat_embeddings(
+            config.model, ids, vocabulary, length or config.text.max_length
+        )
     else:
         features = _pooled_states(config.model, ids, vocabulary)
-    for index, units in enumerate(config.model.hidden):  # (batch, features)
-        features = keras.layers.Dense(
-            units,
-            activation=config.model.activation,
-            kernel_initializer=config.model.weight_init,
-            kernel_regularizer=_regularizer(config.model),
-            name=HIDDEN.format(index),
-        )(features)  # (batch, units)
-        features = keras.layers.Dropout(config.model.dropout)(features)
-    is_only_layer = config.model.architecture != "rnn" and not config.model.hidden
-    logits = keras.layers.Dense(
-        classes,
-        kernel_initializer=config.model.weight_init,
-        kernel_regularizer=_regularizer(config.model) if is_only_layer else None,
-        name=OUTPUT,
-    )(features)
+    logits = _dense_layers(config.model, features, classes)
     if config.model.ngram_logits:
-        logits = logits + _ngrams(
-            config.model,
-            ids,
-            vocabulary,
-            classes,
-            trainable=config.teacher.kind == "none",  # a teacher's table is put in at the end
-        )
+        logits = logits + _ngram_logits(config, ids, vocabulary, classes)
     probabilities = keras.layers.Softmax(name="probabilities")(logits)
     return keras.Model(ids, probabilities, name=config.model.architecture)
 
@@ -90,7 +74,7 @@ def hidden_layers(model: keras.Model) -> list[keras.layers.Dense]:
 
 
 def recurrent_layers(model: keras.Model) -> list[list[keras.layers.RNN]]:
-    """The recurrent layers, in order: of each the layer that reads forward, then the other."""
+    """The recurrent layers, in order: of each the forward and, if there is one, the backward one."""
     forward, backward = _numbered(model, FORWARD), _numbered(model, BACKWARD)
     if not backward:
         return [[layer] for layer in forward]
@@ -106,29 +90,14 @@ def _numbered(model: keras.Model, name: str) -> list[Any]:
     ]
 
 
-def _regularizer(config: ModelConfig) -> keras.regularizers.Regularizer | None:
-    if config.l1 or config.l2:
-        return keras.regularizers.L1L2(config.l1, config.l2)
-    return None
-
-
 def _bag_of_words(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
-    presence = WordPresence(vocabulary, name=PRESENCE)(ids)  # (batch, vocabulary)
+    presence = WordPresence(vocabulary, name=WORD_PRESENCE)(ids)  # (batch, vocabulary)
     return keras.layers.Dropout(config.input_dropout)(presence)
 
 
-def _embed(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
-    words = WordVectors(vocabulary, config.embedding_dim, rate=config.embedding_lr_factor, name=EMBEDDING)
-    vectors = words(ids)
-    if config.ngram_embeddings:
-        known = KnownNgrams(vocabulary, config.ngram_embedding_dim, most=config.ngram_embeddings, name=KNOWN)
-        vectors = keras.layers.Concatenate()([known(ids), vectors])
-    return keras.layers.SpatialDropout1D(config.input_dropout)(vectors)
-
-
-def _word_vectors_in_a_row(config: ModelConfig, ids: Any, vocabulary: int, length: int) -> Any:
-    words = _embed(config, ids, vocabulary)  # (batch, length, features)
-    return FixedRow(length, name=ROW)(words, ids)  # (batch, most * features)
+def _flat_embeddings(config: ModelConfig, ids: Any, vocabulary: int, length: int) -> Any:
+    steps = _embed(config, ids, vocabulary)  # (batch, width, features)
+    return PadAndFlatten(length, name=PAD_AND_FLATTEN)(steps, ids)  # (batch, length * features)
 
 
 def _pooled_states(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
@@ -138,22 +107,32 @@ def _pooled_states(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
             states = keras.layers.SpatialDropout1D(config.dropout)(states)
         directions = [_recurrent(config, FORWARD.format(index))(states)]
         if config.bidirectional:
-            turned = _recurrent(config, BACKWARD.format(index))(Reverse()(states, ids))
-            directions.append(Reverse()(turned, ids))
+            backward = _recurrent(config, BACKWARD.format(index))(Reverse()(states, ids))
+            directions.append(Reverse()(backward, ids))
         # (batch, length, units) for each direction
         states = keras.layers.Concatenate()(directions) if config.bidirectional else directions[0]
     pooled = Pool(config.pooling, bidirectional=config.bidirectional, name=POOL)(states, ids)
     return keras.layers.Dropout(config.dropout)(pooled)
 
 
+def _embed(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
+    """N-gram embeddings, if there are any, and word embeddings: (batch, length, features)."""
+    words = WordEmbeddings(vocabulary, config.embedding_dim, lr_factor=config.embedding_lr_factor, name=WORD_EMBEDDINGS)
+    vectors = words(ids)
+    if config.ngram_embeddings:
+        ngrams = NgramEmbeddings(
+            vocabulary,
+            config.ngram_embedding_dim,
+            ngram_embeddings=config.ngram_embeddings,
+            name=NGRAM_EMBEDDINGS,
+        )
+        vectors = keras.layers.Concatenate()([ngrams(ids), vectors])
+    return keras.layers.SpatialDropout1D(config.input_dropout)(vectors)
+
+
 def _recurrent(config: ModelConfig, name: str) -> keras.layers.RNN:
-    """A layer without a mask: padding stands behind the real steps, and changes none of them."""
-    layers = {
-        "simple": keras.layers.SimpleRNN,
-        "lstm": FusedLSTM,
-        "gru": keras.layers.GRU,
-    }
-    return layers[config.cell](
+    """A recurrent layer without a mask: padding comes last, so it changes no real step."""
+    return CELLS[config.cell].keras(
         config.units,
         return_sequences=True,
         kernel_initializer=config.weight_init,
@@ -163,17 +142,41 @@ def _recurrent(config: ModelConfig, name: str) -> keras.layers.RNN:
     )
 
 
-def _ngrams(
-    config: ModelConfig, ids: Any, vocabulary: int, classes: int, *, trainable: bool
-) -> Any:
-    return NgramSum(
+def _dense_layers(config: ModelConfig, features: Any, classes: int) -> Any:
+    """Hidden layers and output: (batch, features) → logits (batch, classes)."""
+    for index, units in enumerate(config.hidden):
+        features = keras.layers.Dense(
+            units,
+            activation=config.activation,
+            kernel_initializer=config.weight_init,
+            kernel_regularizer=_regularizer(config),
+            name=HIDDEN.format(index),
+        )(features)
+        features = keras.layers.Dropout(config.dropout)(features)
+    is_only_layer = config.architecture != "rnn" and not config.hidden
+    return keras.layers.Dense(
+        classes,
+        kernel_initializer=config.weight_init,
+        kernel_regularizer=_regularizer(config) if is_only_layer else None,
+        name=OUTPUT,
+    )(features)
+
+
+def _regularizer(config: ModelConfig) -> keras.regularizers.Regularizer | None:
+    if config.l1 or config.l2:
+        return keras.regularizers.L1L2(config.l1, config.l2)
+    return None
+
+
+def _ngram_logits(config: Config, ids: Any, vocabulary: int, classes: int) -> Any:
+    return NgramLogits(
         vocabulary,
         classes,
-        orders=config.ngram_logits,
-        buckets=config.ngram_logits_buckets,
-        rate=config.ngram_logits_lr_factor,
-        l2=config.ngram_logits_l2,
-        weighted=config.nb_weighting,
-        trainable=trainable,
-        name=NGRAMS,
+        orders=config.model.ngram_logits,
+        buckets=config.model.ngram_logits_buckets,
+        lr_factor=config.model.ngram_logits_lr_factor,
+        l2=config.model.ngram_logits_l2,
+        nb_weighting=config.model.nb_weighting,
+        trainable=config.teacher.kind == "none",  # else the teacher's table is copied in at the end
+        name=NGRAM_LOGITS,
     )(ids)  # (batch, classes)

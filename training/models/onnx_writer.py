@@ -1,4 +1,4 @@
-"""`GraphWriter`: an ONNX graph written node by node, in the order of computation."""
+"""`GraphWriter` builds an ONNX graph node by node, in the order of computation."""
 
 from hashlib import sha256
 from typing import Any, Final
@@ -10,26 +10,28 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app import __version__
 
-_OPSET: Final = 18  # the first in which ScatterElements can keep the largest
+FLOAT: Final = TensorProto.FLOAT
+INT32: Final = TensorProto.INT32
+"""Element types, for the attribute `to` of `Cast`."""
 
-
-_IR_VERSION: Final = 8  # the one that came with it: no reader has to be newer than that
-
-
-_MICROSOFT: Final = "com.microsoft"  # ONNX Runtime's own operators, of which one is quantized
-
+_OPSET: Final = 18  # the first whose ScatterElements has the reduction "max"
+_IR_VERSION: Final = 8  # released with opset 18, so older readers still load the file
+_MICROSOFT: Final = "com.microsoft"  # the domain of ONNX Runtime's own operators
 
 Value = str | NDArray[Any]
-"""What goes into a node: the name of a tensor of the graph, or a constant."""
+"""An input of a node: the name of a tensor in the graph, or a constant."""
 
 
 class GraphWriter:
-    """Collects nodes and constants. The same calls give the same bytes."""
+    """Collects nodes and constants, each of them once.
+
+    Names are counted, so the same calls in the same order give the same bytes.
+    """
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[Any, ...], onnx.TensorProto] = {}
-        self._added: dict[tuple[Any, ...], str] = {}
+        self._names: dict[tuple[Any, ...], str] = {}
 
     def add(
         self,
@@ -39,14 +41,14 @@ class GraphWriter:
         output: int = 0,
         **attributes: Any,
     ) -> str:
-        """Append a node, unless there is the same already.
+        """Add a node, or reuse an equal one.
 
         Args:
-            operator: As ONNX names it.
-            inputs: In the operator's order; "" leaves out an optional one.
-            microsoft: Whether the operator is one of ONNX Runtime's own.
-            output: Which of its outputs is wanted, from 0; the others are left out.
-            attributes: Of the operator.
+            operator: The operator's ONNX name.
+            inputs: In the operator's order; "" leaves out an optional input.
+            microsoft: Whether it is one of ONNX Runtime's own operators.
+            output: Index of the output to use; the others are left unnamed.
+            attributes: The operator's attributes.
 
         Returns:
             The name of that output.
@@ -54,15 +56,15 @@ class GraphWriter:
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
         options = sorted((name, str(value)) for name, value in attributes.items())
         key = (operator, microsoft, output, *names, *options)
-        if key in self._added:
-            return self._added[key]
+        if key in self._names:
+            return self._names[key]
         name = f"{operator.lower()}_{len(self._nodes)}"
         outputs = [""] * output + [name]
         domain = _MICROSOFT if microsoft else ""
         self._nodes.append(
             helper.make_node(operator, names, outputs, name=name, domain=domain, **attributes)
         )
-        self._added[key] = name
+        self._names[key] = name
         return name
 
     def _constant(self, value: NDArray[Any]) -> str:
@@ -73,31 +75,23 @@ class GraphWriter:
         return self._constants[key].name
 
     def finish(self, probabilities: str, classes: int) -> onnx.ModelProto:
-        """The graph from `ids` and `lengths` to the tensor `probabilities`, checked.
+        """Return the checked model from `ids` and `lengths` to the tensor `probabilities`.
 
         Raises:
-            onnx.checker.ValidationError: It is no valid graph.
+            onnx.checker.ValidationError: The graph is invalid.
         """
         self._nodes.append(helper.make_node("Identity", [probabilities], ["probabilities"]))
-        graph = helper.make_graph(
-            self._nodes,
-            "valence",
-            [
-                helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", "width"]),
-                helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
-            ],
-            [
-                helper.make_tensor_value_info(
-                    "probabilities", TensorProto.FLOAT, ["batch", classes]
-                ),
-            ],
-            list(self._constants.values()),
-        )
+        inputs = [
+            helper.make_tensor_value_info("ids", INT32, ["batch", "width"]),
+            helper.make_tensor_value_info("lengths", INT32, ["batch"]),
+        ]
+        outputs = [helper.make_tensor_value_info("probabilities", FLOAT, ["batch", classes])]
+        constants = list(self._constants.values())
         operators = [helper.make_opsetid("", _OPSET)]
         if any(node.domain for node in self._nodes):
             operators.append(helper.make_opsetid(_MICROSOFT, 1))
         model = helper.make_model(
-            graph,
+            helper.make_graph(self._nodes, "valence", inputs, outputs, constants),
             producer_name="valence",
             producer_version=__version__,
             opset_imports=operators,
@@ -108,5 +102,12 @@ class GraphWriter:
 
 
 def integers(*values: int) -> NDArray[np.int64]:
-    """Axes, sizes and their like, as ONNX wants them."""
+    """Axes, sizes and shapes as an int64 constant, which is the type ONNX requires for them."""
     return np.array(values, np.int64)
+
+
+def add_positions(graph: GraphWriter) -> str:
+    """0, 1, 2, ... for each column of `ids`: int32 (width,)."""
+    width = graph.add("Squeeze", graph.add("Shape", "ids", start=1, end=2), integers(0))
+    width = graph.add("Cast", width, to=INT32)
+    return graph.add("Range", np.array(0, np.int32), width, np.array(1, np.int32))
