@@ -8,7 +8,7 @@ import pytest
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import FIRST_WORD, Vocabulary
 from training.features.store import Knowledge
-from training.fit.checkpoints import WorkingFolder
+from training.support.cache import DiskCache
 
 WORDS = ("good", "bad", "film", "plot", "very")
 TEXTS = ["very good film", "very bad plot"] * 20
@@ -28,7 +28,7 @@ def knowledge(
     """Of a vocabulary of five words; rows of a model are cut to three ids."""
     folder.mkdir(exist_ok=True)
     encoder = TextEncoder(TextConfig(max_length=3, head=1), Vocabulary(WORDS))
-    return Knowledge(encoder, texts, unlabelled, seed=3, once=WorkingFolder(folder).once)
+    return Knowledge(encoder, texts, unlabelled, seed=3, cache=DiskCache(folder))
 
 
 def test_texts_are_read_whole(tmp_path: Path) -> None:
