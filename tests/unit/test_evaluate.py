@@ -21,6 +21,7 @@ from training.export.runtimes import ExportedModel, OnnxModel
 from training.reports.calibration import fit_temperature, rescale
 from training.reports.report import Report
 from training.reports.scores import measure
+from training.support import files
 
 SERVING = choose_engine(EngineOptions())
 """The engine that the service chooses on this machine."""
@@ -214,8 +215,8 @@ def test_readers_see_the_old_version_or_the_new(
         real(one, other)
         watch()
 
-    real = record.exchange
-    monkeypatch.setattr(record, "exchange", exchange)
+    real = files.exchange
+    monkeypatch.setattr(files, "exchange", exchange)
     evaluate_version(folder, own)
     assert seen == [False, True]
 
@@ -245,18 +246,6 @@ def test_what_was_altered_meanwhile_gets_no_digest(workshop: Workshop, tmp_path:
     with pytest.raises(UnusableVersion, match=r"golden\.jsonl"):
         record.record_test(folder, manifest, {}, {})
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
-
-
-@pytest.mark.parametrize("atomic", [True, False], ids=["in one step", "in three"])
-def test_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, atomic: bool) -> None:
-    """Each of two folders gets the other's contents, where the system has a call for it or not."""
-    if not atomic:
-        monkeypatch.setattr("training.evaluation.record.ctypes.CDLL", lambda _name: object())
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "what").write_text(name)
-    record.exchange(tmp_path / "one", tmp_path / "other")
-    assert contents(tmp_path) == {"one/what": b"other", "other/what": b"one"}
 
 
 # --- any other texts ---

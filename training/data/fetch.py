@@ -8,18 +8,17 @@ TensorFlow Datasets, with a size of 84,125,825 bytes.
 import contextlib
 import hashlib
 import http.client
-import sys
 import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn, Progress
 
 from app.errors import DataError
+from training.support.files import scratch_folder
+from training.support.progress import progress_bar
 
 IMDB_URL: Final = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 IMDB_SHA256: Final = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
@@ -69,13 +68,13 @@ def fetch_imdb(
     if archive is not None and not archive.is_file():
         raise DataError(f"{archive}: there is no such file; --archive takes {_ARCHIVE}")
 
-    with _workspace(destination) as workspace, _progress() as progress:
+    with _scratch(target) as scratch, progress_bar(count=DownloadColumn()) as progress:
         if archive is None:
-            archive = workspace / _ARCHIVE
+            archive = scratch / _ARCHIVE
             _download(url, archive, progress, opener or _open)
         _verify(archive, sha256, progress)
-        _unpack(archive, workspace / "unpacked", progress)
-        unpacked = workspace / "unpacked" / IMDB_FOLDER
+        _unpack(archive, scratch / "unpacked", progress)
+        unpacked = scratch / "unpacked" / IMDB_FOLDER
         if missing := _missing_folder(unpacked):
             raise DataError(
                 f"{archive.name}: the archive must hold {IMDB_FOLDER} with "
@@ -86,30 +85,13 @@ def fetch_imdb(
 
 
 @contextlib.contextmanager
-def _workspace(destination: Path) -> Iterator[Path]:
-    """A temporary folder inside `destination`; also removes a new `destination` left empty."""
-    made = not destination.exists()
+def _scratch(target: Path) -> Iterator[Path]:
+    """Create a temporary folder beside `target`; an `OSError` in it becomes a `DataError`."""
     try:
-        destination.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=destination) as folder:
-            yield Path(folder)
+        with scratch_folder(target) as scratch:
+            yield scratch
     except OSError as error:
-        raise DataError(f"{destination}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if made:
-            with contextlib.suppress(OSError):  # not empty: it holds the result
-                destination.rmdir()
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
+        raise DataError(f"{target.parent}: cannot be written: {error.strerror or error}") from error
 
 
 def _open(request: urllib.request.Request) -> Any:

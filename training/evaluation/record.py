@@ -5,14 +5,13 @@ the two folders are swapped. The model files are the same bytes in both.
 """
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from app.artifact import REPORT, Manifest, verify_files, write_manifest
+from app.artifact import MANIFEST, REPORT, Manifest, verify_files, write_manifest
 from training.reports.report import Report, write_report
-from training.support.files import exchange
+from training.support.files import atomic_folder
 
 
 def record_test(
@@ -33,18 +32,13 @@ def record_test(
         UnusableVersion: The version changed after its manifest was read.
         DataError: Its report cannot be read.
     """
-    folder = folder.resolve()
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
-        shutil.copytree(folder, aside, dirs_exist_ok=True)
-        verify_files(aside, manifest)  # never record new digests for altered files
-        report = Report.read(aside / REPORT).with_split("test", split, metrics)
-        shutil.rmtree(aside / REPORT)
-        write_report(aside / REPORT, report)
+    with atomic_folder(folder, replaces=MANIFEST) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        verify_files(partial, manifest)  # never record new digests for altered files
+        report = Report.read(partial / REPORT).with_split("test", split, metrics)
+        shutil.rmtree(partial / REPORT)
+        write_report(partial / REPORT, report)
         engines = {engine: dict(scores) for engine, scores in metrics.items()}
         write_manifest(
-            aside, manifest.model_copy(update={"metrics": {**manifest.metrics, "test": engines}})
+            partial, manifest.model_copy(update={"metrics": {**manifest.metrics, "test": engines}})
         )
-        exchange(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

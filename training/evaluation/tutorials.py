@@ -13,7 +13,6 @@ from typing import Final, Protocol
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from app import __version__
 from app.artifact import TOKENIZER, DataCard
@@ -126,7 +125,6 @@ def compare_tutorials(
         for recipe, config in _name_apart(configs).items()
         if (source := tweets if recipe == TWEETS else reviews) is not None
     ]
-    tf.get_logger().setLevel("ERROR")  # it warns of several models in one process
     failures: dict[str, str] = {}
     for tutorial in tutorials:
         with _noted(tutorial.recipe, failures):

@@ -39,7 +39,7 @@ from training.reports.report import Report, describe_lengths, describe_split, wr
 from training.reports.scores import collect, measure
 from training.support.arrays import Probabilities
 from training.support.files import atomic_folder
-from training.support.progress import console, track
+from training.support.progress import print_line, track
 
 PARITY: Final = 1e-5
 """Largest allowed difference between a probability of the SavedModel and of the Keras model."""
@@ -339,7 +339,7 @@ def _print_results(metrics: dict[str, dict[str, float]], onnx_record: dict[str, 
     """Print the validation metrics, and whether `model.onnx` was kept."""
     for engine, scores in metrics.items():
         figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        console.print(f"validation: {engine}: {figures}", highlight=False, soft_wrap=True)
+        print_line(f"validation: {engine}: {figures}")
     for precision, outcome in onnx_record["tried"].items():
         verdict = outcome["fault"] or "agrees with the SavedModel"
-        console.print(f"onnx: {precision} {verdict}", highlight=False, soft_wrap=True)
+        print_line(f"onnx: {precision} {verdict}")

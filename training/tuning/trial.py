@@ -1,6 +1,5 @@
 """One trial of a search: train once, report each epoch, stop when told to."""
 
-import logging
 import math
 from pathlib import Path
 from typing import Any, Final
@@ -56,8 +55,6 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
 def train_once(dataset: Dataset, checkpoint: Path, config: Config, report: Report) -> float | None:
     """Train with one setting, without a word; answers its figure, or None when it was ended."""
     watch = Watch(report, keep=config.loop.keep)
-    # It warns of each further model of a process as if that were the same one, traced anew.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         with quiet():
             trained = train(

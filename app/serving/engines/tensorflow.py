@@ -120,7 +120,8 @@ def _stderr_silenced() -> Iterator[None]:
     """Suppress what TensorFlow's C++ libraries write to stderr while they are imported.
 
     They write before they read a log level (tensorflow issue 100442), so the file descriptor is
-    redirected. If TF_CPP_MIN_LOG_LEVEL is set, nothing is suppressed.
+    redirected. If TF_CPP_MIN_LOG_LEVEL is set, nothing is suppressed. Training has its own function
+    for this, in `training/support/tensorflow_import.py`, which replays the output on failure.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
