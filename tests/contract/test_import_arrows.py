@@ -97,6 +97,10 @@ ALLOWED: dict[str, set[str]] = {
     "load_tests.bench.ceiling": {
         *("app.artifact", "app.text", "app.serving", "app.errors", "load_tests.bench"),
     },
+    # What the batcher does without HTTP.
+    "load_tests.bench.single_flight": {
+        *("app.artifact", "app.text", "app.serving", "app.telemetry", "load_tests.bench"),
+    },
     # Starts the service behind other supervisors than its own, to compare them.
     "load_tests.bench.worker_designs.launchers": {
         *("app.api", "app.telemetry", "app.gc_tuning", "app.main", "app.server", "app.settings"),
