@@ -85,15 +85,9 @@ class GaussianProcessSampler(BaseSampler):
         if not candidates:
             return {}  # a finite space, and all of it has been tried
 
-        points = self._encode([other.params for other in finished])  # (trials, columns)
-        process = self._fit(points, accuracies)
-        running = [o.params for o in others if o.state == TrialState.RUNNING]
-        if running:
-            more = self._encode(running)
-            accuracies = np.concatenate([accuracies, process.predict(more)])
-            process = self._fit(np.concatenate([points, more]), accuracies)
-        mean, deviation = process.predict(self._encode(candidates), return_std=True)
-        improvement = _expected_improvement(mean, deviation, accuracies.max())
+        points = self._encode([other.params for other in finished])
+        running = [other.params for other in others if other.state == TrialState.RUNNING]
+        improvement = self._expect(points, accuracies, running, candidates)
         return candidates[int(improvement.argmax())]
 
     def sample_independent(
@@ -101,6 +95,29 @@ class GaussianProcessSampler(BaseSampler):
     ) -> Any:
         """A random value."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _expect(
+        self,
+        points: Points,
+        accuracies: Points,
+        running: Sequence[Mapping[str, Any]],
+        candidates: Sequence[Mapping[str, Any]],
+    ) -> Points:
+        """Expected improvement of each candidate, (candidates,).
+
+        Args:
+            points: Finished trials, (trials, columns).
+            accuracies: Their accuracies, (trials,).
+            running: Settings of running trials.
+            candidates: Settings to choose from.
+        """
+        process = self._fit(points, accuracies)
+        if running:
+            more = self._encode(running)
+            accuracies = np.concatenate([accuracies, process.predict(more)])
+            process = self._fit(np.concatenate([points, more]), accuracies)
+        mean, deviation = process.predict(self._encode(candidates), return_std=True)
+        return _expected_improvement(mean, deviation, accuracies.max())
 
     def _draw_candidates(self, best: Mapping[str, Any]) -> list[dict[str, Any]]:
         generator = np.random.default_rng(self._seed)

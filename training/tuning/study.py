@@ -224,19 +224,24 @@ def open_study(folder: Path, search: Search, made_with: Mapping[str, Any]) -> It
             ) from error
         try:
             stored = optuna.load_study(study_name=_NAME, storage=storage, pruner=_pruner(search))
-            earlier = dict(stored.user_attrs[_MADE_WITH])
-            earlier["recipe"] = current_names(earlier.get("recipe", {}))
+            earlier = stored.user_attrs[_MADE_WITH]
         except KeyError as error:
             raise DataError(f"{folder / STUDY}: not a study made by valence-train tune") from error
-        for name, value in made.items():
-            if earlier.get(name) != value:
-                raise InvalidInput(
-                    f"a study must be resumed with the {name} it was made with. Received: another "
-                    f"{name} for {folder}; choose another folder with --study"
-                )
+        _check_made_with(folder, earlier, made)
         study = Study(search, stored)
         study.recover()
         yield study
+
+
+def _check_made_with(folder: Path, earlier: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """Check that the study in `folder` was made with the same as this search."""
+    earlier = {**earlier, "recipe": current_names(earlier.get("recipe", {}))}
+    for name, value in made.items():
+        if earlier.get(name) != value:
+            raise InvalidInput(
+                f"a study must be resumed with the {name} it was made with. Received: another "
+                f"{name} for {folder}; choose another folder with --study"
+            )
 
 
 @contextmanager
