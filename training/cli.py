@@ -1,6 +1,7 @@
-"""`valence-train`: the offline pipeline from the command line. Kept short: each verb is a module.
+"""Command line of the pipeline: `valence-train fetch | train | tune | export | evaluate | pace`.
 
-TensorFlow is imported by the verbs that need it, so that `--help` answers at once.
+Each verb has two functions: `_add_VERB` declares its options, `_run_VERB` runs it. A verb imports
+what it needs when it runs, TensorFlow above all, so that `--help` answers at once.
 """
 
 import argparse
@@ -10,7 +11,10 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+from app import __version__
+from app.command_line import FAILED, OK, WRONG_CALL, Parser
 from app.errors import InvalidInput, ValenceError
 from training.config import Config
 from training.configs import ALL_TUTORIALS, TUTORIALS, config_names, load_config
@@ -27,64 +31,193 @@ examples:
 """
 
 
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 on success, 1 on failure, 2 on a wrong call."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    run: Callable[[argparse.Namespace], None] = options.run_command
-    # A termination cleans up as an interruption does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = _build_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = options.run_verb
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after an interruption
     try:
         run(options)
-    except InvalidInput as error:
-        if options.debug:
-            raise
-        print(f"valence-train: {error}", file=sys.stderr)
-        return 2
-    except (ValenceError, OSError) as error:
-        if options.debug:
-            raise
-        print(f"valence-train: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        if options.debug:
-            raise
-        print(
-            f"valence-train: training needs the package {error.name}, which is not installed: "
-            "run make setup, or install valence[train]",
-            file=sys.stderr,
-        )
-        return 1
     except KeyboardInterrupt as interruption:
         advice = str(interruption) or "nothing half-written is left"
         print(f"valence-train: interrupted; {advice}", file=sys.stderr, flush=True)
-        # TensorFlow's threads may be in the middle of a step, and an interpreter that ends around
-        # them can crash: everything is cleaned up, so end without its farewells.
-        os._exit(1)
+        # TensorFlow's threads may be in the middle of a step, and the interpreter can crash when it
+        # shuts down around them. Everything is cleaned up by now, so leave without a shutdown.
+        os._exit(FAILED)
     except Exception as error:
         if options.debug:
             raise
-        kind = type(error).__name__
-        print(f"valence-train: an unexpected {kind}; --debug shows where", file=sys.stderr)
-        return 1
-    return 0
+        status, sentence = _explain(error)
+        print(f"valence-train: {sentence}", file=sys.stderr)
+        return status
+    return OK
 
 
-def _fetch(options: argparse.Namespace) -> None:
+def _explain(error: Exception) -> tuple[int, str]:
+    """The exit status for an error, and a sentence about it."""
+    if isinstance(error, InvalidInput):
+        return WRONG_CALL, str(error)
+    if isinstance(error, ValenceError | OSError):
+        return FAILED, str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return FAILED, (
+            f"training needs the package {error.name}, which is not installed: "
+            "run make setup, or install valence[train]"
+        )
+    return FAILED, f"unexpected {type(error).__name__}; --debug shows the traceback"
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="valence-train",
+        description="Train, export and evaluate the models that Valence serves.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"valence-train {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_fetch, _add_train, _add_tune, _add_export, _add_evaluate, _add_pace):
+        add(verbs)
+    return parser
+
+
+def _add_verb(
+    verbs: Verbs,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    *,
+    summary: str,
+    examples: Sequence[str],
+    description: str = "",
+) -> argparse.ArgumentParser:
+    """Declare a verb.
+
+    Args:
+        verbs: Gets the verb.
+        name: As it is typed.
+        run: Runs it.
+        summary: One line for the list of verbs.
+        examples: Commands to copy.
+        description: For its own help; by default the summary.
+    """
+    verb = verbs.add_parser(
+        name,
+        help=summary,
+        description=description or f"{summary[0].upper()}{summary[1:]}.",
+        epilog="\n  ".join(["examples:", *examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.set_defaults(run_verb=run)
+    verb.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    return verb
+
+
+def _add_fetch(verbs: Verbs) -> None:
+    verb = _add_verb(
+        verbs,
+        "fetch",
+        _run_fetch,
+        summary="download a data set",
+        examples=[
+            "valence-train fetch imdb --to data/imdb",
+            "valence-train fetch imdb --archive ~/Downloads/aclImdb_v1.tar.gz",
+        ],
+    )
+    verb.add_argument("dataset", choices=["imdb"], help="name of the data set")
+    verb.add_argument(
+        "--to", type=Path, default=Path("data/imdb"), help="folder to create [%(default)s]"
+    )
+    verb.add_argument("--archive", type=Path, help="use this archive instead of downloading one")
+
+
+def _run_fetch(options: argparse.Namespace) -> None:
     from training.data.fetch import fetch_imdb
 
     folder = fetch_imdb(options.to, archive=options.archive)
     print(f"{folder}\ntry: valence-train train --config bow --data {folder}")
 
 
-def _train(options: argparse.Namespace) -> None:
+def _add_train(verbs: Verbs) -> None:
+    verb = _add_verb(
+        verbs,
+        "train",
+        _run_train,
+        summary="train a model by a recipe",
+        examples=[
+            "valence-train train --config lstm --data data/imdb",
+            "valence-train train --config smoke --name mine --data mine.csv"
+            " --text-column body --label-column stars",
+            "valence-train train --config lstm --data data/imdb --set units=64 --set seed=11",
+            "valence-train train --config lstm --data data/imdb --embeddings glove.6B.100d.txt"
+            " --set embedding_dim=100",
+            "valence-train train --config all-tutorials --data data/imdb --tweets Sentiment.csv",
+        ],
+    )
+    verb.add_argument(
+        "--config",
+        required=True,
+        choices=[*config_names(), ALL_TUTORIALS],
+        help=f"the recipe; {ALL_TUTORIALS} trains and compares every tutorial_... recipe",
+    )
+    _add_source(verb, required=True)
+    _add_recipe_options(verb)
+    _add_run_options(verb)
+    verb.add_argument(
+        "--tweets",
+        type=Path,
+        metavar="FILE",
+        help=f"for {ALL_TUTORIALS}: Sentiment.csv; without it, tutorial_tweets is left out",
+    )
+
+
+def _add_recipe_options(verb: argparse.ArgumentParser) -> None:
+    """Options of `train` that change the recipe."""
+    verb.add_argument("--name", help="name of the model [that of the recipe]")
+    _add_set(verb)
+    verb.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="FILE",
+        help="initialize word embeddings from this text file (GloVe, word2vec, fastText; .gz too)",
+    )
+
+
+def _add_run_options(verb: argparse.ArgumentParser) -> None:
+    """Options of `train` on what is written, and on resuming."""
+    verb.add_argument(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        metavar="FOLDER",
+        help="output folder [runs/NAME]; an earlier run in it is replaced when training is done",
+    )
+    verb.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write TensorBoard logs")
+    verb.add_argument(
+        "--checkpoint-every",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="time between checkpoints [%(default)s]; the same command resumes from the last one",
+    )
+    verb.add_argument(
+        "--fresh",
+        action="store_true",
+        help="start over, discarding unfinished training"
+        f" (for {ALL_TUTORIALS}: finished training too)",
+    )
+
+
+def _run_train(options: argparse.Namespace) -> None:
     if options.config == ALL_TUTORIALS:
         _train_tutorials(options)
         return
     if options.tweets:
         raise InvalidInput(f"--tweets belongs to --config {ALL_TUTORIALS}")
-    config = _config(options, options.config)
-    source = _source(options)
+    config = _read_config(options, options.config)
+    source = _read_source(options)
     folder = options.run_folder or Path("runs") / config.name
     import_tensorflow()
     from training.train import train_run
@@ -102,8 +235,8 @@ def _train(options: argparse.Namespace) -> None:
 
 def _train_tutorials(options: argparse.Namespace) -> None:
     if options.name:
-        raise InvalidInput(f"--name belongs to one recipe, not to {ALL_TUTORIALS}")
-    configs = {recipe: _config(options, recipe) for recipe in TUTORIALS}
+        raise InvalidInput(f"--name belongs to a single recipe. Received: {ALL_TUTORIALS}")
+    configs = {recipe: _read_config(options, recipe) for recipe in TUTORIALS}
     folder = options.run_folder or Path("runs") / "tutorials"
     import_tensorflow()
     from training.evaluation.tutorials import compare_tutorials
@@ -123,7 +256,7 @@ def _train_tutorials(options: argparse.Namespace) -> None:
     compared = compare_tutorials(
         configs,
         folder,
-        reviews=_source(options),
+        reviews=_read_source(options),
         tweets=Source(str(options.tweets), format="gop") if options.tweets else None,
         train_run=train_one,
         fresh=options.fresh,
@@ -131,15 +264,177 @@ def _train_tutorials(options: argparse.Namespace) -> None:
     print(compared)
 
 
-def _export(options: argparse.Namespace) -> None:
+def _add_tune(verbs: Verbs) -> None:
+    verb = _add_verb(
+        verbs,
+        "tune",
+        _run_tune,
+        summary="search for the best setting of a recipe",
+        examples=[
+            "valence-train tune --config bow --data data/imdb --sampler grid --space tutorial-grid",
+            "valence-train tune --config lstm --data data/imdb --sampler tpe --trials 40"
+            " --space lstm --jobs 2",
+            "valence-train tune --config lstm --data data/imdb --sampler gp --trials 30"
+            " --space mine.toml --study runs/mine",
+        ],
+    )
+    verb.add_argument("--config", required=True, choices=config_names(), help="the recipe")
+    verb.set_defaults(name=None, embeddings=None)
+    _add_set(verb)
+    _add_search_options(verb)
+    _add_source(verb, required=True)
+
+
+def _add_search_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--space",
+        required=True,
+        metavar="FILE|NAME",
+        help="the search space: a TOML file, or tutorial-grid, bow or lstm",
+    )
+    verb.add_argument(
+        "--sampler",
+        default="tpe",
+        choices=["grid", "random", "tpe", "gp"],
+        help="how settings are chosen [%(default)s]",
+    )
+    verb.add_argument("--trials", type=int, help="total number of trials [all cells of a grid]")
+    verb.add_argument(
+        "--pruner",
+        default="median",
+        choices=["median", "hyperband", "none"],
+        help="which trials are stopped early [%(default)s]",
+    )
+    verb.add_argument("--jobs", type=int, default=1, help="trials in parallel [%(default)s]")
+    verb.add_argument("--seed", type=int, default=7, help="seed of the sampler [%(default)s]")
+    verb.add_argument(
+        "--study",
+        type=Path,
+        metavar="FOLDER",
+        help="where trials are stored; the same command resumes the study [runs/CONFIG-SPACE]",
+    )
+
+
+def _run_tune(options: argparse.Namespace) -> None:
+    from training.tuning.space import load_space
+    from training.tuning.study import plan_search
+
+    config = _read_config(options, options.config)
+    search = plan_search(
+        load_space(options.space, config),
+        config,
+        sampler=options.sampler,
+        pruner=options.pruner,
+        trials=options.trials,
+        seed=options.seed,
+    )
+    folder = options.study or Path("runs") / f"{config.name}-{search.space.name}"
+    import_tensorflow()
+    from training.tuning.search import tune
+
+    best = tune(config, _read_source(options), search, folder, jobs=options.jobs)
+    print(f"Best: {best.accuracy:.4f} using {best.setting}\n{best.report / 'report.html'}")
+    # With "=", since a value may begin with a dash: --label=-1=negative.
+    source = [f"--{name}={value}" for name, value in _source_options(options)]
+    command = ["valence-train", "train", f"--config={options.config}", *source]
+    changes = [f"--set={change}" for change in (*options.set, *best.changes())]
+    print(f"try: {shlex.join([*command, *changes])}")
+
+
+def _add_export(verbs: Verbs) -> None:
+    verb = _add_verb(
+        verbs,
+        "export",
+        _run_export,
+        summary="make a version folder from a finished training run",
+        examples=["valence-train export --run runs/lstm --models models"],
+    )
+    verb.add_argument(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="output folder of train",
+    )
+    verb.add_argument(
+        "--models", type=Path, default=Path("models"), help="model repository [%(default)s]"
+    )
+    verb.add_argument("--version", type=int, help="version number [the next free one]")
+    _add_source(verb, required=False)
+
+
+def _run_export(options: argparse.Namespace) -> None:
     import_tensorflow()
     from training.export.export import export
 
-    source = _source(options) if options.data else None
+    source = _read_source(options) if options.data else None
     print(export(options.run_folder, options.models, source=source, version=options.version))
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _add_evaluate(verbs: Verbs) -> None:
+    verb = _add_verb(
+        verbs,
+        "evaluate",
+        _run_evaluate,
+        summary="score an exported version on labelled texts, with the code that serves",
+        description="Score an exported version on labelled texts, with the code that serves. The "
+        "test texts of its own data set are scored once: the result is stored in the manifest and "
+        "the report of the version, and shown from there afterwards.",
+        examples=[
+            "valence-train evaluate models/lstm/1 --data data/imdb",
+            "valence-train evaluate models/lstm/1 --data mine.csv --label 5=positive"
+            " --label 1=negative",
+            "valence-train evaluate models/lstm/2 --data mine.csv --against models/bow/1"
+            " --report runs/mine --texts",
+        ],
+    )
+    verb.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
+    verb.add_argument(
+        "--split",
+        choices=["train", "test"],
+        help="which texts [test; all of a single file without --test-share]",
+    )
+    verb.add_argument(
+        "--engine",
+        default="auto",
+        choices=["auto", "onnx", "tensorflow"],
+        help="inference engine [%(default)s: the one that the service would choose]",
+    )
+    _add_comparison_options(verb)
+    _add_source(verb, required=True)
+
+
+def _add_comparison_options(verb: argparse.ArgumentParser) -> None:
+    """Options of `evaluate` on what to compare with and what to write."""
+    verb.add_argument(
+        "--against",
+        type=Path,
+        metavar="VERSION",
+        help="compare with this version [the previous one, if it has the same labels]",
+    )
+    verb.add_argument("--report", type=Path, metavar="FOLDER", help="write a report to this folder")
+    verb.add_argument(
+        "--texts",
+        action="store_true",
+        help="with --report: add mistakes.html, with the beginnings of misclassified texts",
+    )
+    verb.add_argument(
+        "--again", action="store_true", help="score test texts again that were scored before"
+    )
+    verb.add_argument(
+        "--baselines",
+        action="store_true",
+        help="compare with the most frequent class and the trigram model; own test texts only",
+    )
+    verb.add_argument(
+        "--leaking",
+        action="store_true",
+        help="with --baselines: also train the recipe on a leaking split, to show what it claims",
+    )
+
+
+def _run_evaluate(options: argparse.Namespace) -> None:
     import_tensorflow()
     from training.evaluation.evaluate import EvaluationRequest, evaluate_version
     from training.evaluation.summary import print_evaluation
@@ -147,7 +442,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     one_file = options.data.is_file() and options.test is None and not options.test_share
     split: SplitName = options.split or ("train" if one_file else "test")
     request = EvaluationRequest(
-        source=_source(options),
+        source=_read_source(options),
         split=split,
         engine=options.engine,
         against=options.against,
@@ -162,50 +457,84 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{options.report / 'report.html'}")
 
 
-def _pace(options: argparse.Namespace) -> None:
+def _add_pace(verbs: Verbs) -> None:
+    verb = _add_verb(
+        verbs,
+        "pace",
+        _run_pace,
+        summary="compare the speed of an exported version with that of a plain LSTM",
+        description="Compare the speed of an exported version with that of a plain LSTM (128 "
+        "units, 128-dimensional word embeddings, int8 weights) in ONNX Runtime on one core. Both "
+        "score the same texts alternately.",
+        examples=["valence-train pace models/lstm/2 --data data/imdb"],
+    )
+    verb.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
+    verb.add_argument("--rounds", type=int, default=9, help="rounds of both [%(default)s]")
+    _add_source(verb, required=True)
+
+
+def _run_pace(options: argparse.Namespace) -> None:
     import_tensorflow()
     from training.evaluation.pace import measure_pace
 
     folder = options.version_folder
-    print(f"{folder}: {measure_pace(folder, _source(options), rounds=options.rounds)}")
+    print(f"{folder}: {measure_pace(folder, _read_source(options), rounds=options.rounds)}")
 
 
-def _tune(options: argparse.Namespace) -> None:
-    from training.tuning.space import load_space
-    from training.tuning.study import plan_search
-
-    config = _config(options, options.config)
-    search = plan_search(
-        load_space(options.space, config),
-        config,
-        sampler=options.sampler,
-        pruner=options.pruner,
-        trials=options.trials,
-        seed=options.seed,
+def _add_set(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe (see training/config.py); may be repeated",
     )
-    folder = options.study or Path("runs") / f"{config.name}-{search.space.name}"
-    import_tensorflow()
-    from training.tuning.search import tune
-
-    found = tune(config, _source(options), search, folder, jobs=options.jobs)
-    print(f"Best: {found.figure:.4f} using {found.setting}\n{found.report / 'report.html'}")
-    # A value may begin with a dash, as in --label=-1=negative.
-    given = [f"--{name}={value}" for name, value in _source_options(options)]
-    command = ["valence-train", "train", f"--config={options.config}", *given]
-    changes = [f"--set={change}" for change in (*options.set, *found.changes())]
-    print(f"try: {shlex.join([*command, *changes])}")
 
 
-def _config(options: argparse.Namespace, recipe: str) -> Config:
+def _read_config(options: argparse.Namespace, recipe: str) -> Config:
+    """The recipe with the changes of the command line."""
     config = load_config(recipe).with_assignments(options.set)
     if options.embeddings:
         config = config.replace(embeddings_file=str(options.embeddings), pretrain_embeddings=False)
-    if options.name:
-        config = config.replace(name=options.name)
-    return config
+    return config.replace(name=options.name) if options.name else config
 
 
-def _source(options: argparse.Namespace) -> Source:
+def _add_source(verb: argparse.ArgumentParser, *, required: bool) -> None:
+    """Options that say where the data is and how to read it."""
+    data = verb.add_argument_group("data")
+    data.add_argument(
+        "--data", type=Path, required=required, help="folder or file of labelled texts"
+    )
+    data.add_argument("--test", type=Path, help="test texts, if not in --data")
+    data.add_argument(
+        "--test-share",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of a single file that is held out for test [0]; pass the same to every command",
+    )
+    data.add_argument(
+        "--format",
+        default="auto",
+        choices=["auto", "tsv", "tree", "kaggle", "csv", "gop"],
+        help="format of the files [%(default)s: recognized from their content]",
+    )
+    data.add_argument("--text-column", help="CSV: column of the texts")
+    data.add_argument("--label-column", help="CSV: column of the labels")
+    data.add_argument(
+        "--group-column", help="CSV: rows with equal values stay on one side of the split"
+    )
+    data.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="VALUE=NAME",
+        help="name for a label value of the file, as in 4=positive; repeat for each",
+    )
+    data.add_argument("--delimiter", help="CSV: cell delimiter [from the file suffix]")
+
+
+def _read_source(options: argparse.Namespace) -> Source:
     return Source(
         path=str(options.data),
         test_path=str(options.test) if options.test else None,
@@ -220,7 +549,7 @@ def _source(options: argparse.Namespace) -> Source:
 
 
 def _source_options(options: argparse.Namespace) -> list[tuple[str, object]]:
-    """The options that `_source` was made of, by name, to be shown; defaults are left out."""
+    """The options behind `_read_source`, by name, without those left at their default."""
     names = ("data", "test", "test_share", "format", "text_column", "label_column", "group_column")
     given = [(name, getattr(options, name)) for name in (*names, "delimiter")]
     given += [("label", assignment) for assignment in options.label]
@@ -230,6 +559,7 @@ def _source_options(options: argparse.Namespace) -> list[tuple[str, object]]:
 
 
 def _label_names(assignments: Sequence[str]) -> dict[str, str] | None:
+    """Label names by the value in the file, from VALUE=NAME; None if there are none."""
     names = {}
     for assignment in assignments:
         value, equals, name = assignment.rpartition("=")
@@ -239,284 +569,3 @@ def _label_names(assignments: Sequence[str]) -> dict[str, str] | None:
             raise InvalidInput(f"--label must name a value once. Received: {value!r} twice")
         names[value] = name
     return names or None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="valence-train",
-        description="Train, export and evaluate the models that Valence serves.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    fetch = _verb(
-        verbs,
-        "fetch",
-        _fetch,
-        "download a data set",
-        "valence-train fetch imdb --to data/imdb\n"
-        "  valence-train fetch imdb --archive ~/Downloads/aclImdb_v1.tar.gz",
-    )
-    fetch.add_argument("dataset", choices=["imdb"], help="which data set")
-    fetch.add_argument(
-        "--to", type=Path, default=Path("data/imdb"), help="folder to make [%(default)s]"
-    )
-    fetch.add_argument("--archive", type=Path, help="use this archive, downloaded by hand")
-
-    train = _verb(
-        verbs,
-        "train",
-        _train,
-        "train a model by a recipe",
-        "valence-train train --config lstm --data data/imdb\n"
-        "  valence-train train --config smoke --name mine --data mine.csv"
-        " --text-column body --label-column stars\n"
-        "  valence-train train --config lstm --data data/imdb --set units=64 --set seed=11\n"
-        "  valence-train train --config lstm --data data/imdb --embeddings glove.6B.100d.txt"
-        " --set embedding_dim=100\n"
-        "  valence-train train --config all-tutorials --data data/imdb --tweets Sentiment.csv",
-    )
-    train.add_argument(
-        "--config",
-        required=True,
-        choices=[*config_names(), ALL_TUTORIALS],
-        help=f"the recipe; {ALL_TUTORIALS} trains and compares those named tutorial_...",
-    )
-    _add_source(train, required=True)
-    train.add_argument("--name", help="the model's name, if not the recipe's")
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change a field of the recipe (training/config.py lists them); repeat for more",
-    )
-    train.add_argument(
-        "--run",
-        dest="run_folder",
-        type=Path,
-        metavar="FOLDER",
-        help="where the result goes [runs/NAME]; an earlier one is replaced when this one is done",
-    )
-    train.add_argument(
-        "--embeddings",
-        type=Path,
-        metavar="FILE",
-        help="start from these word vectors: text of GloVe, word2vec or fastText, .gz too",
-    )
-    train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write TensorBoard logs")
-    train.add_argument(
-        "--checkpoint-every",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="what a kill may cost [%(default)s]; the same command goes on from the last one",
-    )
-    train.add_argument(
-        "--fresh",
-        action="store_true",
-        help=f"start anew, whatever is unfinished; of {ALL_TUTORIALS} whatever is finished too",
-    )
-    train.add_argument(
-        "--tweets",
-        type=Path,
-        metavar="FILE",
-        help=f"of {ALL_TUTORIALS}: Sentiment.csv, without which the tutorial on tweets is left out",
-    )
-
-    tune = _verb(
-        verbs,
-        "tune",
-        _tune,
-        "search for the best setting of a recipe",
-        "valence-train tune --config bow --data data/imdb --sampler grid --space tutorial-grid\n"
-        "  valence-train tune --config lstm --data data/imdb --sampler tpe --trials 40"
-        " --space lstm --jobs 2\n"
-        "  valence-train tune --config lstm --data data/imdb --sampler gp --trials 30"
-        " --space mine.toml --study runs/mine",
-    )
-    tune.add_argument("--config", required=True, choices=config_names(), help="the recipe")
-    tune.add_argument(
-        "--space",
-        required=True,
-        metavar="FILE|NAME",
-        help="which fields may change and to what: a TOML file, or tutorial-grid, bow or lstm",
-    )
-    tune.add_argument(
-        "--sampler",
-        default="tpe",
-        choices=["grid", "random", "tpe", "gp"],
-        help="how settings are drawn [%(default)s]",
-    )
-    tune.add_argument("--trials", type=int, help="settings to try in all [all cells of a grid]")
-    tune.add_argument(
-        "--pruner",
-        default="median",
-        choices=["median", "hyperband", "none"],
-        help="what ends trials that do badly [%(default)s]",
-    )
-    tune.add_argument("--jobs", type=int, default=1, help="trials at once [%(default)s]")
-    tune.add_argument("--seed", type=int, default=7, help="of the sampler [%(default)s]")
-    tune.add_argument(
-        "--study",
-        type=Path,
-        metavar="FOLDER",
-        help="where trials are kept; the same command goes on with it [runs/CONFIG-SPACE]",
-    )
-    tune.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change another field of the recipe; repeat for more",
-    )
-    tune.set_defaults(name=None, embeddings=None)
-    _add_source(tune, required=True)
-
-    export = _verb(
-        verbs,
-        "export",
-        _export,
-        "make a version folder from a finished training",
-        "valence-train export --run runs/lstm --models models",
-    )
-    export.add_argument(
-        "--run",
-        dest="run_folder",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="what train wrote",
-    )
-    export.add_argument(
-        "--models", type=Path, default=Path("models"), help="repository [%(default)s]"
-    )
-    export.add_argument("--version", type=int, help="version number [the next free one]")
-    _add_source(export, required=False)
-
-    evaluate = _verb(
-        verbs,
-        "evaluate",
-        _evaluate,
-        "score an exported version on labelled texts, through the code that serves",
-        "valence-train evaluate models/lstm/1 --data data/imdb\n"
-        "  valence-train evaluate models/lstm/1 --data mine.csv --label 5=positive"
-        " --label 1=negative\n"
-        "  valence-train evaluate models/lstm/2 --data mine.csv --against models/bow/1"
-        " --report runs/mine --texts",
-    )
-    evaluate.description = (
-        "Score an exported version on labelled texts, through the code that serves. The test texts "
-        "of its own data set are read once: what they gave goes into the version's manifest and "
-        "report, and is read out from then on."
-    )
-    evaluate.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
-    evaluate.add_argument(
-        "--split",
-        choices=["train", "test"],
-        help="which texts [test]; of a single file without --test-share all are taken",
-    )
-    evaluate.add_argument(
-        "--engine",
-        default="auto",
-        choices=["auto", "onnx", "tensorflow"],
-        help="which engine answers [%(default)s: the one that the service would choose]",
-    )
-    evaluate.add_argument(
-        "--against",
-        type=Path,
-        metavar="VERSION",
-        help="compare with this version [the one before, if it has the same labels]",
-    )
-    evaluate.add_argument(
-        "--report", type=Path, metavar="FOLDER", help="write a report of these texts there"
-    )
-    evaluate.add_argument(
-        "--texts",
-        action="store_true",
-        help="with --report: a page mistakes.html with the beginnings of the texts it got wrong",
-    )
-    evaluate.add_argument(
-        "--again", action="store_true", help="read test texts that were read before once more"
-    )
-    evaluate.add_argument(
-        "--baselines",
-        action="store_true",
-        help="ask the most frequent class and the trigram model too; only of its own test texts",
-    )
-    evaluate.add_argument(
-        "--leaking",
-        action="store_true",
-        help="with --baselines: train the recipe on a split that leaks, to show what it claims",
-    )
-    _add_source(evaluate, required=True)
-
-    pace = _verb(
-        verbs,
-        "pace",
-        _pace,
-        "time an exported version beside a plain LSTM on ONNX Runtime",
-        "valence-train pace models/lstm/2 --data data/imdb",
-    )
-    pace.description = (
-        "Time an exported version beside a plain LSTM, 128 units on word vectors 128 wide and "
-        "weights of one byte: the same texts by turns, on one core, and how many times as fast."
-    )
-    pace.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
-    pace.add_argument("--rounds", type=int, default=9, help="how often each is asked [%(default)s]")
-    _add_source(pace, required=True)
-    return parser
-
-
-def _verb(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    run: Callable[[argparse.Namespace], None],
-    summary: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"examples:\n  {examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    verb.set_defaults(run_command=run)
-    verb.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-    return verb
-
-
-def _add_source(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data", type=Path, required=required, help="folder or file of labelled texts"
-    )
-    data.add_argument("--test", type=Path, help="test texts, where they are not in --data")
-    data.add_argument(
-        "--test-share",
-        type=float,
-        default=0.0,
-        metavar="PART",
-        help="of one file: the part that is held out for test [0], the same in every command",
-    )
-    data.add_argument(
-        "--format",
-        default="auto",
-        choices=["auto", "tsv", "tree", "kaggle", "csv", "gop"],
-        help="of the files [%(default)s: told by what is there]",
-    )
-    data.add_argument("--text-column", help="CSV: the column of texts")
-    data.add_argument("--label-column", help="CSV: the column of labels")
-    data.add_argument(
-        "--group-column", help="CSV: rows of equal value stay on one side of the split"
-    )
-    data.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        metavar="VALUE=NAME",
-        help="what a label of the file is called, as in 4=positive; repeat for each",
-    )
-    data.add_argument("--delimiter", help="CSV: between cells [by the suffix]")

@@ -520,11 +520,9 @@ def find_field(name: str) -> str:
         return by_part[name]
     last = name.rpartition(".")[2]
     near = [_FORMER_NAMES[last]] if last in _FORMER_NAMES else get_close_matches(last, fields, n=1)
-    if near:
-        raise InvalidInput(
-            f"a field must be one of training/config.py; did you mean {near[0]}? Received: {name!r}"
-        )
-    raise InvalidInput(f"a field must be one of {', '.join(fields)}. Received: {name!r}")
+    rule = "training/config.py" if near else ", ".join(fields)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise InvalidInput(f"a field must be one of {rule}. Received: {name!r}{hint}")
 
 
 def current_names(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`valence-train` from the shell: help, sentences and exit statuses."""
+"""`valence-train` from the shell: help, errors and exit statuses."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app import __version__
 from app.errors import ValenceError
 from tests.corpus import write_tsv_folder
 from training.cli import main
@@ -24,19 +25,27 @@ def run_in_shell(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def call(*arguments: object) -> int:
-    """The exit status of the command, without seconds for another process to import TensorFlow."""
+    """The exit status of the command, run in this process to save importing TensorFlow again."""
     try:
         return main([str(argument) for argument in arguments])
-    except SystemExit as end:  # argparse leaves by itself
+    except SystemExit as end:  # raised by argparse
         return int(end.code or 0)
 
 
-@pytest.mark.parametrize("verb", [[], ["fetch"], ["train"], ["tune"], ["export"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["fetch"], ["train"], ["tune"], ["export"], ["evaluate"], ["pace"]]
+)
 def test_help(verb: list[str], capsys: Output) -> None:
-    """Every verb explains itself, with an example to copy."""
+    """The help of every verb has an example to copy."""
     assert call(*verb, "--help") == 0
     shown = capsys.readouterr().out
     assert f"  valence-train {' '.join(verb)}".rstrip() in shown.split("examples:")[1]
+
+
+def test_version(capsys: Output) -> None:
+    """`--version` prints the version of the project."""
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"valence-train {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -54,12 +63,15 @@ def test_help(verb: list[str], capsys: Output) -> None:
         ),
         (["tune", "--config", "smoke", "--data", "x", "--space", "moon"], "Received: 'moon'"),
         (["tune", "--config", "smoke", "--data", "x", "--space", "lstm"], "trials must be"),
-        (["fly"], "invalid choice: 'fly'"),
+        (["fly"], "there is no command fly"),
+        (["trian"], "did you mean train?"),
+        (["train", "--confg", "smoke"], "did you mean --config?"),
+        (["train", "--config", "smoke", "--data", "x", "--set", "unit=3"], "did you mean units?"),
         ([], "COMMAND"),
     ],
 )
 def test_a_wrong_call(arguments: list[str], sentence: str, capsys: Output) -> None:
-    """A wrong call exits with 2 and says what was wrong."""
+    """A wrong call exits with 2 and an explanation."""
     assert call(*arguments) == 2
     said = capsys.readouterr()
     assert sentence in said.err
@@ -75,7 +87,7 @@ def test_a_wrong_call(arguments: list[str], sentence: str, capsys: Output) -> No
     ],
 )
 def test_a_failure(arguments: list[str], capsys: Output) -> None:
-    """A failure exits with 1 and one sentence; `--debug` shows where it was."""
+    """A failure exits with 1 and one sentence; `--debug` shows the traceback."""
     assert call(*arguments) == 1
     sentence = capsys.readouterr().err
     assert "no/such" in sentence
@@ -85,7 +97,7 @@ def test_a_failure(arguments: list[str], capsys: Output) -> None:
 
 
 def test_a_failure_in_a_shell() -> None:
-    """The exit status and the sentence arrive there, and nothing that TensorFlow has to say."""
+    """A shell sees the exit status and the sentence, and no output of TensorFlow."""
     done = run_in_shell("evaluate", "no/such/version", "--data", "no/such/data")
     assert done.returncode == 1
     assert done.stderr.startswith("valence-train: no/such/version: ")
@@ -93,7 +105,7 @@ def test_a_failure_in_a_shell() -> None:
 
 
 def test_without_the_training_packages() -> None:
-    """Where only serving is installed, the sentence says what is missing and how to get it."""
+    """With only serving installed, the error names the missing package and how to install it."""
     program = (
         "import sys; sys.modules['rich'] = None\n"
         "from training.__main__ import main\n"
@@ -115,7 +127,7 @@ def test_import_without_tensorflow(module: str) -> None:
 
 
 def test_columns_and_labels_of_ones_own(tmp_path: Path) -> None:
-    """A file with other columns and labels trains, as the help shows."""
+    """A file with its own columns and labels can be trained on, as the help shows."""
     data = tmp_path / "mine.csv"
     rows = "".join(f"film {n} was fine,5\nfilm {n} was poor,1\n" for n in range(40))
     data.write_text(f"body,stars\n{rows}")
@@ -129,10 +141,10 @@ def test_columns_and_labels_of_ones_own(tmp_path: Path) -> None:
     assert Run.read(run).labels == ("negative", "positive")
 
 
-def test_a_termination_says_how_to_go_on(tmp_path: Path, capsys: Output) -> None:
-    """SIGTERM in the middle of a training ends it with 1 and a sentence; no run is left half-made.
+def test_a_termination_says_how_to_resume(tmp_path: Path, capsys: Output) -> None:
+    """SIGTERM during training exits with 1 and says how to resume; no partial run is left.
 
-    Another recipe does not go on from there, unless it is told to begin anew.
+    Another recipe cannot resume from there, but can start over with --fresh.
     """
     data = write_tsv_folder(tmp_path / "data", train=60, test=20)
     run = tmp_path / "runs" / "run"
@@ -147,7 +159,7 @@ def test_a_termination_says_how_to_go_on(tmp_path: Path, capsys: Output) -> None
         errors = process.stderr.read()
     assert process.returncode == 1
     assert "Traceback" not in errors
-    assert "interrupted; give the same command again to go on from epoch" in errors
+    assert "interrupted; run the same command again to resume at epoch" in errors
     assert [path.name for path in run.parent.iterdir()] == [".run.training"]
 
     assert call(*typed, "--set", "epochs=1") == 2
@@ -176,7 +188,7 @@ FRAMES = (
 
 
 def test_any_labels_in_any_script(tmp_path: Path) -> None:
-    """Five classes in five scripts train from named columns, and the service answers with them."""
+    """Five classes in five scripts are trained from named columns and served."""
     rows = [
         (frame.format(word, hour), label)
         for label, words in FEELINGS.items()
@@ -203,7 +215,7 @@ def test_any_labels_in_any_script(tmp_path: Path) -> None:
 
 
 def test_train_and_export(tmp_path: Path) -> None:
-    """The two commands of the pipeline work as the help shows them, and stderr stays readable."""
+    """`train` and `export` work as the help shows, and stderr stays readable."""
     data = write_tsv_folder(tmp_path / "data", train=60, test=20)
     run = tmp_path / "run"
     recipe = ("--config", "smoke", "--set", "epochs=1")

@@ -1,4 +1,4 @@
-"""`valence-train tune` from the shell: several processes, a real kill, and going on after it."""
+"""`valence-train tune` from the shell: parallel trials, a real kill, and resuming after it."""
 
 import json
 import subprocess
@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
-    """After SIGKILL nothing goes on running, and the same search does what was left, each once.
+    """After SIGKILL no process is left, and the same command finishes the search, each cell once.
 
-    Two trials run at once in processes of their own; afterwards, one at a time.
+    The first call runs two trials in parallel, the second one at a time.
     """
     data = write_tsv_folder(tmp_path / "data", train=80, test=10)
     space = write(tmp_path / "space.toml", "hidden = [[4], [8], [16], [32]]")
@@ -30,7 +30,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
         while "using" not in process.stderr.readline():
             assert process.poll() is None
         process.kill()
-        # Ends when the last process that could write there has ended, the workers too.
+        # Ends when the last process that could write to it has ended, workers included.
         assert "Traceback" not in process.stderr.read()
     assert call(*search) == 0
 

@@ -1,4 +1,4 @@
-"""Spaces: what a search may change, and what is refused before anything is trained."""
+"""Search spaces: how they are read, and which are rejected before anything is trained."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ CONFIG = load_config("smoke")
 
 
 def test_the_tutorial_grid() -> None:
-    """The shipped grid is that of the tutorial: nine cells."""
+    """The shipped tutorial grid has the nine cells of the tutorial."""
     cells = list(load_space("tutorial-grid", CONFIG).cells())
     assert cells == [
         {"batch_size": batch_size, "epochs": epochs}
@@ -24,13 +24,13 @@ def test_the_tutorial_grid() -> None:
 
 @pytest.mark.parametrize("name", space_names())
 def test_shipped_spaces(name: str) -> None:
-    """Every shipped space suits the recipe it is named after."""
+    """Every shipped space is valid for its recipe."""
     recipe = "bow" if name == "bow" else "lstm"
     assert load_space(name, load_config(recipe)).fields
 
 
 def test_every_form(tmp_path: Path) -> None:
-    """Choices, steps of numbers, widths and flags make a grid, and `--set` takes each value."""
+    """Choices, ranges with step, lists of units and flags form a grid of `--set` values."""
     text = """
         hidden = [[], [16, 8]]
         units = { low = 8, high = 24, step = 8 }
@@ -56,26 +56,26 @@ def test_every_form(tmp_path: Path) -> None:
         ("depth = [1]", "a field must be one of .* Received: 'depth'"),
         ("seed = [1, 2]", "seed must be the same in all trials"),
         ("validation_share = [0.1]", "validation_share must be the same in all trials"),
-        ("units = 64", "units must be a list of choices, or low and high"),
-        ("units = { low = 1 }", "units must be a list of choices, or low and high"),
-        ("units = { low = 1, high = 2, by = 1 }", "with step or log if wanted"),
-        ("units = []", "units must have choices, each once"),
-        ("units = [8, 8]", "units must have choices, each once"),
+        ("units = 64", "units must be a list of choices, or a table of low and high"),
+        ("units = { low = 1 }", "units must be a list of choices, or a table of low and high"),
+        ("units = { low = 1, high = 2, by = 1 }", "with optional step or log"),
+        ("units = []", "must have at least one choice, each once"),
+        ("units = [8, 8]", "must have at least one choice, each once"),
         ("units = [{ a = 1 }]", "units must have plain values"),
         ("units = [0.5]", "units must be a whole number. Received: '0.5'"),
         ("units = ['many']", "units must be a whole number"),
         ("units = [8, 0]", "units must be above 0. Received: 0"),
         ("units = { low = 1.5, high = 2 }", "must be whole numbers"),
         ("units = { low = true, high = 2 }", "must be whole numbers"),
-        ("optimizer = { low = 1, high = 2 }", "of a field that is one"),
+        ("optimizer = { low = 1, high = 2 }", "optimizer is not a number, so it must be a list"),
         ("optimizer = ['magic']", "optimizer must be one of"),
         ("dropout = { low = 0.5, high = 0.1 }", "low of dropout must be below high"),
         ("dropout = { low = 0.1, high = nan }", "low of dropout must be below high"),
         ("dropout = { low = 0.1, high = 1.5 }", "dropout must be at least 0 and below 1"),
-        ("dropout = { low = 0.0, high = 0.1, log = true }", "true goes with a low above 0"),
+        ("dropout = { low = 0.0, high = 0.1, log = true }", "true needs a low above 0"),
         ("dropout = { low = 0.1, high = 0.2, log = 1 }", "log of dropout must be true or false"),
         ("dropout = { low = 0.1, high = 0.2, log = true, step = 0.1 }", "and no step"),
-        ("units = { low = 8, high = 20, step = 8 }", "step of units must be above 0 and lead"),
+        ("units = { low = 8, high = 20, step = 8 }", "step of units must be above 0 and divide"),
         ("units = { low = 8, high = 24, step = 0 }", "step of units must be above 0"),
         ("units = { low = 8, high = 24, step = -8 }", "step of units must be above 0"),
         ("max_length = [64, 16]\nhead_tokens = [8, 32]", "head_tokens must be below max_length"),
@@ -89,11 +89,11 @@ def test_every_form(tmp_path: Path) -> None:
         ),
         (f"units = {list(range(1, 102))}", "units must have at most 100 choices. Received: 101"),
         ("", "at least one field"),
-        ("units = ", "a space must be TOML"),
+        ("units = ", "a space must be valid TOML"),
     ],
 )
 def test_wrong_files(tmp_path: Path, line: str, sentence: str) -> None:
-    """What is no space for the recipe is refused, with the file, the rule and what was received."""
+    """A file that is no valid space is an error with the file, the rule and what was received."""
     path = write(tmp_path / "mine.toml", line)
     with pytest.raises(InvalidInput, match=sentence) as refused:
         load_space(str(path), CONFIG)
@@ -102,7 +102,7 @@ def test_wrong_files(tmp_path: Path, line: str, sentence: str) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "../spaces/lstm", "."])
 def test_no_such_space(name: str) -> None:
-    """A space that is not there is answered with those that are shipped."""
+    """An unknown space is an error that lists the shipped ones."""
     with pytest.raises(InvalidInput, match="one of bow, lstm, tutorial-grid, or a TOML file"):
         load_space(name, CONFIG)
 
@@ -118,7 +118,7 @@ def test_no_such_space(name: str) -> None:
     ],
 )
 def test_a_grid_ends(tmp_path: Path, line: str, sentence: str) -> None:
-    """A range without steps, or with very many, is no side of a grid."""
+    """A grid needs ranges with a step, and at most 1,000 values per field."""
     space = load_space(str(write(tmp_path / "mine.toml", line)), CONFIG)
     with pytest.raises(InvalidInput, match=sentence):
         space.cells()

@@ -1,4 +1,4 @@
-"""What a recipe makes of a text: cleaning, and where it is cut."""
+"""The text rules of a recipe: cleaning and truncation."""
 
 import pytest
 
@@ -17,7 +17,7 @@ WORDS = [*"abcdefghij"]
 
 
 def kept(config: Config) -> list[str]:
-    """What is left of a text of ten words."""
+    """The words that are left of a text of ten words."""
     encoder = TextEncoder(text_config(config, [10]), Vocabulary(WORDS))
     return encoder.vocabulary.tokens(encoder.encode(" ".join(WORDS)).ids[1:])
 
@@ -27,18 +27,18 @@ def kept(config: Config) -> list[str]:
     [("pre", "efghij"), ("post", "abcdef"), ("head_tail", "abghij")],
 )
 def test_truncation(truncation: str, expected: str) -> None:
-    """A long text loses its beginning, its end or its middle."""
+    """Truncation removes the beginning, the end or the middle of a long text."""
     assert kept(CONFIG.replace(truncation=truncation)) == list(expected)
 
 
 def test_length_by_deviations() -> None:
-    """Rows hold the mean length and two deviations, and the opening id; the head keeps its part."""
+    """`deviations` allows the mean plus two deviations and the first id; the head is scaled."""
     config = text_config(CONFIG.replace(length_rule="deviations"), [10, 30])
     assert (config.max_length, config.head) == (1 + 20 + 2 * 10, 2 * 41 // 7)
 
 
-def test_the_standard_is_unchanged() -> None:
-    """A recipe that says nothing of cleaning reads text as the service always did."""
+def test_standard_cleaning() -> None:
+    """The default cleaning is that of `app.text`."""
     assert text_config(CONFIG, [3]) == TextConfig(max_length=7, head=2)
 
 
@@ -54,6 +54,6 @@ def test_the_standard_is_unchanged() -> None:
     ],
 )
 def test_alphanumeric(text: str, tokens: list[str]) -> None:
-    """Only a-z and 0-9 are left, in lower case; the word "rt" goes, but not those it is part of."""
+    """Alphanumeric cleaning keeps a-z and 0-9, lower-cased, and drops the word "rt"."""
     encoder = TextEncoder(tokenizing_config(ALPHANUMERIC), Vocabulary(()))
     assert encoder.tokenize(text) == tokens

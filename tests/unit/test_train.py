@@ -246,7 +246,7 @@ def test_word_vectors_are_read_before_the_teacher_is_trained(
 
 def test_no_word_is_frequent_enough(source: Source, tmp_path: Path) -> None:
     """A recipe whose vocabulary would be empty fails, and leaves nothing behind."""
-    with pytest.raises(DataError, match="a word must stand at least 10000 times"):
+    with pytest.raises(DataError, match="a word must occur at least 10000 times"):
         train_run(TINY.replace(min_count=10_000), source, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 

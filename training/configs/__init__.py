@@ -1,4 +1,4 @@
-"""Recipes: one file each, whose header says what it is, what it costs and what it scores."""
+"""Recipes: one file each. The header states the command, the training time and the accuracy."""
 
 import importlib
 import pkgutil
@@ -8,7 +8,7 @@ from app.errors import InvalidInput
 from training.config import Config
 
 ALL_TUTORIALS: Final = "all-tutorials"
-"""In the place of a recipe: all of `TUTORIALS`, one after another, in one comparison."""
+"""In place of a recipe: train all of `TUTORIALS` and compare them in one table."""
 
 TUTORIALS: Final = (
     "tutorial_bow",
@@ -18,15 +18,15 @@ TUTORIALS: Final = (
     "tutorial_bidirectional",
     "tutorial_tweets",
 )
-"""Recipes that repeat what a tutorial does, to be compared with what it claims. All but the last
-are of the IMDB reviews."""
+"""Recipes that reproduce a tutorial, to compare its claim with a measurement. All but the last one
+are about IMDB reviews."""
 
 
 def load_config(name: str) -> Config:
     """The recipe `training/configs/<name>.py`.
 
     Raises:
-        InvalidInput: There is no such recipe; the message lists those there are.
+        InvalidInput: There is no such recipe; the message lists the recipes.
     """
     known = config_names()
     if name not in known:
@@ -38,5 +38,5 @@ def load_config(name: str) -> Config:
 
 
 def config_names() -> list[str]:
-    """The recipes there are, sorted."""
+    """Names of the recipes, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))

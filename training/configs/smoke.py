@@ -1,4 +1,4 @@
-"""A model small enough to train in seconds: for trying a new data set or a new machine.
+"""A model that trains in seconds, for trying a new data set or a new machine.
 
 valence-train train --config smoke --data DATA
 valence-train export --run runs/smoke
@@ -8,12 +8,7 @@ from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig, Pr
 
 config = Config(
     name="smoke",
-    text=PreprocessingConfig(
-        vocabulary_size=2_000,
-        min_count=1,
-        max_length=64,
-        head_tokens=16,
-    ),
+    text=PreprocessingConfig(vocabulary_size=2_000, min_count=1, max_length=64, head_tokens=16),
     model=ModelConfig(
         architecture="rnn",
         embedding_dim=16,

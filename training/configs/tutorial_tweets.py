@@ -1,18 +1,18 @@
 """The LSTM of the debate tweets: 2,000 words, Embedding 128, LSTM 196, softmax over 3 classes.
 
-Texts are lower-cased and keep a-z and 0-9 alone, without the word "rt"; a third is held out. The
-split here keeps retweets of one tweet together; that of the tutorial does not, and is repeated by
-`--config all-tutorials` alone.
+Texts are lower-cased and reduced to a-z and 0-9, without the word "rt"; a third is held out. This
+recipe keeps retweets of one tweet on one side of the split. The tutorial does not, and its split is
+repeated by `--config all-tutorials` only.
 
     valence-train train --config tutorial_tweets --data DATA/gop/Sentiment.csv
 
-Claimed: 65 to 70 % of three classes, where the most frequent one has 61 %. The often cited 82 % is
-of two classes, the most frequent of which has 79 %. Measured: 67.01 % with retweets on both sides,
-62.36 % with them kept together, in 6 minutes on two busy cores.
+Claimed: 65 to 70 % with three classes, of which the most frequent has 61 %. The often cited 82 % is
+for two classes, of which the most frequent has 79 %. Measured: 67.01 % with retweets on both sides,
+62.36 % with retweets kept together, in 6 minutes on two busy cores.
 
 Source:
     Kaggle, "First GOP Debate Twitter Sentiment", kernel "LSTM Sentiment Analysis" (Keras): dropout
-    0.2 and recurrent dropout 0.2, Adam, batches of 32, 7 epochs.
+    0.2 and recurrent dropout 0.2, Adam, batch size 32, 7 epochs.
 """
 
 from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig, PreprocessingConfig
@@ -36,10 +36,5 @@ config = Config(
         dropout=0.0,
     ),
     optimizer=OptimizerConfig(schedule="constant"),
-    loop=LoopConfig(
-        batch_size=32,
-        epochs=7,
-        keep="last",
-        validation_share=0.33,
-    ),
+    loop=LoopConfig(batch_size=32, epochs=7, keep="last", validation_share=0.33),
 )

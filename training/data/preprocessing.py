@@ -1,7 +1,7 @@
-"""What a recipe makes of a text before the vocabulary: cleaning, and where it is cut.
+"""From a recipe to a `TextEncoder`: cleaning, truncation and vocabulary.
 
-All of it is expressed in `TextConfig`, which travels with the model, so that the service and the
-exported graph do the same.
+The rules end up in the `TextConfig` of `app.text`, which is exported with the model. So the service
+and the exported graph apply the same rules as training.
 """
 
 import math
@@ -22,7 +22,8 @@ from training.support.progress import track
 _ALPHANUMERIC: Final[dict[str, Any]] = {
     "rewrites": (
         Rewrite("[\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]", " ", NON_ASCII),
-        # Not a space: "don't" becomes one word. Any character may begin a match: look for "".
+        # Replaced with nothing, so "don't" becomes one word. Any character may start a match, hence
+        # the empty needle.
         Rewrite(r"[^A-Za-z0-9 \t\n\r\f\v]", "", ""),
         Rewrite(r"\b[Rr][Tt]\b", "", ""),
     ),
@@ -30,59 +31,74 @@ _ALPHANUMERIC: Final[dict[str, Any]] = {
 }
 
 
-_CLEANINGS: Final[dict[str, dict[str, Any]]] = {"standard": {}, "alphanumeric": _ALPHANUMERIC}
+_CLEANING_RULES: Final[dict[str, dict[str, Any]]] = {
+    "standard": {},
+    "alphanumeric": _ALPHANUMERIC,
+}
 
 
 _DEVIATIONS: Final = 2
 
 
 def tokenizing_config(config: Config) -> TextConfig:
-    """How a recipe makes tokens; where it cuts a text is left open."""
-    return TextConfig(max_length=2, head=0, **_CLEANINGS[config.text.cleaning])
+    """The text rules of a recipe for tokenizing alone, without a maximum length."""
+    return TextConfig(max_length=2, head=0, **_CLEANING_RULES[config.text.cleaning])
 
 
-def text_config(config: Config, tokens: Sequence[int]) -> TextConfig:
-    """How a recipe makes rows of ids.
+def text_config(config: Config, token_counts: Sequence[int]) -> TextConfig:
+    """The text rules of a recipe, with the maximum length and where texts are truncated.
 
     Args:
         config: The recipe.
-        tokens: How many tokens each training text has.
+        token_counts: Number of tokens in each training text.
     """
-    length = config.text.max_length
-    if config.text.length_rule == "deviations":
-        length = 1 + max(1, math.ceil(np.mean(tokens) + _DEVIATIONS * np.std(tokens)))
+    options = config.text
+    length = options.max_length
+    if options.length_rule == "deviations":
+        deviation = _DEVIATIONS * np.std(token_counts)
+        length = 1 + max(1, math.ceil(np.mean(token_counts) + deviation))
     heads = {
         "pre": 0,
         "post": length - 1,
-        "head_tail": config.text.head_tokens * length // config.text.max_length,
+        "head_tail": options.head_tokens * length // options.max_length,
     }
     return TextConfig(
-        max_length=length, head=heads[config.text.truncation], **_CLEANINGS[config.text.cleaning]
+        max_length=length, head=heads[options.truncation], **_CLEANING_RULES[options.cleaning]
     )
 
 
 def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
-    """The tokenizer of a recipe, its vocabulary counted on `texts`."""
-    tokenize = TextEncoder(tokenizing_config(config), Vocabulary(())).tokenize
-    lengths = []
+    """Build the encoder of a recipe, with the vocabulary of `texts`.
 
-    def tokens() -> Iterator[list[str]]:
+    Raises:
+        DataError: No word occurs at least `min_count` times.
+    """
+    tokenize = TextEncoder(tokenizing_config(config), Vocabulary(())).tokenize
+    token_counts = []
+
+    def count_tokens() -> Iterator[list[str]]:
         for text in track(texts, "Counting words"):
-            found = tokenize(text)
-            lengths.append(len(found))
-            yield found
+            tokens = tokenize(text)
+            token_counts.append(len(tokens))
+            yield tokens
 
     vocabulary = Vocabulary.build(
-        tokens(), size=config.text.vocabulary_size, min_count=config.text.min_count
+        count_tokens(), size=config.text.vocabulary_size, min_count=config.text.min_count
     )
     if not vocabulary.words:
         raise DataError(
-            f"a word must stand at least {config.text.min_count} times in the training texts, the "
-            "recipe's min_count. Received: none that does"
+            f"a word must occur at least {config.text.min_count} times in the training texts (the "
+            "recipe's min_count). Received: no such word"
         )
-    return TextEncoder(text_config(config, lengths), vocabulary)
+    return TextEncoder(text_config(config, token_counts), vocabulary)
 
 
 def encode(encoder: TextEncoder, corpus: Corpus, description: str) -> list[Int32Array]:
-    """The ids of each text of a corpus, in order."""
+    """The ids of each text of a corpus, in order.
+
+    Args:
+        encoder: Encodes the texts.
+        corpus: The texts.
+        description: Label of the progress bar.
+    """
     return [encoder.encode(text).ids for text in track(corpus.texts(), description)]

@@ -12,7 +12,7 @@ from training.config import Config
 from training.data.batches import ScoringBatches, TrainingBatches
 from training.fit.checkpoints import CheckpointManager, Position
 from training.fit.model_saver import ModelSaver
-from training.fit.optimizers import rate_callbacks
+from training.fit.optimizers import learning_rate_callbacks
 from training.fit.progress import EpochProgress
 from training.fit.step import Step, build_step
 from training.support.progress import print_line
@@ -99,7 +99,7 @@ def recipe_callbacks(
             else []
         ),
         ModelSaver(checkpoint, keep=config.loop.keep),
-        *rate_callbacks(config),
+        *learning_rate_callbacks(config),
         EpochProgress(),
     ]
     if config.loop.keep == "best":

@@ -1,4 +1,4 @@
-"""How weights move: the optimizer, the learning rate over time, and the weight of each class."""
+"""Optimizer, learning-rate schedule and class weights of a recipe."""
 
 import math
 from collections.abc import Sequence
@@ -11,25 +11,26 @@ from training.config import Config
 
 
 def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
-    """The optimizer a recipe names, with its clipping and averaging."""
-    settings: dict[str, Any] = {"learning_rate": config.optimizer.learning_rate}
-    if config.optimizer.kind == "sgd":
-        settings |= {"momentum": config.optimizer.momentum, "nesterov": config.optimizer.nesterov}
-    if config.optimizer.clip_norm:
-        settings["global_clipnorm"] = config.optimizer.clip_norm
-    if config.optimizer.ema_momentum:
-        settings |= {"use_ema": True, "ema_momentum": config.optimizer.ema_momentum}
-    return keras.optimizers.get({"class_name": config.optimizer.kind, "config": settings})
+    """Build the Keras optimizer of a recipe, with gradient clipping and weight averaging."""
+    options = config.optimizer
+    settings: dict[str, Any] = {"learning_rate": options.learning_rate}
+    if options.kind == "sgd":
+        settings |= {"momentum": options.momentum, "nesterov": options.nesterov}
+    if options.clip_norm:
+        settings["global_clipnorm"] = options.clip_norm
+    if options.ema_momentum:
+        settings |= {"use_ema": True, "ema_momentum": options.ema_momentum}
+    return keras.optimizers.get({"class_name": options.kind, "config": settings})
 
 
 def class_weights(config: Config, targets: Sequence[int]) -> dict[int, float] | None:
-    """By what the loss of each class is multiplied, for `Model.fit`; None leaves all alike.
+    """Weight of each class in the loss; None for equal weights per text.
 
-    Balanced weights make every class count the same in all, and an average text 1.
+    Balanced weights give every class the same total weight, and the average text the weight 1.
 
     Args:
         config: The recipe.
-        targets: The class of each training text; every class has one at least.
+        targets: The class of each training text. Every class occurs at least once.
     """
     if config.loop.class_weights == "none":
         return None
@@ -37,44 +38,45 @@ def class_weights(config: Config, targets: Sequence[int]) -> dict[int, float] | 
     return {label: len(targets) / (len(counts) * int(n)) for label, n in enumerate(counts)}
 
 
-def rate_factor(config: Config, epochs: float) -> float:
-    """What part of `learning_rate` is due after some epochs, by time alone.
+def learning_rate_factor(config: Config, epochs: float) -> float:
+    """The learning rate after some epochs, as a multiple of `learning_rate`.
 
-    A function of nothing but the recipe and the time, so that a training which was stopped goes on
-    as it would have. `plateau` depends on losses and is only warmed up here.
+    It depends on the recipe and the time alone, so that a resumed training continues with the same
+    learning rate. The `plateau` schedule also depends on losses; here it only has its warm-up.
 
     Args:
         config: The recipe.
-        epochs: That are done, parts of one included.
+        epochs: Number of finished epochs, including the finished fraction of the current one.
     """
-    if epochs < config.optimizer.warmup_epochs:
-        return epochs / config.optimizer.warmup_epochs
-    if config.optimizer.schedule == "cosine":
-        left = max(config.loop.epochs - config.optimizer.warmup_epochs, 1e-9)
-        return (
-            1 + math.cos(math.pi * min((epochs - config.optimizer.warmup_epochs) / left, 1))
-        ) / 2
-    if config.optimizer.schedule == "exponential":
-        return float(config.optimizer.decay_rate ** (epochs - config.optimizer.warmup_epochs))
+    options = config.optimizer
+    if epochs < options.warmup_epochs:
+        return epochs / options.warmup_epochs
+    if options.schedule == "cosine":
+        duration = max(config.loop.epochs - options.warmup_epochs, 1e-9)
+        progress = min((epochs - options.warmup_epochs) / duration, 1)
+        return (1 + math.cos(math.pi * progress)) / 2
+    if options.schedule == "exponential":
+        return float(options.decay_rate ** (epochs - options.warmup_epochs))
     return 1.0
 
 
-def rate_callbacks(config: Config) -> list[keras.callbacks.Callback]:
-    """What moves the learning rate while a model is fitted."""
+def learning_rate_callbacks(config: Config) -> list[keras.callbacks.Callback]:
+    """The callbacks that change the learning rate during training."""
+    options = config.optimizer
     callbacks: list[keras.callbacks.Callback] = []
-    if config.optimizer.warmup_epochs or config.optimizer.schedule in ("cosine", "exponential"):
-        callbacks.append(RateByTime(config))
-    if config.optimizer.schedule == "plateau":
+    if options.warmup_epochs or options.schedule in ("cosine", "exponential"):
+        callbacks.append(LearningRateByTime(config))
+    if options.schedule == "plateau":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
-                monitor="val_loss", factor=0.5, patience=config.optimizer.reduce_patience
+                monitor="val_loss", factor=0.5, patience=options.reduce_patience
             )
         )
     return callbacks
 
 
-class RateByTime(keras.callbacks.Callback):  # type: ignore[misc]
-    """Sets the learning rate before every step; writes it down after every epoch."""
+class LearningRateByTime(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets the learning rate before each step, and logs it after each epoch."""
 
     state_attributes: ClassVar = ()
 
@@ -84,22 +86,19 @@ class RateByTime(keras.callbacks.Callback):  # type: ignore[misc]
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count from this epoch on."""
+        """Remember the epoch."""
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Set the rate for the middle of this step: at its beginning the first would be 0."""
-        steps = self.params["steps"]
+        """Set the rate of the middle of this step; at its beginning, the first would be 0."""
+        options, steps = self._config.optimizer, self.params["steps"]
         epochs = self._epoch + (batch + 0.5) / steps
-        if (
-            self._config.optimizer.schedule == "plateau"
-            and epochs - 1 / steps >= self._config.optimizer.warmup_epochs
-        ):
-            return  # from here on its own callback decides
-        rate = self._config.optimizer.learning_rate * rate_factor(self._config, epochs)
+        if options.schedule == "plateau" and epochs - 1 / steps >= options.warmup_epochs:
+            return  # after the warm-up, ReduceLROnPlateau sets the rate
+        rate = options.learning_rate * learning_rate_factor(self._config, epochs)
         self.model.optimizer.learning_rate = rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tell the history."""
+        """Add the learning rate to the history."""
         if logs is not None:
             logs["learning_rate"] = float(self.model.optimizer.learning_rate)

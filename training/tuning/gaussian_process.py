@@ -1,10 +1,11 @@
-"""Gaussian process: a sampler for Optuna that asks scikit-learn where to look next.
+"""Bayesian optimization: an Optuna sampler on scikit-learn's Gaussian process.
 
-Optuna's own `GPSampler` needs PyTorch, a library larger than all the others of training together.
+Optuna's own `GPSampler` needs PyTorch, which is larger than all other training packages together.
 
-Source: expected improvement over a Gaussian process: Jones, Schonlau and Welch, Efficient Global
-Optimization (1998); kernel, treatment of the running trials and length scale per field: Snoek,
-Larochelle and Adams, Practical Bayesian Optimization of Machine Learning Algorithms (2012).
+Source:
+    Jones, Schonlau and Welch, "Efficient Global Optimization" (1998): expected improvement.
+    Snoek, Larochelle and Adams, "Practical Bayesian Optimization of Machine Learning Algorithms"
+    (2012): kernel, running trials, and one length scale per field.
 """
 
 import math
@@ -32,10 +33,11 @@ Points = NDArray[np.float64]
 
 
 _RANDOM_TRIALS: Final = 8
-"""Drawn at random before there is enough to learn from."""
+"""Number of first trials that are drawn at random."""
 
 
 _CANDIDATES: Final = 1_000
+"""Number of candidates per draw."""
 
 
 _NEARBY: Final = 0.2
@@ -43,14 +45,14 @@ _NEARBY: Final = 0.2
 
 
 class GaussianProcessSampler(BaseSampler):
-    """Draws the setting with the largest expected improvement among random candidates.
+    """Chooses the setting with the largest expected improvement among random candidates.
 
-    A pruned trial counts with the figure it had when it was ended, and a running one with what is
-    expected of it, so that several at once do not look in the same place.
+    A pruned trial counts with its last accuracy. A running trial counts with its predicted
+    accuracy, so that parallel trials do not try similar settings.
 
     Args:
-        fields: What each field may be; the same in every trial.
-        seed: Of the candidates and of the fit.
+        fields: Distribution of each field; the same in every trial.
+        seed: Seed of the candidates and of the fit.
     """
 
     def __init__(self, fields: Mapping[str, BaseDistribution], *, seed: int) -> None:
@@ -60,44 +62,62 @@ class GaussianProcessSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """All fields are drawn together."""
+        """All fields: they are drawn together."""
         return self._fields
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The next setting; none while there is little to learn from, which makes it random."""
+        """The next setting; empty for one at random, while there are few trials to learn from."""
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
         others = [
             other
             for other in study.get_trials(deepcopy=False, states=states)
             if other.number != trial.number and other.params.keys() == self._fields.keys()
         ]
-        judged = [other for other in others if other.value is not None]
-        if len(judged) < _RANDOM_TRIALS:
+        finished = [other for other in others if other.value is not None]
+        if len(finished) < _RANDOM_TRIALS:
             return {}
-        figures = np.array([other.value for other in judged])  # (trials,)
-        best = judged[int(figures.argmax())].params
+        accuracies = np.array([other.value for other in finished])  # (trials,)
+        best = finished[int(accuracies.argmax())].params
         tried = {_key(other.params) for other in others}
         candidates = [c for c in self._draw_candidates(best) if _key(c) not in tried]
         if not candidates:
-            return {}  # a finite space, all of it tried
+            return {}  # a finite space, and all of it has been tried
 
-        seen = self._encode([other.params for other in judged])  # (trials, columns)
-        process = self._fit(seen, figures)
-        running = [o.params for o in others if o.state == TrialState.RUNNING]
-        if running:
-            places = self._encode(running)
-            figures = np.concatenate([figures, process.predict(places)])
-            process = self._fit(np.concatenate([seen, places]), figures)
-        mean, deviation = process.predict(self._encode(candidates), return_std=True)
-        return candidates[int(_expected_improvement(mean, deviation, figures.max()).argmax())]
+        points = self._encode([other.params for other in finished])
+        running = [other.params for other in others if other.state == TrialState.RUNNING]
+        improvement = self._expect(points, accuracies, running, candidates)
+        return candidates[int(improvement.argmax())]
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
-        """A value at random."""
+        """A random value."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _expect(
+        self,
+        points: Points,
+        accuracies: Points,
+        running: Sequence[Mapping[str, Any]],
+        candidates: Sequence[Mapping[str, Any]],
+    ) -> Points:
+        """Expected improvement of each candidate, (candidates,).
+
+        Args:
+            points: Finished trials, (trials, columns).
+            accuracies: Their accuracies, (trials,).
+            running: Settings of running trials.
+            candidates: Settings to choose from.
+        """
+        process = self._fit(points, accuracies)
+        if running:
+            more = self._encode(running)
+            accuracies = np.concatenate([accuracies, process.predict(more)])
+            process = self._fit(np.concatenate([points, more]), accuracies)
+        mean, deviation = process.predict(self._encode(candidates), return_std=True)
+        return _expected_improvement(mean, deviation, accuracies.max())
 
     def _draw_candidates(self, best: Mapping[str, Any]) -> list[dict[str, Any]]:
         generator = np.random.default_rng(self._seed)
@@ -109,9 +129,9 @@ class GaussianProcessSampler(BaseSampler):
         return candidates
 
     def _encode(self, settings: Sequence[Mapping[str, Any]]) -> Points:
-        """(settings, columns): a number to [0, 1], on a logarithmic scale where it has one.
+        """Settings as points, (settings, columns).
 
-        A choice has a column for each value, 1 in its own.
+        A number is scaled to [0, 1], logarithmically if its distribution is. A choice is one-hot.
         """
         columns: list[list[float]] = []
         for field, of in self._fields.items():
@@ -123,19 +143,19 @@ class GaussianProcessSampler(BaseSampler):
                 columns += [[float(v == choice) for v in values] for choice in of.choices]
         return np.array(columns).T
 
-    def _fit(self, points: Points, figures: Points) -> GaussianProcessRegressor:
+    def _fit(self, points: Points, accuracies: Points) -> GaussianProcessRegressor:
         kernel = ConstantKernel() * Matern(
             length_scale=np.ones(points.shape[1]), length_scale_bounds=(0.05, 20.0), nu=2.5
         ) + WhiteKernel(1e-2, noise_level_bounds=(1e-6, 1.0))
         process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=self._seed)
         with warnings.catch_warnings():
-            # A field that does not matter drives its length scale to the bound: no fault.
+            # The length scale of an unimportant field ends at its bound, which is fine.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return process.fit(points, figures)
+            return process.fit(points, accuracies)
 
 
 def _draw(of: BaseDistribution, generator: np.random.Generator) -> list[Any]:
-    """`_CANDIDATES` values of a field."""
+    """`_CANDIDATES` random values of a field."""
     if isinstance(of, CategoricalDistribution):
         return [of.choices[k] for k in generator.integers(len(of.choices), size=_CANDIDATES)]
     assert isinstance(of, IntDistribution | FloatDistribution)  # noqa: S101 - there are three kinds
@@ -155,7 +175,7 @@ def _scaled(value: float, of: IntDistribution | FloatDistribution) -> float:
 
 
 def _expected_improvement(mean: Points, deviation: Points, best: float) -> Points:
-    """How much above `best` each candidate is expected to be, 0 where it falls short: (n,)."""
+    """Expected improvement of each candidate over `best`, (candidates,)."""
     deviation = np.maximum(deviation, 1e-12)
     z = (mean - best) / deviation
     improvement: Points = deviation * (z * norm.cdf(z) + norm.pdf(z))

@@ -1,12 +1,12 @@
-"""What a search and its trials say to each other."""
+"""The calls between a search and the code that trains one trial."""
 
 from collections.abc import Callable
 
 from training.config import Config
 
 Report = Callable[[int, float], bool]
-"""Takes an epoch, counted from 1, and the figure after it; answers whether to end the trial."""
+"""Takes an epoch, counted from 1, and the accuracy after it; returns whether to stop the trial."""
 
 
 Trainer = Callable[[Config, Report], float | None]
-"""Trains once; answers the figure, or None when the trial was ended early."""
+"""Trains once; returns the validation accuracy, or None if the trial was stopped early."""

@@ -1,6 +1,6 @@
-"""Tune report: what a search tried, for people and for programs.
+"""Report of a search, for people and programs.
 
-`trials.json` and `trials.csv` hold every trial; `report.html` needs no other file.
+`trials.json` and `trials.csv` contain every trial; `report.html` is self-contained.
 """
 
 import csv
@@ -23,21 +23,21 @@ from training.tuning.study import Search
 TRIALS: Final = "trials.json"
 
 
-_FOR_IMPORTANCE: Final = 4
-"""Complete trials below which no field can be told to matter."""
+_MIN_TRIALS_FOR_IMPORTANCE: Final = 4
+"""Minimum number of complete trials for the importance of fields."""
 
 
 def write_tune_report(
     folder: Path, config: Config, search: Search, trials: Sequence[FrozenTrial], best: FrozenTrial
 ) -> None:
-    """Write the report of a search; an earlier one is replaced.
+    """Write the report of a search, replacing an earlier one.
 
     Args:
-        folder: Where it goes.
+        folder: Output folder.
         config: The recipe.
-        search: How its settings were chosen.
-        trials: Those that came to an end or were ended, by number.
-        best: One of them.
+        search: How settings were chosen.
+        trials: The trials that are complete or were stopped early, by number.
+        best: The best of them.
     """
     importance = _importance(search, trials)
     rows = [_row(search, trial) for trial in trials]
@@ -63,6 +63,7 @@ def write_tune_report(
 
 
 def _row(search: Search, trial: FrozenTrial) -> dict[str, Any]:
+    """A trial as `trials.json` has it; `figure` is its validation accuracy."""
     duration = trial.duration
     return {
         "trial": trial.number,
@@ -80,12 +81,15 @@ def _complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _importance(search: Search, trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """The share of each field, largest first; empty where the trials cannot tell.
+    """Importance of each field for the accuracy, largest first; they sum to 1.
 
-    Source: functional ANOVA over a random forest, Hutter, Hoos and Leyton-Brown (2014).
+    Empty if there are too few complete trials, or all have the same accuracy.
+
+    Source:
+        Functional ANOVA over a random forest: Hutter, Hoos and Leyton-Brown (2014).
     """
     complete = _complete(trials)
-    if len(complete) < _FOR_IMPORTANCE or len({trial.value for trial in complete}) == 1:
+    if len(complete) < _MIN_TRIALS_FOR_IMPORTANCE or len({trial.value for trial in complete}) == 1:
         return {}
     study = optuna.create_study(direction="maximize")
     study.add_trials(complete)
@@ -102,12 +106,12 @@ def _draw(
     settings = [search.space.setting(trial.params) for trial in complete]
     logarithmic = [
         field
-        for field, of in search.space.fields.items()
-        if isinstance(of, IntDistribution | FloatDistribution) and of.log
+        for field, distribution in search.space.fields.items()
+        if isinstance(distribution, IntDistribution | FloatDistribution) and distribution.log
     ]
-    ended = [trial.state == TrialState.PRUNED for trial in trials]
-    numbers, figures = [trial.number for trial in trials], [trial.value for trial in trials]
-    pictures = {"history": draw_trials(numbers, figures, ended)}
+    stopped = [trial.state == TrialState.PRUNED for trial in trials]
+    numbers, accuracies = [trial.number for trial in trials], [trial.value for trial in trials]
+    pictures = {"history": draw_trials(numbers, accuracies, stopped)}
     if importance:
         pictures["importance"] = draw_importance(importance)
     pictures["slices"] = draw_scatters(
@@ -142,9 +146,9 @@ def _compose(
     ranked = sorted(rows, key=lambda row: (row["state"], -(row["figure"] or 0.0), row["trial"]))
     return render_page(
         title=f"{config.name}: {search.space.name}",
-        summary=f"{len(rows)} settings of the recipe {config.name}, drawn by the sampler "
-        f"{search.sampler}. The figure of each is the validation accuracy of the model that "
-        "training would keep; test texts were not read.",
+        summary=f"{len(rows)} settings of the recipe {config.name}, chosen by the sampler "
+        f"{search.sampler}. Each is scored by the validation accuracy of the model that training "
+        "would keep. Test texts were not read.",
         figures={
             "Best validation accuracy": f"{best['figure']:.2%}",
             "Trials": f"{len(rows):,}",

@@ -1,7 +1,7 @@
-"""Tuning: many trainings of one recipe, each with another setting, judged on validation alone.
+"""Hyperparameter search: train a recipe with many settings, and compare them on validation texts.
 
-A trial's figure is the validation accuracy of the model that training would keep: after the epoch
-of the lowest validation loss, or after the last one, as the recipe says. Test texts are not read.
+The score of a trial is the validation accuracy of the model that training would keep: the one with
+the lowest validation loss, or the last one, as the recipe says. Test texts are not read.
 """
 
 import shutil
@@ -38,43 +38,50 @@ MAX_JOBS: Final = 64
 _CHECKPOINTS: Final = "checkpoints"
 
 
+_READ_UNLABELLED: Final = {"ngram_embeddings", "pretrain_embeddings", "teacher"}
+"""Fields that can make a setting learn from unlabelled texts."""
+
+
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a search came to.
+class Best:
+    """The best trial of a search.
 
     Attributes:
-        figure: Validation accuracy of the best trial.
-        setting: Of the best trial.
-        report: The folder that tells about all trials.
+        accuracy: Its validation accuracy.
+        setting: Its setting.
+        report: Folder of the report about all trials.
     """
 
-    figure: float
+    accuracy: float
     setting: Setting
     report: Path
 
     def changes(self) -> list[str]:
-        """The setting as `train --set` takes it."""
+        """The setting in the form of `train --set`."""
         return assignments(self.setting)
 
 
-def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: int = 1) -> Found:
-    """Search until all trials are done, those of earlier calls included, and write the report.
+def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: int = 1) -> Best:
+    """Run a search until all its trials are done, and write the report.
+
+    Trials of earlier calls with the same `folder` count.
 
     Args:
         config: The recipe.
-        source: The data; its training texts are learned from and validated on.
+        source: The data; a part of its training texts is used for validation.
         search: Which settings to try, and how.
-        folder: Keeps the study between calls and gets `report/`.
-        jobs: Trials at once; more than one have a process each, and share the cores.
+        folder: Stores the study between calls, and gets `report/`.
+        jobs: Number of trials in parallel. Each has its own process if there are several; they
+            share the cores.
 
     Raises:
         InvalidInput: `jobs` is out of its bounds, or `folder` holds a study of something else.
-        DataError: The data is missing or wrong, or no trial came to its end.
-        ChildProcessError: A process of a trial ended; what was done is kept.
+        DataError: The data is missing or wrong, or no trial was completed.
+        ChildProcessError: A worker process ended; finished trials are stored.
     """
     if not 1 <= jobs <= MAX_JOBS:
         raise InvalidInput(f"jobs must be from 1 to {MAX_JOBS}. Received: {jobs}")
-    searched = {"ngram_embeddings", "pretrain_embeddings", "teacher"} & set(search.space.fields)
+    searched = _READ_UNLABELLED & set(search.space.fields)
     dataset = load_dataset(
         source,
         validation_share=config.loop.validation_share,
@@ -91,19 +98,19 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
     complete = [trial for trial in done if trial.state == TrialState.COMPLETE]
     if not complete:
         raise DataError(
-            f"at least one trial must come to its end. Received: {len(done)}, all ended early; "
-            "try lower values of learning_rate"
+            f"at least one trial must be completed. Received: {len(done)} trials, all stopped "
+            "early; try lower values of learning_rate"
         )
     best = max(complete, key=lambda trial: (trial.value, -trial.number))
     write_tune_report(folder / REPORT, config, search, done, best)
-    return Found(float(best.values[0]), search.space.setting(best.params), folder / REPORT)
+    return Best(float(best.values[0]), search.space.setting(best.params), folder / REPORT)
 
 
 def _run_trials(
     study: Study, config: Config, dataset: Dataset, checkpoints: Path, jobs: int
 ) -> None:
-    """Train what is left of the study, `jobs` at once, with a bar over the trials."""
-    console = Console(stderr=True)  # that of the trainings is quiet
+    """Train the remaining trials, `jobs` in parallel, with one progress bar for all."""
+    console = Console(stderr=True)  # the console of the trainings is quiet
     with progress_bar(console=console) as bar:
         task = bar.add_task("Trials", total=study.search.trials, completed=len(study.done()))
 
@@ -111,21 +118,21 @@ def _run_trials(
             while (following := study.next_trial()) is not None:
                 trial, setting = following
                 tried = config.with_assignments(assignments(setting))
-                figure = train_one(tried, partial(study.report, trial))
-                line = _describe(study.finish(trial, figure), setting)
+                accuracy = train_one(tried, partial(study.report, trial))
+                line = _describe(study.finish(trial, accuracy), setting)
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
                 bar.update(task, completed=len(study.done()))
 
         if jobs == 1:
             work(partial(train_once, dataset, checkpoints / MODEL))
         else:
-            _work_at_once(work, dataset, checkpoints, jobs)
+            _work_in_processes(work, dataset, checkpoints, jobs)
 
 
-def _work_at_once(
+def _work_in_processes(
     work: Callable[[Trainer], None], dataset: Dataset, checkpoints: Path, jobs: int
 ) -> None:
-    """`work` in a thread for each of `jobs` processes; a failure or interruption ends them all."""
+    """Call `work` for each of `jobs` workers; a failure or interruption kills all of them."""
     workers: list[Worker] = []
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -135,19 +142,19 @@ def _work_at_once(
                 thread.result()
         finally:
             for worker in workers:
-                worker.kill()  # which also ends the thread that waits for it
+                worker.kill()  # also ends the thread that waits for it
 
 
 def _describe(trial: FrozenTrial, setting: Setting) -> str:
-    """A line on a trial that has just come to an end."""
-    figure = "" if trial.value is None else f" {trial.value:.4f}"
+    """One line about a trial that has just finished."""
+    accuracy = "" if trial.value is None else f" {trial.value:.4f}"
     epochs = len(trial.intermediate_values)
-    ended = f" ended after epoch {epochs}" if trial.state == TrialState.PRUNED else ""
-    return f"trial {trial.number}:{figure}{ended} using {setting}"
+    stopped = f" stopped after epoch {epochs}" if trial.state == TrialState.PRUNED else ""
+    return f"trial {trial.number}:{accuracy}{stopped} using {setting}"
 
 
 def _made_with(config: Config, dataset: Dataset, search: Search) -> dict[str, Any]:
-    """What the figures of a study depend on; two of its trials compare only if all is equal."""
+    """Everything that scores depend on: trials compare only where all of it is equal."""
     card = dataset.card.model_dump()
     fields = search.space.fields.items()
     return {
@@ -162,11 +169,11 @@ def _made_with(config: Config, dataset: Dataset, search: Search) -> dict[str, An
 
 @contextmanager
 def _checkpoints(folder: Path) -> Iterator[Path]:
-    """A folder for the weights of running trials, which nobody needs afterwards."""
-    place = folder / _CHECKPOINTS
-    shutil.rmtree(place, ignore_errors=True)  # left by a process that was killed
-    place.mkdir()
+    """A temporary folder for the models of running trials."""
+    checkpoints = folder / _CHECKPOINTS
+    shutil.rmtree(checkpoints, ignore_errors=True)  # left by a process that was killed
+    checkpoints.mkdir()
     try:
-        yield place
+        yield checkpoints
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""One trial of a search: train once, report each epoch, stop when told to."""
+"""One trial of a search: train once, report after each epoch, stop when told to."""
 
 import math
 from pathlib import Path
@@ -18,43 +18,53 @@ from training.support.progress import quiet
 from training.train import train
 from training.tuning.interface import Report
 
-_DECIMALS: Final = 6  # what an accuracy of four bytes can tell
+_DECIMALS: Final = 6  # the precision of a float32 accuracy
 
 
-class Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports the figure after each epoch, and ends a training that is not worth going on with.
+class TrialCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Reports the validation accuracy after each epoch, and stops training when told to.
 
     Args:
-        report: Told the figure after each epoch.
+        report: Called with the accuracy after each epoch.
         keep: Which epoch training keeps, as in `Config`.
 
     Attributes:
-        figure: Validation accuracy of the epoch to keep so far; nan before the first.
-        ended: Whether the training was ended, for its figure or because its loss was no number.
+        accuracy: Validation accuracy of the epoch to keep so far; NaN before the first.
+        stopped: Whether training was stopped early, by `report` or because the loss is not finite.
     """
 
     def __init__(self, report: Report, *, keep: str) -> None:
         super().__init__()
         self._report, self._keep, self._lowest_loss = report, keep, math.inf
-        self.figure, self.ended = math.nan, False
+        self.accuracy, self.stopped = math.nan, False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Report; after the last epoch there is nothing left to end."""
-        figures = logs or {}
-        if not math.isfinite(figures["val_loss"]):
-            self.ended = self.model.stop_training = True
+        """Report the accuracy; after the last epoch there is nothing left to stop."""
+        logs = logs or {}
+        if not math.isfinite(logs["val_loss"]):
+            self.stopped = self.model.stop_training = True
             return
-        if self._keep == "last" or figures["val_loss"] < self._lowest_loss:
-            self._lowest_loss = figures["val_loss"]
-            self.figure = round(float(figures["val_accuracy"]), _DECIMALS)
+        if self._keep == "last" or logs["val_loss"] < self._lowest_loss:
+            self._lowest_loss = logs["val_loss"]
+            self.accuracy = round(float(logs["val_accuracy"]), _DECIMALS)
         last = self.model.stop_training or epoch + 1 == self.params["epochs"]
-        if self._report(epoch + 1, self.figure) and not last:
-            self.ended = self.model.stop_training = True
+        if self._report(epoch + 1, self.accuracy) and not last:
+            self.stopped = self.model.stop_training = True
 
 
 def train_once(dataset: Dataset, checkpoint: Path, config: Config, report: Report) -> float | None:
-    """Train with one setting, without a word; answers its figure, or None when it was ended."""
-    watch = Watch(report, keep=config.loop.keep)
+    """Train with one setting, without output.
+
+    Args:
+        dataset: Texts to train and validate on.
+        checkpoint: File for the model.
+        config: The recipe with the trial's setting.
+        report: Called after each epoch.
+
+    Returns:
+        Validation accuracy of the model that training keeps, or None if it was stopped early.
+    """
+    watch = TrialCallback(report, keep=config.loop.keep)
     try:
         with quiet():
             trained = train(
@@ -65,20 +75,21 @@ def train_once(dataset: Dataset, checkpoint: Path, config: Config, report: Repor
                 unlabelled=dataset.unlabelled.texts(),
                 callbacks=[watch],
             )
-            if config.teacher.kind != "none" and config.model.ngram_logits and not watch.ended:
-                # What is kept carries the teacher's n-grams, without which each epoch was judged.
-                return _judge(checkpoint, trained.encoder, dataset.validation)
+            takes_table = config.teacher.kind != "none" and config.model.ngram_logits
+            if takes_table and not watch.stopped:
+                # The model got the teacher's n-gram table after the last epoch was reported.
+                return _accuracy(checkpoint, trained.encoder, dataset.validation)
     except DataError:
-        if not watch.ended:  # else a loss that is no number, which is an answer here
+        if not watch.stopped:  # otherwise it is the loss that is not finite: a valid outcome here
             raise
     finally:
-        keras.utils.clear_session()  # what one trial leaves behind would add up
-    return None if watch.ended else watch.figure
+        keras.utils.clear_session()  # otherwise memory grows with each trial
+    return None if watch.stopped else watch.accuracy
 
 
-def _judge(path: Path, encoder: TextEncoder, validation: Corpus) -> float:
-    """Accuracy of a model on validation texts."""
+def _accuracy(path: Path, encoder: TextEncoder, validation: Corpus) -> float:
+    """Accuracy of a saved model on validation texts."""
     model = keras.models.load_model(path, compile=False)
-    answers = predict(model, encode(encoder, validation, "Encoding validation texts"))
-    right = answers.argmax(axis=1) == np.array(validation.targets())
-    return round(float(right.mean()), _DECIMALS)
+    probabilities = predict(model, encode(encoder, validation, "Encoding validation texts"))
+    correct = probabilities.argmax(axis=1) == np.array(validation.targets())
+    return round(float(correct.mean()), _DECIMALS)

@@ -1,7 +1,7 @@
-"""Trial worker: a process that trains one setting after another for a search.
+"""Worker: a process that trains one trial after another for a search.
 
-This module is what such a process imports first, so TensorFlow waits until it can be told how many
-threads to take.
+A worker process imports this module first. TensorFlow is imported later, when its number of
+threads can be set.
 """
 
 import multiprocessing
@@ -21,16 +21,16 @@ from training.tuning.interface import Report
 
 
 class Worker:
-    """A process of its own that trains when called.
+    """A process that trains when called.
 
     Args:
-        dataset: What to train on.
-        checkpoint: The file it may write to.
-        jobs: How many such processes share the cores.
+        dataset: Texts to train and validate on.
+        checkpoint: File for the model of the current trial.
+        jobs: Number of workers that share the cores.
     """
 
     def __init__(self, dataset: Dataset, checkpoint: Path, *, jobs: int) -> None:
-        context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+        context = multiprocessing.get_context("spawn")  # TensorFlow cannot be forked
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, dataset, checkpoint, jobs), daemon=True
@@ -42,55 +42,59 @@ class Worker:
         """Train once.
 
         Raises:
-            ChildProcessError: The process ended before it could answer.
+            ChildProcessError: The process ended before it returned a result.
         """
         try:
             self._connection.send(config)
-            while isinstance(answer := self._connection.recv(), tuple):
-                self._connection.send(report(*answer))
+            while isinstance(message := self._connection.recv(), tuple):
+                self._connection.send(report(*message))
         except (EOFError, ConnectionError) as error:
             self._process.join()
             raise ChildProcessError(
-                f"the process of a trial ended with {self._process.exitcode}, perhaps for want of "
-                "memory: take fewer --jobs; the same command goes on where this one stopped"
+                f"a worker process ended with exit code {self._process.exitcode}, possibly out of "
+                "memory: try fewer --jobs; the same command resumes the study"
             ) from error
-        if isinstance(answer, Exception):
-            raise answer
-        return cast("float | None", answer)
+        if isinstance(message, Exception):
+            raise message
+        return cast("float | None", message)
 
     def kill(self) -> None:
-        """End the process, in the middle of a training if need be."""
+        """Kill the process, even in the middle of a training."""
         self._process.kill()
         self._process.join()
 
 
 def _serve(connection: Connection, dataset: Dataset, checkpoint: Path, jobs: int) -> None:
-    """The life of the process: for each `Config` that comes in, epochs and a figure go out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends this process
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Main loop of the process: receives a `Config`, sends the accuracy per epoch and the result.
+
+    Messages: (epoch, accuracy) after each epoch, answered with whether to stop; then the result, a
+    float or None, or an exception.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and kills this process
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     import_tensorflow()
     _share_machine(jobs)
     from training.tuning.trial import train_once
 
-    def report(epoch: int, figure: float) -> bool:
-        connection.send((epoch, figure))
+    def report(epoch: int, accuracy: float) -> bool:
+        connection.send((epoch, accuracy))
         return bool(connection.recv())
 
     while True:
-        answer: float | Exception | None
+        result: float | Exception | None
         try:
-            answer = train_once(dataset, checkpoint, connection.recv(), report)
+            result = train_once(dataset, checkpoint, connection.recv(), report)
         except EOFError:
             return
         except ValenceError as error:
-            answer = error
-        except Exception:  # noqa: BLE001 - raised anew by the parent
-            answer = RuntimeError(traceback.format_exc())
-        connection.send(answer)
+            result = error
+        except Exception:  # noqa: BLE001 - raised again in the parent
+            result = RuntimeError(traceback.format_exc())
+        connection.send(result)
 
 
-def _end_with_parent() -> None:
-    """A killed parent cannot end its workers; so each waits for that moment."""
+def _exit_with_parent() -> None:
+    """Exit when the parent does: a killed parent cannot kill its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -98,7 +102,7 @@ def _end_with_parent() -> None:
 
 
 def _share_machine(jobs: int) -> None:
-    """Take this process's part of the cores, and of a GPU only the memory that is needed."""
+    """Limit TensorFlow to this worker's share of the cores, and to the GPU memory it needs."""
     import tensorflow as tf
 
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
