@@ -1,3 +1,5 @@
+"""The HTTP API, as clients see it."""
+
 import asyncio
 import gc
 import gzip
@@ -38,13 +40,13 @@ LIMITS = {"max_text_chars": 100, "max_texts_per_request": 4, "max_body_bytes": 1
 
 @pytest.fixture
 async def small(fake_models: Path) -> AsyncIterator[Running]:
-    """A ready service with low limits."""
+    """A ready service with small limits."""
     async with run_service(fake_models, **LIMITS) as service:
         yield service
 
 
 def http_scope(path: str, **headers: bytes) -> dict[str, Any]:
-    """A POST as a server hands it over."""
+    """The ASGI scope of a POST."""
     return {
         "type": "http",
         "method": "POST",
@@ -55,14 +57,14 @@ def http_scope(path: str, **headers: bytes) -> dict[str, Any]:
 
 
 async def drop(_message: Any) -> None:
-    """Send to nobody."""
+    """Ignore what the application sends."""
 
 
 # --- answers ---
 
 
 async def test_one_text(running: Running) -> None:
-    """`text` gets one answer: who answered, the label, every probability, tokens, truncated."""
+    """`text` gets model, version, label, all probabilities, tokens and truncated."""
     response = await running.predict(text="a good film")
     assert response.status_code == 200
     body = response.json()
@@ -79,7 +81,7 @@ async def test_one_text(running: Running) -> None:
 
 
 async def test_several_texts(running: Running) -> None:
-    """`texts` gets one answer each, in the order asked."""
+    """`texts` gets one prediction each, in order."""
     response = await running.predict(texts=["good", "bad", "good good", "bad bad bad"])
     body = response.json()
     labels = [prediction["label"] for prediction in body["predictions"]]
@@ -88,14 +90,14 @@ async def test_several_texts(running: Running) -> None:
 
 
 async def test_truncated(running: Running) -> None:
-    """A text the model reads only in part says so, and counts all its tokens."""
+    """A truncated text says so, and counts all its tokens."""
     body = (await running.predict(text="good " * 100)).json()
     assert (body["tokens"], body["truncated"]) == (100, True)
 
 
 @pytest.mark.parametrize("version", [1, "1"])
 async def test_model_and_version(running: Running, version: Any) -> None:
-    """`model` and `version` choose who answers; a version may be written as a string."""
+    """`model` and `version` choose the version; a string of digits is a version too."""
     body = (await running.predict(text="good", model="lstm", version=version)).json()
     assert (body["model"], body["version"]) == ("lstm", 1)
     assert (await running.predict(text="good", model="bow")).json()["model"] == "bow"
@@ -108,21 +110,21 @@ async def test_body_without_content_type(running: Running) -> None:
 
 
 async def test_request_id_is_kept(running: Running) -> None:
-    """A sane X-Request-ID comes back; another is replaced."""
+    """A valid X-Request-ID is returned; an invalid one is replaced."""
     for sent, kept in (("a.B-1_2", True), ("x" * 128, True), ("x" * 129, False), ("a b", False)):
         response = await running.client.get("/livez", headers={"X-Request-ID": sent})
         assert (response.headers["X-Request-ID"] == sent) == kept
 
 
-async def test_request_id_is_made(running: Running) -> None:
-    """Without X-Request-ID each answer gets its own, errors too."""
+async def test_request_id_is_generated(running: Running) -> None:
+    """Without X-Request-ID each response gets its own, errors too."""
     responses = [await running.client.get(path) for path in ("/livez", "/livez", "/nothing")]
     assert len({response.headers["X-Request-ID"] for response in responses}) == 3
     assert responses[2].json()["request_id"] == responses[2].headers["X-Request-ID"]
 
 
 async def test_server_timing(running: Running) -> None:
-    """A prediction says how long its parts took, in milliseconds."""
+    """A prediction has the durations of its parts in milliseconds."""
     timing = (await running.predict(text="good")).headers["Server-Timing"]
     parts = dict(part.strip().split(";dur=") for part in timing.split(","))
     assert list(parts) == ["tokenize", "queue", "infer"]
@@ -133,7 +135,7 @@ async def test_server_timing(running: Running) -> None:
 
 
 def assert_problem(response: Any, status: int, *words: str) -> None:
-    """The answer is problem details with this status, and its detail has these words."""
+    """The response is problem details with this status, and its detail has these words."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     body = response.json()
@@ -195,7 +197,7 @@ async def test_not_json(running: Running, body: bytes) -> None:
     ],
 )
 async def test_wrong_field(running: Running, body: Any, words: list[str]) -> None:
-    """422: a field is wrong. The detail names it and its rule, and never repeats a text."""
+    """422: a field is wrong. The detail names the field and the rule, and quotes no text."""
     response = await running.client.post("/predict", content=json.dumps(body))
     assert_problem(response, 422, *words)
     assert "SECRET" not in response.text
@@ -216,42 +218,42 @@ async def test_wrong_field(running: Running, body: Any, words: list[str]) -> Non
     ],
 )
 async def test_unknown_model(running: Running, body: Any) -> None:
-    """404: no such model or version. The detail lists what there is."""
+    """404: no such model or version. The detail lists those there are."""
     response = await running.client.post("/predict", content=json.dumps(body))
     assert_problem(response, 404, "bow (1)", "lstm (2, 1)")
 
 
-async def test_unknown_model_is_no_label(running: Running) -> None:
-    """A model or a path that a client makes up mints no series."""
-    await running.predict(text="good", model="mint-me")
-    await running.client.get("/mint-me")
-    await running.client.get("/models/mint-me")
+async def test_unknown_names_are_no_labels(running: Running) -> None:
+    """An unknown model or path creates no series."""
+    await running.predict(text="good", model="made-up")
+    await running.client.get("/made-up")
+    await running.client.get("/models/made-up")
     page = (await running.client.get("/metrics")).text
-    assert "mint-me" not in page
+    assert "made-up" not in page
     unknown = {"route": "/predict", "model": "unknown", "status": "404"}
     assert running.sample("requests_total", **unknown) == 1
     assert running.sample("requests_total", route="other", model="", status="404") == 1
 
 
 async def test_text_over_its_limit(small: Running) -> None:
-    """413: a text has more characters than allowed; exactly as many are fine."""
+    """413: a text has more characters than the limit; exactly as many are accepted."""
     assert_problem(await small.predict(text="x" * 101), 413, "100 characters", "101")
     assert (await small.predict(text="x" * 100)).status_code == 200
 
 
 async def test_texts_over_their_limit(small: Running) -> None:
-    """413: there are more texts than allowed; exactly as many are fine."""
+    """413: there are more texts than the limit; exactly as many are accepted."""
     assert_problem(await small.predict(texts=["good"] * 5), 413, "4 texts", "5")
     assert (await small.predict(texts=["good"] * 4)).status_code == 200
 
 
 async def test_body_over_its_limit(small: Running) -> None:
-    """413: the body has more bytes than allowed."""
+    """413: the body has more bytes than the limit."""
     assert_problem(await small.client.post("/predict", content=b" " * 1001), 413, "1000 bytes")
 
 
 async def test_body_over_its_limit_is_not_read(small: Running) -> None:
-    """413: a body whose Content-Length is over the limit is refused before any of it is read."""
+    """413: a body whose Content-Length is over the limit is not read at all."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -267,7 +269,7 @@ async def test_body_over_its_limit_is_not_read(small: Running) -> None:
 
 
 async def test_endless_body(small: Running) -> None:
-    """413: a body without a length is read to the limit and not beyond."""
+    """413: a body without Content-Length is read up to the limit."""
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -280,8 +282,8 @@ async def test_endless_body(small: Running) -> None:
     assert sent == 11
 
 
-async def test_one_text_of_a_list_fails_alone(small: Running) -> None:
-    """A text of a list that breaks a rule gets an error in its place; the others are answered."""
+async def test_invalid_text_fails_alone(small: Running) -> None:
+    """An invalid text of a list gets an error in its place; the others are predicted."""
     body = json.dumps({"texts": [" ", "good", "x" * 101, "SECRET\0"]})
     response = await small.client.post("/predict", content=body)
     assert response.status_code == 200
@@ -292,24 +294,24 @@ async def test_one_text_of_a_list_fails_alone(small: Running) -> None:
     assert "SECRET" not in response.text
 
 
-async def test_a_list_of_bad_texts(running: Running) -> None:
-    """A list of which every text breaks a rule is answered without the model."""
+async def test_list_of_invalid_texts(running: Running) -> None:
+    """A list of invalid texts is answered without a model run."""
     response = await running.predict(texts=["", "\0"])
     assert [p["error"]["status"] for p in response.json()["predictions"]] == [422, 422]
     assert running.engine.batches == []
 
 
-async def test_poisonous_text(running: Running) -> None:
-    """A text the model chokes on fails alone, 500 in its place."""
+async def test_failing_text(running: Running) -> None:
+    """A text that the model fails on fails alone, with 500 in its place."""
     body = (await running.predict(texts=["good", "poison", "bad"])).json()
-    good, poison, bad = body["predictions"]
+    good, failed, bad = body["predictions"]
     assert (good["label"], bad["label"]) == ("positive", "negative")
-    assert poison["error"]["status"] == 500
+    assert failed["error"]["status"] == 500
     assert_problem(await running.predict(text="poison"), 500, "failed")
 
 
 async def test_queue_full(fake_models: Path) -> None:
-    """429: the queue is full; Retry-After says in whole seconds when to come back."""
+    """429: the queue is full; Retry-After is in whole seconds."""
     limits = {"max_queue_items": 2, "max_texts_per_request": 2}
     async with run_service(fake_models, **limits) as service:
         service.engine.gate.clear()
@@ -326,7 +328,7 @@ async def test_queue_full(fake_models: Path) -> None:
 
 
 async def test_retry_after(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """429: Retry-After is what the queue expects, rounded up to whole seconds."""
+    """429: Retry-After is the expected wait, rounded up to whole seconds."""
     monkeypatch.setattr(
         running.service.repository.find().predictor,
         "predict",
@@ -335,10 +337,10 @@ async def test_retry_after(running: Running, monkeypatch: pytest.MonkeyPatch) ->
     assert (await running.predict(text="good")).headers["Retry-After"] == "7"
 
 
-async def test_refusals_do_not_fill_the_log(
+async def test_rejections_do_not_fill_the_log(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a client brings about by asking too much is logged for debugging, a fault as such."""
+    """A rejected request is logged at DEBUG, a failed one at WARNING."""
     caplog.set_level(logging.DEBUG, logger="app")
     running.engine.gate.clear()
     first = asyncio.create_task(running.predict(text="good"))
@@ -355,7 +357,7 @@ async def test_refusals_do_not_fill_the_log(
 
 
 async def test_deadline_while_waiting(running: Running) -> None:
-    """504: the deadline passed in the queue. The model never sees the text."""
+    """504: the deadline passed in the queue; the model never sees the text."""
     running.engine.gate.clear()
     first = asyncio.create_task(running.predict(text="good"))
     await running.engine.wait_until_running()
@@ -369,8 +371,8 @@ async def test_deadline_while_waiting(running: Running) -> None:
     assert running.sample("rejected_total", reason="deadline") == 1
 
 
-async def test_deadline_while_the_body_comes(running: Running) -> None:
-    """504: the deadline passed before the body was there."""
+async def test_deadline_while_reading_the_body(running: Running) -> None:
+    """504: the deadline passed before the body arrived."""
     sent: list[Any] = []
     messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     messages.put_nowait({"type": "http.request", "body": b'{"text": ', "more_body": True})
@@ -385,10 +387,10 @@ async def test_deadline_while_the_body_comes(running: Running) -> None:
 
 
 @pytest.mark.parametrize(("zeros", "length", "status"), [(5000, 16, 200), (5000, 9**30, 413)])
-async def test_length_with_zeros_in_front(
+async def test_length_with_leading_zeros(
     running: Running, zeros: int, length: int, status: int
 ) -> None:
-    """A Content-Length may have any number of zeros in front."""
+    """A Content-Length may have any number of leading zeros."""
     response = await running.client.post(
         "/predict",
         content=b'{"text": "good"}',
@@ -397,14 +399,14 @@ async def test_length_with_zeros_in_front(
     assert response.status_code == status
 
 
-async def test_client_leaves_after_a_late_body(running: Running) -> None:
-    """A client whose body took its time is watched as well, once the body is there."""
+async def test_client_disconnects_after_a_late_body(running: Running) -> None:
+    """A connection is watched after its body has arrived, however late."""
     running.engine.gate.clear()
     first = asyncio.create_task(running.predict(text="good"))
     await running.engine.wait_until_running()
     messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     asking = asyncio.create_task(running.app(http_scope("/predict"), messages.get, drop))  # type: ignore[arg-type]
-    looked = asyncio.get_running_loop().time() + 0.1  # the first look finds the body unread
+    looked = asyncio.get_running_loop().time() + 0.1  # the first check finds the body unread
     await until(lambda: asyncio.get_running_loop().time() > looked)
     messages.put_nowait({"type": "http.request", "body": b'{"text": "bad"}', "more_body": False})
     await until(lambda: running.sample("queue_items", model="lstm") == 1)
@@ -416,7 +418,7 @@ async def test_client_leaves_after_a_late_body(running: Running) -> None:
 
 
 async def test_equal_texts_in_flight(running: Running) -> None:
-    """Requests for one text that are in flight together get one computed answer."""
+    """Equal texts in flight are computed once, across requests."""
     running.engine.gate.clear()
     first = asyncio.create_task(running.predict(text="film"))
     await running.engine.wait_until_running()
@@ -424,23 +426,23 @@ async def test_equal_texts_in_flight(running: Running) -> None:
     others = [asyncio.create_task(running.predict(text=text)) for text in texts]
     await until(lambda: running.sample("queue_items", model="lstm") == 4)
     running.engine.gate.set()
-    answers = [response.json() for response in await asyncio.gather(first, *others)]
-    assert answers[1] == answers[2]
-    assert answers[0] == answers[4]
+    bodies = [response.json() for response in await asyncio.gather(first, *others)]
+    assert bodies[1] == bodies[2]
+    assert bodies[0] == bodies[4]
     computed = [row for batch in running.engine.batches for row in batch]
     assert len(computed) == len({tuple(row) for row in computed}) == 3
 
 
 @pytest.mark.parametrize("header", ["0", "10001", "-5", "1.5", "soon", "", "9" * 5000, "²"])
 async def test_wrong_timeout(running: Running, header: str) -> None:
-    """422: X-Request-Timeout-Ms is no whole number from 1 to the setting."""
+    """422: X-Request-Timeout-Ms is not a whole number from 1 to the setting."""
     headers = {"X-Request-Timeout-Ms": header.encode()}
     response = await running.client.post("/predict", json={"text": "good"}, headers=headers)
     assert_problem(response, 422, "X-Request-Timeout-Ms", "10000")
 
 
 async def test_no_such_route(running: Running) -> None:
-    """404 and 405 of routes are problem details as well."""
+    """404 and 405 of routes are problem details."""
     assert_problem(await running.client.get("/nothing"), 404)
     assert_problem(await running.client.post("/predict/"), 404)
     response = await running.client.get("/predict")
@@ -448,8 +450,8 @@ async def test_no_such_route(running: Running) -> None:
     assert response.headers["Allow"] == "POST"
 
 
-async def test_client_leaves(running: Running) -> None:
-    """A client who hangs up while its text waits: the model never sees it."""
+async def test_client_disconnects(running: Running) -> None:
+    """If a client disconnects while its text waits, the model never sees the text."""
     running.engine.gate.clear()
     first = asyncio.create_task(running.predict(text="good"))
     await running.engine.wait_until_running()
@@ -460,10 +462,10 @@ async def test_client_leaves(running: Running) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    leaving = asyncio.create_task(running.app(http_scope("/predict"), messages.get, send))  # type: ignore[arg-type]
+    request = asyncio.create_task(running.app(http_scope("/predict"), messages.get, send))  # type: ignore[arg-type]
     await until(lambda: running.sample("queue_items", model="lstm") == 1)
     messages.put_nowait({"type": "http.disconnect"})
-    await leaving
+    await request
     running.engine.gate.set()
     assert (await first).status_code == 200
     assert sent == []
@@ -481,7 +483,7 @@ async def test_unexpected_error(
     method: str,
     path: str,
 ) -> None:
-    """500: a mistake of ours is answered, and logged without the message it carries."""
+    """500: an unexpected error is answered, and logged without its message."""
 
     def fail(*_args: object) -> None:
         raise KeyError("SECRET")
@@ -497,7 +499,7 @@ async def test_unexpected_error(
 
 
 async def test_no_text_in_the_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever is wrong with a text, nothing of it reaches the log."""
+    """The log never contains a text, whatever is wrong with it."""
     caplog.set_level(logging.DEBUG)
     for text in ("SECRET\0", "SECRET poison", "SECRET broken", "SECRET\ud800"):
         await running.client.post("/predict", content=json.dumps({"text": text}))
@@ -512,7 +514,7 @@ async def test_no_text_in_the_log(running: Running, caplog: pytest.LogCaptureFix
 
 
 async def test_models(running: Running) -> None:
-    """GET /models lists every version, the newest first, and who answers by default."""
+    """GET /models lists all versions, newest first, and the default model."""
     body = (await running.client.get("/models")).json()
     assert body["default"] == "lstm"
     bow, lstm = body["models"]
@@ -540,24 +542,24 @@ async def test_model_card(running: Running) -> None:
 
 
 async def test_live_and_ready(running: Running) -> None:
-    """A ready service says so."""
+    """A ready service is live and ready."""
     assert (await running.client.get("/livez")).json() == {"live": True}
     response = await running.client.get("/readyz")
     assert (response.status_code, response.json()["ready"]) == (200, True)
 
 
 async def test_head_of_probes(running: Running) -> None:
-    """A probe may ask with HEAD; what it may not ask with gets a list of what it may."""
+    """Probes may use HEAD; other methods get 405 with the allowed ones."""
     for path in ("/livez", "/readyz"):
         assert (await running.client.head(path)).status_code == 200
-        refused = await running.client.post(path)
-        assert set(refused.headers["Allow"].split(", ")) == {"GET", "HEAD"}
+        rejected = await running.client.post(path)
+        assert set(rejected.headers["Allow"].split(", ")) == {"GET", "HEAD"}
     running.service.begin_drain()
     assert (await running.client.head("/readyz")).status_code == 503
 
 
 async def test_no_models(tmp_path: Path) -> None:
-    """Without models the service lives, is not ready and says why; 503 to whoever asks."""
+    """Without models the service is live, not ready, and answers 503 with the reason."""
     async with run_service(tmp_path, ready=False) as service:
         assert (await service.client.get("/livez")).status_code == 200
         response = await service.client.get("/readyz")
@@ -568,8 +570,8 @@ async def test_no_models(tmp_path: Path) -> None:
     assert int(answer.headers["Retry-After"]) >= 1
 
 
-async def test_refused_version(tmp_path: Path) -> None:
-    """A version that fails its checks is refused with the reason; the one before it answers."""
+async def test_rejected_version(tmp_path: Path) -> None:
+    """A version that fails its checks is rejected with a reason; the previous one answers."""
     write_version(tmp_path, "lstm", 1)
     make_encoder(("other", "words")).save(write_version(tmp_path, "lstm", 2) / "tokenizer.json")
     async with run_service(tmp_path) as service:
@@ -581,10 +583,10 @@ async def test_refused_version(tmp_path: Path) -> None:
         assert service.sample("model_loads_total", model="lstm", outcome="rejected") == 1
 
 
-async def test_version_that_does_not_start(
+async def test_version_that_cannot_be_activated(
     fake_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A version that fails after it was loaded is refused like one that fails before."""
+    """A version that fails after loading is rejected like one that fails before."""
 
     def fail(*_args: object, **_options: object) -> None:
         raise ZeroDivisionError
@@ -598,7 +600,7 @@ async def test_version_that_does_not_start(
 async def test_unreadable_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A model whose folder cannot be read is named in the log; the others answer."""
+    """A model whose folder cannot be read is logged; the others answer."""
     write_version(tmp_path, "lstm", 1)
     lock(write_version(tmp_path, "bow", 1).parent, monkeypatch)
     async with run_service(tmp_path) as service:
@@ -607,8 +609,8 @@ async def test_unreadable_model(
     assert vars(record)["model"] == "bow"
 
 
-async def test_refused_default(tmp_path: Path) -> None:
-    """When the default model is refused the service is not ready, but the others answer."""
+async def test_rejected_default(tmp_path: Path) -> None:
+    """If the default model is rejected the service is not ready, but other models answer."""
     (write_version(tmp_path, "lstm", 1) / "saved_model.pb").write_bytes(b"altered")
     write_version(tmp_path, "bow", 1)
     async with run_service(tmp_path, ready=False) as service:
@@ -620,7 +622,7 @@ async def test_refused_default(tmp_path: Path) -> None:
 
 
 async def test_draining(running: Running) -> None:
-    """While draining: unready, still live, still answering, but connections are not kept."""
+    """While draining the service is not ready, but live; it answers and closes connections."""
     running.service.begin_drain()
     response = await running.client.get("/readyz")
     assert (response.status_code, response.json()["phase"]) == (503, "draining")
@@ -630,14 +632,14 @@ async def test_draining(running: Running) -> None:
 
 
 async def test_stopped(running: Running) -> None:
-    """After the drain whoever still asks gets 503."""
+    """After draining all requests get 503."""
     await running.service.drain()
     assert_problem(await running.predict(text="good"), 503)
     assert running.sample("rejected_total", reason="draining") == 1
 
 
-async def test_breakdown(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the loop of a model dies its waiters get 503, and the service is no longer ready."""
+async def test_bug_in_the_batcher(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the batcher of a model fails, its requests get 503 and the service is not ready."""
 
     def break_down(*_args: object, **_options: object) -> None:
         raise ZeroDivisionError
@@ -653,7 +655,7 @@ async def test_breakdown(running: Running, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_documentation(running: Running) -> None:
-    """Every route is documented; /predict with examples of its bodies and of its errors."""
+    """Every route is documented, /predict with examples of bodies and errors."""
     document = (await running.client.get("/openapi.json")).json()
     assert set(document["paths"]) == {
         *("/predict", "/models", "/models/{name}", "/livez", "/readyz", "/metrics"),
@@ -671,19 +673,19 @@ async def test_documentation(running: Running) -> None:
     assert "HTTPValidationError" not in json.dumps(document)
     page = await running.client.get("/docs")
     assert page.status_code == 200
-    assert 'href="/openapi.json"' in page.text  # for who cannot load what draws it
+    assert 'href="/openapi.json"' in page.text  # for browsers that cannot load Swagger UI
 
 
 def has_example(document: dict[str, Any], content: dict[str, Any]) -> bool:
-    """Whether a body is documented with an example, of its own or of its schema."""
+    """Whether a body has an example, its own or that of its schema."""
     schemas = content["schema"].get("anyOf", [content["schema"]])
     names = [schema["$ref"].rpartition("/")[2] for schema in schemas if "$ref" in schema]
     examples = [document["components"]["schemas"][name].get("examples") for name in names]
     return bool("example" in content or "examples" in content or (examples and all(examples)))
 
 
-async def test_every_answer_has_an_example(running: Running) -> None:
-    """Every answer of every route is documented with an example and X-Request-ID; 500, too."""
+async def test_every_response_has_an_example(running: Running) -> None:
+    """Every response of every route has an example and X-Request-ID, 500 included."""
     document = (await running.client.get("/openapi.json")).json()
     for path, route in document["paths"].items():
         for operation in route.values():
@@ -695,7 +697,7 @@ async def test_every_answer_has_an_example(running: Running) -> None:
 
 
 async def test_documented_problems_are_the_real_ones(fake_models: Path) -> None:
-    """The details in the documentation are sentences that the service sends, but for figures."""
+    """The documented details are those the service sends, except for numbers."""
     async with run_service(fake_models, max_queue_items=2, max_texts_per_request=2) as service:
         document = (await service.client.get("/openapi.json")).json()
         service.engine.gate.clear()
@@ -735,28 +737,28 @@ async def test_documented_problems_are_the_real_ones(fake_models: Path) -> None:
 
 
 async def test_documented_examples_work(running: Running) -> None:
-    """The example bodies of the documentation are answered."""
+    """The documented example bodies are accepted."""
     document = (await running.client.get("/openapi.json")).json()
     body = document["paths"]["/predict"]["post"]["requestBody"]
     for example in body["content"]["application/json"]["schema"]["examples"]:
         assert (await running.predict(**example)).status_code == 200
 
 
-async def test_answers_do_not_depend_on_company(running: Running) -> None:
-    """A text gets the same answer alone and beside 31 strangers."""
+async def test_predictions_do_not_depend_on_the_batch(running: Running) -> None:
+    """A text gets the same prediction alone and beside 31 others."""
     alone = (await running.predict(text="a good film")).json()["probabilities"]
-    strangers = ["bad film " * (n % 7 + 1) for n in range(31)]
-    together = (await running.predict(texts=[*strangers, "a good film"])).json()["predictions"]
+    others = ["bad film " * (n % 7 + 1) for n in range(31)]
+    together = (await running.predict(texts=[*others, "a good film"])).json()["predictions"]
     assert together[-1]["probabilities"] == pytest.approx(alone, abs=1e-5)
 
 
-def test_poison_is_a_word() -> None:
-    """The fakes agree with their vocabulary."""
+def test_poison_has_an_id() -> None:
+    """The fake engine and the fake encoder agree on ids."""
     assert make_encoder().encode("poison").ids.tolist() == [2, POISON]
 
 
-async def test_ready_when_every_model_is(fake_models: Path) -> None:
-    """Ready waits for the last model, so that no pod answers 503 where another would answer."""
+async def test_ready_after_all_models(fake_models: Path) -> None:
+    """The service is ready only when the last model is loaded."""
     may_load = threading.Event()
     bow_begins = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -773,15 +775,15 @@ async def test_ready_when_every_model_is(fake_models: Path) -> None:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://valence") as client,
     ):
-        await bow_begins.wait()  # the default model can answer by now
+        await bow_begins.wait()  # the default model is ready
         assert (await client.get("/readyz")).status_code == 503
         may_load.set()
         await app.state.service.loading
         assert (await client.get("/readyz")).status_code == 200
 
 
-async def test_loaded_before_ready(fake_models: Path) -> None:
-    """What is to be done once the models are loaded is done before the service is ready."""
+async def test_on_loaded(fake_models: Path) -> None:
+    """`on_loaded` is called before the service is ready."""
     phases: list[str] = []
     app = create_app(
         Settings(models_dir=fake_models, threads=1),
@@ -794,7 +796,7 @@ async def test_loaded_before_ready(fake_models: Path) -> None:
 
 
 def test_frozen_heap() -> None:
-    """A frozen heap is left out of the rounds of the garbage collector."""
+    """A frozen heap is excluded from garbage collections."""
     freeze_heap()
     try:
         assert gc.get_freeze_count() > 10_000

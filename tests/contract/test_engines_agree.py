@@ -1,4 +1,4 @@
-"""One model, one answer: whichever engine runs it."""
+"""All engines give the same predictions for one model."""
 
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,8 @@ def version(workshop: Workshop, request: pytest.FixtureRequest) -> Path:
     return workshop.models / str(request.param) / "1"
 
 
-def answer(version: Path, engine: EngineName, texts: list[str]) -> NDArray[np.float64]:
-    """Load a version as the service does, checks included, and score texts in batches."""
+def predict(version: Path, engine: EngineName, texts: list[str]) -> NDArray[np.float64]:
+    """Load a version as the service does, with all checks, and predict texts in batches."""
     loaded = load_version(version, partial(load_engine, options=EngineOptions(engine, "cpu")))
     assert loaded.engine.name == engine
     rows = [loaded.encoder.encode(text).ids for text in texts]
@@ -32,13 +32,13 @@ def answer(version: Path, engine: EngineName, texts: list[str]) -> NDArray[np.fl
 
 
 def test_two_thousand_texts(version: Path) -> None:
-    """ENGINE=tensorflow and ENGINE=onnx give 2,000 texts the same labels, and like scores.
+    """ENGINE=tensorflow and ENGINE=onnx give 2,000 texts the same labels and similar probabilities.
 
-    Weights of one byte may tip a text over that is within 0.02 of a tie, by the machine's integer
-    kernels one text or another, and never more than two in a thousand.
+    With int8 weights the label of at most two texts in a thousand may differ, if their
+    probabilities are within 0.02 of a tie; which ones depends on the CPU's integer kernels.
     """
     texts = [sample.text for sample in make_corpus(2_000, seed=77)]
-    first, second = (answer(version, engine, texts) for engine in ("tensorflow", "onnx"))
+    first, second = (predict(version, engine, texts) for engine in ("tensorflow", "onnx"))
     precision = read_manifest(version).engines["onnx"]["precision"]
     other = first.argmax(axis=1) != second.argmax(axis=1)
     assert other.mean() <= {"fp32": 0, "int8": 0.002}[precision]
@@ -47,8 +47,8 @@ def test_two_thousand_texts(version: Path) -> None:
 
 
 def test_alone_and_together(version: Path) -> None:
-    """On ONNX Runtime a text gets the same answer alone, and beside longer and shorter ones."""
+    """On ONNX Runtime a text gets the same probabilities alone and in any batch."""
     texts = [sample.text for sample in make_corpus(BATCH, seed=78)]
-    together = answer(version, "onnx", texts)
-    alone = np.concatenate([answer(version, "onnx", [text]) for text in texts[:8]])
+    together = predict(version, "onnx", texts)
+    alone = np.concatenate([predict(version, "onnx", [text]) for text in texts[:8]])
     np.testing.assert_allclose(together[:8], alone, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The manifest and the files it vouches for."""
+"""The manifest, the digests and the golden rows of an exported version."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ SHA = "0" * 64
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A version folder with two files and a true manifest."""
+    """A version folder with two files and a valid manifest."""
     folder = tmp_path / "lstm" / "3"
     (folder / "variables").mkdir(parents=True)
     (folder / "saved_model.pb").write_bytes(b"graph")
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def manifest(**changes: Any) -> Manifest:
-    """A manifest as the exporter makes it."""
+    """A manifest like the exporter's."""
     values: dict[str, Any] = {
         "name": "lstm",
         "version": 3,
@@ -62,7 +62,7 @@ def manifest(**changes: Any) -> Manifest:
 
 
 def test_round_trip(folder: Path) -> None:
-    """What was written is read back, with the digest of every file but the manifest's own."""
+    """A manifest is read as written, with the digest of every other file."""
     read = read_manifest(folder)
     assert read.model_copy(update={"files": {}}) == manifest()
     assert set(read.files) == {"saved_model.pb", "variables/data"}
@@ -77,10 +77,10 @@ def test_round_trip(folder: Path) -> None:
         (lambda f: (f / "saved_model.pb").write_bytes(b"gra"), "must have 5 bytes. Received: 3"),
         (lambda f: (f / "saved_model.pb").write_bytes(b"grapf"), "differs from its sha256"),
     ],
-    ids=["missing", "surplus", "cut short", "altered"],
+    ids=["missing", "extra", "truncated", "altered"],
 )
 def test_damaged_files(folder: Path, damage: Callable[[Path], object], reason: str) -> None:
-    """A missing, surplus, cut or altered file is noticed and named."""
+    """A missing, extra, truncated or altered file is named."""
     damage(folder)
     with pytest.raises(UnusableVersion, match=reason):
         verify_files(folder, read_manifest(folder))
@@ -97,8 +97,8 @@ def test_damaged_files(folder: Path, damage: Callable[[Path], object], reason: s
         ({"name": "bow"}, "must be in bow/3. Received: lstm/3"),
     ],
 )
-def test_a_wrong_manifest(folder: Path, change: dict[str, object], reason: str) -> None:
-    """A field that is wrong, unknown, or of another version is named."""
+def test_wrong_manifest(folder: Path, change: dict[str, object], reason: str) -> None:
+    """A field that is wrong, undeclared or of another version is named."""
     path = folder / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UnusableVersion, match=reason):
@@ -106,29 +106,29 @@ def test_a_wrong_manifest(folder: Path, change: dict[str, object], reason: str) 
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
-def test_no_json(folder: Path, content: bytes) -> None:
-    """A manifest that is no JSON object is refused, not a crash."""
+def test_manifest_is_not_json(folder: Path, content: bytes) -> None:
+    """A manifest that is not a JSON object makes the version unusable."""
     (folder / MANIFEST).write_bytes(content)
     with pytest.raises(UnusableVersion, match=r"manifest\.json"):
         read_manifest(folder)
 
 
 def test_no_manifest(folder: Path) -> None:
-    """A folder without a manifest is no version."""
+    """A folder without a manifest is unusable."""
     (folder / MANIFEST).unlink()
     with pytest.raises(UnusableVersion, match="cannot be read"):
         read_manifest(folder)
 
 
 def test_golden_round_trip(tmp_path: Path) -> None:
-    """Golden rows keep any text, separators of lines included."""
+    """Golden rows keep any text, line separators included."""
     rows = [GoldenRow(text="a\u2028b\x85c\n", ids=(2, 3), probabilities=(0.25, 0.75))]
     write_golden(tmp_path, rows)
     assert read_golden(tmp_path) == rows
 
 
-def test_golden_answers_of_an_engine(tmp_path: Path) -> None:
-    """An engine is held to its own answers where a row has them, else to the SavedModel's."""
+def test_golden_probabilities_of_an_engine(tmp_path: Path) -> None:
+    """A row has the probabilities of an engine, by default those of the SavedModel."""
     first = GoldenRow(
         text="a", ids=(2,), probabilities=(0.25, 0.75), answers={"onnx": (0.26, 0.74)}
     )
@@ -142,7 +142,7 @@ def test_golden_answers_of_an_engine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"not json\n"])
 def test_wrong_golden(tmp_path: Path, content: bytes) -> None:
-    """Golden rows that are missing or malformed vouch for nothing."""
+    """Missing or malformed golden rows make the version unusable."""
     (tmp_path / GOLDEN).write_bytes(content)
     with pytest.raises(UnusableVersion, match=r"golden\.jsonl"):
         read_golden(tmp_path)
@@ -156,28 +156,26 @@ def test_digest(tmp_path: Path) -> None:
     assert entry.sha256.startswith("ba7816bf8f01cfea")
 
 
-def test_a_version_that_is_exchanged_while_it_is_read(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A reader who has seen files of two copies of a version reads it again, and trusts the new."""
+def test_version_replaced_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that is replaced while it is read is read again."""
     calls = []
 
-    def exchange(path: Path) -> FileEntry:
+    def replace(path: Path) -> FileEntry:
         calls.append(path)
         if len(calls) == 1:
-            (folder / "report.html").write_bytes(b"more figures")
+            (folder / "report.html").write_bytes(b"test metrics")
             write_manifest(folder, manifest(seed=8))
         return digest(path)
 
     read_manifest(folder)
-    monkeypatch.setattr(artifact, "digest", exchange)
+    monkeypatch.setattr(artifact, "digest", replace)
     (folder / "saved_model.pb").write_bytes(b"changed")
     assert read_verified(folder).seed == 8
 
 
 @pytest.mark.parametrize("change", ["altered", "removed"])
-def test_a_version_that_is_wrong_stays_so(folder: Path, change: str) -> None:
-    """A file that does not fit a manifest that stays the same is an altered file."""
+def test_damaged_version(folder: Path, change: str) -> None:
+    """A file that does not match an unchanged manifest makes the version unusable."""
     if change == "altered":
         (folder / "saved_model.pb").write_bytes(b"grapj")
     else:

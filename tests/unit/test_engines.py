@@ -1,3 +1,5 @@
+"""The choice of an engine, one model run, and the two engines."""
+
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,43 +26,43 @@ from tests.fakes import BAD, GOOD, FakeEngine
 MODELS = Path(__file__).parents[2] / "models"
 
 
-class Answering:
-    """An engine that gives one answer to everything."""
+class ConstantEngine:
+    """An engine that always returns the same output."""
 
-    name = "answering"
+    name = "constant"
 
-    def __init__(self, answer: Any) -> None:
-        self.answer = np.array(answer, dtype=np.float32)
+    def __init__(self, output: Any) -> None:
+        self.output = np.array(output, dtype=np.float32)
 
     def run(self, _ids: Any, _lengths: Any) -> NDArray[np.float32]:
-        """Probabilities, or whatever stands for them; see `Engine.run`."""
-        return self.answer
+        """Return the output; see `Engine.run`."""
+        return self.output
 
 
 def rows(*rows: list[int]) -> list[NDArray[np.int32]]:
     return [np.array(row, dtype=np.int32) for row in rows]
 
 
-# --- one run ---
+# --- one model run ---
 
 
 def test_infer_pads() -> None:
-    """Rows of unequal length go in as one rectangle, with their lengths."""
+    """Rows of unequal length are padded into one array, with their lengths."""
     engine = FakeEngine()
-    answer = infer(engine, rows([GOOD], [BAD, BAD, BAD]), labels=2)
+    output = infer(engine, rows([GOOD], [BAD, BAD, BAD]), labels=2)
     assert engine.batches == [[[GOOD], [BAD, BAD, BAD]]]
-    assert (answer[0, 1] > 0.5, answer[1, 1] > 0.5) == (True, False)
+    assert (output[0, 1] > 0.5, output[1, 1] > 0.5) == (True, False)
 
 
 def test_infer_normalizes() -> None:
-    """Each row sums to 1 in double precision, whatever the model's rounding."""
-    answer = infer(Answering([[0.3333, 0.6666]]), rows([GOOD]), labels=2)
-    assert answer.dtype == np.float64
-    assert abs(answer.sum() - 1) < 1e-12
+    """Each row sums to 1 in float64, whatever the model's rounding."""
+    output = infer(ConstantEngine([[0.3333, 0.6666]]), rows([GOOD]), labels=2)
+    assert output.dtype == np.float64
+    assert abs(output.sum() - 1) < 1e-12
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "output",
     [
         [[0.5, 0.5]],
         [[0.5, 0.5]] * 3,
@@ -73,13 +75,13 @@ def test_infer_normalizes() -> None:
         [[0.5, 0.5], [0.0, 0.0]],
     ],
 )
-def test_infer_refuses_what_is_no_answer(answer: Any) -> None:
-    """Another shape, NaN, negative values or another sum than 1 are no probabilities."""
+def test_infer_rejects_invalid_output(output: Any) -> None:
+    """Another shape, NaN, a negative value or a sum other than 1 is an error."""
     with pytest.raises(InferenceFailed):
-        infer(Answering(answer), rows([GOOD], [BAD]), labels=2)
+        infer(ConstantEngine(output), rows([GOOD], [BAD]), labels=2)
 
 
-# --- which engine ---
+# --- the choice of an engine ---
 
 
 TF, ORT = "tensorflow", "onnxruntime"
@@ -87,7 +89,7 @@ TF, ORT = "tensorflow", "onnxruntime"
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Pretends that these libraries are installed, and that there is a GPU or none."""
+    """Pretend that only these libraries are installed, and that there is a GPU or not."""
 
     def pretend(*libraries: str, gpu: bool = False) -> None:
         monkeypatch.setattr(engines, "find_spec", lambda name: name if name in libraries else None)
@@ -124,8 +126,8 @@ def test_auto(
 @pytest.mark.parametrize(
     ("device", "chosen"), [("auto", "tensorflow"), ("cpu", "onnx"), ("gpu", "tensorflow")]
 )
-def test_auto_heeds_the_device(machine: Callable[..., None], device: Device, chosen: str) -> None:
-    """DEVICE=cpu leaves a GPU alone; DEVICE=gpu means the engine that can use it."""
+def test_auto_follows_the_device(machine: Callable[..., None], device: Device, chosen: str) -> None:
+    """DEVICE=cpu ignores a GPU; DEVICE=gpu takes the engine that supports it."""
     machine(TF, ORT, gpu=True)
     assert choose_engine(EngineOptions(device=device), has_onnx=True) == chosen
 
@@ -133,10 +135,10 @@ def test_auto_heeds_the_device(machine: Callable[..., None], device: Device, cho
 @pytest.mark.parametrize("engine", ["tensorflow", "onnx"])
 @pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("has_onnx", [False, True])
-def test_engine_that_is_named(
+def test_explicit_engine(
     machine: Callable[..., None], engine: EngineName, gpu: bool, has_onnx: bool
 ) -> None:
-    """An engine that is named is taken, whatever there is."""
+    """An explicit engine is taken whatever the machine has."""
     machine(TF, ORT, gpu=gpu)
     assert choose_engine(EngineOptions(engine), has_onnx=has_onnx) == engine
 
@@ -152,21 +154,21 @@ def test_engine_that_is_named(
         ((TF,), EngineOptions("onnx"), True, "onnx"),
     ],
 )
-def test_library_that_is_not_installed(
+def test_missing_library(
     machine: Callable[..., None],
     libraries: tuple[str, ...],
     options: EngineOptions,
     has_onnx: bool,
     extra: str,
 ) -> None:
-    """A library that is not installed is named, with the extra that brings it."""
+    """The error names the missing library and the extra that installs it."""
     machine(*libraries)
     with pytest.raises(MissingLibrary, match=rf"install valence\[{extra}\]"):
         choose_engine(options, has_onnx=has_onnx)
 
 
 def test_libraries_are_imported_late() -> None:
-    """Importing the service, and its --help, import neither TensorFlow nor ONNX Runtime."""
+    """Importing the service imports neither TensorFlow nor ONNX Runtime."""
     code = (
         "import sys, app, app.main, app.__main__; "
         "sys.exit(bool({'tensorflow', 'onnxruntime'} & set(sys.modules)))"
@@ -179,7 +181,7 @@ def test_libraries_are_imported_late() -> None:
 
 @pytest.fixture(scope="module")
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel written by hand: the share of odd ids, blind to padding."""
+    """A SavedModel written by hand: the share of odd ids, without padding."""
     tf = pytest.importorskip("tensorflow")
     folder = tmp_path_factory.mktemp("saved_model")
 
@@ -199,7 +201,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tensorflow_runs_the_signature(saved_model: Path) -> None:
-    """The SavedModel's signature answers for batches of any size and width."""
+    """The signature of the SavedModel takes batches of any size and width."""
     engine = load_engine(saved_model, EngineOptions("tensorflow", "cpu", 2))
     assert engine.name == "tensorflow"
     one = infer(engine, rows([3, 4]), labels=2)
@@ -225,16 +227,16 @@ def without_signature(_saved_model: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("spoil", [damage, empty, without_signature])
-def test_tensorflow_refuses_other_folders(
+def test_tensorflow_rejects_other_folders(
     saved_model: Path, tmp_path: Path, spoil: Callable[[Path, Path], Path]
 ) -> None:
-    """What TensorFlow cannot load, or what lacks the signature, is an unusable version."""
+    """A folder that TensorFlow cannot load, or without the signature, is unusable."""
     with pytest.raises(UnusableVersion):
         load_engine(spoil(saved_model, tmp_path), EngineOptions("tensorflow", "cpu", 2))
 
 
 def test_tensorflow_without_a_gpu(saved_model: Path) -> None:
-    """DEVICE=gpu without a GPU is refused, with the extra that may be missing."""
+    """DEVICE=gpu without a GPU is an error that names the extra that may be missing."""
     tf = pytest.importorskip("tensorflow")
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("there is a GPU")
@@ -246,7 +248,7 @@ def test_tensorflow_without_a_gpu(saved_model: Path) -> None:
 
 
 def write_onnx(folder: Path, **changes: Any) -> Path:
-    """A graph written by hand: the share of odd ids in the whole row. `changes` rename its ends."""
+    """A graph written by hand: the share of odd ids in a row. `changes` rename its ends."""
     onnx = pytest.importorskip("onnx")
     h, t = onnx.helper, onnx.TensorProto
     names = {"ids": "ids", "probabilities": "probabilities"} | changes
@@ -277,7 +279,7 @@ def write_onnx(folder: Path, **changes: Any) -> Path:
 
 
 def test_onnx_runs_the_graph(tmp_path: Path) -> None:
-    """ONNX Runtime answers for batches of any size and width."""
+    """ONNX Runtime takes batches of any size and width."""
     engine = load_engine(write_onnx(tmp_path), EngineOptions("onnx"))
     assert engine.name == "onnx"
     np.testing.assert_allclose(infer(engine, rows([3, 4]), labels=2), [[0.5, 0.5]])
@@ -286,12 +288,12 @@ def test_onnx_runs_the_graph(tmp_path: Path) -> None:
 
 
 def test_onnx_in_several_threads(tmp_path: Path) -> None:
-    """Several threads may run one engine at once; each gets its own answer."""
+    """Several threads may run one engine at once; each gets its own result."""
     engine = load_engine(write_onnx(tmp_path), EngineOptions("onnx"))
     batches = [rows(*[[3 + (i == j) for j in range(64)]] * 8) for i in range(64)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda batch: infer(engine, batch, labels=2)[0, 0], batches))
-    np.testing.assert_allclose(answers, 1 / 64)
+        results = list(pool.map(lambda batch: infer(engine, batch, labels=2)[0, 0], batches))
+    np.testing.assert_allclose(results, 1 / 64)
 
 
 @pytest.mark.parametrize(
@@ -301,28 +303,28 @@ def test_onnx_in_several_threads(tmp_path: Path) -> None:
         ({"probabilities": "logits"}, "Received: inputs ids, lengths; outputs logits"),
     ],
 )
-def test_onnx_refuses_other_graphs(tmp_path: Path, changes: Any, reason: str) -> None:
-    """A graph with other inputs or another output is an unusable version."""
+def test_onnx_rejects_other_graphs(tmp_path: Path, changes: Any, reason: str) -> None:
+    """A graph with other inputs or outputs is unusable."""
     with pytest.raises(UnusableVersion, match=reason):
         load_engine(write_onnx(tmp_path, **changes), EngineOptions("onnx"))
 
 
-def test_onnx_refuses_what_is_no_graph(tmp_path: Path) -> None:
-    """A file that ONNX Runtime cannot read is an unusable version."""
+def test_onnx_rejects_other_files(tmp_path: Path) -> None:
+    """A file that ONNX Runtime cannot read is unusable."""
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(UnusableVersion, match=r"cannot load model\.onnx"):
         load_engine(tmp_path, EngineOptions("onnx"))
 
 
 def test_onnx_without_a_graph(saved_model: Path) -> None:
-    """A version without `model.onnx` cannot run on ONNX Runtime, and `auto` does not try."""
+    """A version without `model.onnx` is unusable on ONNX Runtime; `auto` takes TensorFlow."""
     with pytest.raises(UnusableVersion, match=r"model\.onnx is missing"):
         load_engine(saved_model, EngineOptions("onnx"))
     assert load_engine(saved_model, EngineOptions("auto", "cpu", 2)).name == "tensorflow"
 
 
 def test_onnx_has_no_gpu(tmp_path: Path) -> None:
-    """ENGINE=onnx with DEVICE=gpu is refused, with what would work."""
+    """ENGINE=onnx with DEVICE=gpu is an error that names the engine to use."""
     with pytest.raises(MissingLibrary, match="DEVICE=gpu needs the engine tensorflow"):
         load_engine(write_onnx(tmp_path), EngineOptions("onnx", "gpu"))
 

@@ -1,3 +1,5 @@
+"""The phases of a process, and when it is ready."""
+
 import pytest
 
 from app.serving.lifecycle import Lifecycle, Phase
@@ -13,13 +15,13 @@ def live_until(phase: Phase) -> Lifecycle:
 
 
 def test_ready_in_one_phase_only() -> None:
-    """Traffic may come in the phase READY and in no other."""
+    """A process is ready in the phase READY and in no other."""
     assert not Lifecycle().ready
     assert [phase for phase in LIFE if live_until(phase).ready] == [Phase.READY]
 
 
 def test_draining_phases() -> None:
-    """Clients should go elsewhere from DRAINING on."""
+    """A process is draining in DRAINING and STOPPED."""
     assert [p for p in LIFE if live_until(p).draining] == [Phase.DRAINING, Phase.STOPPED]
 
 
@@ -35,20 +37,20 @@ def test_draining_phases() -> None:
     ],
 )
 def test_steps_that_are_not_allowed(before: Phase, after: Phase) -> None:
-    """A step that is not in the table is a fault."""
+    """A step that is not in the table raises."""
     with pytest.raises(RuntimeError, match=f"{before} cannot become {after}"):
         live_until(before).advance(after)
 
 
 def test_drain_before_ready() -> None:
-    """A process that is told to stop while it starts drains."""
+    """A process that is stopped while it starts drains."""
     lifecycle = Lifecycle()
-    lifecycle.advance(Phase.DRAINING, "told to stop")
-    assert (lifecycle.ready, lifecycle.reason) == (False, "told to stop")
+    lifecycle.advance(Phase.DRAINING, "a signal")
+    assert (lifecycle.ready, lifecycle.reason) == (False, "a signal")
 
 
 def test_reason() -> None:
-    """While not ready there is a reason, the latest one given."""
+    """A process that is not ready has a reason, the latest one given."""
     lifecycle = Lifecycle()
     assert lifecycle.reason
     lifecycle.explain("no models")
@@ -56,17 +58,16 @@ def test_reason() -> None:
 
 
 def test_fault() -> None:
-    """A fault makes a ready process unready, and is the reason."""
+    """A fault makes a ready process unready, and is its reason."""
     lifecycle = Lifecycle()
     lifecycle.advance(Phase.WARMING)
     lifecycle.advance(Phase.READY)
-    lifecycle.report_fault("lstm/1", "its loop has died")
-    assert (lifecycle.ready, lifecycle.reason) == (False, "its loop has died")
+    lifecycle.report_fault("lstm/1", "its batcher has failed")
+    assert (lifecycle.ready, lifecycle.reason) == (False, "its batcher has failed")
 
 
-@pytest.mark.anyio
 def test_on_change() -> None:
-    """Whoever asked for it is told of every change, when it has happened."""
+    """`on_change` is called after every change."""
     lifecycle = Lifecycle()
     seen: list[tuple[Phase, bool, str]] = []
     lifecycle.on_change = lambda: seen.append((lifecycle.phase, lifecycle.ready, lifecycle.reason))

@@ -1,9 +1,11 @@
+"""The series of the service, in one process and merged from several."""
+
 from app.telemetry.metrics import Metrics
 from tests.fakes import sample
 
 
 def test_two_services(metrics: Metrics) -> None:
-    """Each has its own series, so that two services can live in one process."""
+    """Each has its own series, so that one process can run two services."""
     other = Metrics()
     metrics.observe_request("/predict", "lstm", 200, 0.01)
     labels = {"route": "/predict", "model": "lstm", "status": "200"}
@@ -12,7 +14,7 @@ def test_two_services(metrics: Metrics) -> None:
 
 
 def test_requests_are_counted_and_timed(metrics: Metrics) -> None:
-    """A request is one in the counter and one in the histogram of its route and model."""
+    """A request is counted by status, and timed by route and model."""
     for status in (200, 200, 429):
         metrics.observe_request("/predict", "lstm", status, 0.01)
     labels = {"route": "/predict", "model": "lstm"}
@@ -22,7 +24,7 @@ def test_requests_are_counted_and_timed(metrics: Metrics) -> None:
 
 
 def test_model_series_exist_from_the_start(metrics: Metrics) -> None:
-    """The series of a model are there at zero, before its first request."""
+    """The series of a model exist at zero before its first request."""
     metrics.for_model("lstm")
     metrics.for_labels("lstm", 1, ["negative", "positive"])
     assert sample(metrics, "tokens_total", model="lstm") == 0
@@ -30,8 +32,8 @@ def test_model_series_exist_from_the_start(metrics: Metrics) -> None:
     assert sample(metrics, "predictions_total", **labels) == 0
 
 
-def test_two_workers_on_one_page(metrics: Metrics) -> None:
-    """What two workers count adds up; a version that is ready in both is ready once."""
+def test_merge_of_two_workers(metrics: Metrics) -> None:
+    """Counts of two workers are summed; a version that is ready in both is ready once."""
     other = Metrics()
     for worker in (metrics, other):
         worker.for_model("lstm").queue_items.inc(3)

@@ -1,4 +1,4 @@
-"""What a text becomes before it is cut into tokens."""
+"""Normalization of texts before tokenization."""
 
 import re
 
@@ -22,13 +22,13 @@ normalize = Normalizer()
     ],
 )
 def test_markup(text: str, expected: str) -> None:
-    """Tags and comments become a space; other angle brackets stay."""
+    """Tags and comments become a space; other angle brackets are kept."""
     assert normalize(text) == expected
 
 
 @pytest.mark.parametrize("apostrophe", ["'", "\u2019", "\u02bc", "&#39;", "&#x27;", "&apos;"])
 def test_apostrophes(apostrophe: str) -> None:
-    """Every way to write an apostrophe gives the same word."""
+    """All forms of an apostrophe give the same word."""
     assert normalize(f"Didn{apostrophe}t") == "didn't"
 
 
@@ -39,19 +39,19 @@ def test_entities() -> None:
 
 @pytest.mark.parametrize("invisible", ["\u00ad", "\u200c", "\u200d", "\u2060", "\ufeff", "\ufe0f"])
 def test_invisible_characters(invisible: str) -> None:
-    """Characters that show nothing do not break a word."""
+    """Invisible characters do not split a word."""
     assert normalize(f"hy{invisible}phen") == "hyphen"
 
 
 def test_sigma() -> None:
-    """Greek capitals and small letters give one word, whatever stands behind them."""
+    """Greek capital and small sigmas give the same word in any position."""
     assert normalize("ΟΔΟΣ ΟΔΟΣ.") == "οδοσ οδοσ."
     assert normalize("οδος") == "οδοσ"
 
 
 @given(st.text())
 def test_shortcuts_change_nothing(text: str) -> None:
-    """Looking for `only_if` first gives what running every pattern gives."""
+    """`only_if` never changes the result."""
     expected = text
     for rewrite in STANDARD_REWRITES:
         expected = re.sub(rewrite.pattern, rewrite.replacement, expected)

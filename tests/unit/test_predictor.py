@@ -1,3 +1,5 @@
+"""From texts to predictions."""
+
 import asyncio
 import threading
 import time
@@ -57,7 +59,7 @@ async def ask(predictor: Predictor, *texts: str) -> list[Any]:
 
 
 async def test_label_is_the_most_probable(predictor: Predictor) -> None:
-    """The label is the one with the highest probability; labels stand in output order."""
+    """The label is the most probable one; probabilities are in the order of the outputs."""
     (prediction,) = await ask(predictor, "bad bad film")
     assert isinstance(prediction, Prediction)
     assert prediction.label == "negative"
@@ -66,28 +68,28 @@ async def test_label_is_the_most_probable(predictor: Predictor) -> None:
 
 
 async def test_probabilities_sum_to_one(predictor: Predictor) -> None:
-    """Probabilities are plain floats that sum to 1 within 1e-6."""
+    """Probabilities are Python floats that sum to 1 within 1e-6."""
     for prediction in await ask(predictor, *("good " * n + "film" for n in range(9))):
         assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-6)
         assert {type(p) for p in prediction.probabilities.values()} == {float}
 
 
 async def test_tokens_and_truncation(predictor: Predictor) -> None:
-    """`tokens` counts the whole text, `truncated` tells whether the model read all of it."""
+    """`tokens` counts the whole text; `truncated` is true if it is longer than the model reads."""
     short, long = await ask(predictor, "a good film!", "film " * 40)
     assert (short.tokens, short.truncated) == (4, False)
     assert (long.tokens, long.truncated) == (40, True)
 
 
-async def test_failure_stands_in_its_place(predictor: Predictor) -> None:
-    """A text the model fails on has its error in its place."""
+async def test_failing_text(predictor: Predictor) -> None:
+    """A text that the model fails on has an error in its place."""
     good, poison, bad = await ask(predictor, "good", "poison", "bad")
     assert isinstance(poison, InferenceFailed)
     assert (good.label, bad.label) == ("positive", "negative")
 
 
 class GatedEncoder:
-    """Holds every text until the gate is opened, and counts them."""
+    """Holds every text until the gate is opened, and counts the texts."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -95,9 +97,9 @@ class GatedEncoder:
         self._encoder = make_encoder()
 
     def encode(self, text: str) -> Encoded:
-        """As the encoder does; an event loop that is held up here never opens the gate."""
+        """Encode a text. If this blocked the event loop, the gate would never open."""
         self.texts += 1
-        assert self.gate.wait(5), "the event loop waits for the tokenizer"
+        assert self.gate.wait(5), "the tokenizer blocks the event loop"
         return self._encoder.encode(text)
 
 
@@ -114,7 +116,7 @@ LONG = "good film " * 2500
 async def test_long_texts_leave_the_event_loop_free(
     predictor: Predictor, encoder: GatedEncoder
 ) -> None:
-    """Long texts are tokenized beside the event loop, with the same answers."""
+    """Long texts are tokenized in a thread, with the same results."""
     asking = asyncio.create_task(ask(predictor, LONG, "bad"))
     await until(lambda: encoder.texts == 1)
     encoder.gate.set()
@@ -122,7 +124,7 @@ async def test_long_texts_leave_the_event_loop_free(
 
 
 async def test_no_room_no_tokenizing(predictor: Predictor, encoder: GatedEncoder) -> None:
-    """Texts for which the queue has no room are refused before they are tokenized."""
+    """Texts for which the queue has no room are rejected before they are tokenized."""
     encoder.gate.set()
     with pytest.raises(Overloaded):
         await ask(predictor, *[LONG] * 101)
@@ -130,7 +132,7 @@ async def test_no_room_no_tokenizing(predictor: Predictor, encoder: GatedEncoder
 
 
 async def test_texts_being_tokenized_need_room(predictor: Predictor, encoder: GatedEncoder) -> None:
-    """Texts that are being tokenized count as if they waited, until they do."""
+    """Texts being tokenized count as waiting."""
     asking = asyncio.create_task(ask(predictor, *[LONG] * 60))
     await until(lambda: encoder.texts == 1)
     with pytest.raises(Overloaded):
@@ -141,7 +143,7 @@ async def test_texts_being_tokenized_need_room(predictor: Predictor, encoder: Ga
 
 
 async def test_deadline_while_tokenizing(predictor: Predictor, engine: FakeEngine) -> None:
-    """Long texts whose deadline has passed are not tokenized, and do not reach the model."""
+    """Long texts past their deadline are not tokenized and do not reach the model."""
     with pytest.raises(DeadlineExceeded):
         await predictor.predict(["good " * 10_000], deadline=time.monotonic())
     assert engine.batches == []

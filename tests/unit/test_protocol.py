@@ -1,3 +1,5 @@
+"""The HTTP/1.1 protocol on one connection."""
+
 import asyncio
 from typing import Any
 
@@ -16,7 +18,7 @@ REQUEST = b"POST / HTTP/1.1\r\nHost: valence\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class Connection(asyncio.Transport):
-    """Somebody at the other end, who says nothing."""
+    """A transport that never closes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,8 +55,8 @@ def connect(app: ASGIApp) -> HTTPProtocol:
     return protocol
 
 
-async def test_client_who_leaves_with_requests_in_line() -> None:
-    """A client that sent two requests at once and leaves is gone for the one that is answered."""
+async def test_client_disconnects_with_pipelined_requests() -> None:
+    """If a client of two pipelined requests disconnects, the active one is notified."""
     seen: list[str] = []
 
     async def watch(_scope: Scope, receive: Receive, _send: Send) -> None:

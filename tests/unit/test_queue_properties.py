@@ -1,4 +1,4 @@
-"""What holds of the queue whatever is done to it, in whatever order."""
+"""Properties of the queue that hold for any sequence of operations."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,9 +21,9 @@ from app.serving.shapes import FREE_PADDING, LEAST_FILL
 from tests.fakes import ManualClock
 
 FOREVER: Final = 1e9
-NOBODY: Any = None  # the future of a request, which the queue leaves alone
+NO_FUTURE: Any = None  # the queue never touches the future of a request
 
-# Few words and few lengths, so that many rows are equal; lengths that do and do not go together.
+# Few words and lengths, so that many rows are equal, and some lengths fit into one batch.
 rows = st.tuples(st.integers(0, 2), st.sampled_from([1, 3, 40, 42, 100]))
 
 
@@ -33,10 +33,10 @@ def to_row(row: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.int32]]:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Every operation, beside a model of what it must do.
+    """Every operation, compared with a simple model of the queue.
 
-    The model knows no line and no leaders: only which items wait, which are computed, and since
-    when each distinct row waits.
+    The model has no FIFO and no leaders. It knows which items wait, which run, and in which order
+    the different rows arrived.
     """
 
     queue: RequestQueue
@@ -47,9 +47,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.admitted: list[Submission] = []
         self.waiting: dict[Item, None] = {}
         self.running: dict[bytes, Item] = {}
-        self.ended: Counter[Item] = Counter()  # answered, or handed back without an answer
-        self.order: dict[bytes, None] = {}  # rows that wait for a batch, oldest first
-        self.has_order = True  # for as long as no request had to wait for places in the line
+        self.ended: Counter[Item] = Counter()  # with a result, or removed
+        self.order: dict[bytes, None] = {}  # rows waiting for a batch, oldest first
+        self.has_order = True  # until a request is longer than a batch
 
     @initialize(
         max_items=st.integers(1, 4),
@@ -64,7 +64,7 @@ class QueueMachine(RuleBasedStateMachine):
         return sum(item in self.waiting for item in submission.items)
 
     def end(self, items: Iterable[Item]) -> None:
-        """These items are answered or handed back."""
+        """These items have a result or are removed."""
         for item in items:
             self.waiting.pop(item, None)
             self.ended[item] += 1
@@ -72,21 +72,21 @@ class QueueMachine(RuleBasedStateMachine):
         self.order = {key: None for key in self.order if key in keys}
         self.has_order |= not self.order
 
-    def hand_back(self, submission: Submission) -> None:
-        """What of a request still waits is dropped."""
+    def end_waiting(self, submission: Submission) -> None:
+        """The waiting items of a request are removed."""
         self.end([item for item in submission.items if item in self.waiting])
 
     @rule(
         texts=st.lists(rows, min_size=1, max_size=10),
         patience=st.sampled_from([2, 5, FOREVER]),
     )
-    def admit(self, texts: list[tuple[int, int]], patience: float) -> None:
-        """All or nothing: a request is refused where it would break the bound."""
+    def enqueue(self, texts: list[tuple[int, int]], patience: float) -> None:
+        """A request is admitted whole, or rejected if there is no room for it."""
         submission = Submission(
             [to_row(text) for text in texts],
             arrived=self.clock(),
             deadline=self.clock() + patience,
-            settled=NOBODY,
+            settled=NO_FUTURE,
         )
         has_room = len(self.waiting) + len(texts) <= self.policy.max_queue_items
         assert self.queue.has_room(len(texts)) == has_room
@@ -105,7 +105,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def take_batch(self) -> None:
-        """The oldest leads; both limits hold; what is late is handed back; equals run once."""
+        """The oldest is taken; limits hold; late items are returned; equal items run once."""
         late = {
             submission: self.count_waiting(submission)
             for submission in self.admitted
@@ -114,14 +114,14 @@ class QueueMachine(RuleBasedStateMachine):
         batch, expired = self.queue.take_batch()
         assert dict(expired) == late
         for submission in late:
-            self.hand_back(submission)
+            self.end_waiting(submission)
         assert bool(batch) == bool(self.order)
         assert all(item in self.waiting for item in batch)
         keys = {item.key for item in batch}
         assert len(keys) == len(batch)
         assert not keys & self.running.keys()
         if batch:
-            self.hold_to_limits([item.length for item in batch])
+            self.check_limits([item.length for item in batch])
         if batch and self.has_order:
             assert batch[0].key == next(iter(self.order))
         for item in batch:
@@ -129,8 +129,8 @@ class QueueMachine(RuleBasedStateMachine):
             self.running[item.key] = item
         self.has_order |= not self.order
 
-    def hold_to_limits(self, lengths: Sequence[int]) -> None:
-        """The limits of a batch."""
+    def check_limits(self, lengths: Sequence[int]) -> None:
+        """A batch keeps its limits."""
         size = len(lengths)
         padded = max(lengths) * size
         assert size <= self.policy.max_items
@@ -141,42 +141,42 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
-        """An answer goes to every item that waits for an equal row, and to no other."""
+        """A result goes to every waiting item with an equal row, and to no other."""
         item = self.running.pop(data.draw(st.sampled_from(sorted(self.running)), label="key"))
         followers = self.queue.finish(item)
         equals = [other for other in self.waiting if other.key == item.key]
         assert Counter(followers) == Counter(equals)
-        answered = [item, *followers]
-        assert all(one.submission.arrived <= one.taken_at <= self.clock() for one in answered)
-        self.end(answered)
+        settled = [item, *followers]
+        assert all(one.submission.arrived <= one.taken_at <= self.clock() for one in settled)
+        self.end(settled)
 
     @precondition(lambda self: self.admitted)
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
-        """A caller who leaves takes along what of the request waits, and nothing else."""
+        """Removing a request removes its waiting items and nothing else."""
         place = data.draw(st.integers(0, len(self.admitted) - 1), label="request")
         submission = self.admitted[place]
         assert self.queue.remove(submission) == self.count_waiting(submission)
-        self.hand_back(submission)
+        self.end_waiting(submission)
 
     @precondition(lambda self: len(self.waiting) > 6)
     @rule()
     def close(self) -> None:
-        """Closing names every request of which something waits."""
-        held = [submission for submission in self.admitted if self.count_waiting(submission)]
-        assert self.queue.close() == held
-        for submission in held:
-            self.hand_back(submission)
+        """Closing returns every request with waiting items."""
+        waiting = [submission for submission in self.admitted if self.count_waiting(submission)]
+        assert self.queue.close() == waiting
+        for submission in waiting:
+            self.end_waiting(submission)
 
     @invariant()
     def keep_count(self) -> None:
-        """The queue counts what waits, and knows whether a batch could leave."""
+        """The queue knows how many items wait, and whether a batch could leave."""
         if hasattr(self, "queue"):
             assert len(self.queue) == len(self.waiting) <= self.policy.max_queue_items
             assert (self.queue.next_batch_at() is None) == (not self.order)
 
     def teardown(self) -> None:
-        """In the end every admitted item has been answered or handed back, once."""
+        """In the end every admitted item has a result or was removed, once."""
         if not hasattr(self, "queue"):
             return
         while self.waiting or self.running:
@@ -196,12 +196,12 @@ _words = count()
 
 
 def distinct(*lengths: int) -> Submission:
-    """A request with a text of each length, all different."""
+    """A request with one text of each length, all different."""
     texts = [to_row((next(_words), length)) for length in lengths]
-    return Submission(texts, arrived=0.0, deadline=FOREVER, settled=NOBODY)
+    return Submission(texts, arrived=0.0, deadline=FOREVER, settled=NO_FUTURE)
 
 
-def admit(queue: RequestQueue, *lengths: int) -> list[Item]:
+def enqueue(queue: RequestQueue, *lengths: int) -> list[Item]:
     submission = distinct(*lengths)
     assert queue.enqueue(submission)
     return submission.items
@@ -217,13 +217,13 @@ lengths = st.integers(1, 60)
 
 @settings(derandomize=True)
 @given(st.lists(lengths, min_size=1, max_size=20), lengths, st.integers(1, 4))
-def test_who_is_passed_over(line: list[int], stream: int, max_items: int) -> None:
-    """An item with p others before it is in one of the next p + 1 batches, whatever comes."""
+def test_no_item_starves(line: list[int], stream: int, max_items: int) -> None:
+    """An item with p others before it is in one of the next p + 1 batches."""
     queue = RequestQueue(BatchPolicy(max_items, 10_000, 0.0, 100), ManualClock())
-    waiting = {item: place for place, length in enumerate(line) for item in admit(queue, length)}
+    waiting = {item: place for place, length in enumerate(line) for item in enqueue(queue, length)}
     for passed in count():
         while queue.enqueue(distinct(stream)):
-            pass  # newer texts, all alike, as many as there is room for
+            pass  # newer texts of one length, as many as there is room for
         batch = queue.take_batch().batch
         finish_all(queue, batch)
         for item in batch:
@@ -240,15 +240,15 @@ def test_who_is_passed_over(line: list[int], stream: int, max_items: int) -> Non
     lengths,
     st.integers(1, 3),
 )
-def test_long_request_is_not_starved(
+def test_no_long_request_starves(
     texts: list[int], others: list[int], stream: int, max_items: int
 ) -> None:
-    """The items of a long request leave within the stated bound, however many others come."""
+    """The items of a long request leave within the documented bound, whatever else arrives."""
     room = 40
     queue = RequestQueue(BatchPolicy(max_items, 10_000, 0.0, room), ManualClock())
     if others:
-        admit(queue, *others)
-    due = sorted(admit(queue, *texts), key=lambda item: -item.length)
+        enqueue(queue, *others)
+    due = sorted(enqueue(queue, *texts), key=lambda item: -item.length)
     within = {
         item: (max(0, place - max_items) // max_items + 2) * room for place, item in enumerate(due)
     }

@@ -1,3 +1,5 @@
+"""The repository: what it finds, what it chooses, and what it rejects."""
+
 import json
 import shutil
 from collections.abc import Callable
@@ -31,7 +33,7 @@ def scanned(folder: Path, default: str | None = None) -> Repository:
 
 
 def make_ready(repository: Repository, *names: str) -> None:
-    """Let versions answer, as `name/number`."""
+    """Mark versions as ready, by `name/number`."""
     for versions in repository.versions.values():
         for version in versions:
             if f"{version.name}/{version.number}" in names:
@@ -42,11 +44,11 @@ def describe(version: Version) -> str:
     return f"{version.name}/{version.number}"
 
 
-# --- what there is ---
+# --- find ---
 
 
 def test_versions_newest_first(tmp_path: Path) -> None:
-    """Models stand in alphabetical order, their versions by number, the newest first."""
+    """Models are in alphabetical order, versions by number, newest first."""
     for path in ("b/2", "b/10", "b/9", "a/1"):
         (tmp_path / path).mkdir(parents=True)
     repository = scanned(tmp_path)
@@ -55,7 +57,7 @@ def test_versions_newest_first(tmp_path: Path) -> None:
 
 
 def test_unreadable_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model whose folder cannot be read is told apart; the others serve, the default does not."""
+    """A model whose folder cannot be read has a reason; the other models serve."""
     for path in ("bow/1", "lstm/1"):
         (tmp_path / path).mkdir(parents=True)
     lock(tmp_path / "lstm", monkeypatch)
@@ -71,14 +73,14 @@ def test_unreadable_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     "path",
     [".lstm/1", "lstm/.2-half", "lstm/new", "lstm/0", "lstm/01", "lstm/-1", "Lstm/1", "lstm/²"],
 )
-def test_folders_that_are_none(tmp_path: Path, path: str) -> None:
-    """Folders with a dot in front, and versions that are no integers, are not seen."""
+def test_other_folders(tmp_path: Path, path: str) -> None:
+    """Folders with a leading dot, and versions that are not integers, are skipped."""
     (tmp_path / path).mkdir(parents=True)
     assert scanned(tmp_path).versions == {}
 
 
 def test_files_are_not_models(tmp_path: Path) -> None:
-    """A file beside the models, or beside the versions, is not taken for one."""
+    """Files beside the models or the versions are skipped."""
     (tmp_path / "readme").touch()
     (tmp_path / "lstm").mkdir()
     (tmp_path / "lstm" / "7").touch()
@@ -86,7 +88,7 @@ def test_files_are_not_models(tmp_path: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    """A folder that is not there is said to be unreadable."""
+    """A repository that does not exist is unusable."""
     with pytest.raises(UnusableVersion, match="cannot be read"):
         scanned(tmp_path / "nowhere")
 
@@ -103,23 +105,23 @@ def test_missing_folder(tmp_path: Path) -> None:
 def test_default(
     tmp_path: Path, models: tuple[str, ...], wanted: str | None, default: str | None
 ) -> None:
-    """The default model is the one that is set, else `lstm`, else the first."""
+    """The default model is the one that was set, else `lstm`, else the first."""
     for name in models:
         (tmp_path / name / "1").mkdir(parents=True)
     assert scanned(tmp_path, wanted).default == default
 
 
 def test_default_loads_first(fake_models: Path) -> None:
-    """The versions of the default model are loaded before the others, the newest first."""
+    """The versions of the default model are loaded first, newest first."""
     order = [describe(version) for version in scanned(fake_models).loading_order()]
     assert order == ["lstm/2", "lstm/1", "bow/1"]
 
 
-# --- who answers ---
+# --- choose ---
 
 
 @pytest.mark.parametrize(
-    ("ready", "asked", "answers"),
+    ("ready", "asked", "found"),
     [
         (("lstm/1", "lstm/2", "bow/1"), (None, None), "lstm/2"),
         (("lstm/1", "lstm/2", "bow/1"), (None, 1), "lstm/1"),
@@ -128,17 +130,17 @@ def test_default_loads_first(fake_models: Path) -> None:
     ],
 )
 def test_find(
-    fake_models: Path, ready: tuple[str, ...], asked: tuple[Any, Any], answers: str
+    fake_models: Path, ready: tuple[str, ...], asked: tuple[Any, Any], found: str
 ) -> None:
-    """The newest ready version answers, of the default model unless one is named."""
+    """The newest ready version answers, of the default model if none is named."""
     repository = scanned(fake_models)
     make_ready(repository, *ready)
-    assert describe(repository.find(*asked)) == answers
+    assert describe(repository.find(*asked)) == found
 
 
 @pytest.mark.parametrize("asked", [("nobody", None), ("lstm", 9), ("bow", 2), (None, 9)])
 def test_find_unknown(fake_models: Path, asked: tuple[Any, Any]) -> None:
-    """An unknown model or version is refused with a list of those that answer."""
+    """An unknown model or version is an error that lists those that answer."""
     repository = scanned(fake_models)
     make_ready(repository, "lstm/2", "bow/1")
     with pytest.raises(UnknownModel, match=r"bow \(1\), lstm \(2\)"):
@@ -146,7 +148,7 @@ def test_find_unknown(fake_models: Path, asked: tuple[Any, Any]) -> None:
 
 
 def test_find_before_it_is_loaded(fake_models: Path) -> None:
-    """A version that still loads is not unknown, but not ready."""
+    """A version that is loading is not ready, rather than unknown."""
     repository = scanned(fake_models)
     make_ready(repository, "lstm/2")
     for asked in ((None, 1), ("bow", None)):
@@ -155,14 +157,14 @@ def test_find_before_it_is_loaded(fake_models: Path) -> None:
 
 
 def test_find_before_the_scan(fake_models: Path) -> None:
-    """Before the repository is read nothing is unknown, but nothing is ready."""
+    """Before the scan every version is not ready, rather than unknown."""
     for asked in ((None, None), ("nobody", None)):
         with pytest.raises(NotReady, match="being read"):
             Repository(fake_models).find(*asked)
 
 
-def test_find_refused(fake_models: Path) -> None:
-    """A model of which every version was refused: unknown by name, not ready as the default."""
+def test_find_rejected(fake_models: Path) -> None:
+    """A rejected version is unknown by name, and not ready as the default."""
     repository = scanned(fake_models)
     for version in repository.loading_order():
         version.reject("it is broken")
@@ -172,23 +174,23 @@ def test_find_refused(fake_models: Path) -> None:
         repository.find()
 
 
-def test_default_that_is_not_there(fake_models: Path) -> None:
-    """A default model that is set but absent is said to be absent."""
+def test_missing_default(fake_models: Path) -> None:
+    """A default model that does not exist is named as missing."""
     with pytest.raises(NotReady, match="nobody is not there"):
         scanned(fake_models, "nobody").find()
 
 
-# --- checks before a version may answer ---
+# --- load and verify ---
 
 
 @pytest.fixture
 def folder(fake_models: Path, tmp_path: Path) -> Path:
-    """A version to break."""
+    """A version to damage."""
     return Path(shutil.copytree(fake_models / "lstm" / "2", tmp_path / "lstm" / "2"))
 
 
 def edit_manifest(folder: Path, **fields: Any) -> None:
-    """Change fields of the manifest, and bring its digests up to date."""
+    """Change fields of the manifest, and update its digests."""
     path = folder / MANIFEST
     content = json.loads(path.read_text()) | fields
     for name in content["files"]:
@@ -280,14 +282,14 @@ def other_labels(folder: Path) -> None:
     ],
 )
 def test_damaged_version(folder: Path, damage: Callable[[Path], None], reason: str) -> None:
-    """A version is refused when anything about it is not as at export; the reason says what."""
+    """A version that differs from its export in any way is unusable, with a reason."""
     damage(folder)
     with pytest.raises(UnusableVersion, match=reason):
         load_version(folder, load_fake)
 
 
-def test_whole_version(folder: Path) -> None:
-    """A version that is as at export is loaded."""
+def test_intact_version(folder: Path) -> None:
+    """A version as it was exported is loaded."""
     loaded = load_version(folder, load_fake)
     assert (loaded.manifest.name, loaded.manifest.version, loaded.engine.name) == (
         "lstm",
@@ -296,14 +298,14 @@ def test_whole_version(folder: Path) -> None:
     )
 
 
-def test_engine_that_computes_something_else(folder: Path) -> None:
-    """An engine that does not reproduce the golden probabilities is not trusted."""
+def test_engine_with_other_results(folder: Path) -> None:
+    """An engine that does not reproduce the golden rows makes the version unusable."""
     with pytest.raises(UnusableVersion, match="golden row 1"):
         load_version(folder, lambda _folder: FakeEngine(offset=0.01))
 
 
-def test_engine_that_cannot_be_loaded(folder: Path) -> None:
-    """What the engine says about the folder is the reason."""
+def test_engine_that_cannot_load(folder: Path) -> None:
+    """The engine's error is the reason."""
 
     def fail(_folder: Path) -> FakeEngine:
         raise UnusableVersion("no signature")
@@ -317,15 +319,15 @@ def test_engine_that_cannot_be_loaded(folder: Path) -> None:
     [("fp32", 0.0002, True), ("fp32", 0.001, False), ("int8", 0.001, True), ("int8", 0.05, False)],
 )
 def test_tolerance(folder: Path, precision: str, offset: float, usable: bool) -> None:
-    """An engine may be off by rounding: a little in single precision, more with bytes."""
+    """An engine may differ by rounding, by more with int8 weights than with fp32."""
     edit_manifest(folder, engines={"fake": {"precision": precision}})
     result = nullcontext() if usable else pytest.raises(UnusableVersion, match="golden row 1")
     with result:
         load_version(folder, lambda _folder: FakeEngine(offset=offset))
 
 
-def test_an_engine_has_answers_of_its_own(folder: Path) -> None:
-    """An engine is held to what it answered at export, not to what the SavedModel did."""
+def test_golden_rows_of_an_engine(folder: Path) -> None:
+    """An engine is compared with its own results at export, not with the SavedModel's."""
     rows = [
         row.model_copy(update={"answers": {"fake": row.probabilities}, "probabilities": (1.0, 0.0)})
         for row in read_golden(folder)

@@ -1,3 +1,5 @@
+"""Batches from the queue: order, limits, long requests, and equal items."""
+
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
@@ -30,23 +32,23 @@ def make_queue(clock: ManualClock, **policy: Any) -> RequestQueue:
 
 
 def request(clock: ManualClock, *lengths: int, deadline: float = FOREVER) -> Submission:
-    """A request with a text of each length, all different."""
-    return ask(clock, *((next(_WORDS), length) for length in lengths), deadline=deadline)
+    """A request with one text of each length, all different."""
+    return texts(clock, *((next(_WORDS), length) for length in lengths), deadline=deadline)
 
 
-def ask(clock: ManualClock, *texts: tuple[int, int], deadline: float = FOREVER) -> Submission:
-    """A request with texts that are a word, repeated."""
-    rows = [np.full(length, word, dtype=np.int32) for word, length in texts]
-    settled: Any = None  # the queue leaves it alone
+def texts(clock: ManualClock, *words: tuple[int, int], deadline: float = FOREVER) -> Submission:
+    """A request with texts that repeat one word."""
+    rows = [np.full(length, word, dtype=np.int32) for word, length in words]
+    settled: Any = None  # the queue never touches it
     return Submission(rows, arrived=clock(), deadline=deadline, settled=settled)
 
 
-def admit(queue: RequestQueue, *submissions: Submission) -> None:
+def enqueue(queue: RequestQueue, *submissions: Submission) -> None:
     assert all(queue.enqueue(submission) for submission in submissions)
 
 
 def taken(queue: RequestQueue, names: dict[str, Submission]) -> list[str]:
-    """Whose items the next batch has, in order."""
+    """The names of the requests in the next batch, in order."""
     name_of = {id(submission): name for name, submission in names.items()}
     return [name_of[id(item.submission)] for item in queue.take_batch().batch]
 
@@ -60,122 +62,122 @@ def drain(queue: RequestQueue, names: dict[str, Submission]) -> list[list[str]]:
 
 
 def test_full_batch_leaves_at_once(clock: ManualClock) -> None:
-    """A full batch may leave at once, whatever the delay."""
+    """A full batch may leave at once, whatever the queue delay."""
     queue = make_queue(clock, max_queue_delay_s=5.0)
-    admit(queue, request(clock, 7, 7, 7))
+    enqueue(queue, request(clock, 7, 7, 7))
     assert queue.next_batch_at() == clock.now + 5.0
-    admit(queue, request(clock, 7))
+    enqueue(queue, request(clock, 7))
     assert queue.next_batch_at() == clock.now
 
 
 def test_lone_item_leaves_after_the_delay(clock: ManualClock) -> None:
-    """A lone item leaves after the delay, counted from the oldest arrival."""
+    """A lone item may leave after the queue delay, counted from the oldest arrival."""
     queue = make_queue(clock, max_queue_delay_s=5.0)
     arrived = clock.now
-    admit(queue, request(clock, 7))
+    enqueue(queue, request(clock, 7))
     clock.advance(3)
-    admit(queue, request(clock, 7))
+    enqueue(queue, request(clock, 7))
     assert queue.next_batch_at() == arrived + 5.0
 
 
 def test_no_delay(clock: ManualClock) -> None:
-    """Without a delay a lone item may leave at once."""
+    """Without a queue delay a lone item may leave at once."""
     queue = make_queue(clock)
     assert queue.next_batch_at() is None
-    admit(queue, request(clock, 7))
+    enqueue(queue, request(clock, 7))
     assert queue.next_batch_at() == clock.now
 
 
 def test_first_in_first_out(clock: ManualClock) -> None:
-    """Of items of one length the first in are the first out."""
+    """Items of one length leave first in, first out."""
     queue = make_queue(clock, max_items=2)
     names = {name: request(clock, 7) for name in "abcd"}
-    admit(queue, *names.values())
+    enqueue(queue, *names.values())
     assert drain(queue, names) == [["a", "b"], ["c", "d"]]
 
 
-def test_like_lengths_go_together(clock: ManualClock) -> None:
-    """A batch is the oldest item and those nearest to it in length."""
+def test_similar_lengths_go_together(clock: ManualClock) -> None:
+    """A batch is the oldest item and the items nearest to it in length."""
     queue = make_queue(clock, max_items=2)
     names = {"a": request(clock, 9), "b": request(clock, 200), "c": request(clock, 10)}
-    admit(queue, *names.values())
+    enqueue(queue, *names.values())
     assert drain(queue, names) == [["a", "c"], ["b"]]
 
 
 def test_oldest_is_never_passed_over(clock: ManualClock) -> None:
-    """An odd length waits for no longer than it takes to become the oldest."""
+    """An item of another length is in the next batch once it is the oldest."""
     queue = make_queue(clock, max_items=2)
     names = {"first": request(clock, 9), "odd": request(clock, 400)}
-    admit(queue, *names.values())
+    enqueue(queue, *names.values())
     batches = []
     for number in range(3):
         names[f"new{number}"] = request(clock, 9)
-        admit(queue, names[f"new{number}"])
+        enqueue(queue, names[f"new{number}"])
         batches.append(taken(queue, names))
     assert batches[1] == ["odd"]
 
 
-def test_full_queue_refuses(clock: ManualClock) -> None:
-    """A request is admitted whole or not at all, and a refusal changes nothing."""
+def test_full_queue_rejects(clock: ManualClock) -> None:
+    """A request is admitted whole or not at all; a rejection changes nothing."""
     queue = make_queue(clock, max_queue_items=3)
-    admit(queue, request(clock, 7, 7))
+    enqueue(queue, request(clock, 7, 7))
     assert not queue.enqueue(request(clock, 7, 7))
     assert len(queue) == 2
-    admit(queue, request(clock, 7))
+    enqueue(queue, request(clock, 7))
 
 
 def test_long_request_is_split(clock: ManualClock) -> None:
-    """A request of many texts is split over batches, in its order."""
+    """A long request is split into batches, in order."""
     queue = make_queue(clock, max_items=2)
     many = request(clock, 7, 7, 7, 7, 7)
-    admit(queue, many)
+    enqueue(queue, many)
     items = [queue.take_batch().batch for _ in range(3)]
     assert [item for batch in items for item in batch] == many.items
 
 
 def test_long_request_does_not_starve_others(clock: ManualClock) -> None:
-    """A text that comes after a request of many waits for one batch of it, not for all."""
+    """A text behind a long request waits for one batch of it, not for all."""
     queue = make_queue(clock, max_items=2)
     names = {"many": request(clock, *[7] * 8), "one": request(clock, 7)}
-    admit(queue, *names.values())
+    enqueue(queue, *names.values())
     assert drain(queue, names)[1] == ["one", "many"]
 
 
 def test_others_do_not_starve_a_long_request(clock: ManualClock) -> None:
-    """A request of many makes progress however many single texts keep coming."""
+    """A long request makes progress however many single texts arrive."""
     queue = make_queue(clock, max_items=2)
     names = {"many": request(clock, *[7] * 6)}
-    admit(queue, names["many"])
+    enqueue(queue, names["many"])
     served = 0
     for number in range(8):
         for half in "ab":
             names[f"{number}{half}"] = request(clock, 7)
-            admit(queue, names[f"{number}{half}"])
+            enqueue(queue, names[f"{number}{half}"])
         served += taken(queue, names).count("many")
     assert served == 6
 
 
 def test_long_request_is_sorted(clock: ManualClock) -> None:
-    """The texts of a long request are taken by length, the longest first."""
+    """The texts of a long request leave by length, longest first."""
     queue = make_queue(clock, max_items=2)
-    admit(queue, request(clock, 9, 380, 400, 10, 11))
+    enqueue(queue, request(clock, 9, 380, 400, 10, 11))
     sizes = [[item.length for item in queue.take_batch().batch] for _ in range(3)]
     assert sizes == [[400, 380], [11, 10], [9]]
 
 
-def test_line_leaves_no_empty_rows(clock: ManualClock) -> None:
-    """Rows that the line cannot fill with like lengths go to items without a place in it."""
+def test_backlog_fills_empty_rows(clock: ManualClock) -> None:
+    """Rows that the FIFO cannot fill with similar lengths go to items of the backlog."""
     queue = make_queue(clock, max_items=2)
     names = {"one": request(clock, 9), "many": request(clock, 10, 300, 200)}
-    admit(queue, *names.values())
+    enqueue(queue, *names.values())
     assert drain(queue, names) == [["one", "many"], ["many"], ["many"]]
 
 
 def test_expired_item_is_not_taken(clock: ManualClock) -> None:
-    """An item past its deadline is handed back apart from the batch, with all of its request."""
+    """All items of a request past its deadline are returned apart from the batch."""
     queue = make_queue(clock, max_items=2)
     late, fine = request(clock, 7, 7, 7, deadline=clock.now + 1), request(clock, 7)
-    admit(queue, late, fine)
+    enqueue(queue, late, fine)
     clock.advance(1)
     batch, expired = queue.take_batch()
     assert [item.submission for item in batch] == [fine]
@@ -184,10 +186,10 @@ def test_expired_item_is_not_taken(clock: ManualClock) -> None:
 
 
 def test_removed_items_are_not_taken(clock: ManualClock) -> None:
-    """What a caller withdraws is gone at once, and its places are free."""
+    """Removed items are never taken, and leave room for others at once."""
     queue = make_queue(clock, max_queue_items=4, max_items=2)
     leaving, staying = request(clock, 7, 7, 7), request(clock, 7)
-    admit(queue, leaving, staying)
+    enqueue(queue, leaving, staying)
     assert queue.remove(leaving) == 3
     assert queue.remove(leaving) == 0
     assert len(queue) == 1
@@ -195,20 +197,20 @@ def test_removed_items_are_not_taken(clock: ManualClock) -> None:
 
 
 def test_partly_taken_request_can_be_removed(clock: ManualClock) -> None:
-    """Withdrawing a request whose first items run already drops the others."""
+    """Removing a request whose first items already run removes the others."""
     queue = make_queue(clock, max_items=2)
     many = request(clock, *[7] * 5)
-    admit(queue, many)
+    enqueue(queue, many)
     queue.take_batch()
     assert queue.remove(many) == 3
     assert queue.take_batch() == ([], [])
 
 
-def test_close_hands_back_every_request(clock: ManualClock) -> None:
-    """Closing empties the queue and names those who wait."""
+def test_close_returns_every_request(clock: ManualClock) -> None:
+    """Closing empties the queue and returns the waiting requests."""
     queue = make_queue(clock)
     submissions = [request(clock, 7), request(clock, *[7] * 9)]
-    admit(queue, *submissions)
+    enqueue(queue, *submissions)
     assert queue.close() == submissions
     assert len(queue) == 0
 
@@ -218,10 +220,10 @@ A, B, C = (-1, 7), (-2, 7), (-3, 7)
 
 
 def test_equal_texts_are_computed_once(clock: ManualClock) -> None:
-    """Texts equal to one that waits need no row of a batch; they share its answer."""
+    """Texts equal to a waiting one need no row in a batch; they share its result."""
     queue = make_queue(clock)
-    one, other = ask(clock, A, A), ask(clock, B, A)
-    admit(queue, one, other)
+    one, other = texts(clock, A, A), texts(clock, B, A)
+    enqueue(queue, one, other)
     batch = queue.take_batch().batch
     assert batch == [one.items[0], other.items[0]]
     assert queue.finish(batch[0]) == [one.items[1], other.items[1]]
@@ -229,14 +231,14 @@ def test_equal_texts_are_computed_once(clock: ManualClock) -> None:
     assert len(queue) == 0
 
 
-def test_equal_to_a_running_one(clock: ManualClock) -> None:
-    """A text equal to one that is being computed waits for that answer, not for a batch."""
+def test_equal_to_a_running_text(clock: ManualClock) -> None:
+    """A text equal to a running one shares its result and waits for no batch."""
     queue = make_queue(clock)
-    admit(queue, ask(clock, A))
+    enqueue(queue, texts(clock, A))
     (leader,) = queue.take_batch().batch
     clock.advance(2)
-    late = ask(clock, A)
-    admit(queue, late)
+    late = texts(clock, A)
+    enqueue(queue, late)
     assert queue.next_batch_at() is None
     assert queue.take_batch().batch == []
     assert queue.finish(leader) == late.items
@@ -244,75 +246,75 @@ def test_equal_to_a_running_one(clock: ManualClock) -> None:
 
 
 def test_follower_leaves_with_its_leader(clock: ManualClock) -> None:
-    """The wait of a follower ends with that of its leader."""
+    """A follower waits in the queue as long as its leader."""
     queue = make_queue(clock)
-    admit(queue, ask(clock, A))
+    enqueue(queue, texts(clock, A))
     clock.advance(2)
-    follower = ask(clock, A)
-    admit(queue, follower)
+    follower = texts(clock, A)
+    enqueue(queue, follower)
     clock.advance(3)
     queue.take_batch()
     assert follower.queue_delay_s == 3
 
 
-def test_answered_text_is_computed_anew(clock: ManualClock) -> None:
-    """Answers are not kept: after `finish` an equal text gets a row again."""
+def test_results_are_not_kept(clock: ManualClock) -> None:
+    """After `finish` an equal text is computed again."""
     queue = make_queue(clock)
-    for submission in (ask(clock, A), ask(clock, A)):
-        admit(queue, submission)
+    for submission in (texts(clock, A), texts(clock, A)):
+        enqueue(queue, submission)
         assert queue.take_batch().batch == submission.items
         queue.finish(submission.items[0])
 
 
-def test_followers_count_until_answered(clock: ManualClock) -> None:
-    """Followers take memory, so the bound holds for them, also while their leader runs."""
+def test_followers_count_as_waiting(clock: ManualClock) -> None:
+    """Followers count towards the limit, also while their leader runs: they take memory."""
     queue = make_queue(clock, max_queue_items=3)
-    admit(queue, ask(clock, A), ask(clock, A, A))
+    enqueue(queue, texts(clock, A), texts(clock, A, A))
     assert not queue.has_room(1)
     (leader,) = queue.take_batch().batch
     assert len(queue) == 2
-    assert not queue.enqueue(ask(clock, A, A))
+    assert not queue.enqueue(texts(clock, A, A))
     queue.finish(leader)
     assert queue.has_room(3)
 
 
-def test_leader_who_leaves_hands_its_place_on(clock: ManualClock) -> None:
-    """When the caller of a waiting leader leaves, its first follower has the same place."""
+def test_removed_leader_hands_over_its_place(clock: ManualClock) -> None:
+    """When a waiting leader is removed, its first follower gets the same place."""
     queue = make_queue(clock, max_items=1)
-    leaving, heir, last = ask(clock, A, A), ask(clock, A), ask(clock, A)
-    admit(queue, leaving, ask(clock, B), heir, last)
+    leaving, heir, last = texts(clock, A, A), texts(clock, A), texts(clock, A)
+    enqueue(queue, leaving, texts(clock, B), heir, last)
     assert queue.remove(leaving) == 2
     assert queue.take_batch().batch == heir.items
     assert queue.finish(heir.items[0]) == last.items
 
 
-def test_heirs_leave_one_by_one(clock: ManualClock) -> None:
-    """A text is computed for as long as anybody waits for it."""
+def test_leaders_are_removed_one_by_one(clock: ManualClock) -> None:
+    """A text is computed as long as one request waits for it."""
     queue = make_queue(clock)
-    callers = [ask(clock, A) for _ in range(4)]
-    admit(queue, *callers)
+    callers = [texts(clock, A) for _ in range(4)]
+    enqueue(queue, *callers)
     for caller in (callers[0], callers[2], callers[1]):
         assert queue.remove(caller) == 1
     assert queue.take_batch().batch == callers[3].items
     assert queue.finish(callers[3].items[0]) == []
 
 
-def test_running_leader_answers_though_its_caller_left(clock: ManualClock) -> None:
-    """A model run is not undone: it answers the followers of a text whose caller left."""
+def test_removed_leader_that_runs(clock: ManualClock) -> None:
+    """A leader that runs gives its result to its followers even if its request is removed."""
     queue = make_queue(clock)
-    leaving, staying, later = ask(clock, A), ask(clock, A), ask(clock, A)
-    admit(queue, leaving, staying)
+    leaving, staying, later = texts(clock, A), texts(clock, A), texts(clock, A)
+    enqueue(queue, leaving, staying)
     queue.take_batch()
     assert queue.remove(leaving) == 0
-    admit(queue, later)
+    enqueue(queue, later)
     assert queue.finish(leaving.items[0]) == staying.items + later.items
 
 
-def test_follower_who_leaves(clock: ManualClock) -> None:
-    """A follower whose caller left gets no answer, whether its leader waits or runs."""
+def test_removed_follower(clock: ManualClock) -> None:
+    """A removed follower gets no result, whether its leader waits or runs."""
     queue = make_queue(clock)
-    leader, first, second = ask(clock, A), ask(clock, A), ask(clock, A)
-    admit(queue, leader, first, second)
+    leader, first, second = texts(clock, A), texts(clock, A), texts(clock, A)
+    enqueue(queue, leader, first, second)
     assert queue.remove(first) == 1
     queue.take_batch()
     assert queue.remove(second) == 1
@@ -320,30 +322,30 @@ def test_follower_who_leaves(clock: ManualClock) -> None:
 
 
 def test_follower_expires(clock: ManualClock) -> None:
-    """The deadline of a follower is its own, not that of its leader."""
+    """A follower has its own deadline, not that of its leader."""
     queue = make_queue(clock)
-    leader, late = ask(clock, A), ask(clock, A, deadline=clock.now + 1)
-    admit(queue, leader, late)
+    leader, late = texts(clock, A), texts(clock, A, deadline=clock.now + 1)
+    enqueue(queue, leader, late)
     clock.advance(1)
     assert queue.take_batch() == (leader.items, [(late, 1)])
 
 
-def test_close_names_those_who_only_follow(clock: ManualClock) -> None:
-    """Closing hands back followers too; what runs is left to run."""
+def test_close_returns_followers(clock: ManualClock) -> None:
+    """Closing returns requests that only follow; running items are left to run."""
     queue = make_queue(clock)
-    admit(queue, ask(clock, A))
+    enqueue(queue, texts(clock, A))
     (leader,) = queue.take_batch().batch
-    follower = ask(clock, A)
-    admit(queue, follower)
+    follower = texts(clock, A)
+    enqueue(queue, follower)
     assert queue.close() == [follower]
     assert queue.finish(leader) == []
 
 
-def test_single_text_does_not_follow_into_a_backlog(clock: ManualClock) -> None:
-    """A text equal to one that has no place yet takes the place it would have had anyway."""
+def test_single_text_takes_over_from_a_backlog(clock: ManualClock) -> None:
+    """A text equal to one in a backlog gets a place of its own, and leads."""
     queue = make_queue(clock, max_items=1)
-    many, one = ask(clock, A, B, C), ask(clock, C)
-    admit(queue, many, one)
+    many, one = texts(clock, A, B, C), texts(clock, C)
+    enqueue(queue, many, one)
     assert queue.take_batch().batch == [many.items[0]]
     assert queue.take_batch().batch == one.items
     assert queue.finish(one.items[0]) == [many.items[2]]
@@ -352,33 +354,33 @@ def test_single_text_does_not_follow_into_a_backlog(clock: ManualClock) -> None:
 
 
 def test_inherited_place_is_not_passed_on(clock: ManualClock) -> None:
-    """A long request that inherited a place has its usual share of the line afterwards."""
+    """A long request with an inherited place has its usual share of the FIFO afterwards."""
     queue = make_queue(clock, max_items=1)
-    leaving, many = ask(clock, A), ask(clock, (-1, 7), (-4, 6), (-5, 5), (-6, 4))
+    leaving, many = texts(clock, A), texts(clock, (-1, 7), (-4, 6), (-5, 5), (-6, 4))
     names = {"many": many, "one": request(clock, 7)}
-    admit(queue, leaving, *names.values())
+    enqueue(queue, leaving, *names.values())
     queue.remove(leaving)
     assert [taken(queue, names) for _ in range(2)] == [["many"], ["many"]]
     names["late"] = request(clock, 7)
-    admit(queue, names["late"])
+    enqueue(queue, names["late"])
     assert drain(queue, names) == [["one"], ["many"], ["late"], ["many"]]
 
 
-def test_heir_without_a_place(clock: ManualClock) -> None:
-    """What followed a text without a place goes on to wait among those of its own request."""
+def test_heir_in_a_backlog(clock: ManualClock) -> None:
+    """The follower of a text in a backlog waits in the backlog of its own request."""
     queue = make_queue(clock, max_items=1)
-    leaving = ask(clock, (-4, 9), (-5, 6))
-    staying = ask(clock, (-6, 9), (-7, 8), (-5, 6), (-8, 4))
-    admit(queue, leaving, staying)
+    leaving = texts(clock, (-4, 9), (-5, 6))
+    staying = texts(clock, (-6, 9), (-7, 8), (-5, 6), (-8, 4))
+    enqueue(queue, leaving, staying)
     queue.remove(leaving)
     assert [queue.take_batch().batch[0] for _ in range(4)] == staying.items
 
 
-def test_last_heir_without_a_place(clock: ManualClock) -> None:
-    """What followed a text without a place joins the line if all others of its request did."""
+def test_heir_without_a_backlog(clock: ManualClock) -> None:
+    """The follower of a text in a backlog gets a place if its own request has no backlog."""
     queue = make_queue(clock, max_items=1)
-    leaving, staying = ask(clock, (-4, 9), (-5, 6)), ask(clock, (-6, 9), (-5, 6))
-    admit(queue, leaving, staying)
+    leaving, staying = texts(clock, (-4, 9), (-5, 6)), texts(clock, (-6, 9), (-5, 6))
+    enqueue(queue, leaving, staying)
     queue.remove(leaving)
     assert [queue.take_batch().batch[0] for _ in range(2)] == staying.items
 
@@ -388,7 +390,7 @@ def test_last_heir_without_a_place(clock: ManualClock) -> None:
     st.integers(1, 6),
 )
 def test_every_item_leaves_once(requests: Sequence[Sequence[int]], max_items: int) -> None:
-    """Whatever comes, every admitted item is taken exactly once."""
+    """Every admitted item is taken exactly once."""
     clock = ManualClock()
     queue = make_queue(clock, max_items=max_items)
     submissions = [request(clock, *lengths) for lengths in requests]

@@ -1,3 +1,5 @@
+"""The engine threads: who gets one, and how results return."""
+
 import asyncio
 import threading
 from collections.abc import AsyncIterator
@@ -12,26 +14,26 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def slots() -> AsyncIterator[EngineSlots]:
-    """One slot."""
+    """One engine thread."""
     one = EngineSlots(1)
     yield one
     one.close()
 
 
-async def test_in_turn(slots: EngineSlots) -> None:
-    """Who asked first gets the slot first, and one at a time holds it."""
+async def test_first_come_first_served(slots: EngineSlots) -> None:
+    """Requests are granted first come, first served, one at a time for one thread."""
     seen: list[str] = []
     for name in ("first", "second"):
         slots.request(lambda name=name: seen.append(name))  # type: ignore[misc]
-    assert seen == []  # not before the next turn of the event loop
+    assert seen == []  # not before the next iteration of the event loop
     await asyncio.sleep(0)
     assert seen == ["first"]
     slots.release()
     assert seen == ["first", "second"]
 
 
-async def test_result_comes_back_to_the_loop(slots: EngineSlots) -> None:
-    """Work runs in another thread; its result comes back to that of the event loop."""
+async def test_result_returns_to_the_event_loop(slots: EngineSlots) -> None:
+    """Work runs on another thread; its result is delivered on the event loop's."""
     here = threading.get_ident()
     found: list[tuple[int, int, BaseException | None]] = []
     slots.run(threading.get_ident, lambda r, e: found.append((r, threading.get_ident(), e)))
@@ -42,8 +44,8 @@ async def test_result_comes_back_to_the_loop(slots: EngineSlots) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1)])
-async def test_error_comes_back(slots: EngineSlots, error: BaseException) -> None:
-    """Whatever work raises is handed over, and the thread goes on to the next."""
+async def test_exception_returns(slots: EngineSlots, error: BaseException) -> None:
+    """Any exception of the work is delivered, and the thread runs the next job."""
 
     def fail() -> None:
         raise error
@@ -56,7 +58,7 @@ async def test_error_comes_back(slots: EngineSlots, error: BaseException) -> Non
 
 
 async def test_close_ends_the_threads(slots: EngineSlots) -> None:
-    """After `close` the work that was given is done, and then the threads end."""
+    """After `close` the threads finish their work and end."""
     found: list[int] = []
     slots.run(lambda: 7, lambda r, _: found.append(r))
     (thread,) = slots._threads
@@ -66,8 +68,8 @@ async def test_close_ends_the_threads(slots: EngineSlots) -> None:
     assert not thread.is_alive()
 
 
-async def test_result_for_a_loop_that_has_ended() -> None:
-    """A thread whose event loop is closed ends; there is nobody to tell."""
+async def test_result_for_a_closed_event_loop() -> None:
+    """A thread ends if its event loop is closed."""
     go, threads = threading.Event(), []
 
     async def leave_work_behind() -> None:

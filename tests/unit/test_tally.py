@@ -1,4 +1,4 @@
-"""Numbers of one process and of several, and the page they make."""
+"""The metrics registry: updates, snapshots, merging and the text format."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ BOUNDS = (0.5, 1.0, 2.5)
 
 
 def read(page: bytes) -> dict[tuple[str, str], float]:
-    """The value of each series of a page: by its name and the values of its labels."""
+    """The value of each series: by its name and the values of its labels."""
     return {
         (series.name, " ".join(series.labels.values())): series.value
         for family in text_string_to_metric_families(page.decode())
@@ -25,7 +25,7 @@ def read(page: bytes) -> dict[tuple[str, str], float]:
 
 @dataclass
 class Worker:
-    """A process that counts; each declares the same."""
+    """A process with metrics; all of them declare the same ones."""
 
     tally: Tally = field(default_factory=Tally)
 
@@ -36,7 +36,7 @@ class Worker:
         self.seconds = self.tally.histogram("seconds", "Time taken", BOUNDS, "model")
 
     def work(self, waiting: int, *seconds: float) -> Snapshot:
-        """Count some work."""
+        """Update all metrics."""
         self.ready.labels("lstm").set(1)
         self.waiting.inc(waiting)
         for value in seconds:
@@ -45,12 +45,12 @@ class Worker:
         return self.tally.snapshot()
 
     def page(self, *snapshots: Snapshot) -> dict[tuple[str, str], float]:
-        """The page of all snapshots together."""
+        """The series of all snapshots together."""
         return read(self.tally.render(self.tally.merge(snapshots)))
 
 
-def test_page_of_one_process() -> None:
-    """Each kind has its lines on the page, with help, type and labels."""
+def test_text_format() -> None:
+    """Each type of metric has its lines, with HELP, TYPE and labels."""
     worker = Worker()
     page = worker.tally.render(worker.work(3, 0.2, 2.0)).decode()
     ours = page[page.index("# HELP answers_total") :]
@@ -81,7 +81,7 @@ def test_page_of_one_process() -> None:
     )
 )
 def test_histogram_agrees_with_the_library(values: list[float]) -> None:
-    """Buckets are cumulative and include their bound: the page is that of the library's own."""
+    """Buckets are rendered as those of prometheus_client: cumulative, with inclusive bounds."""
     registry = CollectorRegistry()
     theirs = Histogram("seconds", "Time taken", buckets=BOUNDS, registry=registry)
     tally = Tally()
@@ -95,7 +95,7 @@ def test_histogram_agrees_with_the_library(values: list[float]) -> None:
 
 
 def test_gauge() -> None:
-    """A gauge goes up, down, and to a value."""
+    """A gauge can be increased, decreased and set."""
     tally = Tally()
     gauge = tally.gauge("waiting", "Items waiting").labels()
     gauge.inc(5)
@@ -107,9 +107,9 @@ def test_gauge() -> None:
 
 
 def test_processes_add_up() -> None:
-    """The page of two processes has the sums of their counters, gauges and buckets."""
+    """Counters, gauges and buckets of two processes are summed."""
     one, two = Worker(), Worker()
-    two.answers.labels("bow", "429").inc(7)  # which the other one has not met
+    two.answers.labels("bow", "429").inc(7)  # a series that the other one does not have
     page = one.page(one.work(3, 0.2, 9.0), two.work(4, 0.7))
     assert (page["answers_total", "lstm 200"], page["answers_total", "bow 429"]) == (3, 7)
     assert page["waiting", ""] == 7
@@ -118,22 +118,22 @@ def test_processes_add_up() -> None:
     assert page["seconds_sum", "lstm"] == pytest.approx(9.9)
 
 
-def test_what_is_so_in_two_processes_is_so_once() -> None:
-    """A gauge that says whether takes the maximum."""
+def test_gauge_of_maximum() -> None:
+    """A gauge that is 1 or 0 takes the maximum."""
     one, two = Worker(), Worker()
     assert one.page(one.work(0), two.work(0), Worker().tally.snapshot())["ready", "lstm"] == 1
 
 
-def test_merged_pages_can_be_merged() -> None:
-    """A merged snapshot is a snapshot: processes may be merged in any groups."""
+def test_merged_snapshots_can_be_merged() -> None:
+    """A merged snapshot is a snapshot: processes can be merged in any groups."""
     one, two, three = Worker(), Worker(), Worker()
     taken = [one.work(1, 0.5), two.work(2, 0.25, 0.25), three.work(3, 4.0)]
     together = one.tally.merge(taken[:2])
     assert one.page(together, taken[2]) == pytest.approx(one.page(*taken))
 
 
-def test_a_snapshot_travels_as_json() -> None:
-    """A snapshot that went through JSON makes the same page."""
+def test_snapshot_through_json() -> None:
+    """A snapshot is rendered the same after a round trip through JSON."""
     worker = Worker()
     snapshot = worker.work(3, 0.1, 0.2, 7.0)
     received = json.loads(json.dumps(snapshot))
@@ -141,16 +141,16 @@ def test_a_snapshot_travels_as_json() -> None:
     assert worker.page(received, snapshot)["answers_total", "lstm 200"] == 6
 
 
-def test_a_snapshot_stands_still() -> None:
-    """What is counted after a snapshot is not in it."""
+def test_snapshot_is_a_copy() -> None:
+    """Later updates do not change a snapshot."""
     worker = Worker()
     snapshot = worker.work(1, 0.5)
     worker.work(1, 0.5)
     assert worker.page(snapshot)["answers_total", "lstm 200"] == 1
 
 
-def test_figures_of_the_process() -> None:
-    """The figures of the process are those of the library, by its names."""
+def test_process_metrics() -> None:
+    """The process metrics are those of prometheus_client."""
     expected = {
         series.name
         for family in ProcessCollector(registry=None).collect()
@@ -162,8 +162,8 @@ def test_figures_of_the_process() -> None:
     assert all(page.values())
 
 
-def test_figures_of_processes() -> None:
-    """Memory and processor time add; the start is that of the first process."""
+def test_merge_of_process_metrics() -> None:
+    """Memory and CPU time are summed; the start time is the earliest."""
     tally = Tally()
     names = [
         f"process_{name}"
@@ -180,20 +180,20 @@ def test_figures_of_processes() -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 @example('say "no"\n\\n')
 def test_label_values_are_escaped(value: str) -> None:
-    """Whatever a label holds, it is the same on the page."""
+    """Any label value survives rendering and parsing."""
     tally = Tally()
     tally.counter("answers_total", "Answers given", "model").labels(value).inc()
     assert read(tally.render(tally.snapshot()))["answers_total", value] == 1
 
 
 def test_labels_are_complete() -> None:
-    """A series has a value for each label."""
+    """A series needs a value for each label."""
     with pytest.raises(ValueError, match=r"takes 2 label values\. Received: 1"):
         Worker().answers.labels("lstm")
 
 
-def test_successor() -> None:
-    """A process goes on counting where another has ended; how that one stood is forgotten."""
+def test_restore() -> None:
+    """A process continues the counters of one that ended, but not its gauges."""
     left = Worker().work(3, 0.2, 2.0)
     successor = Worker()
     successor.tally.restore(json.loads(json.dumps(left)))
@@ -203,8 +203,8 @@ def test_successor() -> None:
     assert page["waiting", ""] == 1
 
 
-def test_processor_time_of_a_successor() -> None:
-    """The processor time of a process that has ended is counted on, however often one looks."""
+def test_cpu_time_after_restore() -> None:
+    """The CPU time of a process that ended is added once, in every snapshot."""
     name, spent = "process_cpu_seconds_total", 1e6
     tally = Tally()
     own = tally.snapshot()[name][0][1][0]
@@ -214,7 +214,7 @@ def test_processor_time_of_a_successor() -> None:
 
 
 def test_remains() -> None:
-    """Of a process that has ended its counts remain, and nothing of what it held."""
+    """Counters and histograms remain of a process that ended; gauges do not."""
     worker = Worker()
     remains = worker.tally.remains(worker.work(3, 0.2))
     assert set(remains) == {"answers_total", "seconds", "process_cpu_seconds_total"}
