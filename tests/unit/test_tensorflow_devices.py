@@ -231,5 +231,5 @@ def test_served_from_a_gpu(workshop: Workshop) -> None:
         body = {"text": row.text, "model": "lstm"}
         with server.client() as client:
             answer = client.post("/predict", json=body).json()
-    assert "cuDNN fails; the model runs without it" not in server.events()
+    assert "cuDNN failed; the model runs without it" not in server.events()
     np.testing.assert_allclose(list(answer["probabilities"].values()), row.probabilities, atol=1e-4)
