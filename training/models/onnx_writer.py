@@ -1,4 +1,7 @@
-"""`GraphWriter` builds an ONNX graph node by node, in the order of computation."""
+"""`GraphWriter` builds an ONNX graph node by node, in the order of computation.
+
+It is here, and not in `training.export`, because every layer has a function that writes its nodes.
+"""
 
 from hashlib import sha256
 from typing import Any, Final

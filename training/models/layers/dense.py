@@ -16,7 +16,7 @@ from training.models.layers.frozen import freeze_weights
 from training.models.onnx_writer import GraphWriter, Value
 from training.support.arrays import Float32Array
 
-# TensorFlow graph
+# --- TensorFlow graph ---
 
 
 class DenseGraph(tf.Module):  # type: ignore[misc]
@@ -33,7 +33,7 @@ class DenseGraph(tf.Module):  # type: ignore[misc]
         return self._activation(features @ self._kernel + self._bias)
 
 
-# ONNX
+# --- ONNX ---
 
 
 def add_dense(graph: GraphWriter, features: Value, kernel: Float32Array, bias: Float32Array) -> str:

@@ -19,7 +19,7 @@ from training.models.layers.frozen import freeze_weights
 from training.models.layers.scan import scan_steps
 from training.support.arrays import Float32Array
 
-# TensorFlow graph
+# --- TensorFlow graph ---
 
 
 class GRUGraph(tf.Module):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class GRUGraph(tf.Module):  # type: ignore[misc]
         return scan_steps(step, inputs, units=self._recurrent.shape[0])
 
 
-# ONNX
+# --- ONNX ---
 
 
 def gru_weights(layer: keras.layers.GRU) -> tuple[Float32Array, Float32Array, Float32Array]:

@@ -23,7 +23,7 @@ import tensorflow as tf
 from training.models.layers.frozen import freeze
 from training.support.arrays import Float32Array
 
-# Keras
+# --- Keras ---
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -101,7 +101,7 @@ def _block_lstm_inputs(
     } | dict.fromkeys(("wci", "wcf", "wco"), no_peephole)
 
 
-# TensorFlow graph
+# --- TensorFlow graph ---
 
 
 class LSTMGraph(tf.Module):  # type: ignore[misc]
@@ -153,7 +153,7 @@ class LSTMGraph(tf.Module):  # type: ignore[misc]
         return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
 
 
-# ONNX
+# --- ONNX ---
 
 
 def lstm_weights(layer: FusedLSTM) -> tuple[Float32Array, Float32Array, Float32Array]:

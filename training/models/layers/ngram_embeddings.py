@@ -29,14 +29,14 @@ from training.models.layers.saved_names import RenamedArguments, saved_as
 from training.models.layers.word_embeddings import Float16Array
 from training.models.onnx_writer import GraphWriter
 
-# Keras
+# --- Keras ---
 
 
 class NgramVectorSum(keras.layers.Layer):  # type: ignore[misc]
     """The sum of the vectors of the n-grams that end at each word: (batch, length, vector dim).
 
-    0 at padding, and where no n-gram has a vector. The tables stay in half precision, also in
-    memory; only what is looked up is widened to single precision.
+    0 at padding, and where no n-gram has a vector. The vectors stay in half precision in memory,
+    which halves hundreds of megabytes; only what is looked up is widened to single precision.
 
     Attributes:
         hashes: int32 (orders, vocabulary), see `hash_ids`.
@@ -157,7 +157,7 @@ class NgramEmbeddings(RenamedArguments, NgramVectorSum):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-# TensorFlow graph
+# --- TensorFlow graph ---
 
 
 class NgramEmbeddingsGraph(tf.Module):  # type: ignore[misc]
@@ -179,7 +179,7 @@ class NgramEmbeddingsGraph(tf.Module):  # type: ignore[misc]
         return tf.tanh(total)
 
 
-# ONNX
+# --- ONNX ---
 
 
 def add_ngram_embeddings(

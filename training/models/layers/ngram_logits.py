@@ -30,7 +30,7 @@ from training.models.layers.saved_names import RenamedArguments, saved_as
 from training.models.onnx_writer import FLOAT, GraphWriter, integers
 from training.support.arrays import Float32Array
 
-# Keras and TensorFlow graph
+# --- Keras and TensorFlow graph ---
 
 
 def _sum_rows(
@@ -51,7 +51,7 @@ def _sum_rows(
     return ops.sum(rows * exists, axis=(0, 2)) / ops.sqrt(count)
 
 
-# Keras
+# --- Keras ---
 
 
 @saved_as("NgramSum")
@@ -159,7 +159,7 @@ class NgramLogits(RenamedArguments, keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-# TensorFlow graph
+# --- TensorFlow graph ---
 
 
 class NgramLogitsGraph(tf.Module):  # type: ignore[misc]
@@ -179,7 +179,7 @@ class NgramLogitsGraph(tf.Module):  # type: ignore[misc]
         return _sum_rows(ids, self._hashes, look_up, buckets=self._table.shape[0])
 
 
-# ONNX
+# --- ONNX ---
 
 
 def add_ngram_logits(

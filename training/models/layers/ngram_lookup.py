@@ -16,7 +16,7 @@ from app.text.vocabulary import FIRST_WORD, PAD
 from training.features.ngram_hashing import PAD_HASH, hash_ids
 from training.models.onnx_writer import FLOAT, GraphWriter, integers
 
-# Keras and TensorFlow graph
+# --- Keras and TensorFlow graph ---
 
 
 def find_buckets(ids: Any, hashes: Int32Array, *, buckets: int, time_axis: int = 1) -> Any:
@@ -72,7 +72,7 @@ def _shift(ids: Any, time_axis: int) -> Any:
     return shifted[:-1] if time_axis == 0 else shifted[:, :-1]
 
 
-# ONNX
+# --- ONNX ---
 
 
 def add_ngram_rows(

@@ -54,7 +54,7 @@ def cell_of(layer: keras.layers.RNN) -> Cell:
     return next(cell for cell in CELLS.values() if type(layer) is cell.keras)
 
 
-# ONNX
+# --- ONNX ---
 
 
 def add_states(

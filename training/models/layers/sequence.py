@@ -22,7 +22,7 @@ from training.models.onnx_writer import FLOAT, GraphWriter, integers
 
 Shape = tuple[int | None, ...]
 
-# Keras
+# --- Keras ---
 
 
 def _count_steps(ids: Any) -> Any:
@@ -131,7 +131,7 @@ class PadAndFlatten(RenamedArguments, keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "length": self.length}
 
 
-# TensorFlow graph
+# --- TensorFlow graph ---
 
 
 def reverse(steps: Any, lengths: Any) -> Any:
@@ -185,7 +185,9 @@ class PadAndFlattenGraph(tf.Module):  # type: ignore[misc]
         return tf.reshape(steps, [-1, self._length * steps.shape[-1]])
 
 
-# ONNX. `Reverse` is the attribute `direction` of a recurrent operator.
+# --- ONNX ---
+
+# `Reverse` is the attribute `direction` of a recurrent operator.
 
 
 def add_pool(graph: GraphWriter, states: str, layer: Pool) -> str:

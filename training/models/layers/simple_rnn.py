@@ -17,7 +17,7 @@ from training.models.layers.frozen import freeze_weights
 from training.models.layers.scan import scan_steps
 from training.support.arrays import Float32Array
 
-# TensorFlow graph
+# --- TensorFlow graph ---
 
 
 class SimpleRNNGraph(tf.Module):  # type: ignore[misc]
@@ -37,7 +37,7 @@ class SimpleRNNGraph(tf.Module):  # type: ignore[misc]
         return scan_steps(step, inputs, units=self._recurrent.shape[0])
 
 
-# ONNX
+# --- ONNX ---
 
 
 def simple_rnn_weights(

@@ -21,7 +21,7 @@ from training.support.arrays import Float32Array
 
 Float16Array = NDArray[np.float16]
 
-# Keras
+# --- Keras ---
 
 
 @saved_as("WordVectors")
@@ -76,7 +76,7 @@ class WordEmbeddings(RenamedArguments, keras.layers.Embedding):  # type: ignore[
         return {**inherited, **own}
 
 
-# TensorFlow graph
+# --- TensorFlow graph ---
 
 
 class WordEmbeddingsGraph(tf.Module):  # type: ignore[misc]
@@ -95,7 +95,7 @@ class WordEmbeddingsGraph(tf.Module):  # type: ignore[misc]
         return tf.cast(tf.gather(self._vectors, ids), tf.float32)
 
 
-# ONNX
+# --- ONNX ---
 
 
 def stored_vectors(layer: WordEmbeddings) -> Float16Array:

@@ -20,7 +20,7 @@ from app.text.vocabulary import FIRST_WORD, PAD
 from training.models.onnx_writer import GraphWriter, add_positions, integers
 from training.support.arrays import Float32Array
 
-# Keras
+# --- Keras ---
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -53,7 +53,7 @@ class WordPresence(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "vocabulary": self.vocabulary}
 
 
-# TensorFlow graph
+# --- TensorFlow graph ---
 
 
 class WordPresenceGraph(tf.Module):  # type: ignore[misc]
@@ -74,7 +74,7 @@ class WordPresenceGraph(tf.Module):  # type: ignore[misc]
         return tf.tensor_scatter_nd_max(zeros, cells, tf.ones(tf.shape(columns), tf.float32))
 
 
-# ONNX
+# --- ONNX ---
 
 
 def add_word_presence(graph: GraphWriter, ids: str, kernel: Float32Array) -> str:
