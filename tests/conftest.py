@@ -14,6 +14,10 @@ from app.telemetry.metrics import Metrics
 from tests.fakes import Running, run_service, write_version
 from tests.trained import Workshop, build_workshop
 
+# Settings of the environment do not apply to tests; VALENCE_DATA is read by the tests themselves.
+for variable in list(os.environ):
+    if variable.upper().startswith("VALENCE_") and variable != "VALENCE_DATA":
+        del os.environ[variable]
 # Tests that import ONNX Runtime themselves send no telemetry either; it is read at the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 

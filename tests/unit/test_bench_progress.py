@@ -8,7 +8,8 @@ from load_tests.bench.progress import show_progress
 def shown(*, terminal: bool) -> str:
     """What a run of three steps writes."""
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=100)
+    environment = {"TERM": "xterm"}  # a dumb terminal cannot redraw a bar
+    console = Console(file=out, force_terminal=terminal, width=100, _environ=environment)
     with show_progress(3, console) as step:
         step("the ceiling")
         step("64 at once")

@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from app import __version__
 from app import main as composition
 from app.__main__ import main
 from app.serving import engines
-from app.settings import ENV_PREFIX
 from tests.fakes import FakeEngine, lock, write_version
 
 pytestmark = pytest.mark.usefixtures("logging_state")
@@ -19,10 +17,7 @@ pytestmark = pytest.mark.usefixtures("logging_state")
 
 @pytest.fixture(autouse=True)
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings from the environment of the tests, and no TensorFlow."""
-    for name in list(os.environ):
-        if name.upper().startswith(ENV_PREFIX):
-            monkeypatch.delenv(name)
+    """No TensorFlow."""
     monkeypatch.setattr(composition, "load_engine", lambda _folder, options: FakeEngine())
 
 

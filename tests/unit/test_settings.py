@@ -7,13 +7,6 @@ from pydantic import ValidationError
 from app.settings import Settings, explain_settings_error, unknown_variables
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings from the environment of the tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"VALENCE_{name.upper()}", raising=False)
-
-
 def explain(**settings: Any) -> str:
     with pytest.raises(ValidationError) as error:
         Settings(**settings)
