@@ -79,14 +79,14 @@ _BUCKETS: Final = _Bounds(
 
 @cache
 def _rules(part: Hashable) -> dict[str, Any]:
-    """The fields of a part, by name, with their bounds."""
+    """The types of a part's fields, by name, with their bounds."""
     return get_type_hints(part, include_extras=True)
 
 
 def _check_fields(part: Any, *, kind_of: str = "") -> None:
-    """Hold every field of a part to its choices and bounds.
+    """Check every field of a part against its choices and bounds.
 
-    Keras would not complain, or only after minutes.
+    Keras would accept some invalid values, and reject others only after minutes.
 
     Args:
         part: A part of Config, or Config itself.
@@ -114,12 +114,6 @@ def _check_fields(part: Any, *, kind_of: str = "") -> None:
 
 def _from_to(low: int, high: int) -> _Bounds:
     return _Bounds(f"from {low} to {high}", lambda value: low <= value <= high)
-
-
-Cleaning = Literal["standard", "alphanumeric"]
-
-
-Truncation = Literal["pre", "post", "head_tail"]
 
 
 Activation = Literal["relu", "tanh", "sigmoid", "elu", "selu", "softplus"]
@@ -161,10 +155,10 @@ class PreprocessingConfig:
 
     vocabulary_size: Annotated[int, _ABOVE_0] = 10_000
     min_count: Annotated[int, _ABOVE_0] = 2
-    cleaning: Cleaning = "standard"
+    cleaning: Literal["standard", "alphanumeric"] = "standard"
     max_length: Annotated[int, _Bounds("at least 2", lambda value: value >= 2)] = 400
     length_rule: Literal["fixed", "deviations"] = "fixed"
-    truncation: Truncation = "head_tail"
+    truncation: Literal["pre", "post", "head_tail"] = "head_tail"
     head_tokens: Annotated[int, _AT_LEAST_0] = 100
 
     def __post_init__(self) -> None:
@@ -513,12 +507,12 @@ def find_field(name: str) -> str:
         InvalidInput: There is no such field; the message names the nearest one.
     """
     fields = _flat_fields()
-    by_part = {f"{field.part}.{field.name}": flat for flat, field in fields.items() if field.part}
     if name in fields:
         return name
-    if name in by_part:
-        return by_part[name]
-    last = name.rpartition(".")[2]
+    part, _, last = name.rpartition(".")
+    flat = part if last == "kind" else last
+    if part and flat in fields and fields[flat].part == part:
+        return flat
     near = [_FORMER_NAMES[last]] if last in _FORMER_NAMES else get_close_matches(last, fields, n=1)
     rule = "training/config.py" if near else ", ".join(fields)
     hint = f"; did you mean {near[0]}?" if near else ""
@@ -551,8 +545,7 @@ def _compose(flat: Mapping[str, Any]) -> Config:
     for name, value in flat.items():
         field = _flat_fields()[find_field(name)]
         parts.setdefault(field.part, {})[field.name] = value
-    own = parts.pop("", {})
-    types = get_type_hints(Config)
+    own, types = parts.pop("", {}), _rules(Config)
     return Config(**own, **{part: types[part](**fields) for part, fields in parts.items()})
 
 

@@ -104,13 +104,13 @@ def test_unknown_recipe() -> None:
     ],
 )
 def test_bounds(change: dict[str, object], message: str) -> None:
-    """A value out of its bounds is refused before anything is read."""
+    """A value out of its bounds is rejected before data is read."""
     with pytest.raises(InvalidInput, match=message):
         CONFIG.replace(**change)
 
 
 def test_set_fields() -> None:
-    """`field=value` sets a field by its type; what is not set stays."""
+    """`field=value` sets a field, converted to its type; other fields keep their values."""
     changed = CONFIG.with_assignments(
         ["units=64", "learning_rate=1e-4", "hidden=16,8", "optimizer=sgd"]
     )
