@@ -54,7 +54,7 @@ def test_what_stands_beside(shop: Path, capsys: pytest.CaptureFixture[str]) -> N
     )
     assert trigrams["metrics"]["accuracy"] > majority["metrics"]["accuracy"]
     assert "McNemar's p" in trigrams["note"]
-    assert (leaking["name"], leaking["note"]) == ("tweets, split that leaks", LEAKING)
+    assert (leaking["name"], leaking["note"]) == ("tweets, leaking split", LEAKING)
     page = (report / "report.html").read_text()
     assert "Compared with other models" in page
     assert LEAKING in page

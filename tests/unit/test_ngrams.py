@@ -128,7 +128,7 @@ def test_sum_over_the_root() -> None:
 
 def test_ratio() -> None:
     """A row is the log-count ratio of its n-grams, which count once per text."""
-    layer = NgramLogits(9, 3, orders=1, buckets=2**16, weighted=True)
+    layer = NgramLogits(9, 3, orders=1, buckets=2**16, nb_weighting=True)
     rows = [np.array(row, np.int32) for row in ([2, 5, 5, 5], [2, 5], [2, 6], [2, 6, 7])]
     layer.fit_ratio(rows, [0, 0, 1, 2])
     layer._learned.assign(np.ones(layer.table.shape))
@@ -141,14 +141,14 @@ def test_ratio() -> None:
 def test_an_untrained_table_adds_nothing() -> None:
     """The logits of an untrained table are 0, weighted or not."""
     for weighted in (False, True):
-        layer = NgramLogits(9, 2, orders=2, buckets=16, weighted=weighted)
+        layer = NgramLogits(9, 2, orders=2, buckets=16, nb_weighting=weighted)
         assert not np.asarray(layer(np.array([[BEGIN, 5, 6]]))).any()
 
 
 @pytest.mark.parametrize("rate", [0.1, 10.0])
 def test_the_penalty_is_on_the_table(rate: float) -> None:
     """The L2 penalty is that of the table itself, whatever its learning rate."""
-    layer = NgramLogits(9, 2, orders=1, buckets=16, rate=rate, l2=0.5)
+    layer = NgramLogits(9, 2, orders=1, buckets=16, lr_factor=rate, l2=0.5)
     layer.table = np.full((16, 2), 3.0, np.float32)
     assert float(sum(layer.losses)) == pytest.approx(0.5 * 9 * 32)
 

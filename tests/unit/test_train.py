@@ -240,7 +240,7 @@ def test_word_vectors_are_read_before_the_teacher_is_trained(
 
     monkeypatch.setattr("training.train.fit_teacher", fit_teacher)
     config = TINY.replace(teacher="linear", embeddings_file=str(tmp_path / "none.txt"))
-    with pytest.raises(DataError, match=r"none\.txt: word vectors cannot be read"):
+    with pytest.raises(DataError, match=r"none\.txt: cannot read word vectors: No such file"):
         train_run(config, source, tmp_path / "run")
 
 

@@ -188,8 +188,11 @@ def test_every_tutorial_has_its_claim() -> None:
     ("arguments", "sentence"),
     [
         (["--config=smoke", "--tweets=x.csv"], "--tweets belongs to --config all-tutorials"),
-        (["--config=all-tutorials", "--name=mine"], "--name belongs to one recipe"),
-        (["--config=all-tutorials", "--set=momentum=0.5"], "must stand beside optimizer sgd"),
+        (["--config=all-tutorials", "--name=mine"], "--name belongs to a single recipe"),
+        (
+            ["--config=all-tutorials", "--set=momentum=0.5"],
+            "momentum and nesterov need optimizer sgd",
+        ),
     ],
 )
 def test_options_that_do_not_fit(

@@ -101,7 +101,8 @@ def _entries(path: Path, dim: int) -> Iterator[tuple[int, str, list[str]]]:
                     )
                 yield line, word, numbers
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot read word vectors: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot read word vectors: {reason}") from error
 
 
 def _open(path: Path) -> TextIO:
