@@ -28,8 +28,8 @@ def test_design(design: Design, tmp_path: Path) -> None:
         assert 0.5 <= asyncio.run(largest_share(subject, 8)) <= 1
         before = subject.workers()
         subject.kill_worker()
-        asyncio.run(until(lambda: subject.times_ready() > 1))
+        asyncio.run(until("the worker is replaced", lambda: subject.times_ready() > 1))
         assert (len(before), len(set(before) & set(subject.workers()))) == (2, 1)
         os.kill(subject.server.pid, signal.SIGTERM)
-        asyncio.run(until(lambda: subject.server.exit_status() is not None))
+        asyncio.run(until("it has ended", lambda: subject.server.exit_status() is not None))
         assert subject.server.exit_status() == 0

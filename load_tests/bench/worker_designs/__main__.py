@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +15,8 @@ from load_tests.bench.errors import BenchError
 from load_tests.bench.machine import ROOT, busy_cores, describe_machine
 from load_tests.bench.texts import make_texts, single_bodies
 from load_tests.bench.worker_designs.designs import DESIGNS
-from load_tests.bench.worker_designs.promises import check_promises
-from load_tests.bench.worker_designs.rounds import measure_round
+from load_tests.bench.worker_designs.promises import Promises, check_promises
+from load_tests.bench.worker_designs.rounds import Round, measure_round
 from load_tests.bench.worker_designs.subject import Plan
 from load_tests.bench.worker_designs.table import make_table
 from load_tests.bench.wrk import Wrk
@@ -47,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     wrk = shutil.which("wrk")
     designs = [design for design in DESIGNS if design.name in options.designs]
-    machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         models_dir = Path(folder)
         (models_dir / options.model).symlink_to(options.models_dir.resolve() / options.model)
@@ -60,31 +59,44 @@ def _run(options: argparse.Namespace) -> int:
             seconds=options.seconds,
             generator=Wrk(wrk) if wrk else Bundled(),
         )
-        rounds: dict[str, list[Any]] = {design.name: [] for design in designs}
-        load: list[float | None] = [busy_cores()]
+        rounds: dict[str, list[Round]] = {design.name: [] for design in designs}
+        promises: dict[str, Promises] = {}
+        load = [busy_cores()]
         for number in range(1, options.rounds + 1):
             for design in designs:
                 _tell(f"round {number} of {options.rounds}: {design.name}")
                 rounds[design.name].append(measure_round(design, plan))
                 load.append(busy_cores())
-        promises = {}
+                _write(options.out, rounds, promises, load)
         for design in designs if options.promises else ():
             _tell(f"promises: {design.name}")
             promises[design.name] = check_promises(design, plan)
+    _write(options.out, rounds, promises, load)
+    machine = describe_machine()
     print(f"{machine['cpu']}, {machine['cores']} cores, commit {machine['commit']}")
     print(f"{plan.generator.name}, {plan.connections} connections, {plan.workers} workers")
     print(f"load average, from start to end: {load}\n")
     print(make_table(rounds, promises))
-    if options.out:
-        found = {
-            "machine": machine,
-            "load_average": load,
-            "rounds": {name: [asdict(one) for one in found] for name, found in rounds.items()},
-            "promises": {name: asdict(one) for name, one in promises.items()},
-        }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=2) + "\n")
     return OK
+
+
+def _write(
+    out: Path | None,
+    rounds: Mapping[str, Sequence[Round]],
+    promises: Mapping[str, Promises],
+    load: Sequence[float | None],
+) -> None:
+    """Write every figure so far."""
+    if out is None:
+        return
+    found = {
+        "machine": describe_machine(),
+        "load_average": load,
+        "rounds": {name: [asdict(one) for one in several] for name, several in rounds.items()},
+        "promises": {name: asdict(one) for name, one in promises.items()},
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _tell(what: str) -> None:
@@ -108,7 +120,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--model", default="lstm", help="the model that is served [lstm]")
     add("--models-dir", type=Path, default=ROOT / "models", help="where it is [models]")
     add("--no-promises", dest="promises", action="store_false", help="leave the promises out")
-    add("--out", type=Path, help="a file for every figure of every round, as JSON")
+    add("--out", type=Path, help="a JSON file for every figure of every round, written after each")
     return parser
 
 

@@ -71,7 +71,7 @@ async def _tells_of_all(subject: Subject) -> bool:
         subject.kill_worker()
         asking = [asyncio.create_task(_is_unready(connection)) for connection in opened]
         try:
-            await until(lambda: subject.times_ready() > before)
+            await until("the worker is replaced", lambda: subject.times_ready() > before)
             return any(task.done() and task.result() for task in asking)
         finally:
             for task in asking:
@@ -99,7 +99,11 @@ async def _stop_worker(subject: Subject) -> tuple[int, float | None]:
     body = subject.plan.bodies[0]
     answered = await asyncio.gather(*(_is_answered(subject.port, body) for _ in range(PROBES)))
     with contextlib.suppress(BenchError):
-        await until(lambda: victim not in subject.workers(), _REPLACED_WITHIN_S)
+        await until(
+            "the stopped worker is gone",
+            lambda: victim not in subject.workers(),
+            _REPLACED_WITHIN_S,
+        )
         return sum(answered), time.monotonic() - stopped_at
     os.kill(victim, signal.SIGCONT)
     return sum(answered), None

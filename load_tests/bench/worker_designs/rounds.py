@@ -86,7 +86,7 @@ def measure_round(design: Design, plan: Plan) -> Round:
 
 async def largest_share(subject: Subject, count: int) -> float:
     """Open `count` connections at once; the share of the worker that got the most of them."""
-    await until(lambda: not any(subject.connections().values()))  # of the load before
+    await until("old connections are closed", lambda: not any(subject.connections().values()))
     async with open_connections(subject.port, count) as opened:
         await asyncio.gather(*(connection.send(get("/livez")) for connection in opened))
         return max(subject.connections().values()) / count
@@ -97,7 +97,7 @@ async def _kill_under_load(subject: Subject) -> Fault:
 
     async def kill() -> int:
         held = subject.kill_worker()
-        await until(lambda: subject.times_ready() > before)
+        await until("the worker is replaced", lambda: subject.times_ready() > before)
         return held
 
     return await _disturb(subject, kill, until_refused=False)
@@ -106,7 +106,7 @@ async def _kill_under_load(subject: Subject) -> Fault:
 async def _terminate_under_load(subject: Subject) -> Fault:
     async def terminate() -> int:
         os.kill(subject.server.pid, signal.SIGTERM)
-        await until(lambda: subject.server.exit_status() is not None)
+        await until("the service has ended", lambda: subject.server.exit_status() is not None)
         return 0
 
     return await _disturb(subject, terminate, until_refused=True)

@@ -87,18 +87,23 @@ def run_subject(design: Design, plan: Plan) -> Iterator[Subject]:
     """Start a server and wait until all of its workers are ready."""
     with design.start(plan.models_dir, plan.workers) as server:
         subject = Subject(design, plan, server)
-        asyncio.run(until(lambda: subject.times_ready() > 0))
+        asyncio.run(until("all workers are ready", lambda: subject.times_ready() > 0))
         yield subject
 
 
-async def until(condition: Callable[[], bool], seconds: float = _PATIENCE_S) -> None:
-    """Wait for what a server does by itself.
+async def until(what: str, condition: Callable[[], bool], seconds: float = _PATIENCE_S) -> None:
+    """Wait for a condition that a server fulfils by itself.
+
+    Args:
+        what: The condition in words, for the error.
+        condition: Asked again and again.
+        seconds: How long.
 
     Raises:
-        BenchError: It does not, within `seconds`.
+        BenchError: It is not fulfilled in time.
     """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise BenchError(f"a server has not done within {seconds:.0f} s what was awaited")
+            raise BenchError(f"not within {seconds:.0f} seconds: {what}")
         await asyncio.sleep(_POLL_S)
