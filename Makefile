@@ -19,7 +19,8 @@ FETCH := $(BIN)/valence-train fetch imdb downloads them; DATA=... names another 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test accuracy compatibility check format lock lowest train tweets bench load image manifests clean
+.PHONY: help setup serve test accuracy compatibility check format lock lowest
+.PHONY: train tweets bench load image manifests clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -101,10 +101,6 @@ def _serve(options: argparse.Namespace) -> int:
     """Run the service until a signal ends it."""
     settings = _read_settings(options)
     _open_closed_streams()
-    # Imported late, here and below, so that --help and `models` answer at once.
-    from app.main import engine_options
-    from app.server import serve
-    from app.serving.engines import choose_engine
     from app.telemetry.logs import configure_logs
 
     configure_logs(_choose_log_format(settings), settings.log_level)
@@ -112,9 +108,34 @@ def _serve(options: argparse.Namespace) -> int:
         logger.warning(
             "unknown setting in the environment", extra={"variable": variable, "nearest": nearest}
         )
+    known = _list_versions(settings)
+    # Imported late, here and below: FastAPI takes longer to import than all of the above.
+    from app.main import engine_options
+    from app.server import serve
+    from app.serving.engines import choose_engine
+
     choose_engine(engine_options(settings))
-    serve(settings, _announce)
+    serve(settings, known, _announce)
     return OK
+
+
+def _list_versions(settings: Settings) -> Collection[tuple[str, int]]:
+    """Name and number of all versions in the repository.
+
+    Raises:
+        ValenceError: There is no folder of models, it cannot be read, or the default model is not
+            in it.
+    """
+    if not settings.models_dir.is_dir():
+        raise ValenceError(
+            f"the folder of models must exist. Received: {settings.models_dir.absolute()}; name "
+            f"another with --models-dir or {ENV_PREFIX}MODELS_DIR"
+        )
+    repository = Repository(settings.models_dir, settings.default_model)
+    repository.scan()
+    if repository.default not in repository.versions:
+        raise ValenceError(f"{settings.models_dir.absolute()}: {repository.explain_default()}")
+    return {(v.name, v.number) for versions in repository.versions.values() for v in versions}
 
 
 def _choose_log_format(settings: Settings) -> Literal["json", "text"]:

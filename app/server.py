@@ -22,7 +22,6 @@ from app.gc_tuning import freeze_heap
 from app.main import create_app, divide_cores
 from app.service import Service
 from app.serving.lifecycle import Phase
-from app.serving.repository import Repository
 from app.settings import Settings
 from app.telemetry.logs import tag_logs
 from app.telemetry.metrics import Metrics
@@ -44,18 +43,20 @@ _FIRST_REQUEST_S: Final = 0.1
 Announce = Callable[[str], None]
 
 
-def serve(settings: Settings, announce: Announce) -> None:
+def serve(settings: Settings, known: Collection[tuple[str, int]], announce: Announce) -> None:
     """Run the service until a signal ends it.
 
     Args:
         settings: All settings.
+        known: Name and number of the versions that exist now. A worker that is restarted days
+            later loads these and no others: which version answers must not depend on the
+            connection.
         announce: Called with the service's URL when the service is ready.
 
     Raises:
         ValenceError: The service cannot listen on the address, or can never become ready.
     """
     started = time.monotonic()
-    known = list_versions(settings)
     settings = divide_cores(settings)
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
@@ -101,28 +102,6 @@ def _run(
     )
     supervisor.run()
     return supervisor.failure
-
-
-def list_versions(settings: Settings) -> Collection[tuple[str, int]]:
-    """Name and number of the versions that exist now.
-
-    A worker that is restarted days later loads these and no others: which version answers must not
-    depend on the connection.
-
-    Raises:
-        ValenceError: There is no folder of models, it cannot be read, or the default model is not
-            in it.
-    """
-    if not settings.models_dir.is_dir():
-        raise ValenceError(
-            f"the folder of models must exist. Received: {settings.models_dir.absolute()}; name "
-            "another with --models-dir or VALENCE_MODELS_DIR"
-        )
-    repository = Repository(settings.models_dir, settings.default_model)
-    repository.scan()
-    if repository.default not in repository.versions:
-        raise ValenceError(f"{settings.models_dir.absolute()}: {repository.explain_default()}")
-    return {(v.name, v.number) for versions in repository.versions.values() for v in versions}
 
 
 def make_url(host: str, port: int) -> str:

@@ -1,6 +1,7 @@
 """A worker's link to its supervisor: connections and messages arrive, its state is sent."""
 
 import asyncio
+import contextlib
 import itertools
 import socket
 from collections.abc import Callable
@@ -102,14 +103,16 @@ class Link:
         return [self._callbacks.snapshot()] if self._callbacks else []
 
     def _receive(self, callbacks: Callbacks) -> None:
-        try:
-            message = receive(self._control)
-        except BlockingIOError:
-            return
-        if message is None:  # the supervisor has died, and nobody accepts connections any more
+        """Handle all messages that have arrived, so that no request sees an outdated state."""
+        with contextlib.suppress(BlockingIOError):
+            while (message := receive(self._control)) is not None:
+                self._handle(message, callbacks)
+            # The supervisor has died; no process accepts connections.
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._stop(callbacks)
-        elif "states" in message:
+
+    def _handle(self, message: dict[str, Any], callbacks: Callbacks) -> None:
+        if "states" in message:
             self.states = [WorkerState(**state) for state in message["states"]]
         elif "take_snapshot" in message:
             identifier = message["take_snapshot"]

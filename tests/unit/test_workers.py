@@ -249,6 +249,17 @@ async def test_link_receives(worker: Worker) -> None:
 
 @needs_channels
 @pytest.mark.anyio
+async def test_link_receives_all_at_once(worker: Worker) -> None:
+    """All messages that have arrived are handled before the next request is read."""
+    for phase in (*["warming"] * 20, "ready"):
+        send(worker.control, states=[{"phase": phase, "ready": phase == "ready", "reason": ""}])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert worker.link.states == [READY]
+
+
+@needs_channels
+@pytest.mark.anyio
 async def test_link_gathers(worker: Worker) -> None:
     """Each request for metrics gets the reply to itself, in whatever order replies arrive."""
     first = asyncio.ensure_future(worker.link.gather())
