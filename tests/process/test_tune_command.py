@@ -21,8 +21,9 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     data = write_tsv_folder(tmp_path / "data", train=80, test=10)
     space = write(tmp_path / "space.toml", "hidden = [[4], [8], [16], [32]]")
     search = [
-        *("tune", "--config", "bow", "--set", "epochs=4", "--data", str(data)),
-        *("--space", str(space), "--sampler", "grid", "--study", str(tmp_path / "study")),
+        *("tune", "--config", "bow", "--set", "teacher=none", "--set", "epochs=4"),
+        *("--data", str(data), "--space", str(space)),
+        *("--sampler", "grid", "--study", str(tmp_path / "study")),
     ]
     command = [sys.executable, "-m", "training", *search, "--jobs", "2"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:

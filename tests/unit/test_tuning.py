@@ -19,7 +19,7 @@ from training.tuning.worker import Worker
 
 CHANGES = (
     *("min_count=1", "batch_size=16", "ema_momentum=0", "validation_share=0.3"),
-    *("input_dropout=0", "dropout=0", "sort_window=1"),
+    *("input_dropout=0", "dropout=0", "sort_window=1", "teacher=none"),
 )
 TINY = ("--config=bow", *(f"--set={change}" for change in CHANGES))
 CONFIG = load_config("bow").with_assignments(CHANGES)

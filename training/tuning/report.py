@@ -52,14 +52,14 @@ def write_tune_report(
         "trials": rows,
     }
     pictures = _draw(search, trials, importance)
-    with atomic_folder(folder, replaces=TRIALS) as aside:
+    with atomic_folder(folder, replaces=TRIALS) as partial:
         for name, picture in pictures.items():
-            (aside / f"{name}.png").write_bytes(picture.png)
+            (partial / f"{name}.png").write_bytes(picture.png)
         text = json.dumps(summary, indent=1, ensure_ascii=False)
-        (aside / TRIALS).write_text(f"{text}\n", encoding="utf-8")
-        _write_csv(aside / "trials.csv", rows)
+        (partial / TRIALS).write_text(f"{text}\n", encoding="utf-8")
+        _write_csv(partial / "trials.csv", rows)
         page = _compose(config, search, rows, _row(search, best), pictures)
-        (aside / "report.html").write_text(page, encoding="utf-8")
+        (partial / "report.html").write_text(page, encoding="utf-8")
 
 
 def _row(search: Search, trial: FrozenTrial) -> dict[str, Any]:

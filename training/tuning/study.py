@@ -212,7 +212,7 @@ def open_study(folder: Path, search: Search, made_with: Mapping[str, Any]) -> It
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     made = json.loads(json.dumps(made_with))
     if not (folder / STUDY).is_file():
-        with atomic_folder(folder) as aside, _storage(aside / STUDY) as storage:
+        with atomic_folder(folder) as staged, _storage(staged / STUDY) as storage:
             new = optuna.create_study(storage=storage, study_name=_NAME, direction="maximize")
             new.set_user_attr(_MADE_WITH, made)
     with (folder / _LOCK).open("w") as lock, _storage(folder / STUDY) as storage:
