@@ -13,6 +13,8 @@ PORT := $(or $(VALENCE_PORT),8000)
 IMAGE ?= valence
 USERS ?= 16
 DURATION ?= 1m
+# Test processes; each that runs TensorFlow takes up to 2.4 GB of memory.
+TEST_PROCESSES ?= 2
 
 FETCH := $(BIN)/valence-train fetch imdb downloads them; DATA=... names another folder
 
@@ -60,7 +62,7 @@ serve: $(SERVING) ## run the service on HOST:PORT with the models in models/
 	@VALENCE_HOST=$(HOST) VALENCE_PORT=$(PORT) exec $(BIN)/python -m app serve
 
 test: $(EVERYTHING) ## run the test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 accuracy: $(EVERYTHING) ## score the bundled models on the IMDB test reviews through HTTP (needs the data)
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }

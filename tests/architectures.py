@@ -3,11 +3,11 @@
 from functools import cache
 from typing import Final
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from app.text.vocabulary import BEGIN, PAD
+from tests.deferred import deferred
 from training.config import (
     NGRAM_EMBEDDING_BUCKETS,
     NGRAM_VECTOR_DIM,
@@ -15,9 +15,13 @@ from training.config import (
     ModelConfig,
     PreprocessingConfig,
 )
-from training.export.saved_model import round_to_float16
-from training.features.ngram_vectors import NgramVectors
-from training.models.build import NGRAM_EMBEDDINGS, build_model, has_layer
+
+with deferred():
+    import keras
+
+    from training.export.saved_model import round_to_float16
+    from training.features.ngram_vectors import NgramVectors
+    from training.models.build import NGRAM_EMBEDDINGS, build_model, has_layer
 
 VOCABULARY, WIDTH = 50, 40
 LSTM = Config(

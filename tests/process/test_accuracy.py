@@ -6,8 +6,11 @@ import pytest
 
 from app.artifact import read_manifest
 from tests.corpus import real_data
+from tests.deferred import deferred
 from tests.server import ROOT, ServerProcess
-from training.data.readers import read
+
+with deferred():
+    from training.data.readers import read
 
 MODELS = ROOT / "models"
 TEXTS_PER_REQUEST = 256

@@ -11,8 +11,11 @@ import pytest
 from app import __version__
 from app.errors import ValenceError
 from tests.corpus import write_tsv_folder
-from training.cli import main
-from training.fit.run import Run
+from tests.deferred import deferred
+
+with deferred():
+    from training.cli import main
+    from training.fit.run import Run
 
 ROOT = Path(__file__).parents[2]
 Output = pytest.CaptureFixture[str]

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
-
 from tests.corpus import write, write_tsv_folder
+from tests.deferred import deferred
 from tests.trained import call
+
+with deferred():
+    import optuna
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,11 @@ import pytest
 
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import BEGIN, FIRST_WORD, UNKNOWN, Vocabulary
-from training.data.batches import Batch, ScoringBatches, TrainingBatches
+from tests.deferred import deferred
 from training.data.shards import Shard, TrainingExample, write_shard
+
+with deferred():
+    from training.data.batches import Batch, ScoringBatches, TrainingBatches
 
 # Text i repeats word i, so a row shows which text it is.
 COUNT = 50

@@ -2,19 +2,23 @@
 
 import itertools
 
-import keras
 import numpy as np
 import pytest
 
 from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
 from tests.architectures import BOW, CONFIGS, LSTM, VOCABULARY, batch, make_model
+from tests.deferred import deferred
 from training.config import NGRAM_EMBEDDING_BUCKETS, Config
 from training.features.ngram_hashing import list_buckets
-from training.features.ngram_vectors import NgramVectors
-from training.models.build import OUTPUT, build_model, hidden_layers, recurrent_layers
-from training.models.layers.lstm import FusedLSTM
-from training.models.layers.ngram_embeddings import NgramEmbeddings
-from training.models.layers.word_presence import WordPresence
+
+with deferred():
+    import keras
+
+    from training.features.ngram_vectors import NgramVectors
+    from training.models.build import OUTPUT, build_model, hidden_layers, recurrent_layers
+    from training.models.layers.lstm import FusedLSTM
+    from training.models.layers.ngram_embeddings import NgramEmbeddings
+    from training.models.layers.word_presence import WordPresence
 
 IDS = np.array([[BEGIN, 5, 6, 5], [BEGIN, 7, PAD, PAD]], np.int32)
 

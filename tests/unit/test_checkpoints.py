@@ -6,23 +6,28 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
 from app.errors import InvalidInput
 from tests.corpus import write_tsv_folder
+from tests.deferred import deferred
 from tests.trained import call
 from training.config import Config
 from training.configs import load_config
-from training.data.batches import ScoringBatches, TrainingBatches
 from training.data.shards import InMemoryShard
-from training.fit.checkpoints import CheckpointManager, Position
-from training.fit.loop import fit_model, recipe_callbacks
-from training.fit.optimizers import build_optimizer
-from training.fit.run import Run
+
+with deferred():
+    import keras
+
+    from tests.callbacks import Stop
+    from training.data.batches import ScoringBatches, TrainingBatches
+    from training.fit.checkpoints import CheckpointManager, Position
+    from training.fit.loop import fit_model, recipe_callbacks
+    from training.fit.optimizers import build_optimizer
+    from training.fit.run import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,23 +102,6 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     assert history == expected_history
     assert len(history["val_loss"]) == 4
     assert all(map(np.array_equal, weights, expected_weights))
-
-
-class Stop(keras.callbacks.Callback):  # type: ignore[misc]
-    """Interrupts a training at the beginning of a step."""
-
-    state_attributes: ClassVar = ()
-
-    def __init__(self, epoch: int, step: int) -> None:
-        super().__init__()
-        self._at, self._epoch = (epoch, step), 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch = epoch
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if (self._epoch, batch) == self._at:
-            raise KeyboardInterrupt
 
 
 def fit(config: Config, folder: Path, *more: keras.callbacks.Callback) -> dict[str, Any]:

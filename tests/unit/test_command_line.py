@@ -21,6 +21,12 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(composition, "load_engine", lambda _folder, options: FakeEngine())
 
 
+@pytest.fixture(autouse=True)
+def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that names the data of tests is no setting."""
+    monkeypatch.delenv("VALENCE_DATA", raising=False)
+
+
 def call(*arguments: object) -> int:
     """The exit status of `valence` with these arguments."""
     try:

@@ -5,15 +5,18 @@ import pytest
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, PAD
-from training.distillation.convolution import (
-    ConvolutionTeacher,
-    RegionEmbedding,
-)
+from tests.deferred import deferred
 from training.features.ngram_hashing import hash_ids, list_buckets
-from training.features.ngram_vectors import NgramVectors
-from training.features.region_vectors import RegionVectors
-from training.features.store import ConvolutionVectors
-from training.models.layers.ngram_embeddings import NgramVectorSum
+
+with deferred():
+    from training.distillation.convolution import (
+        ConvolutionTeacher,
+        RegionEmbedding,
+    )
+    from training.features.ngram_vectors import NgramVectors
+    from training.features.region_vectors import RegionVectors
+    from training.features.store import ConvolutionVectors
+    from training.models.layers.ngram_embeddings import NgramVectorSum
 
 VOCABULARY, BUCKETS, WIDTH = 30, 2**12, 4
 A, B, C = 10, 11, 12

@@ -9,9 +9,12 @@ import pytest
 
 from app.errors import DataError, InvalidInput
 from tests.corpus import make_corpus, write, write_csv, write_tsv_folder
+from tests.deferred import deferred
 from training.data.corpus import text_key
-from training.data.dataset import Source, load_dataset
-from training.data.split import fingerprint
+
+with deferred():
+    from training.data.dataset import Source, load_dataset
+    from training.data.split import fingerprint
 
 
 @pytest.fixture

@@ -12,16 +12,19 @@ from app.artifact import digest, list_files, read_manifest, verify_files, write_
 from app.errors import DataError, InvalidInput, UnusableVersion
 from app.serving.engines import EngineOptions, choose_engine
 from tests.corpus import make_corpus, write_csv
+from tests.deferred import deferred
 from tests.trained import Workshop, call
-from training.data.dataset import Source
-from training.evaluation import record
-from training.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate_version
-from training.evaluation.served import ServedVersion
-from training.export.runtimes import ExportedModel, OnnxModel
-from training.reports.calibration import fit_temperature, rescale
-from training.reports.report import Report
-from training.reports.scores import measure
 from training.support import files
+
+with deferred():
+    from training.data.dataset import Source
+    from training.evaluation import record
+    from training.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate_version
+    from training.evaluation.served import ServedVersion
+    from training.export.runtimes import ExportedModel, OnnxModel
+    from training.reports.calibration import fit_temperature, rescale
+    from training.reports.report import Report
+    from training.reports.scores import measure
 
 SERVING = choose_engine(EngineOptions())
 """The engine that the service chooses on this machine."""

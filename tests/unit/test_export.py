@@ -6,27 +6,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from app.artifact import read_golden, read_manifest, verify_files
 from app.errors import DataError, InvalidInput, UnusableVersion
 from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
+from tests.deferred import deferred
 from tests.trained import Workshop
 from training.config import Config
 from training.configs import load_config
-from training.data.dataset import Source, load_dataset
-from training.export import saved_model
-from training.export.export import check_parity, export
-from training.export.runtimes import ExportedModel
-from training.fit.run import Run
-from training.models.predict import predict
-from training.reports.calibration import fit_temperature, rescale
-from training.reports.report import Report
-from training.train import train_run
+
+with deferred():
+    import keras
+    import tensorflow as tf
+
+    from training.data.dataset import Source, load_dataset
+    from training.export import saved_model
+    from training.export.export import check_parity, export
+    from training.export.runtimes import ExportedModel
+    from training.fit.run import Run
+    from training.models.predict import predict
+    from training.reports.calibration import fit_temperature, rescale
+    from training.reports.report import Report
+    from training.train import train_run
 
 
 def contents(folder: Path) -> list[str]:

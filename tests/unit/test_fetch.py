@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from app.errors import DataError
+from tests.deferred import deferred
 from training.data.fetch import IMDB_SHA256, IMDB_URL, fetch_imdb
-from training.data.readers import read
+
+with deferred():
+    from training.data.readers import read
 
 FILES = {
     "aclImdb/train/pos/0_9.txt": "good",

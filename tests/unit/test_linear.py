@@ -7,7 +7,10 @@ from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus
-from training.evaluation.trigrams import find_presence, fit_trigrams
+from tests.deferred import deferred
+
+with deferred():
+    from training.evaluation.trigrams import find_presence, fit_trigrams
 
 WORDS = ["good", "bad", "not", "so", "film"]
 ENCODER = TextEncoder(TextConfig(max_length=20, head=10), Vocabulary(WORDS))

@@ -2,12 +2,16 @@
 
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from training.models.layers.lstm import FusedLSTM
+from tests.deferred import deferred
+
+with deferred():
+    import keras
+    import tensorflow as tf
+
+    from training.models.layers.lstm import FusedLSTM
 
 STEPS = np.random.default_rng(3).standard_normal((4, 9, 5)).astype(np.float32)
 

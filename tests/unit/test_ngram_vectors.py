@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from app.text.padding import Int32Array
+from tests.deferred import deferred
 from training.features.ngram_hashing import MAX_BUCKETS, hash_ids, list_buckets
-from training.features.ngram_vectors import (
-    MIN_COUNT,
-    NgramVectors,
-    keep_frequent,
-    learn_ngram_vectors,
-)
+
+with deferred():
+    from training.features.ngram_vectors import (
+        MIN_COUNT,
+        NgramVectors,
+        keep_frequent,
+        learn_ngram_vectors,
+    )
 
 BUCKETS = 64
 TOPICS = (range(5, 20), range(30, 45))

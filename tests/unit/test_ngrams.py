@@ -4,21 +4,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import onnxruntime
 import pytest
-import tensorflow as tf
-from onnx import TensorProto, helper
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, FIRST_WORD, PAD, UNKNOWN
 from tests.architectures import batch, make_model
-from training.data.batches import pad_batch
-from training.export.onnx_graph import build_onnx
+from tests.deferred import deferred
 from training.features.ngram_hashing import hash_ids
-from training.models.layers.ngram_logits import NgramLogits
-from training.models.layers.ngram_lookup import find_buckets
+
+with deferred():
+    import keras
+    import onnxruntime
+    import tensorflow as tf
+    from onnx import TensorProto, helper
+
+    from training.data.batches import pad_batch
+    from training.export.onnx_graph import build_onnx
+    from training.models.layers.ngram_logits import NgramLogits
+    from training.models.layers.ngram_lookup import find_buckets
 
 ORDERS, BUCKETS, WORDS = 3, 2**20, 30_000
 
@@ -57,23 +61,22 @@ def test_the_same_buckets_everywhere() -> None:
     ids, lengths = batch()
     expected = np.asarray(find_buckets(ids, layer.hashes, buckets=layer.buckets))
 
-    symbolic = keras.Input((None,), dtype="int32")
-    in_keras = keras.Model(symbolic, Cells(layer)(symbolic))
+    in_keras = cells_of_keras(layer)
     in_graph = tf.function(lambda x: find_buckets(x, layer.hashes, buckets=layer.buckets))
     np.testing.assert_array_equal(in_keras(ids).numpy(), expected)
     np.testing.assert_array_equal(in_graph(tf.constant(ids)).numpy(), expected)
     np.testing.assert_array_equal(cells_of_onnx(model, ids, lengths), expected[1:])
 
 
-class Cells(keras.layers.Layer):  # type: ignore[misc]
-    """The buckets that another layer looks up."""
+def cells_of_keras(layer: NgramLogits) -> keras.Model:
+    """A Keras model of the buckets that `layer` looks up."""
 
-    def __init__(self, layer: NgramLogits) -> None:
-        super().__init__()
-        self.hashes, self.buckets = layer.hashes, layer.buckets
+    class Cells(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, ids: Any) -> Any:
+            return find_buckets(ids, layer.hashes, buckets=layer.buckets)
 
-    def call(self, ids: Any) -> Any:
-        return find_buckets(ids, self.hashes, buckets=self.buckets)
+    symbolic = keras.Input((None,), dtype="int32")
+    return keras.Model(symbolic, Cells()(symbolic))
 
 
 def cells_of_onnx(model: keras.Model, ids: Int32Array, lengths: Int32Array) -> Int32Array:

@@ -3,18 +3,22 @@
 from functools import cache
 from typing import Any
 
-import keras
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
 from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from tests.architectures import CONFIGS, INT8, LSTM, VOCABULARY, WIDTH, batch, make_model
-from training.export.onnx_graph import Precision, build_onnx, precisions
-from training.export.tf_graph import ServingGraph
-from training.models.build import FORWARD, WORD_EMBEDDINGS, build_model
-from training.models.layers.int8_lstm import add_sentinels
+from tests.deferred import deferred
+
+with deferred():
+    import keras
+    import onnxruntime
+
+    from training.export.onnx_graph import Precision, build_onnx, precisions
+    from training.export.tf_graph import ServingGraph
+    from training.models.build import FORWARD, WORD_EMBEDDINGS, build_model
+    from training.models.layers.int8_lstm import add_sentinels
 
 TEMPERATURE = 1.7
 EACH = [(name, "fp32") for name in CONFIGS] + [(name, "int8") for name in INT8]

@@ -1,16 +1,20 @@
 """Optimizer, learning-rate schedule and class weights: Keras gets what the recipe states."""
 
-import keras
 import numpy as np
 import pytest
 
+from tests.deferred import deferred
 from training.config import Config, LoopConfig, ModelConfig, OptimizerConfig
-from training.fit.optimizers import (
-    build_optimizer,
-    class_weights,
-    learning_rate_callbacks,
-    learning_rate_factor,
-)
+
+with deferred():
+    import keras
+
+    from training.fit.optimizers import (
+        build_optimizer,
+        class_weights,
+        learning_rate_callbacks,
+        learning_rate_factor,
+    )
 
 CONFIG = Config(
     name="m",

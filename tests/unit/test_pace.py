@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from app.errors import InvalidInput
+from tests.deferred import deferred
 from tests.trained import Workshop, call
-from training.data.dataset import Source
-from training.evaluation.pace import Pace, measure_pace
+
+with deferred():
+    from training.data.dataset import Source
+    from training.evaluation.pace import Pace, measure_pace
 
 
 def test_ratios_are_of_one_round(workshop: Workshop) -> None:

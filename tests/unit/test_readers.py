@@ -8,10 +8,13 @@ import pytest
 
 from app.errors import DataError
 from tests.corpus import make_corpus, real_data, write, write_csv, write_tsv_folder
+from tests.deferred import deferred
 from training.data.corpus import Corpus, Example
 from training.data.formats import SplitName
-from training.data.readers import list_splits, read
-from training.data.split import deduplicate, exclude
+
+with deferred():
+    from training.data.readers import list_splits, read
+    from training.data.split import deduplicate, exclude
 
 HEADER = "id\tsentiment\treview\n"
 TWEETS = "id,sentiment,text,tweet_id\n"

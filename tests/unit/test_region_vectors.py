@@ -4,7 +4,10 @@ import numpy as np
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, FIRST_WORD, UNKNOWN
-from training.features.region_vectors import RegionVectors, learn_region_vectors
+from tests.deferred import deferred
+
+with deferred():
+    from training.features.region_vectors import RegionVectors, learn_region_vectors
 
 SYNONYMS, OTHERS = (10, 11), (12, 13)
 SWEET, SOUR = range(20, 30), range(30, 40)

@@ -7,23 +7,28 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from app.errors import DataError
-from tests.unit.test_scores import scored
-from training.reports.pictures import _STYLE, draw_scatters
-from training.reports.report import (
-    Report,
-    describe_lengths,
-    describe_paired,
-    describe_split,
-    render_mistakes,
-    write_report,
-)
-from training.reports.scores import compare_paired
+from tests.deferred import deferred
+
+with deferred():
+    from PIL import Image
+
+    from tests.unit.test_scores import scored
+    from training.reports.pictures import _STYLE, draw_scatters
+    from training.reports.report import (
+        Report,
+        describe_lengths,
+        describe_paired,
+        describe_split,
+        render_mistakes,
+        write_report,
+    )
+    from training.reports.scores import compare_paired
 
 PICTURES = ("curves", "confusion_matrix", "roc", "reliability", "slices", "lengths")
 TWO, THREE = ("negative", "positive"), ("negative", "neutral", "positive")
@@ -266,9 +271,9 @@ def test_lengths_tell_what_is_cut() -> None:
     [
         ({"history": {}}, 7),
         ({"history": {"loss": [0.5]}, "best_epoch": None}, 8),
-        ({"lengths": describe_lengths(np.array([], int), 5)}, 7),
-        ({"lengths": describe_lengths(np.array([1, 1]), 1)}, 8),
-        ({"lengths": describe_lengths(np.array([1, 40]), 1199)}, 8),
+        ({"lengths": ([], 5)}, 7),
+        ({"lengths": ([1, 1], 1)}, 8),
+        ({"lengths": ([1, 40], 1199)}, 8),
         ({"splits": {}}, 4),
         ({"metrics": {}, "data": {}, "settings": {}, "limits": (), "calibration": {}}, 8),
     ],
@@ -282,9 +287,12 @@ def test_lengths_tell_what_is_cut() -> None:
         "no facts",
     ],
 )
-def test_report_copes_with_little(tmp_path: Path, change: dict[str, object], files: int) -> None:
+def test_report_copes_with_little(tmp_path: Path, change: dict[str, Any], files: int) -> None:
     """Whatever is missing is left out, and the rest is written."""
-    assert len(write_report(tmp_path, replace(make_report(), **change))) == files  # type: ignore[arg-type]
+    if "lengths" in change:
+        lengths, limit = change["lengths"]
+        change = {"lengths": describe_lengths(np.array(lengths, int), limit)}
+    assert len(write_report(tmp_path, replace(make_report(), **change))) == files
 
 
 def test_a_split_of_one_class(tmp_path: Path) -> None:

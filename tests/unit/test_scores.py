@@ -5,23 +5,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest
 
-from training.reports.scores import (
-    Scored,
-    bootstrap,
-    compare_paired,
-    confusion_matrix,
-    log_loss,
-    measure,
-    measure_reliability,
-    roc_curve,
-    roc_curves,
-    score_labels,
-    slice_accuracy,
-    wilson,
-    worst_mistakes,
-)
+from tests.deferred import deferred
+
+with deferred():
+    from scipy.stats import binom, binomtest
+
+    from training.reports.scores import (
+        Scored,
+        bootstrap,
+        compare_paired,
+        confusion_matrix,
+        log_loss,
+        measure,
+        measure_reliability,
+        roc_curve,
+        roc_curves,
+        score_labels,
+        slice_accuracy,
+        wilson,
+        worst_mistakes,
+    )
 
 LABELS = ("negative", "neutral", "positive")
 

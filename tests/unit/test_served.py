@@ -4,7 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.settings import Settings
-from training.evaluation.served import MAX_ITEMS, MAX_TOKENS, form_batches
+from tests.deferred import deferred
+
+with deferred():
+    from training.evaluation.served import MAX_ITEMS, MAX_TOKENS, form_batches
 
 
 @given(st.lists(st.integers(1, 5_000), max_size=80))

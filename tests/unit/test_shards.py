@@ -12,12 +12,15 @@ from app.errors import InvalidInput
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus, write_csv
+from tests.deferred import deferred
 from training.configs import load_config
-from training.data.batches import TrainingBatches
-from training.data.dataset import Source, load_dataset
 from training.data.preprocessing import build_encoder
-from training.data.readers import read
 from training.data.shards import Shard, TrainingExample, training_examples, write_shard
+
+with deferred():
+    from training.data.batches import TrainingBatches
+    from training.data.dataset import Source, load_dataset
+    from training.data.readers import read
 
 ENCODER = TextEncoder(TextConfig(max_length=8, head=2), Vocabulary(["good", "bad"]))
 TEXTS = ["good", "", "bad " * 20, "good bad"]

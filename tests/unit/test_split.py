@@ -7,20 +7,23 @@ import pytest
 
 from app.errors import DataError
 from tests.corpus import make_corpus, real_data
+from tests.deferred import deferred
 from training.data.corpus import Corpus, Example
-from training.data.readers import read
-from training.data.split import (
-    Dropped,
-    deduplicate,
-    exclude,
-    fingerprint,
-    group_digests,
-    hold_out,
-    order_labels,
-    split,
-    split_by_group,
-    split_rows,
-)
+
+with deferred():
+    from training.data.readers import read
+    from training.data.split import (
+        Dropped,
+        deduplicate,
+        exclude,
+        fingerprint,
+        group_digests,
+        hold_out,
+        order_labels,
+        split,
+        split_by_group,
+        split_rows,
+    )
 
 
 def corpus_of(examples: Iterable[Example | tuple[str, str]]) -> Corpus:

@@ -7,8 +7,11 @@ import pytest
 
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.vocabulary import FIRST_WORD, Vocabulary
-from training.features.store import VectorStore
+from tests.deferred import deferred
 from training.support.cache import DiskCache
+
+with deferred():
+    from training.features.store import VectorStore
 
 WORDS = ("good", "bad", "film", "plot", "very")
 TEXTS = ["very good film", "very bad plot"] * 20

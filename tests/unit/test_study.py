@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
 
 from app.errors import DataError, InvalidInput
 from tests.corpus import write
+from tests.deferred import deferred
 from training.configs import load_config
-from training.tuning.space import Setting, load_space
-from training.tuning.study import Pruner, Sampler, Search, Study, open_study, plan_search
+
+with deferred():
+    from optuna.trial import TrialState
+
+    from training.tuning.space import Setting, load_space
+    from training.tuning.study import Pruner, Sampler, Search, Study, open_study, plan_search
 
 CONFIG = load_config("smoke")
 OPEN = """

@@ -4,29 +4,33 @@ import tempfile
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from scipy.special import softmax
 
 from app.errors import DataError
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN
 from tests.corpus import write_tsv_folder
+from tests.deferred import deferred
 from training.configs import load_config
-from training.data.dataset import Source, load_dataset
 from training.data.preprocessing import encode
-from training.distillation.teacher import fit_teacher
-from training.distillation.teacher_data import TeacherInput, TeacherOutput
 from training.features.ngram_hashing import hash_ids, list_buckets
-from training.features.ngram_vectors import NgramVectors, build_ngram_vectors
-from training.features.region_vectors import RegionVectors
-from training.features.store import ConvolutionVectors
-from training.models.build import NGRAM_LOGITS
-from training.models.predict import predict
-from training.reports.scores import log_loss
 from training.support.cache import DiskCache
-from training.train import train
+
+with deferred():
+    import keras
+    from scipy.special import softmax
+
+    from training.data.dataset import Source, load_dataset
+    from training.distillation.teacher import fit_teacher
+    from training.distillation.teacher_data import TeacherInput, TeacherOutput
+    from training.features.ngram_vectors import NgramVectors, build_ngram_vectors
+    from training.features.region_vectors import RegionVectors
+    from training.features.store import ConvolutionVectors
+    from training.models.build import NGRAM_LOGITS
+    from training.models.predict import predict
+    from training.reports.scores import log_loss
+    from training.train import train
 
 VOCABULARY = 40
 BUCKETS = 2**10

@@ -4,18 +4,22 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.artifact import CUDNN_SIGNATURE, SIGNATURE, TEXT_SIGNATURE
 from tests.architectures import CONFIGS, batch, make_model
+from tests.deferred import deferred
 from tests.trained import Workshop
 from training.config import Config, ModelConfig, PreprocessingConfig
-from training.export.tf_graph import ServingGraph
-from training.models.build import build_model
+
+with deferred():
+    import keras
+    import tensorflow as tf
+
+    from training.export.tf_graph import ServingGraph
+    from training.models.build import build_model
 
 
 def sigmoid(x: Any) -> Any:

@@ -7,28 +7,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
 from app.errors import DataError
 from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
+from tests.deferred import deferred
 from tests.trained import Workshop
 from training.config import NGRAM_VECTOR_DIM, Config
 from training.configs import load_config
 from training.data.corpus import Corpus
-from training.data.dataset import Source, load_dataset
 from training.data.preprocessing import encode
-from training.data.readers import read
 from training.data.shards import Shard, TrainingExample, training_examples
-from training.distillation.teacher_data import TeacherInput, TeacherOutput
-from training.fit.run import Run
-from training.fit.workspace import Workspace
-from training.models.build import NGRAM_EMBEDDINGS
-from training.models.predict import predict
-from training.reports.scores import log_loss
-from training.train import train, train_run
+
+with deferred():
+    import keras
+
+    from training.data.dataset import Source, load_dataset
+    from training.data.readers import read
+    from training.distillation.teacher_data import TeacherInput, TeacherOutput
+    from training.fit.run import Run
+    from training.fit.workspace import Workspace
+    from training.models.build import NGRAM_EMBEDDINGS
+    from training.models.predict import predict
+    from training.reports.scores import log_loss
+    from training.train import train, train_run
 
 TINY = load_config("smoke").replace(epochs=2)
 

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from tests.corpus import make_corpus, write, write_csv, write_tsv_folder
+from tests.deferred import deferred
 from tests.trained import call
 from training.configs import load_config
-from training.data.dataset import Source, load_dataset
-from training.fit.run import Run
-from training.tuning.trial import TrialCallback, train_once
-from training.tuning.worker import Worker
+
+with deferred():
+    from training.data.dataset import Source, load_dataset
+    from training.fit.run import Run
+    from training.tuning.trial import TrialCallback, train_once
+    from training.tuning.worker import Worker
 
 CHANGES = (
     *("min_count=1", "batch_size=16", "ema_momentum=0", "validation_share=0.3"),

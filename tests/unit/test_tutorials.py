@@ -6,20 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from app.artifact import Manifest
 from app.errors import DataError
 from tests.corpus import make_corpus, write_tsv_folder
+from tests.deferred import deferred
 from tests.trained import call
 from training.config import Config
 from training.configs import TUTORIALS, load_config
 from training.data.corpus import Corpus, Example
-from training.data.dataset import Source
-from training.data.split import split_rows
-from training.evaluation.tutorial_claims import CLAIMS
-from training.evaluation.tutorials import compare_tutorials
-from training.train import train_run
+
+with deferred():
+    from PIL import Image
+
+    from training.data.dataset import Source
+    from training.data.split import split_rows
+    from training.evaluation.tutorial_claims import CLAIMS
+    from training.evaluation.tutorials import compare_tutorials
+    from training.train import train_run
 
 TINY = [
     "epochs=1",

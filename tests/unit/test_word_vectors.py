@@ -5,7 +5,10 @@ import random
 import numpy as np
 
 from app.text.vocabulary import BEGIN, FIRST_WORD
-from training.features.word_vectors import learn_word_vectors
+from tests.deferred import deferred
+
+with deferred():
+    from training.features.word_vectors import learn_word_vectors
 
 COLOURS, ANIMALS = range(FIRST_WORD, FIRST_WORD + 5), range(FIRST_WORD + 5, FIRST_WORD + 10)
 LONELY = FIRST_WORD + 10

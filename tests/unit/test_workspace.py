@@ -7,12 +7,15 @@ import pytest
 
 from app.errors import InvalidInput
 from tests.corpus import make_corpus, write_csv
+from tests.deferred import deferred
 from training.configs import load_config
-from training.data.dataset import Source
-from training.fit.checkpoints import Position
-from training.fit.run import Run
-from training.fit.workspace import open_workspace
-from training.train import train_run
+
+with deferred():
+    from training.data.dataset import Source
+    from training.fit.checkpoints import Position
+    from training.fit.run import Run
+    from training.fit.workspace import open_workspace
+    from training.train import train_run
 
 Identity = dict[str, dict[str, Any]]
 
