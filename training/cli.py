@@ -29,8 +29,6 @@ examples:
   valence-train export --run runs/lstm
   valence-train evaluate models/lstm/1 --data data/imdb
 """
-
-
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 

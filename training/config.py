@@ -29,13 +29,9 @@ from app.errors import InvalidInput
 NGRAM_EMBEDDING_BUCKETS: Final = 2**22
 """Number of hash buckets in which n-grams look up their embedding. There are at least eight for
 each n-gram that has one, so at most one in nine of the others collides with it."""
-
-
 NGRAM_VECTOR_DIM: Final = 128
 """Dimensions of the pretrained n-gram vectors, before the model projects them to
 `ngram_embedding_dim`."""
-
-
 _MAX_BUCKETS: Final = 2**24
 
 
@@ -48,29 +44,13 @@ class _Bounds:
 
 
 _ABOVE_0: Final = _Bounds("above 0", lambda value: value > 0)
-
-
 _AT_LEAST_0: Final = _Bounds("0 or more", lambda value: value >= 0)
-
-
 _BELOW_1: Final = _Bounds("at least 0 and below 1", lambda value: 0 <= value < 1)
-
-
 _BETWEEN_0_AND_1: Final = _Bounds("between 0 and 1", lambda value: 0 < value < 1)
-
-
 _FROM_0_TO_1: Final = _Bounds("from 0 to 1", lambda value: 0 <= value <= 1)
-
-
 _UP_TO_1: Final = _Bounds("above 0 and at most 1", lambda value: 0 < value <= 1)
-
-
 _SEED: Final = _Bounds("from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
-
-
 _WIDTHS: Final = _Bounds("widths above 0", lambda value: all(width > 0 for width in value))
-
-
 _BUCKETS: Final = _Bounds(
     f"a power of two, {_MAX_BUCKETS} at most",
     lambda value: 0 < value <= _MAX_BUCKETS and not value & (value - 1),
@@ -117,8 +97,6 @@ def _from_to(low: int, high: int) -> _Bounds:
 
 
 Activation = Literal["relu", "tanh", "sigmoid", "elu", "selu", "softplus"]
-
-
 Initializer = Literal[
     "glorot_uniform",
     "glorot_normal",
@@ -130,8 +108,6 @@ Initializer = Literal[
     "random_normal",
     "orthogonal",
 ]
-
-
 OptimizerKind = Literal["sgd", "rmsprop", "adagrad", "adadelta", "adam", "adamax", "adamw", "nadam"]
 
 
@@ -466,8 +442,6 @@ _FORMER_NAMES: Final = {
     "warmup": "warmup_epochs",
 }
 """Flat names in runs and manifests of earlier versions, and what they are called now."""
-
-
 _RETIRED: Final = {"pairs": 0}
 """Fields that no longer exist, and the only value with which they changed nothing."""
 

@@ -48,11 +48,7 @@ from training.support.files import atomic_folder, check_target
 from training.support.progress import console, print_line, track
 
 _COVERAGE: Final = "coverage.json"
-
-
 _TEACHER: Final = "teacher.npz"
-
-
 _TEACHER_ORDERS: Final = 2
 """The longest n-gram of a teacher, in words, if the student has no n-gram logits."""
 

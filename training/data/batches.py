@@ -18,21 +18,11 @@ from training.support.arrays import Float32Array, Int64Array
 Batch = tuple[Int32Array, Float32Array, Float32Array]
 """`ids` int32 (batch, length), padded to the longest row of the batch, `targets` float32 (batch,
 classes), `weights` float32 (batch,)."""
-
-
 _PREFETCHED: Final = 4
-
-
 _TRIM_THRESHOLD: Final = -1
-
-
 _MMAP_THRESHOLD: Final = -3
 """Options of glibc's `mallopt`, as `malloc.h` numbers them."""
-
-
 _KEPT_BYTES: Final = 2**30
-
-
 _LARGEST_FROM_HEAP: Final = 2**25  # glibc takes no more
 
 

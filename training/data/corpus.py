@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from training.support.arrays import BoolArray
 
 T = TypeVar("T")
-
-
 Digests = NDArray[np.bytes_]
 """Sha256 digests, (rows,) of 32 bytes."""
 

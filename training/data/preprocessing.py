@@ -29,14 +29,10 @@ _ALPHANUMERIC: Final[dict[str, Any]] = {
     ),
     "pattern": "[a-z0-9]+",
 }
-
-
 _CLEANING_RULES: Final[dict[str, dict[str, Any]]] = {
     "standard": {},
     "alphanumeric": _ALPHANUMERIC,
 }
-
-
 _DEVIATIONS: Final = 2
 
 

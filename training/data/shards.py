@@ -31,14 +31,8 @@ from training.data.corpus import Corpus, LazySequence
 from training.support.arrays import Float32Array
 
 _IDS: Final = ("ids.i32", "<i4")
-
-
 _ENDS: Final = ("ends.i64", "<i8")
-
-
 _TARGETS: Final = ("targets.f32", "<f4")
-
-
 _WEIGHTS: Final = ("weights.f32", "<f4")
 
 

@@ -23,8 +23,6 @@ from training.data.corpus import Corpus, Digests, digest, join_digests, text_key
 from training.support.arrays import Int64Array
 
 CANONICAL_ORDER: Final = ("negative", "neutral", "positive")
-
-
 _TEST_SEED: Final = 0
 """`hold_out` has no seed of its own: a test set is the same for every recipe."""
 

@@ -35,46 +35,20 @@ from training.support.arrays import Float64Array
 from training.support.progress import progress_bar
 
 _FILTERS: Final = 512
-
-
 _KERNEL_SIZE: Final = 3
-
-
 _EPOCHS: Final = 4
-
-
 _BATCH: Final = 64
-
-
 _RATE: Final = 1e-3
-
-
 _WORD_RATE: Final = 0.3
 """The learning rate of word embeddings, relative to that of the other weights."""
-
-
 _WARMUP_STEPS: Final = 100
-
-
 _REGION_SCALE: Final = 3.0
 """Region embeddings have a norm of 1 at most, less than the others; this compensates."""
-
-
 _WORD_DROPOUT: Final = 0.15
-
-
 _EMBEDDING_DROPOUT: Final = 0.15
-
-
 _DROPOUT: Final = 0.5
-
-
 _EMA_MOMENTUM: Final = 0.99
-
-
 _CLIP_NORM: Final = 1.0
-
-
 _PREDICT_BATCH: Final = 128
 
 

@@ -19,8 +19,6 @@ from training.support.progress import console
 
 _COUNTS_C: Final = 30.0
 """`C` of scikit-learn's `LogisticRegression`: the inverse of the regularization."""
-
-
 _VECTORS_C: Final = 3.0
 
 

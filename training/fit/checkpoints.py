@@ -26,8 +26,6 @@ from training.support.progress import TOKENS_PER_SECOND
 
 CHECKPOINT_INTERVAL_S: Final = 60.0
 """Seconds between checkpoints: how much work a kill may lose."""
-
-
 _FILE: Final = "checkpoint.npz"
 
 

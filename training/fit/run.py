@@ -11,8 +11,6 @@ from app.errors import DataError
 from training.data.dataset import Source
 
 RUN: Final = "run.json"
-
-
 MODEL: Final = "model.keras"
 
 

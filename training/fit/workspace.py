@@ -24,8 +24,6 @@ from training.support.files import remove, remove_empty
 
 WORKSPACE_FORMAT: Final = 2
 """Raised when checkpoints and cached results written before can no longer be read."""
-
-
 _IDENTITY: Final = "training.json"
 
 

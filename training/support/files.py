@@ -19,8 +19,6 @@ from app.errors import InvalidInput
 
 _AT_FDCWD: Final = -100
 """From `fcntl.h`: relative paths start at the working directory."""
-
-
 _RENAME_EXCHANGE: Final = 2
 """From `linux/fs.h`."""
 

@@ -15,12 +15,8 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
-
-
 TOKENS_PER_SECOND: Final = "tokens_per_second"
 """The name of this metric in logs and histories; padding is not counted."""
-
-
 console = Console(stderr=True)
 
 

@@ -30,16 +30,10 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 Points = NDArray[np.float64]
-
-
 _RANDOM_TRIALS: Final = 8
 """Number of first trials that are drawn at random."""
-
-
 _CANDIDATES: Final = 1_000
 """Number of candidates per draw."""
-
-
 _NEARBY: Final = 0.2
 """Share of the candidates that differ from the best setting so far in one field only."""
 

@@ -21,8 +21,6 @@ from training.support.files import atomic_folder
 from training.tuning.study import Search
 
 TRIALS: Final = "trials.json"
-
-
 _MIN_TRIALS_FOR_IMPORTANCE: Final = 4
 """Minimum number of complete trials for the importance of fields."""
 

@@ -30,14 +30,8 @@ from training.tuning.trial import train_once
 from training.tuning.worker import Worker
 
 REPORT: Final = "report"
-
-
 MAX_JOBS: Final = 64
-
-
 _CHECKPOINTS: Final = "checkpoints"
-
-
 _READ_UNLABELLED: Final = {"ngram_embeddings", "pretrain_embeddings", "teacher"}
 """Fields that can make a setting learn from unlabelled texts."""
 

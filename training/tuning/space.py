@@ -32,34 +32,18 @@ from training.config import Config, field_types, find_field
 
 SPACES: Final = Path(__file__).parents[1] / "spaces"
 """Folder of the shipped spaces."""
-
-
 Setting = dict[str, Any]
 """One value per field of a space. The units of several layers are a string, "16,8", since Optuna
 stores plain values only."""
-
-
 _FIXED: Final = ("name", "seed", "validation_share")
 """Fields that all trials share: scores on different validation texts do not compare."""
-
-
 _WITHOUT_RANGE: Final = ("ngram_logits_buckets",)
 """Number fields that do not accept every number between two valid ones."""
-
-
 _CHECKED_TOGETHER: Final = ("truncation", "max_length", "head_tokens")
 """Fields of the only rule of `Config` that involves three fields."""
-
-
 _SIGNIFICANT_DIGITS: Final = 6
-
-
 _MAX_CHOICES: Final = 100
-
-
 _MAX_VALUES: Final = 1_000
-
-
 _RANGE_KEYS: Final = {"low", "high", "step", "log"}
 
 

@@ -34,27 +34,13 @@ from training.tuning.gaussian_process import GaussianProcessSampler
 from training.tuning.space import Setting, Space
 
 STUDY: Final = "study.db"
-
-
 MAX_TRIALS: Final = 10_000
-
-
 Sampler = Literal["grid", "random", "tpe", "gp"]
-
-
 Pruner = Literal["median", "hyperband", "none"]
-
-
 _NAME: Final = "tune"
 """The same for every study, since Hyperband assigns trials to brackets by a hash of this name."""
-
-
 _MADE_WITH: Final = "made_with"
-
-
 _LOCK: Final = "lock"
-
-
 _DONE: Final = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
