@@ -169,5 +169,6 @@ def _build(known: ConvolutionVectors, classes: int, seed: int) -> keras.Model:
         embedded
     )
     pooled = Pool("max_mean")(convolved, ids)  # (batch, 2 * filters)
-    logits = keras.layers.Dense(classes)(keras.layers.Dropout(_DROPOUT)(pooled))
-    return keras.Model(ids, logits)
+    # Each layer draws a seed when it is made, so the order of these two decides the weights.
+    pooled = keras.layers.Dropout(_DROPOUT)(pooled)
+    return keras.Model(ids, keras.layers.Dense(classes)(pooled))
