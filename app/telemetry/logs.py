@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
+from app.telemetry.log_writer import LineHandler, LineWriter
+
 LogFormat = Literal["json", "text"]
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -84,6 +86,8 @@ class TextFormatter(logging.Formatter):
 def configure_logs(log_format: LogFormat, level: str, stream: TextIO | None = None) -> None:
     """Send the events of all loggers, uvicorn's included, to one handler on stdout.
 
+    A thread writes them, so that a reader who stalls blocks nothing else; see `LineWriter`.
+
     Warnings and exceptions that Python would print on stderr are logged, too, so that the output
     of the process can be parsed as a whole.
 
@@ -91,9 +95,9 @@ def configure_logs(log_format: LogFormat, level: str, stream: TextIO | None = No
         log_format: The format of a line.
         level: The lowest level that is logged. Libraries log warnings and errors only: their
             debug output is too much, and uvicorn's start and stop events repeat ours.
-        stream: Where lines go; stdout by default.
+        stream: Where lines go, written at once; stdout by default.
     """
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = logging.StreamHandler(stream) if stream else _handle_stdout()
     handler.setFormatter(JSONFormatter() if log_format == "json" else TextFormatter())
     own_level = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=max(own_level, logging.WARNING), handlers=[handler], force=True)
@@ -103,6 +107,19 @@ def configure_logs(log_format: LogFormat, level: str, stream: TextIO | None = No
     logging.captureWarnings(capture=True)
     threading.excepthook = _log_thread_exception
     sys.unraisablehook = _log_unraisable
+
+
+def _handle_stdout() -> logging.Handler:
+    try:
+        return LineHandler(LineWriter(sys.stdout.fileno()))
+    except (AttributeError, OSError):  # it is closed, or an object that only looks like a file
+        return logging.StreamHandler(sys.stdout)
+
+
+def count_dropped_lines() -> int:
+    """How many lines this process could not write, because the reader of its log stalls."""
+    handlers = logging.getLogger().handlers
+    return sum(each.writer.dropped for each in handlers if isinstance(each, LineHandler))
 
 
 def _log_thread_exception(args: threading.ExceptHookArgs) -> None:

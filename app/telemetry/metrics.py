@@ -7,6 +7,7 @@ model is counted as `other` or `unknown`, so clients cannot create series.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from app.telemetry.logs import count_dropped_lines
 from app.telemetry.tally import Combine, Counter, Family, Gauge, Histogram, Tally
 
 OTHER_ROUTE: Final = "other"
@@ -138,6 +139,17 @@ class Metrics:
         self.model_loads = counter(
             "model_loads_total", "Versions loaded or rejected", "model", "outcome"
         )
+        self._dropped_lines = counter(
+            "log_lines_dropped_total", "Log lines dropped because their reader stalls"
+        ).labels()
+        self._dropped_before = count_dropped_lines()
+        tally.before_snapshot = self._count_dropped_lines
+
+    def _count_dropped_lines(self) -> None:
+        """Add the lines dropped since the last call; the log itself knows no metrics."""
+        dropped = count_dropped_lines()
+        self._dropped_lines.inc(dropped - self._dropped_before)
+        self._dropped_before = dropped
 
     def declare_rejections(self, reasons: Iterable[str]) -> None:
         """Create the series of `rejected_total` for every reason."""

@@ -211,9 +211,13 @@ class Tally:
     When processes are merged, counters, histograms and gauges of amounts are summed (memory that
     processes share counts once for each). A gauge that is 1 or 0 takes the maximum, and the start
     time the minimum.
+
+    Attributes:
+        before_snapshot: Called before each snapshot, to update what is read and not counted.
     """
 
     def __init__(self) -> None:
+        self.before_snapshot: Callable[[], None] = lambda: None
         self._families: dict[str, Family[Any]] = {}
         self._process = ProcessCollector(registry=None)
         self._inherited: dict[str, float] = {}  # counts of the process that this one replaces
@@ -237,6 +241,7 @@ class Tally:
 
     def snapshot(self) -> Snapshot:
         """The numbers of this process now."""
+        self.before_snapshot()
         self._read_process()
         return {name: family.states() for name, family in self._families.items()}
 

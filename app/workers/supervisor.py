@@ -206,6 +206,7 @@ class Supervisor:
         except Exception:  # the supervisor restarts this worker
             logger.critical("worker failed", extra={"worker": link.number}, exc_info=True)
         finally:
+            logging.shutdown()  # writes the last lines
             os._exit(status)  # skips the exit handlers, which belong to the parent process
 
     def _receive(self, worker: _Worker) -> None:

@@ -33,6 +33,7 @@ COUNTERS = {
     "unknown_tokens": {"model"},
     "truncated_texts": {"model"},
     "model_loads": {"model", "outcome"},
+    "log_lines_dropped": set[str](),
 }
 GAUGES = {
     "queue_items": {"model"},

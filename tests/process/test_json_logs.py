@@ -1,12 +1,18 @@
 """JSON logs are JSON from the first line to the last."""
 
 import json
+import re
+import signal
 import subprocess
 from pathlib import Path
+from typing import Final
 
+import httpx
 import pytest
 
-from tests.server import COMMAND, ROOT, environment
+from tests.server import COMMAND, PATIENCE_S, ROOT, environment
+
+_PAGE: Final = 4096
 
 CHATTY = """
 import os, sys
@@ -43,3 +49,37 @@ def test_warnings_of_onnxruntime(tmp_path: Path, workers: str) -> None:
     assert len(said) == int(workers)
     assert said[0]["line"] == "[W:onnxruntime:Default, device_discovery.cc:164] no GPU"
     assert said[0]["logger"] == "app.serving.engines.onnx"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reader_that_stalls(workers: str) -> None:
+    """If nobody reads the log, requests are answered all the same, and SIGTERM ends the service."""
+    options = ("--port", "0", "--workers", workers, "--engine", "onnx", "--log-level", "debug")
+    server = subprocess.Popen(
+        [*COMMAND, "serve", *options, "--log-format", "json"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        pipesize=_PAGE,
+    )
+    assert server.stdout is not None
+    try:
+        address = ""
+        for line in server.stdout:
+            event = json.loads(line)
+            address = address or event.get("address", "")
+            if event["event"] == "the service is ready":
+                break
+        with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
+            for _ in range(100):  # each logs a line, and the pipe holds twenty
+                late = client.post(
+                    "/predict", json={"text": "late"}, headers={"X-Request-Timeout-Ms": "1"}
+                )
+                assert late.status_code in (200, 429, 504)
+            page = client.get("/metrics").text
+        assert sum(map(float, re.findall(r"^valence_rejected_total.* (.*)$", page, re.M))) > 50
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(PATIENCE_S) == 0
+    finally:
+        server.kill()
+        server.stdout.close()
