@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -108,19 +108,19 @@ def _serve(options: argparse.Namespace) -> int:
         logger.warning(
             "unknown setting in the environment", extra={"variable": variable, "nearest": nearest}
         )
-    known = _list_versions(settings)
+    _require_default(settings)
     # Imported late, here and below: FastAPI takes longer to import than all of the above.
     from app.main import engine_options
     from app.server import serve
     from app.serving.engines import choose_engine
 
     choose_engine(engine_options(settings))
-    serve(settings, known, _announce)
+    serve(settings, _announce)
     return OK
 
 
-def _list_versions(settings: Settings) -> Collection[tuple[str, int]]:
-    """Name and number of all versions in the repository.
+def _require_default(settings: Settings) -> None:
+    """Check that the default model is in the repository.
 
     Raises:
         ValenceError: There is no folder of models, it cannot be read, or the default model is not
@@ -135,7 +135,6 @@ def _list_versions(settings: Settings) -> Collection[tuple[str, int]]:
     repository.scan()
     if repository.default not in repository.versions:
         raise ValenceError(f"{settings.models_dir.absolute()}: {repository.explain_default()}")
-    return {(v.name, v.number) for versions in repository.versions.values() for v in versions}
 
 
 def _choose_log_format(settings: Settings) -> Literal["json", "text"]:

@@ -141,6 +141,15 @@ def digest(path: Path) -> FileEntry:
     return FileEntry(size=size, sha256=sha256.hexdigest())
 
 
+def digest_manifest(folder: Path) -> str:
+    """The sha256 of a version's manifest, which stands for all its files.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+
+
 def list_files(folder: Path) -> list[str]:
     """Every file of a version but its manifest, as paths in the manifest, sorted."""
     paths = (path for path in folder.rglob("*") if path.is_file())

@@ -1,8 +1,11 @@
 """Every change the service makes to Python's garbage collector, each with its measured reason."""
 
+import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 
 def freeze_heap() -> None:
@@ -14,6 +17,21 @@ def freeze_heap() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system, where the C library can; it keeps it for itself else.
+
+    Called when a version was released. The call runs without the GIL.
+    """
+    if (trim := _find_trim()) is not None:
+        trim(0)
+
+
+@cache
+def _find_trim() -> Any | None:
+    """`malloc_trim` of the GNU C library."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The composition root: settings in, an application out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -22,7 +22,7 @@ from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
 from app.artifact import ONNX
 from app.errors import InvalidInput
-from app.service import Service
+from app.service import Alone, Service
 from app.serving.engines import EngineOptions, LoadEngine, choose_engine, load_engine
 from app.serving.hardware import visible_cores
 from app.serving.predictor import Prediction
@@ -43,8 +43,8 @@ def create_app(
     *,
     load: LoadEngine | None = None,
     on_loaded: Callable[[], None] = lambda: None,
+    on_released: Callable[[], None] = lambda: None,
     workers: Workers | None = None,
-    known: Collection[tuple[str, int]] | None = None,
 ) -> FastAPI:
     """Build the application. `app.state.service` is its `Service`.
 
@@ -52,10 +52,12 @@ def create_app(
         settings: All settings of the process.
         load: Loads the engine of a version folder; by default as the settings say.
         on_loaded: Called when the models are loaded, just before the service is ready.
+        on_released: Called in a thread when a version has been released.
         workers: The other processes behind the same port; None for a process on its own.
-        known: Name and number of the versions that may be loaded; None for all there are.
     """
-    service = create_service(settings, load=load, on_loaded=on_loaded, known=known)
+    service = create_service(
+        settings, load=load, on_loaded=on_loaded, on_released=on_released, workers=workers
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -84,7 +86,7 @@ def create_app(
     register_documentation(app)
     register_error_handlers(app)
     register_predict(app, service.repository, request_limits(settings))
-    register_models(app, service.repository)
+    register_models(app, service.repository, service.lifecycle, workers)
     register_health(app, service.lifecycle, service.metrics.tally, workers)
     document_common_parts(app)
     app.index_raw_routes()
@@ -96,16 +98,23 @@ def create_service(
     *,
     load: LoadEngine | None = None,
     on_loaded: Callable[[], None] = lambda: None,
-    known: Collection[tuple[str, int]] | None = None,
+    on_released: Callable[[], None] = lambda: None,
+    workers: Workers | None = None,
 ) -> Service:
     """Build the service without HTTP. The arguments are those of `create_app`."""
-    return Service(
-        Repository(settings.models_dir, settings.default_model, known=known),
+    alone = Alone(settings.reload_poll_s)
+    member = alone if workers is None else workers
+    service = Service(
+        Repository(settings.models_dir, settings.default_model, generation=member.generation),
         load_engine=load or partial(load_engine, options=engine_options(settings)),
         threads=settings.threads or visible_cores(),
         policy=batch_policy(settings),
+        member=member,
         on_loaded=on_loaded,
+        on_released=on_released,
     )
+    alone.bind(service)
+    return service
 
 
 async def predict_once(

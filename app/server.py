@@ -7,10 +7,10 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -18,9 +18,10 @@ from app import __version__
 from app.api.error_handlers import refuse_invalid_http
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
-from app.gc_tuning import freeze_heap
+from app.gc_tuning import freeze_heap, give_back_memory
 from app.main import create_app, divide_cores
 from app.service import Service
+from app.serving.agreement import Agreement
 from app.serving.lifecycle import Phase
 from app.settings import Settings
 from app.telemetry.logs import tag_logs
@@ -43,14 +44,11 @@ _FIRST_REQUEST_S: Final = 0.1
 Announce = Callable[[str], None]
 
 
-def serve(settings: Settings, known: Collection[tuple[str, int]], announce: Announce) -> None:
+def serve(settings: Settings, announce: Announce) -> None:
     """Run the service until a signal ends it.
 
     Args:
         settings: All settings.
-        known: Name and number of the versions that exist now. A worker that is restarted days
-            later loads these and no others: which version answers must not depend on the
-            connection.
         announce: Called with the service's URL when the service is ready.
 
     Raises:
@@ -74,7 +72,7 @@ def serve(settings: Settings, known: Collection[tuple[str, int]], announce: Anno
         logger.info("the service is ready", extra={"seconds": seconds})
         announce(make_url(to_reachable(host), port))
 
-    failure = _run(settings, known, listener, report_ready)
+    failure = _run(settings, listener, report_ready)
     if failure is not None:
         raise ValenceError(f"the service cannot become ready: {failure}")
     logger.info("the service has stopped")
@@ -82,21 +80,21 @@ def serve(settings: Settings, known: Collection[tuple[str, int]], announce: Anno
 
 def _run(
     settings: Settings,
-    known: Collection[tuple[str, int]],
     listener: socket.socket,
     on_ready: Callable[[], None],
 ) -> str | None:
     """Run one process or a supervisor with workers; returns why the service could not start."""
     if settings.workers == 1:
-        server = Server(settings, on_ready=on_ready, known=known)
+        server = Server(settings, on_ready=on_ready)
         server.run(sockets=[listener])
         return server.failure
     listener.setblocking(False)
     supervisor = Supervisor(
         listener,
         settings.workers,
-        work=partial(_work, settings, known),
-        aggregation=Metrics().tally,
+        work=partial(_work, settings),
+        ledger=_SupervisorMetrics(),
+        agree=partial(Agreement, members=settings.workers, poll_s=settings.reload_poll_s),
         timeouts=Timeouts(settings.drain_delay_s, settings.drain_timeout_s + _CLOSING_S),
         on_ready=on_ready,
     )
@@ -120,10 +118,34 @@ def to_reachable(host: str) -> str:
     return "127.0.0.1" if address.version == 4 else "::1"
 
 
-def _work(settings: Settings, known: Collection[tuple[str, int]], link: Link) -> int:
+class _SupervisorMetrics:
+    """The metrics of the supervisor, which `/metrics` shows merged with those of its workers."""
+
+    def __init__(self) -> None:
+        self._metrics = Metrics()
+
+    def merge(self, snapshots: Sequence[Any]) -> Any:
+        """Merge the snapshots of the workers with the supervisor's own."""
+        tally = self._metrics.tally
+        return tally.merge([tally.snapshot(), *snapshots])
+
+    def remains(self, snapshot: Any) -> Any:
+        """See `Tally.remains`."""
+        return self._metrics.tally.remains(snapshot)
+
+    def set_workers(self, counts: Mapping[str, int]) -> None:
+        """Set `valence_workers`."""
+        self._metrics.set_workers(counts)
+
+    def count_death(self, reason: str) -> None:
+        """Count in `valence_worker_deaths_total`."""
+        self._metrics.worker_deaths.labels(reason).inc()
+
+
+def _work(settings: Settings, link: Link) -> int:
     """Run one of several workers; returns its exit status."""
     tag_logs(worker=link.number)
-    server = Server(settings, link=link, known=known)
+    server = Server(settings, link=link)
     server.run(sockets=[])
     return 0 if server.failure is None else 1
 
@@ -141,7 +163,6 @@ class Server(uvicorn.Server):
         settings: All settings.
         on_ready: Called once when the service is ready.
         link: To the supervisor; None for a process on its own.
-        known: Name and number of the versions that may be loaded; None for all there are.
     """
 
     def __init__(
@@ -150,14 +171,15 @@ class Server(uvicorn.Server):
         *,
         on_ready: Callable[[], None] = lambda: None,
         link: Link | None = None,
-        known: Collection[tuple[str, int]] | None = None,
     ) -> None:
         self._link = link
         self._drain_delay_s = settings.drain_delay_s
         self._on_ready = on_ready
         self._signalled = self._was_ready = False
         self._adopting: set[asyncio.Task[object]] = set()
-        app = create_app(settings, on_loaded=freeze_heap, workers=link, known=known)
+        app = create_app(
+            settings, on_loaded=freeze_heap, on_released=give_back_memory, workers=link
+        )
         self._service: Service = app.state.service
         self._service.lifecycle.on_change = self._report_phase
         if link is not None and link.inherited is not None:
@@ -197,6 +219,7 @@ class Server(uvicorn.Server):
                     snapshot=self._service.metrics.tally.snapshot,
                     drain=self._service.begin_drain,
                     stop=self._stop,
+                    obey=self._service.obey,
                 )
             )
             self._report_phase()
@@ -221,6 +244,7 @@ class Server(uvicorn.Server):
             yield
             return
         handlers = {n: signal.signal(n, self.handle_exit) for n in (signal.SIGINT, signal.SIGTERM)}
+        handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_hangup)
         try:
             yield
         finally:
@@ -235,6 +259,11 @@ class Server(uvicorn.Server):
         self._signalled = True
         self._event_loop.call_soon_threadsafe(self._begin_drain)
 
+    def _handle_hangup(self, _signal: int, _frame: FrameType | None) -> None:
+        """Look for new versions."""
+        if self.started:
+            self._event_loop.call_soon_threadsafe(self._service.look)
+
     def _begin_drain(self) -> None:
         self._service.begin_drain()
         self._event_loop.call_later(self._drain_delay_s, self._stop)
@@ -248,10 +277,15 @@ class Server(uvicorn.Server):
         lifecycle = self._service.lifecycle
         if self.failure is not None:
             self._end_failed_start(self.failure)
-        elif self._link is not None:
+            return
+        if self._link is not None:
             state = WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
             self._link.send_state(state)
-        elif lifecycle.ready and not self._was_ready:
+            return
+        ready, draining = lifecycle.ready, lifecycle.draining
+        word = "draining" if draining else "ready" if ready else "starting"
+        self._service.metrics.set_workers({word: 1})
+        if ready and not self._was_ready:
             self._was_ready = True
             self._on_ready()
         elif lifecycle.phase is Phase.DRAINING:

@@ -1,16 +1,22 @@
-"""The parts of one process and their life: load, warm up, become ready, drain, stop."""
+"""The parts of one process and their life: load, warm up, become ready, reload, drain, stop."""
 
 import asyncio
+import contextlib
 import logging
 import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
+from typing import Any, Final
 
 from app.errors import MissingLibrary, UnknownModel, UnusableVersion, ValenceError
+from app.serving.agreement import Agreement, Member, Message
 from app.serving.batcher import Batcher
 from app.serving.engines import LoadEngine
 from app.serving.lifecycle import Lifecycle, Phase
+from app.serving.plan import Plan, split_key
 from app.serving.predictor import Prediction, Predictor
 from app.serving.repository import LoadedVersion, Repository, State, Version, load_version
 from app.serving.request_queue import BatchPolicy
@@ -19,6 +25,55 @@ from app.telemetry.logs import describe_exception
 from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL_S: Final = 0.0005
+"""How long the event loop waits for the GIL while a version is loaded beside the traffic."""
+_DIFFERS: Final = "differs"
+
+
+class Alone:
+    """The agreement of a process on its own: it is the only member, and the host.
+
+    Args:
+        poll_s: Seconds between two looks at the repository; 0 for none.
+    """
+
+    agreed: Message | None = None
+
+    def __init__(self, poll_s: float) -> None:
+        self.generation = [0]
+        self.agreement = Agreement(self, members=1, poll_s=poll_s)
+        self.agreement.join(1)
+        self._service: Service | None = None
+
+    def bind(self, service: "Service") -> None:
+        """Name the member."""
+        self._service = service
+
+    def report(self, message: Message) -> None:
+        """See `Member.report`."""
+        self.agreement.receive(1, message)
+
+    def tell(self, _member: int, message: Message) -> None:
+        """See `Host.tell`."""
+        if self._service is not None:
+            self._service.obey(message)
+
+    def commit(self, generation: int) -> None:
+        """See `Host.commit`."""
+        self.generation[0] = generation
+
+    def call_later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """See `Host.call_later`."""
+        asyncio.get_running_loop().call_later(delay_s, action)
+
+    def fail(self, reason: str) -> None:
+        """See `Host.fail`."""
+        if self._service is not None:
+            self._service.fail(reason)
+
+    def report_differing(self) -> None:
+        """Nothing to report: it has no other to differ from."""
 
 
 class Service:
@@ -29,7 +84,9 @@ class Service:
         load_engine: Loads the engine of a version folder.
         threads: Batches that run at once, one core each.
         policy: How batches are formed.
+        member: Its part in the agreement on what serves; the repository shares its `generation`.
         on_loaded: Called when every version is loaded or rejected, before the process is ready.
+        on_released: Called in a thread when a version has been released.
 
     Attributes:
         lifecycle: The current phase.
@@ -47,7 +104,9 @@ class Service:
         load_engine: LoadEngine,
         threads: int,
         policy: BatchPolicy,
+        member: Member,
         on_loaded: Callable[[], None] = lambda: None,
+        on_released: Callable[[], None] = lambda: None,
     ) -> None:
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
@@ -57,11 +116,32 @@ class Service:
         self._load_engine = load_engine
         self._slots = EngineSlots(threads)
         self._policy = policy
+        self._member = member
         self._on_loaded = on_loaded
+        self._on_released = on_released
+        self._preparing = asyncio.Lock()
+        self._settled = asyncio.Event()  # it serves, or can not
+        self._tasks: set[asyncio.Task[None]] = set()
+        repository.on_adopt = self._handle_switch
 
     def start(self) -> None:
-        """Start loading on the running event loop; requests are answered meanwhile."""
+        """Start loading on the running event loop; probes are answered meanwhile."""
         self.loading = asyncio.create_task(self._load_all())
+
+    def obey(self, message: Message) -> None:
+        """Do what the agreement on what serves asks for; see `app.serving.agreement`."""
+        if "prepare" in message:
+            self._spawn(self._prepare(Plan.from_message(message["prepare"])))
+        elif "serving" in message:
+            self.repository.adopt_current()
+            self._release_unneeded()
+        elif "discard" in message:
+            self.repository.discard(message["discard"])
+            self._release_unneeded()
+        elif "notes" in message:
+            self._note(message["notes"])
+        elif "look" in message:
+            self._spawn(self._look())
 
     async def load_one(self, name: str | None, number: int | None) -> Version:
         """Load one version and no other.
@@ -115,10 +195,16 @@ class Service:
             raise prediction
         return version, prediction
 
+    def look(self) -> None:
+        """Look at the repository now. A worker does not: its supervisor asks one of them."""
+        if isinstance(self._member, Alone):
+            self._member.agreement.look()
+
     def begin_drain(self) -> None:
         """Become unready, so that traffic goes elsewhere; requests are still answered."""
         if not self.lifecycle.draining:
             self._advance(Phase.DRAINING, "the service is shutting down")
+        self._settled.set()
 
     async def drain(self) -> None:
         """Answer every admitted item, then stop. Calling it again does nothing."""
@@ -127,18 +213,42 @@ class Service:
         self.begin_drain()
         if self.loading is not None:
             await self.loading
-        versions = [v for group in self.repository.versions.values() for v in group]
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        versions = {id(v): v for v in (*self.repository.all_held(), *self._listed())}.values()
         predictors = [v.predictor for v in versions if v.predictor is not None]
         await asyncio.gather(*(predictor.drain() for predictor in predictors))
         self._slots.close()
         self.lifecycle.advance(Phase.STOPPED, "the service has stopped")
 
+    def _listed(self) -> list[Version]:
+        return [v for versions in self.repository.versions.values() for v in versions]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run in the background; `drain` waits for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- the first start
+
     async def _load_all(self) -> None:
-        """Load every version, those of the default model first."""
+        """Load what the others serve; or, where nothing does yet, everything there is."""
+        if self._member.agreed is not None:
+            self._advance(Phase.WARMING, "the models are being loaded")
+            await self._prepare(Plan.from_message(self._member.agreed))
+        else:
+            async with self._preparing:
+                await self._load_and_offer()
+        await self._settled.wait()
+
+    async def _load_and_offer(self) -> None:
+        """Load every version, those of the default model first, and report them."""
+        sight = await asyncio.to_thread(self.repository.look)
         try:
             await asyncio.to_thread(self.repository.scan)
         except UnusableVersion as error:
-            self._fail(str(error))
+            self.fail(str(error))
             return
         for name in self.repository.versions:
             self.metrics.for_model(name)  # every series exists from the start
@@ -146,41 +256,179 @@ class Service:
             logger.error("a model cannot be read", extra={"model": name, "reason": reason})
         self._advance(Phase.WARMING, "the models are being loaded")
         self._check_default()
-        for version in self.repository.loading_order():
+        versions = self.repository.loading_order()
+        for version in versions:
             if self.lifecycle.draining:
                 return
             await self._load(version)
+            if version.state is State.READY:
+                self.repository.keep(version)
             self._check_default()
         self._on_loaded()
-        # Not as soon as the default model is ready: this pod would answer 503 for a model that
-        # another pod already serves.
-        if self.repository.newest_ready(self.repository.default or "") is not None:
-            self._advance(Phase.READY)
+        rejected = {v.key: v.reason for v in versions if v.state is State.REJECTED}
+        self._member.report(
+            {
+                "offer": {
+                    "sight": sight.to_message(),
+                    "loaded": {v.key: v.digest for v in versions if v.state is State.READY},
+                    "rejected": rejected,
+                    "default": self.repository.default,
+                    "failure": self.failure,
+                }
+            }
+        )
 
     def _check_default(self) -> None:
         """Fail as soon as every version of the default model is rejected."""
         versions = self.repository.versions.get(self.repository.default or "", ())
         if self.failure is None and all(v.state is State.REJECTED for v in versions):
-            self._fail(self.repository.explain_default())
+            self.fail(self.repository.explain_default())
 
-    def _fail(self, reason: str) -> None:
+    def fail(self, reason: str) -> None:
         """Record why the process can never become ready; it stays in its phase."""
         if not self.lifecycle.draining:
             self.failure = reason
             self.lifecycle.explain(reason)
+        self._settled.set()
 
     def _advance(self, phase: Phase, reason: str = "") -> None:
         if not self.lifecycle.draining:  # a signal may come at any time
             self.lifecycle.advance(phase, reason)
 
-    async def _load(self, version: Version) -> None:
-        """Load one version in a thread, so that the event loop stays free."""
+    # --- later plans
+
+    async def _prepare(self, plan: Plan) -> None:
+        """Load what a plan needs, beside the traffic; report whether this process can serve it."""
+        async with self._preparing:
+            if self.lifecycle.draining:
+                return
+            loaded, reasons = [], {}
+            for key, digest in plan.digests.items():
+                if self.repository.held(key, digest) is not None:
+                    continue
+                version = await self._load_agreed(key, digest, plan)
+                if version.state is State.READY:
+                    loaded.append(version)
+                else:
+                    reasons[key] = version.reason
+            for version in loaded:
+                self.repository.keep(version)
+            if not reasons:
+                reasons = self._check_labels(plan)
+            if not reasons:
+                self.repository.hold(plan)
+            elif plan.generation != self._member.generation[0]:
+                self._release_unneeded()
+            self._explain_difference(plan, reasons)
+        self._member.report({"prepared": plan.generation, "reasons": reasons})
+
+    async def _load_agreed(self, key: str, digest: str, plan: Plan) -> Version:
+        """Load one version of a plan; it is rejected if it is not the one that was agreed on."""
+        name, number = split_key(key)
+        version = Version(name, number, self.repository.folder / key)
+        in_service = self.repository.answering(name)
+        with _quick_switches() if in_service is not None else contextlib.nullcontext():
+            await self._load(version, in_service)
+        if version.state is State.READY and version.digest != digest:
+            await self._release(version)
+            version.reject("its files are not those that the other workers have loaded")
+        return version
+
+    def _check_labels(self, plan: Plan) -> dict[str, str]:
+        """A version with other labels may answer instead of another only if an alias says so."""
+        reasons = {}
+        for name in plan.names():
+            before, number = self.repository.answering(name), plan.answering(name)
+            if before is None or number is None or plan.targets(name):
+                continue
+            key = f"{name}/{number}"
+            version = self.repository.held(key, plan.digests[key])
+            if version is None or version.manifest is None or before.manifest is None:
+                continue
+            if version.manifest.labels != before.manifest.labels:
+                reasons[key] = (
+                    f"its labels must be those of version {before.number}, in the same order, "
+                    f"to take over without an alias: {', '.join(before.manifest.labels)}. "
+                    f"Received: {', '.join(version.manifest.labels)}"
+                )
+        return reasons
+
+    def _explain_difference(self, plan: Plan, reasons: Mapping[str, str]) -> None:
+        """Be unready with the reason if this process cannot serve the plan in effect."""
+        if plan.generation != self._member.generation[0]:
+            return
+        if not reasons:
+            self.lifecycle.clear_fault(_DIFFERS)
+            return
+        why = "; ".join(f"{key}: {reason}" for key, reason in reasons.items())
+        self.lifecycle.report_fault(_DIFFERS, f"differs: {why}")
+        self.repository.waiting_for = "this worker cannot load what the others serve"
+
+    def _handle_switch(self) -> None:
+        """Another plan has taken effect; this process may not hold it."""
+        if self.repository.plan is None:
+            self.lifecycle.report_fault(_DIFFERS, "differs: it lacks what the others serve")
+            return
+        self.lifecycle.clear_fault(_DIFFERS)
+        answers = self.repository.answering(self.repository.default or "") is not None
+        if answers and self.lifecycle.phase is Phase.WARMING:
+            self._advance(Phase.READY)
+        for name in self.repository.plan.names():
+            self.metrics.for_model(name)
+        self._settled.set()
+
+    def _note(self, notes: dict[str, dict[str, str]]) -> None:
+        """Show why versions do not serve, or should not."""
+        before = self.repository.notes
+        for key, note in notes.items():
+            removed = note.get("state") == State.REMOVED
+            if removed and before.get(key, {}).get("state") != State.REMOVED:
+                self.metrics.for_model(split_key(key)[0]).removed_versions.inc()
+        self.repository.notes = notes
+        self.repository.list_versions()
+
+    async def _look(self) -> None:
+        sight = await asyncio.to_thread(self.repository.look)
+        self._member.report({"sight": sight.to_message()})
+
+    def _release_unneeded(self) -> None:
+        """Release the versions that answer no requests any more, once they have answered all."""
+        for version in self.repository.take_unneeded():
+            self._spawn(self._release(version))
+
+    async def _release(self, version: Version) -> None:
+        if version.predictor is not None:
+            await version.predictor.drain()
         about = {"model": version.name, "version": version.number}
+        self.lifecycle.clear_fault(version.key)
+        if all(other.key != version.key for other in self.repository.all_held()):
+            self.metrics.forget_version(version.name, version.number)
+        version.release()
+        if not self.lifecycle.draining:
+            await asyncio.to_thread(self._on_released)
+            self.metrics.for_model(version.name).released_versions.inc()
+            logger.info("a version was released", extra=about)
+
+    async def _load(self, version: Version, in_service: Version | None = None) -> None:
+        """Load one version in a thread, so that the event loop stays free.
+
+        Args:
+            version: Becomes ready or rejected.
+            in_service: The version of the model that answers now.
+        """
+        about: dict[str, Any] = {"model": version.name, "version": version.number}
         version.state = State.LOADING
         started = time.monotonic()
         try:
-            loaded = await asyncio.to_thread(load_version, version.folder, self._load_engine)
+            loaded = await asyncio.to_thread(
+                load_version,
+                version.folder,
+                self._load_engine,
+                in_service=in_service.loaded if in_service is not None else None,
+            )
             self._activate(version, loaded)
+            if loaded.comparison is not None:
+                about["compared"] = asdict(loaded.comparison)
         except (UnusableVersion, MissingLibrary) as error:
             version.reject(str(error))
         except Exception as error:  # noqa: BLE001 a version that breaks leaves the others serving
@@ -216,6 +464,17 @@ class Service:
             batcher=batcher,
             metrics=self.metrics,
         )
-        version.activate(loaded.manifest, loaded.engine, predictor)
+        version.activate(loaded, predictor)
         is_default = str(name == self.repository.default).lower()
         self.metrics.model_info.labels(name, str(number), loaded.engine.name, is_default).set(1)
+
+
+@contextlib.contextmanager
+def _quick_switches() -> Iterator[None]:
+    """Let the event loop have the GIL sooner while another thread computes."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -69,6 +69,10 @@ class Settings(BaseSettings):
         10_000, ge=1, le=600_000, description="default and maximum deadline of a request"
     )
 
+    reload_poll_s: float = Field(
+        10, ge=0, le=86_400, description="seconds between looks for new versions; 0: on SIGHUP only"
+    )
+
     drain_delay_s: float = Field(
         0, ge=0, le=600, description="after SIGTERM, how long to answer while unready"
     )

@@ -5,11 +5,13 @@ that must be fast. `app.api.schemas` documents the same body; a test compares th
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Never
 
 from app.errors import InvalidInput, NotJSON, TooLarge
 from app.gc_tuning import gc_paused
+from app.serving.plan import ALIAS_PATTERN
 
 FIELDS: Final = frozenset({"text", "texts", "model", "version"})
 """The fields of the body."""
@@ -20,6 +22,7 @@ _LARGE_BODY_BYTES: Final = 64 * 1024
 _MAX_TIMEOUT_DIGITS: Final = 9
 """Nine digits of milliseconds are 11 days; more are out of range without being parsed."""
 _MAX_VERSION_DIGITS: Final = 18
+_ALIAS: Final = re.compile(ALIAS_PATTERN)
 _JSON_TYPES: Final = (
     *((str, "a string"), (bool, "a boolean"), (int, "a number"), (float, "a number")),
     *((list, "a list"), (dict, "an object")),
@@ -52,14 +55,14 @@ class PredictCall:
         invalid: The error of each invalid text, by its position in the request.
         single: Whether the body has `text` rather than `texts`.
         model: None for the default model.
-        version: None for the newest ready version.
+        version: A number or an alias; None for the version that answers by default.
     """
 
     texts: list[str]
     invalid: dict[int, InvalidInput]
     single: bool
     model: str | None
-    version: int | None
+    version: int | str | None
 
 
 def parse_predict(body: bytes, limits: Limits) -> PredictCall:
@@ -200,14 +203,16 @@ def _parse_model(model: Any) -> str | None:
     return name
 
 
-def _parse_version(version: Any) -> int | None:
-    """The version as a number; a string of digits is accepted too."""
+def _parse_version(version: Any) -> int | str | None:
+    """The version as a number, or an alias; a string of digits is a number too."""
     is_digits = isinstance(version, str) and version.isascii() and version.isdigit()
     if is_digits and len(version) <= _MAX_VERSION_DIGITS:
         version = int(version)
     if version is None or (isinstance(version, int) and not isinstance(version, bool)):
         return version
-    raise InvalidInput("version must be a whole number")
+    if isinstance(version, str) and _ALIAS.fullmatch(version):
+        return version
+    raise InvalidInput("version must be a whole number or an alias")
 
 
 def _require_string(value: Any, field: str) -> None:

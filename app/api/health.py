@@ -1,5 +1,7 @@
 """Liveness, readiness, metrics, and the models in the repository."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -15,6 +17,7 @@ from app.api.schemas import (
     ModelList,
     ModelSummary,
     Readiness,
+    VersionComparison,
     VersionSummary,
 )
 from app.errors import UnknownModel
@@ -52,17 +55,23 @@ def register_health(
         return Liveness()
 
     async def readyz(response: Response) -> Readiness:
-        """200 if the service may receive traffic, else 503 with the reason."""
-        states = [WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)]
-        states += workers.states if workers else ()
-        phases = [state.phase for state in states[1:]] or None
-        for state in states:
-            if not state.ready:
-                response.status_code = 503
-                return Readiness(
-                    ready=False, phase=state.phase, reason=state.reason, workers=phases
-                )
-        return Readiness(ready=True, phase=lifecycle.phase, workers=phases)
+        """200 if the service may receive traffic, else 503 with the reason.
+
+        One worker that can answer is enough; `reason` then says what is wrong with the others.
+        """
+        own = WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
+        states = current_states(own, workers)
+        first = next((state for state in states if state.ready), own)
+        ready = first.ready and not lifecycle.draining
+        response.status_code = 200 if ready else 503
+        return Readiness(
+            ready=ready,
+            phase=(first if ready else own).phase,
+            reason=(explain_loss(states) or None)
+            if workers and not lifecycle.draining
+            else own.reason or None,
+            workers=[state.phase for state in states] if workers else None,
+        )
 
     async def metrics() -> Response:
         """All metrics in Prometheus' text format."""
@@ -79,14 +88,36 @@ def register_health(
     )
 
 
-def register_models(app: FastAPI, repository: Repository) -> None:
+def current_states(own: WorkerState, workers: Workers | None) -> list[WorkerState]:
+    """The state of each worker, as last sent; of this one as it is now."""
+    if workers is None:
+        return [own]
+    states = list(workers.states)
+    states[workers.number - 1] = own
+    return states
+
+
+def explain_loss(states: Sequence[WorkerState]) -> str:
+    """Why not all workers can answer; empty if all can."""
+    return "; ".join(
+        f"worker {number}: {state.reason}"
+        for number, state in enumerate(states, start=1)
+        if not state.ready
+    )
+
+
+def register_models(
+    app: FastAPI, repository: Repository, lifecycle: Lifecycle, workers: Workers | None
+) -> None:
     """Add `/models` and `/models/{name}`."""
 
     @app.get("/models", tags=["models"], response_model_exclude_none=True)
     async def list_models() -> ModelList:
         """Every model and version with its state, and the reason if it was rejected."""
         models = [_summarize(repository, name) for name in repository.versions]
-        return ModelList(default=repository.default, models=models)
+        own = WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
+        loss = explain_loss(current_states(own, workers)) if workers else own.reason
+        return ModelList(default=repository.default, reason=loss or None, models=models)
 
     @app.get(
         "/models/{name}",
@@ -94,12 +125,12 @@ def register_models(app: FastAPI, repository: Repository) -> None:
         responses=document_problems(404, detail="there is no such model; there are: bow, lstm"),
     )
     async def describe_model(name: str) -> ModelDetail:
-        """One model: its versions, and the card of the newest ready one."""
+        """One model: its versions, and the card of the one that answers by default."""
         if name not in repository.versions:
             names = ", ".join(repository.versions) or "none"
             raise UnknownModel(f"there is no such model; there are: {names}")
         summary = _summarize(repository, name)
-        version = repository.newest_ready(name)
+        version = repository.answering(name)
         return ModelDetail(**dict(summary), card=_make_card(version) if version else None)
 
 
@@ -107,17 +138,21 @@ def _summarize(repository: Repository, name: str) -> ModelSummary:
     return ModelSummary(
         name=name,
         default=name == repository.default,
+        aliases=dict(repository.aliases(name)) or None,
+        reason=repository.notes.get(name, {}).get("reason"),
         versions=[_summarize_version(version) for version in repository.versions[name]],
     )
 
 
 def _summarize_version(version: Version) -> VersionSummary:
+    comparison = version.loaded.comparison if version.loaded else None
     return VersionSummary(
         version=version.number,
         state=version.state,
         reason=version.reason or None,
         engine=version.engine or None,
         labels=list(version.manifest.labels) if version.manifest else None,
+        compared=VersionComparison(**asdict(comparison)) if comparison else None,
     )
 
 

@@ -134,7 +134,7 @@ async def read_body(receive: Receive, context: RequestContext, limits: Limits) -
 def _find(repository: Repository, call: PredictCall, context: RequestContext) -> Version:
     """The version that answers; sets the model's label in the metrics."""
     try:
-        version = repository.find(call.model, call.version)
+        version = repository.find(call.model, call.version, context.request_id)
     except UnknownModel:
         context.model = UNKNOWN_MODEL
         raise

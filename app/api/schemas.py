@@ -39,7 +39,9 @@ class PredictRequest(_Body):
     )
     model: str | None = Field(default=None, description="The default model if omitted.")
     version: int | str | None = Field(
-        default=None, description="The newest ready version if omitted."
+        default=None,
+        description="A number, or an alias such as stable or canary. If omitted: the alias stable "
+        "if there is one, else the newest ready version.",
     )
 
 
@@ -126,17 +128,31 @@ class PredictListResponse(_Body):
     predictions: list[TextPrediction | TextFailure]
 
 
+class VersionComparison(_Body):
+    """How a version differs from another one, on its golden texts."""
+
+    version: int = Field(description="The other version.")
+    texts: int
+    mean_difference: float = Field(description="Mean absolute difference of the probabilities.")
+    changed_labels: float = Field(description="Share of the texts whose label differs.")
+
+
 class VersionSummary(_Body):
     """One version and its state."""
 
     version: int
-    state: str = Field(description="waiting, loading, ready or rejected")
-    reason: str | None = Field(default=None, description="Why it was rejected.")
+    state: str = Field(description="waiting, loading, ready, rejected or removed")
+    reason: str | None = Field(
+        default=None, description="Why it does not serve, or what is wrong with its folder."
+    )
     engine: str | None = Field(
         default=None, description="The engine that runs it, once it is ready."
     )
     labels: list[str] | None = Field(
         default=None, description="In the order of the model's outputs."
+    )
+    compared: VersionComparison | None = Field(
+        default=None, description="How it differs from the version that was in service before it."
     )
 
 
@@ -145,6 +161,10 @@ class ModelSummary(_Body):
 
     name: str
     default: bool = Field(description="Whether it answers requests that name no model.")
+    aliases: dict[str, float] | None = Field(
+        default=None, description="The version each alias stands for, and `canary_share`."
+    )
+    reason: str | None = Field(default=None, description="Why its aliases.json is refused.")
     versions: list[VersionSummary]
 
 
@@ -170,6 +190,9 @@ class ModelList(_Body):
     )
 
     default: str | None
+    reason: str | None = Field(
+        default=None, description="Why not all workers can answer, in the words of /readyz."
+    )
     models: list[ModelSummary]
 
 
@@ -214,7 +237,7 @@ class ModelDetail(ModelSummary):
     )
 
     card: ModelCard | None = Field(
-        description="The card of the newest ready version; null if there is none."
+        description="The card of the version that answers by default; null if there is none."
     )
 
 
@@ -226,10 +249,16 @@ class Readiness(_Body):
             "examples": [
                 {"ready": True, "phase": "ready", "reason": None, "workers": ["ready", "ready"]},
                 {
+                    "ready": True,
+                    "phase": "ready",
+                    "reason": "worker 2: died; it is being replaced",
+                    "workers": ["ready", "starting"],
+                },
+                {
                     "ready": False,
                     "phase": "warming",
-                    "reason": "the models are being loaded",
-                    "workers": ["ready", "warming"],
+                    "reason": "worker 1: the models are being loaded; worker 2: starting",
+                    "workers": ["warming", "starting"],
                 },
             ]
         }

@@ -52,7 +52,9 @@ class Lifecycle:
     @property
     def reason(self) -> str:
         """Why the process is not ready; empty if it is ready."""
-        return self._reason or "; ".join(self._faults.values())
+        if self.draining or not self._faults:
+            return self._reason
+        return "; ".join(self._faults.values())
 
     def advance(self, phase: Phase, reason: str = "") -> None:
         """Enter the next phase.
@@ -76,6 +78,12 @@ class Lifecycle:
         self.on_change()
 
     def report_fault(self, what: str, reason: str) -> None:
-        """Make the process unready until it ends, whatever its phase: `what` has failed."""
-        self._faults[what] = reason
-        self.on_change()
+        """Make the process unready, whatever its phase: `what` has failed."""
+        if self._faults.get(what) != reason:
+            self._faults[what] = reason
+            self.on_change()
+
+    def clear_fault(self, what: str) -> None:
+        """`what` works again, or is no longer there."""
+        if self._faults.pop(what, None) is not None:
+            self.on_change()

@@ -68,6 +68,7 @@ class Predictor:
         self._encode = encoder.encode
         self._batcher = batcher
         self._tokenizing = 0  # texts being tokenized in threads
+        self._tokenized = asyncio.Event()
         self._metrics = metrics.for_model(name)
         self._predicted = metrics.for_labels(name, version, labels)
 
@@ -98,7 +99,13 @@ class Predictor:
         return Result(predictions, tokenize_s, submission.queue_delay_s, submission.inference_s)
 
     async def drain(self) -> None:
-        """Admit no new texts, answer the admitted ones, then stop."""
+        """Admit no new texts, answer the admitted ones, then stop.
+
+        Texts that are being tokenized were admitted, too.
+        """
+        while self._tokenizing:
+            self._tokenized.clear()
+            await self._tokenized.wait()
         await self._batcher.drain()
 
     async def _encode_in_thread(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
@@ -108,6 +115,7 @@ class Predictor:
             return await asyncio.to_thread(self._encode_many, texts, deadline)
         finally:
             self._tokenizing -= len(texts)
+            self._tokenized.set()
 
     def _encode_many(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
         """In a thread: encode texts, and stop at the deadline."""

@@ -4,7 +4,7 @@ Label values come from closed sets: declared routes, models in the repository. A
 model is counted as `other` or `unknown`, so clients cannot create series.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from app.telemetry.logs import count_dropped_lines
@@ -12,6 +12,8 @@ from app.telemetry.tally import Combine, Counter, Family, Gauge, Histogram, Tall
 
 OTHER_ROUTE: Final = "other"
 UNKNOWN_MODEL: Final = "unknown"
+WORKER_STATES: Final = ("starting", "ready", "differs", "unresponsive", "died", "draining")
+WORKER_DEATHS: Final = ("killed", "failed", "unresponsive")
 NO_MODEL: Final = ""
 """The label of requests without a model, such as probes."""
 
@@ -45,6 +47,8 @@ class ModelMetrics:
         truncated_texts: Texts longer than the model reads.
         loaded_versions: Versions that passed their checks.
         rejected_versions: Versions that failed to load, or failed a check.
+        released_versions: Versions that were released.
+        removed_versions: Versions that serve although their folder was removed.
     """
 
     def __init__(self, metrics: "Metrics", name: str) -> None:
@@ -64,6 +68,8 @@ class ModelMetrics:
         self.truncated_texts = metrics.truncated_texts.labels(name)
         self.loaded_versions = metrics.model_loads.labels(name, "loaded")
         self.rejected_versions = metrics.model_loads.labels(name, "rejected")
+        self.released_versions = metrics.model_loads.labels(name, "released")
+        self.removed_versions = metrics.model_loads.labels(name, "removal_refused")
 
 
 class Metrics:
@@ -137,7 +143,9 @@ class Metrics:
             combine=max,
         )
         self.model_loads = counter(
-            "model_loads_total", "Versions loaded or rejected", "model", "outcome"
+            "model_loads_total",
+            "Versions loaded, rejected, released, or kept although removed",
+            *("model", "outcome"),
         )
         self._dropped_lines = counter(
             "log_lines_dropped_total", "Log lines dropped because their reader stalls"
@@ -151,6 +159,13 @@ class Metrics:
         self._dropped_lines.inc(dropped - self._dropped_before)
         self._dropped_before = dropped
 
+        self.workers = gauge("workers", "Workers in each state", "state")
+        for state in WORKER_STATES:
+            self.workers.labels(state)
+        self.worker_deaths = counter("worker_deaths_total", "Workers that have died", "reason")
+        for reason in WORKER_DEATHS:
+            self.worker_deaths.labels(reason)
+
     def declare_rejections(self, reasons: Iterable[str]) -> None:
         """Create the series of `rejected_total` for every reason."""
         for reason in reasons:
@@ -159,6 +174,15 @@ class Metrics:
     def for_model(self, name: str) -> ModelMetrics:
         """The series of a model in the repository; they are created at zero if needed."""
         return ModelMetrics(self, name)
+
+    def set_workers(self, counts: Mapping[str, int]) -> None:
+        """Set the number of workers in each state; those that are not named have none."""
+        for state in WORKER_STATES:
+            self.workers.labels(state).set(counts.get(state, 0))
+
+    def forget_version(self, name: str, version: int) -> None:
+        """Remove the series of `model_info` of a version that is no longer ready."""
+        self.model_info.remove(name, str(version))
 
     def for_labels(self, name: str, version: int, labels: Sequence[str]) -> dict[str, Counter]:
         """The series of `predictions_total` for each label of a version."""

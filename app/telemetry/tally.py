@@ -137,6 +137,11 @@ class Family(ABC, Generic[Series]):
             series = self._series[values] = self._make()
         return series
 
+    def remove(self, *values: str) -> None:
+        """Remove the series whose first label values are these."""
+        for found in [each for each in self._series if each[: len(values)] == values]:
+            del self._series[found]
+
     def states(self) -> list[SeriesState]:
         """All series, in the order of their creation."""
         return [(values, series.numbers()) for values, series in self._series.items()]

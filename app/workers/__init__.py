@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,25 @@ class Workers(Protocol):
     @property
     def states(self) -> Sequence[WorkerState]:
         """The state of each worker, as the supervisor last sent it."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """The number of this worker, from 1."""
+        ...
+
+    @property
+    def generation(self) -> Sequence[int]:
+        """One number that all processes share: which plan is in effect."""
+        ...
+
+    @property
+    def agreed(self) -> Mapping[str, Any] | None:
+        """The plan that was in effect when this worker was started."""
+        ...
+
+    def report(self, message: Mapping[str, Any]) -> None:
+        """Send a message to the agreement on what serves."""
         ...
 
     async def gather(self) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What the supervisor reads of a worker without a message: its heartbeat and its connections."""
+"""Numbers in shared memory: read and written without a message, by processes of one service."""
 
 import mmap
 import time
@@ -6,6 +6,11 @@ from typing import Final
 
 _CELL_BYTES: Final = 8
 _CLOSED, _BEAT = 0, 1
+
+
+def make_shared_number() -> memoryview:
+    """One number, 0, that this process and those it forks share; index 0 reads and writes it."""
+    return memoryview(mmap.mmap(-1, _CELL_BYTES)).cast("q")
 
 
 class Heartbeat:

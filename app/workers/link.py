@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,12 +26,14 @@ class Callbacks:
         snapshot: Return the worker's metrics, JSON-serializable.
         drain: Become unready, and keep answering.
         stop: Finish open requests, then end.
+        obey: Do what the agreement on what serves asks for.
     """
 
     adopt: Callable[[socket.socket], None]
     snapshot: Callable[[], Any]
     drain: Callable[[], None]
     stop: Callable[[], None]
+    obey: Callable[[Mapping[str, Any]], None]
 
 
 class Link:
@@ -43,6 +45,8 @@ class Link:
         connections: Receives accepted connections from the supervisor.
         heartbeat: Shared memory that the supervisor reads.
         states: The state of every worker at the time of the fork.
+        generation: Shared memory: which plan is in effect, in all workers.
+        agreed: The plan in effect at the time of the fork; None if there was none.
         inherited: The last metrics snapshot of the worker that this one replaces; None if it
             replaces none.
 
@@ -50,6 +54,8 @@ class Link:
         number: As passed in.
         heartbeat: As passed in; call `beat` regularly from the event loop.
         states: The state of every worker, this one included.
+        generation: As passed in.
+        agreed: As passed in.
         inherited: As passed in.
     """
 
@@ -61,11 +67,15 @@ class Link:
         heartbeat: Heartbeat,
         *,
         states: list[WorkerState],
+        generation: Sequence[int] = (0,),
+        agreed: Mapping[str, Any] | None = None,
         inherited: Any = None,
     ) -> None:
         self.number = number
         self.heartbeat = heartbeat
         self.states = states
+        self.generation = generation
+        self.agreed = agreed
         self.inherited = inherited
         self._control = control
         self._connections = connections
@@ -87,6 +97,10 @@ class Link:
     def send_failure(self, reason: str) -> None:
         """Tell the supervisor that this worker cannot become ready and ends."""
         send(self._control, failed=reason)
+
+    def report(self, message: Mapping[str, Any]) -> None:
+        """Send a message to the agreement on what serves."""
+        send(self._control, agree=message)
 
     async def gather(self) -> list[Any]:
         """The merged metrics of all workers; only this worker's if the supervisor is silent."""
@@ -121,6 +135,8 @@ class Link:
             pending = self._pending.get(message["merged"])
             if pending is not None and not pending.done():
                 pending.set_result(message["metrics"])
+        elif "agree" in message:
+            callbacks.obey(message["agree"])
         elif "drain" in message:
             callbacks.drain()
         elif "stop" in message:

@@ -11,13 +11,14 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from app.workers import WorkerState
 from app.workers.collector import Aggregation, MetricsCollector
-from app.workers.heartbeat import Heartbeat
+from app.workers.heartbeat import Heartbeat, make_shared_number
 from app.workers.link import Link
 from app.workers.messages import make_channel, receive, send
 
@@ -32,7 +33,51 @@ _HEARTBEAT_CHECK_S: Final = 1.0
 _UNRESPONSIVE_AFTER_S: Final = 3.0
 """Without a heartbeat; no load delays heartbeats, sent ten times a second, as long as this."""
 
-_STARTING: Final = WorkerState("starting", ready=False, reason="a worker is starting")
+_ENDING: Final = ("draining", "stopped")
+_STARTING: Final = WorkerState("starting", ready=False, reason="starting")
+_DIED: Final = WorkerState("starting", ready=False, reason="died; it is being replaced")
+
+
+class Agreement(Protocol):
+    """The agreement on what all workers serve; `app.serving.agreement.Agreement` is one."""
+
+    @property
+    def agreed(self) -> Mapping[str, Any] | None:
+        """The plan in effect, for a worker that is being started."""
+        ...
+
+    @property
+    def differing(self) -> Mapping[int, str]:
+        """The workers that cannot serve what the others serve, each with the reason."""
+        ...
+
+    def join(self, number: int) -> None:
+        """A worker was started."""
+        ...
+
+    def leave(self, number: int) -> None:
+        """A worker has ended."""
+        ...
+
+    def receive(self, number: int, message: Mapping[str, Any]) -> None:
+        """Handle a message of a worker."""
+        ...
+
+    def look(self) -> None:
+        """Look for new versions now."""
+        ...
+
+
+class Ledger(Aggregation, Protocol):
+    """The metrics of the supervisor, and how those of the workers are merged with them."""
+
+    def set_workers(self, counts: Mapping[str, int]) -> None:
+        """Set the number of workers in each state that has some; the others have none."""
+        ...
+
+    def count_death(self, reason: str) -> None:
+        """Count a worker that has died: `killed`, `failed` or `unresponsive`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +109,7 @@ class _Worker:
         dispatched: How many connections it was given.
         state: The state that it last sent.
         unresponsive: Whether its heartbeat is overdue.
+        killed: Whether the supervisor has killed it because of that.
     """
 
     number: int
@@ -75,6 +121,7 @@ class _Worker:
     dispatched: int = 0
     state: WorkerState = _STARTING
     unresponsive: bool = False
+    killed: bool = False
 
     @property
     def open_connections(self) -> int:
@@ -85,7 +132,7 @@ class _Worker:
         """The state that it last sent, or that it is unresponsive."""
         if not self.unresponsive:
             return self.state
-        return WorkerState(self.state.phase, ready=False, reason="a worker is unresponsive")
+        return WorkerState(self.state.phase, ready=False, reason="unresponsive")
 
 
 class Supervisor:
@@ -94,14 +141,16 @@ class Supervisor:
     On SIGTERM or SIGINT all workers become unready at once and keep answering during the drain
     delay; then the port is closed and they finish open requests. A second signal skips the delay.
 
-    A worker that dies is restarted. Only while the service starts, a worker that reports that it
-    cannot become ready stops the supervisor and all workers.
+    A worker that dies is restarted. Which versions the workers serve is agreed on here, for all of
+    them; SIGHUP makes one of them look for new ones. Only while the service starts, a worker that
+    reports that it cannot become ready stops the supervisor and all workers.
 
     Args:
         listener: A listening, non-blocking socket.
         count: The number of workers.
         work: Runs in each child process and returns its exit status.
-        aggregation: How the workers' metrics are merged.
+        ledger: The supervisor's metrics, and how the workers' are merged.
+        agree: Makes the agreement on what the workers serve, with this object as its host.
         timeouts: How long to wait for what.
         on_ready: Called when all workers are ready for the first time.
 
@@ -115,7 +164,8 @@ class Supervisor:
         count: int,
         *,
         work: Callable[[Link], int],
-        aggregation: Aggregation,
+        ledger: Ledger,
+        agree: Callable[["Supervisor"], Agreement],
         timeouts: Timeouts,
         on_ready: Callable[[], None],
     ) -> None:
@@ -123,7 +173,10 @@ class Supervisor:
         self._listener = listener
         self._count = count
         self._work = work
-        self._collector = MetricsCollector(aggregation)
+        self._ledger = ledger
+        self._collector = MetricsCollector(ledger)
+        self._generation = make_shared_number()
+        self._agreement = agree(self)
         self._timeouts = timeouts
         self._on_ready = on_ready
         self._selector = selectors.DefaultSelector()
@@ -132,7 +185,8 @@ class Supervisor:
         self._accepting = False
         self._undispatched: socket.socket | None = None
         self._checked_at = self._resumed_at = time.monotonic()
-        self._signals = 0
+        self._signals = self._hangups = 0
+        self._died: set[int] = set()
         self._draining = self._stopping = False
         self._all_ready = self._reported_ready = self._reported_draining = False
 
@@ -149,6 +203,31 @@ class Supervisor:
                 self._handle_signals()
         self._selector.close()
 
+    # --- the agreement on what serves
+
+    def tell(self, member: int, message: Mapping[str, Any]) -> None:
+        """Send a message of the agreement to a worker."""
+        if member in self._workers:
+            send(self._workers[member].control, agree=message)
+
+    def commit(self, generation: int) -> None:
+        """Put a plan into effect: every worker reads this number before each answer."""
+        self._generation[0] = generation
+
+    def call_later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Call `action` after a delay, unless the service is told to stop before."""
+        self._timers.enter(delay_s, 1, lambda: None if self._draining else action())
+
+    def fail(self, reason: str) -> None:
+        """Stop the service: it can never become ready."""
+        if not self._stopping:
+            self.failure = reason
+            self._stop()
+
+    def report_differing(self) -> None:
+        """A worker differs from the others, or no longer does."""
+        self._broadcast_states()
+
     # --- workers
 
     def _start(self, number: int, failures: int = 0) -> None:
@@ -158,11 +237,14 @@ class Supervisor:
         try:
             worker = self._fork(number, failures)
         except OSError as error:  # the limit of processes or of file descriptors
+            self._died.add(number)
             self._schedule_start(
                 number, failures + 1, "worker cannot be started", reason=error.strerror
             )
             return
         self._workers[number] = worker
+        self._died.discard(number)
+        self._agreement.join(number)
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._receive(worker))
 
     def _schedule_start(self, number: int, failures: int, event: str, **extra: object) -> None:
@@ -177,7 +259,9 @@ class Supervisor:
         connections, worker_connections = make_channel()
         link = Link(
             *(number, worker_control, worker_connections, heartbeat),
-            states=[_STARTING] * self._count,
+            states=self._describe_workers(),
+            generation=self._generation,
+            agreed=self._agreement.agreed,
             inherited=self._collector.last_snapshot(number),
         )
         pid = os.fork()
@@ -193,7 +277,7 @@ class Supervisor:
         try:
             # A terminal sends its signals to all processes; workers act on messages only.
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             # A socket that is open in two processes does not end when one of them closes it.
             for worker in self._workers.values():
@@ -221,6 +305,8 @@ class Supervisor:
             if worker.state.ready:
                 worker.failures = 0
             self._broadcast_states()
+        elif "agree" in message:
+            self._agreement.receive(worker.number, message["agree"])
         elif "failed" in message:
             self._handle_failure(worker, message["failed"])
         elif "collect" in message:
@@ -235,9 +321,8 @@ class Supervisor:
         if self._reported_ready:
             extra = {"worker": worker.number, "reason": reason}
             logger.error("worker cannot become ready", extra=extra)
-        elif not self._stopping:
-            self.failure = reason
-            self._stop()
+        else:
+            self.fail(reason)
 
     def _reap(self, worker: _Worker) -> None:
         """Clean up after a worker that has ended, and schedule its restart."""
@@ -247,17 +332,18 @@ class Supervisor:
         del self._workers[worker.number]
         _, status = os.waitpid(worker.pid, 0)
         self._collector.remove(worker.number)
+        self._agreement.leave(worker.number)
+        self._died.add(worker.number)
         if not self._stopping:
             status = os.waitstatus_to_exitcode(status)
+            killed = "unresponsive" if worker.killed else "killed"
+            self._ledger.count_death(killed if status < 0 else "failed")
             self._schedule_start(worker.number, worker.failures + 1, "worker died", status=status)
         self._broadcast_states()
 
     def _broadcast_states(self) -> None:
         """Send the states of all workers to each of them, and log what has changed."""
-        states = [
-            self._workers[number].current_state() if number in self._workers else _STARTING
-            for number in range(1, self._count + 1)
-        ]
+        states = self._describe_workers()
         as_json = [{"phase": s.phase, "ready": s.ready, "reason": s.reason} for s in states]
         for worker in self._workers.values():
             send(worker.control, states=as_json)
@@ -266,6 +352,30 @@ class Supervisor:
         elif all(state.ready for state in states) != self._all_ready:
             self._all_ready = not self._all_ready
             self._report_ready()
+
+    def _describe_workers(self) -> list[WorkerState]:
+        """The state of each worker; the numbers in each state go to the metrics."""
+        states = []
+        words: Counter[str] = Counter()
+        for number in range(1, self._count + 1):
+            worker = self._workers.get(number)
+            if worker is None:
+                state = _DIED if number in self._died else _STARTING
+                word = "died" if state is _DIED else "starting"
+            else:
+                state = worker.current_state()
+                if worker.unresponsive:
+                    word = "unresponsive"
+                elif number in self._agreement.differing:
+                    word = "differs"
+                elif state.ready:
+                    word = "ready"
+                else:
+                    word = "draining" if state.phase in _ENDING else "starting"
+            states.append(state)
+            words[word] += 1
+        self._ledger.set_workers(words)
+        return states
 
     def _report_ready(self) -> None:
         """Report that all workers have become ready, or that one no longer is."""
@@ -294,6 +404,7 @@ class Supervisor:
         for worker in self._workers.values():
             silent_s = now - max(worker.heartbeat.last_beat_s, self._resumed_at)
             if silent_s > self._timeouts.heartbeat_s:
+                worker.killed = True
                 self._kill(worker, "worker unresponsive, killed")
             if (silent_s > _UNRESPONSIVE_AFTER_S) != worker.unresponsive:
                 worker.unresponsive = not worker.unresponsive
@@ -338,8 +449,8 @@ class Supervisor:
     def _dispatch(self, connection: socket.socket) -> bool:
         """Send a connection to the worker with the fewest open connections.
 
-        Workers whose heartbeat is late come last. Ready workers come before the others, which can
-        at least answer that they are not ready.
+        Ready workers come before the others, which can at least answer that they are not ready:
+        none of them may answer from another version. Those whose heartbeat is late come last.
 
         Returns:
             False if no worker could take it.
@@ -347,7 +458,11 @@ class Supervisor:
         late_s = time.monotonic() - _HEARTBEAT_CHECK_S
         for worker in sorted(
             self._workers.values(),
-            key=lambda w: (w.heartbeat.last_beat_s < late_s, not w.state.ready, w.open_connections),
+            key=lambda w: (
+                not w.current_state().ready,
+                w.heartbeat.last_beat_s < late_s,
+                w.open_connections,
+            ),
         ):
             try:
                 socket.send_fds(worker.connections, [b"c"], [connection.fileno()])
@@ -368,7 +483,11 @@ class Supervisor:
         def count(*_: object) -> None:
             self._signals += 1
 
+        def hang_up(*_: object) -> None:
+            self._hangups += 1
+
         handlers = {n: signal.signal(n, count) for n in (signal.SIGINT, signal.SIGTERM)}
+        handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
         wakeup_fd = signal.set_wakeup_fd(wakeup_write.fileno(), warn_on_full_buffer=False)
         self._selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(4096))
         try:
@@ -381,6 +500,10 @@ class Supervisor:
             wakeup_write.close()
 
     def _handle_signals(self) -> None:
+        if self._hangups:
+            self._hangups = 0
+            logger.info("the models are looked at")
+            self._agreement.look()
         if self._signals and not self._draining:
             self._draining = True
             logger.info("the service was told to stop")

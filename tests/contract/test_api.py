@@ -20,7 +20,6 @@ from app.errors import Overloaded
 from app.gc_tuning import freeze_heap
 from app.main import create_app
 from app.serving.engines import Engine
-from app.serving.repository import State
 from app.settings import Settings
 from tests.fakes import (
     POISON,
@@ -188,7 +187,7 @@ async def test_not_json(running: Running, body: bytes) -> None:
         ({"texts": []}, ["at least one"]),
         ({"texts": ["good", 5]}, ["texts[1] must be a string"]),
         ({"text": "good", "model": 5}, ["model must be a string"]),
-        ({"text": "good", "version": "new"}, ["version must be"]),
+        ({"text": "good", "version": "New!"}, ["version must be"]),
         ({"text": "good", "version": 1.5}, ["version must be"]),
         ({"text": "good", "version": True}, ["version must be"]),
         ({"text": "good", "version": [1]}, ["version must be"]),
@@ -209,6 +208,7 @@ async def test_wrong_field(running: Running, body: Any, words: list[str]) -> Non
         {"text": "good", "model": "nobody"},
         {"text": "good", "model": ""},
         {"text": "good", "version": 3},
+        {"text": "good", "version": "canary"},
         {"text": "good", "version": 0},
         {"text": "good", "version": -1},
         {"text": "good", "version": 10**30},
@@ -722,7 +722,7 @@ async def test_documented_problems_are_the_real_ones(fake_models: Path) -> None:
         await service.service.drain()
         answers.append(await service.predict(text="good"))
         newest = service.service.repository.find("bow")
-        newest.state = State.LOADING
+        newest.predictor = None
         answers.append(await service.predict(text="good", model="bow"))
     sent = {re.sub(r"\d+", "0", answer.json()["detail"]) for answer in answers}
     documented = {

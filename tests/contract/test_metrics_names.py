@@ -34,11 +34,13 @@ COUNTERS = {
     "truncated_texts": {"model"},
     "model_loads": {"model", "outcome"},
     "log_lines_dropped": set[str](),
+    "worker_deaths": {"reason"},
 }
 GAUGES = {
     "queue_items": {"model"},
     "requests_in_flight": set[str](),
     "model_info": {"model", "version", "engine", "default"},
+    "workers": {"state"},
 }
 # What `traffic` leaves behind. A value that is missing here is a series that a dashboard misses.
 VALUES = {
@@ -46,10 +48,14 @@ VALUES = {
     "model": {"", "unknown", "lstm", "bow"},
     "status": {"200", "404", "503"},
     "kind": {"real", "padded"},
-    "reason": {"queue_full", "not_ready", "draining", "deadline"},
+    "reason": {
+        *("queue_full", "not_ready", "draining", "deadline"),
+        *("killed", "failed", "unresponsive"),
+    },
+    "state": {"starting", "ready", "differs", "unresponsive", "died", "draining"},
     "version": {"1", "2"},
     "label": {*LABELS},
-    "outcome": {"loaded", "rejected"},
+    "outcome": {"loaded", "rejected", "released", "removal_refused"},
     "engine": {"fake"},
     "default": {"true", "false"},
 }
@@ -125,7 +131,7 @@ async def test_label_values_are_closed_sets(used_page: str) -> None:
     assert find_values(used_page) == VALUES
 
 
-@pytest.mark.parametrize("label", ["kind", "reason", "label", "outcome", "default"])
+@pytest.mark.parametrize("label", ["kind", "reason", "label", "outcome", "default", "state"])
 async def test_series_exist_from_the_start(fresh_page: str, label: str) -> None:
     """Every value of a closed set has its series before anything has happened."""
     assert find_values(fresh_page)[label] == VALUES[label]

@@ -220,7 +220,7 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"cell": "gru", "bidirectional": True, "layers": 2, "pooling": "last", "ngram_logits": 2},
+        {"cell": "gru", "bidirectional": True, "pooling": "last", "ngram_logits": 2},
         {"cell": "simple", "cleaning": "alphanumeric", "length_rule": "deviations"},
         {"architecture": "embedding", "hidden": (4,), "truncation": "post"},
         {"architecture": "bow", "ngram_logits": 3, "nb_weighting": True},

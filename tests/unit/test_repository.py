@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from app.artifact import (
     write_golden,
 )
 from app.errors import NotReady, UnknownModel, UnusableVersion
+from app.serving.plan import Aliases, Plan
 from app.serving.repository import Repository, State, Version, load_version
 from tests.fakes import FakeEngine, lock, make_encoder
 
@@ -27,21 +28,26 @@ def load_fake(_folder: Path) -> FakeEngine:
 
 
 def scanned(folder: Path, default: str | None = None) -> Repository:
-    repository = Repository(folder, default)
+    repository = Repository(folder, default, generation=[1])
     repository.scan()
     return repository
 
 
-def make_ready(repository: Repository, *names: str) -> None:
-    """Mark versions as ready, by `name/number`."""
-    for versions in repository.versions.values():
-        for version in versions:
-            if f"{version.name}/{version.number}" in names:
-                version.state = State.READY
+def make_ready(
+    repository: Repository, *keys: str, aliases: Mapping[str, Aliases] | None = None
+) -> None:
+    """Put a plan into effect in which these versions serve, and no others."""
+    for version in repository.loading_order():
+        if version.key in keys:
+            version.digest = "0"
+            repository.keep(version)
+        elif version.state is State.REJECTED:
+            repository.notes |= {version.key: {"state": "rejected", "reason": version.reason}}
+    repository.hold(Plan(1, repository.default, dict.fromkeys(keys, "0"), aliases or {}))
 
 
 def describe(version: Version) -> str:
-    return f"{version.name}/{version.number}"
+    return version.key
 
 
 # --- find ---
@@ -148,9 +154,9 @@ def test_find_unknown(fake_models: Path, asked: tuple[Any, Any]) -> None:
 
 
 def test_find_before_it_is_loaded(fake_models: Path) -> None:
-    """A version that is loading is not ready, rather than unknown."""
-    repository = scanned(fake_models)
-    make_ready(repository, "lstm/2")
+    """Until all have agreed on what serves, every version is not ready, rather than unknown."""
+    repository = Repository(fake_models)
+    repository.scan()
     for asked in ((None, 1), ("bow", None)):
         with pytest.raises(NotReady, match="being loaded"):
             repository.find(*asked)
@@ -168,6 +174,7 @@ def test_find_rejected(fake_models: Path) -> None:
     repository = scanned(fake_models)
     for version in repository.loading_order():
         version.reject("it is broken")
+    make_ready(repository)
     with pytest.raises(UnknownModel):
         repository.find("bow")
     with pytest.raises(NotReady, match="it is broken"):
@@ -176,8 +183,10 @@ def test_find_rejected(fake_models: Path) -> None:
 
 def test_missing_default(fake_models: Path) -> None:
     """A default model that does not exist is named as missing."""
+    repository = scanned(fake_models, "nobody")
+    make_ready(repository, "bow/1", "lstm/1", "lstm/2")
     with pytest.raises(NotReady, match="nobody is not there"):
-        scanned(fake_models, "nobody").find()
+        repository.find()
 
 
 # --- load and verify ---

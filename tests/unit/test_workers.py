@@ -169,6 +169,7 @@ class Worker:
                 snapshot=lambda: 5,
                 drain=lambda: self.told.append("drain"),
                 stop=lambda: self.told.append(f"stop with {len(self.adopted)}"),
+                obey=lambda message: self.told.append(f"obey {message['serving']}"),
             )
         )
 
@@ -238,12 +239,13 @@ async def test_link_without_descriptors(worker: Worker) -> None:
 @needs_channels
 @pytest.mark.anyio
 async def test_link_receives(worker: Worker) -> None:
-    """A worker receives the states of all, drains when told to, and sends its metrics."""
+    """A worker receives the states of all, obeys, drains when told to, and sends its metrics."""
     send(worker.control, states=[{"phase": "ready", "ready": True, "reason": ""}] * 2)
     send(worker.control, take_snapshot=3)
+    send(worker.control, agree={"serving": 4})
     send(worker.control, drain=True)
-    await until(lambda: worker.told)
-    assert (worker.link.states, worker.told) == ([READY, READY], ["drain"])
+    await until(lambda: "drain" in worker.told)
+    assert (worker.link.states, worker.told) == ([READY, READY], ["obey 4", "drain"])
     assert receive(worker.control) == {"snapshot": 3, "metrics": 5}
 
 
