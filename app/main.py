@@ -104,6 +104,7 @@ def create_service(
         load_engine=load or partial(load_engine, options=engine_options(settings)),
         threads=settings.threads or visible_cores(),
         policy=batch_policy(settings),
+        engine_timeout_s=settings.engine_timeout_s,
         on_loaded=on_loaded,
     )
 
@@ -122,6 +123,7 @@ def batch_policy(settings: Settings) -> BatchPolicy:
         max_tokens=settings.max_batch_tokens,
         max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
         max_queue_items=settings.max_queue_items,
+        max_queue_bytes=settings.max_queue_bytes,
     )
 
 

@@ -54,7 +54,8 @@ def serve(settings: Settings, known: Collection[tuple[str, int]], announce: Anno
         announce: Called with the service's URL when the service is ready.
 
     Raises:
-        ValenceError: The service cannot listen on the address, or can never become ready.
+        ValenceError: The service cannot listen on the address, can never become ready, or has
+            failed.
     """
     started = time.monotonic()
     settings = divide_cores(settings)
@@ -69,14 +70,19 @@ def serve(settings: Settings, known: Collection[tuple[str, int]], announce: Anno
         },
     )
 
+    was_ready = False
+
     def report_ready() -> None:
+        nonlocal was_ready
+        was_ready = True
         seconds = round(time.monotonic() - started, 3)
         logger.info("the service is ready", extra={"seconds": seconds})
         announce(make_url(to_reachable(host), port))
 
     failure = _run(settings, known, listener, report_ready)
     if failure is not None:
-        raise ValenceError(f"the service cannot become ready: {failure}")
+        what = "has failed" if was_ready else "cannot become ready"
+        raise ValenceError(f"the service {what}: {failure}")
     logger.info("the service has stopped")
 
 
@@ -135,7 +141,7 @@ class Server(uvicorn.Server):
     port and finishes open requests. On its own, the first SIGTERM or SIGINT starts the first step;
     the drain delay or a second signal starts the second. A worker is told by its supervisor.
 
-    It also ends when the service cannot become ready; see `failure`.
+    It also ends when the service cannot become ready, or has failed; see `failure`.
 
     Args:
         settings: All settings.
@@ -183,7 +189,7 @@ class Server(uvicorn.Server):
 
     @property
     def failure(self) -> str | None:
-        """Why the service can never become ready; None if it can, or is."""
+        """Why the service can never become ready, or has failed; None if it can, or is."""
         return self._service.failure
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -246,18 +252,18 @@ class Server(uvicorn.Server):
     def _report_phase(self) -> None:
         """Report the phase to the supervisor, or to the log for a process on its own."""
         lifecycle = self._service.lifecycle
-        if self.failure is not None:
-            self._end_failed_start(self.failure)
-        elif self._link is not None:
+        if self._link is not None:
             state = WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
             self._link.send_state(state)
         elif lifecycle.ready and not self._was_ready:
             self._was_ready = True
             self._on_ready()
-        elif lifecycle.phase is Phase.DRAINING:
+        elif lifecycle.phase is Phase.DRAINING and self.failure is None:
             logger.info("the service is draining")
+        if self.failure is not None:
+            self._end_failed(self.failure)
 
-    def _end_failed_start(self, reason: str) -> None:
+    def _end_failed(self, reason: str) -> None:
         """Load no further models, and tell the supervisor; the next tick shuts down."""
         if not self._service.lifecycle.draining:
             if self._link is not None:

@@ -22,6 +22,7 @@ from app.errors import (
     NotReady,
     Overloaded,
     TooLarge,
+    TooLate,
     UnknownModel,
     ValenceError,
 )
@@ -102,6 +103,13 @@ PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
         "The queue is full",
         "the queue holds 4090 of 4096 texts and has no room for 16 more",
         rejected="queue_full",
+    ),
+    TooLate: ProblemType(
+        429,
+        "too-late",
+        "The answer could not be ready in time",
+        "the answer must be ready within 200 ms; with what waits it would take about 35 ms longer",
+        rejected="too_late",
     ),
     InferenceFailed: ProblemType(
         500,

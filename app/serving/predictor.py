@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import getsizeof
 from typing import Final
 
 from app.errors import DeadlineExceeded, InferenceFailed, ValenceError
@@ -66,7 +67,10 @@ class Predictor:
     ) -> None:
         self._labels = tuple(labels)
         self._encode = encoder.encode
+        self._max_length = encoder.config.max_length
         self._batcher = batcher
+        self._admission = batcher.admission
+        self._load = batcher.load
         self._tokenizing = 0  # texts being tokenized in threads
         self._metrics = metrics.for_model(name)
         self._predicted = metrics.for_labels(name, version, labels)
@@ -79,19 +83,29 @@ class Predictor:
             deadline: On the monotonic clock, in seconds.
 
         Raises:
-            Overloaded, DeadlineExceeded, Draining, NotReady: As `Batcher.submit`; then no text
-                is predicted.
+            Overloaded, TooLate, DeadlineExceeded, Draining, NotReady: As `Batcher.submit`; then no
+                text is predicted.
         """
         started = time.monotonic()
+        lengths = [*map(len, texts)]
+        tokens = self._admission.estimate_tokens(lengths, self._max_length)
+        size = sum(map(getsizeof, texts))
         # Texts being tokenized count as waiting, so that they are bounded too.
-        self._batcher.require_room(self._tokenizing + len(texts))
-        if sum(map(len, texts)) <= _INLINE_CHARS:
-            rows = [self._encode(text) for text in texts]
-        else:
-            rows = await self._encode_in_thread(texts, deadline)
-        tokenize_s = time.monotonic() - started
-        self._metrics.tokenize_seconds.observe(tokenize_s)
-        submission = await self._batcher.submit([row.ids for row in rows], deadline=deadline)
+        count = self._tokenizing + len(texts)
+        self._batcher.require(count, tokens, deadline=deadline, size=size)
+        self._load.waiting_bytes += size
+        try:
+            chars = sum(lengths)
+            if chars <= _INLINE_CHARS:
+                rows = [self._encode(text) for text in texts]
+            else:
+                rows = await self._encode_in_thread(texts, tokens, deadline)
+            tokenize_s = time.monotonic() - started
+            self._metrics.tokenize_seconds.observe(tokenize_s)
+            self._admission.learn_tokens(chars, sum(row.tokens for row in rows))
+            submission = await self._batcher.submit([row.ids for row in rows], deadline=deadline)
+        finally:
+            self._load.waiting_bytes -= size
         predictions = [
             self._label(item, row) for item, row in zip(submission.items, rows, strict=True)
         ]
@@ -101,13 +115,31 @@ class Predictor:
         """Admit no new texts, answer the admitted ones, then stop."""
         await self._batcher.drain()
 
-    async def _encode_in_thread(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
+    def fail(self, reason: str) -> None:
+        """Close for good: every request that waits gets an error, and so does every later one."""
+        self._batcher.fail(reason)
+
+    def lateness_s(self, chars: int, deadline: float) -> float:
+        """By how many seconds a text would miss its deadline; at most 0 if it may be in time.
+
+        Args:
+            chars: The characters of the text.
+            deadline: On the monotonic clock, in seconds.
+        """
+        tokens = self._admission.estimate_tokens((chars,), self._max_length)
+        return self._admission.lateness_s(tokens, deadline)
+
+    async def _encode_in_thread(
+        self, texts: Sequence[str], tokens: float, deadline: float
+    ) -> list[Encoded]:
         """Encode texts without blocking the event loop."""
         self._tokenizing += len(texts)
+        self._admission.tokenizing(tokens)
         try:
             return await asyncio.to_thread(self._encode_many, texts, deadline)
         finally:
             self._tokenizing -= len(texts)
+            self._admission.tokenizing(-tokens)
 
     def _encode_many(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
         """In a thread: encode texts, and stop at the deadline."""

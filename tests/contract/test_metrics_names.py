@@ -46,7 +46,7 @@ VALUES = {
     "model": {"", "unknown", "lstm", "bow"},
     "status": {"200", "404", "503"},
     "kind": {"real", "padded"},
-    "reason": {"queue_full", "not_ready", "draining", "deadline"},
+    "reason": {"queue_full", "too_late", "not_ready", "draining", "deadline"},
     "version": {"1", "2"},
     "label": {*LABELS},
     "outcome": {"loaded", "rejected"},
