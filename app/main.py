@@ -17,6 +17,7 @@ from app.api.error_handlers import (
     internal_error,
     register_error_handlers,
 )
+from app.api.gate import Gate
 from app.api.health import register_health, register_models
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
@@ -106,6 +107,16 @@ def create_service(
         policy=batch_policy(settings),
         engine_timeout_s=settings.engine_timeout_s,
         on_loaded=on_loaded,
+    )
+
+
+def make_gate(service: Service, settings: Settings) -> Gate:
+    """What refuses requests before they are parsed."""
+    return Gate(
+        service.repository,
+        request_limits(settings),
+        service.metrics,
+        draining=lambda: service.lifecycle.draining,
     )
 
 

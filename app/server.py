@@ -19,7 +19,7 @@ from app.api.error_handlers import refuse_invalid_http
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
 from app.gc_tuning import freeze_heap
-from app.main import create_app, divide_cores
+from app.main import create_app, divide_cores, make_gate
 from app.service import Service
 from app.serving.lifecycle import Phase
 from app.settings import Settings
@@ -176,6 +176,7 @@ class Server(uvicorn.Server):
                 http=partial(  # type: ignore[arg-type]  # called like the class it stands for
                     HTTPProtocol,
                     refuse=partial(refuse_invalid_http, self._service.metrics),
+                    refuse_early=make_gate(self._service, settings).refuse,
                     on_lost=link.heartbeat.count_closed_connection if link else lambda: None,
                 ),
                 lifespan="on",

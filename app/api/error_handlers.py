@@ -165,12 +165,17 @@ def respond_to_error(scope: Scope, error: ValenceError) -> Response:
     context.rejected = problem_type.rejected
     headers = {}
     if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        headers["Retry-After"] = str(retry_after(error))
     elif isinstance(error, NotReady):
         headers["Retry-After"] = str(_NOT_READY_RETRY_S)
     # The message of an unmapped exception was not written for clients.
     detail = _SEE_LOG if problem_type is INTERNAL else str(error)
     return _respond(context.request_id, problem_type.problem(detail), headers)
+
+
+def retry_after(error: Overloaded) -> int:
+    """The value of `Retry-After`, in whole seconds."""
+    return max(1, math.ceil(error.retry_after_s))
 
 
 def internal_error(request_id: str) -> Response:

@@ -217,7 +217,9 @@ class Admission:
     def wait_s(self, tokens: float) -> float:
         """Expected seconds until a request with so many tokens would be computed."""
         now = self._clock()
-        pace = self.best_pace(now)
+        return self._wait_s(tokens, now, self.best_pace(now))
+
+    def _wait_s(self, tokens: float, now: float, pace: float) -> float:
         own_s = (self._pending_tokens() + self._tokenizing + tokens) * pace
         running_s, slowness = 0.0, 1.0
         for run in self._load.running:
@@ -237,11 +239,12 @@ class Admission:
             deadline: On the clock, in seconds.
         """
         now = self._clock()
+        pace = self.best_pace(now)
         left_s = (deadline - now) * (1 - _MARGIN)
-        wait_s = self.wait_s(tokens)
+        wait_s = self._wait_s(tokens, now, pace)
         if now >= self._room_until:
             self._room_s = 0.0
-        cost_s = tokens * self.best_pace(now)
+        cost_s = tokens * pace
         if cost_s < self._room_s:
             wait_s += min(self._room_s, left_s * _ROOM)
         elif wait_s <= left_s:

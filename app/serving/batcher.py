@@ -129,25 +129,38 @@ class Batcher:
         Raises:
             Overloaded, TooLate, DeadlineExceeded, Draining, NotReady: As `submit`.
         """
+        error = self.refusal(count, tokens, deadline=deadline, size=size)
+        if error is not None:
+            raise error
+
+    def refusal(
+        self, count: int, tokens: float, *, deadline: float, size: int = 0
+    ) -> ValenceError | None:
+        """What `require` would raise."""
         if self._closed is not None:
-            raise self._closed()
+            return self._closed()
         waiting_bytes = self.load.waiting_bytes
         if not self._queue.has_room(count):
-            raise self._full(
+            return self._full(
                 f"the queue holds {len(self._queue)} of {self._policy.max_queue_items} texts and "
                 f"has no room for {count} more"
             )
         if size and waiting_bytes and waiting_bytes + size > self._policy.max_queue_bytes:
-            raise self._full(
+            return self._full(
                 f"the texts in the queue take {waiting_bytes} of {self._policy.max_queue_bytes} "
                 f"bytes, which leaves no room for {size} more"
             )
         late_s = self.admission.lateness_s(tokens, deadline)
-        if late_s > 0:
-            left_s = deadline - self._clock()
-            if left_s <= 0:
-                raise DeadlineExceeded("the deadline passed before the texts could wait")
-            raise TooLate(explain_lateness(late_s, left_s), retry_after_s=late_s)
+        if late_s <= 0:
+            return None
+        left_s = deadline - self._clock()
+        if left_s <= 0:
+            return DeadlineExceeded("the deadline passed before the texts could wait")
+        return TooLate(
+            f"the answer must be ready within {left_s * 1e3:.0f} ms; with what waits it would "
+            f"take about {max(late_s * 1e3, 1):.0f} ms longer",
+            retry_after_s=late_s,
+        )
 
     async def drain(self) -> None:
         """Admit no new rows, answer every admitted one, then stop. It may be called again."""
@@ -372,11 +385,3 @@ class Batcher:
 def _can_halve(batch: Sequence[Item], error: BaseException) -> bool:
     """Whether some items of a failed batch may succeed without the others."""
     return len(batch) > 1 and not isinstance(error, DeadlineExceeded)
-
-
-def explain_lateness(late_s: float, left_s: float) -> str:
-    """The rule by which a request is refused whose answer would come too late."""
-    return (
-        f"the answer must be ready within {left_s * 1e3:.0f} ms; with what waits it would take "
-        f"about {max(late_s * 1e3, 1):.0f} ms longer"
-    )

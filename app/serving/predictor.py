@@ -72,6 +72,7 @@ class Predictor:
         self._admission = batcher.admission
         self._load = batcher.load
         self._tokenizing = 0  # texts being tokenized in threads
+        self._expected = 0.0  # tokens of requests that were read and do not wait yet
         self._metrics = metrics.for_model(name)
         self._predicted = metrics.for_labels(name, version, labels)
 
@@ -119,15 +120,34 @@ class Predictor:
         """Close for good: every request that waits gets an error, and so does every later one."""
         self._batcher.fail(reason)
 
-    def lateness_s(self, chars: int, deadline: float) -> float:
-        """By how many seconds a text would miss its deadline; at most 0 if it may be in time.
+    def refusal(self, chars: int, *, deadline: float) -> ValenceError | None:
+        """What `predict` would raise now for a request whose texts are not known yet.
 
         Args:
-            chars: The characters of the text.
+            chars: The most characters that its texts may have.
             deadline: On the monotonic clock, in seconds.
         """
         tokens = self._admission.estimate_tokens((chars,), self._max_length)
-        return self._admission.lateness_s(tokens, deadline)
+        error = None
+        if self._load.running:
+            error = self._batcher.refusal(self._tokenizing + 1, tokens, deadline=deadline)
+        if error is None:
+            self._expect(tokens)
+        return error
+
+    def _expect(self, tokens: float) -> None:
+        """Count a request that is about to come, until the event loop has let it wait.
+
+        The event loop reads many requests before it begins to answer the first of them.
+        """
+        if not self._expected:
+            asyncio.get_running_loop().call_soon(self._forget_expected)
+        self._expected += tokens
+        self._admission.tokenizing(tokens)
+
+    def _forget_expected(self) -> None:
+        self._admission.tokenizing(-self._expected)
+        self._expected = 0.0
 
     async def _encode_in_thread(
         self, texts: Sequence[str], tokens: float, deadline: float
