@@ -6,9 +6,10 @@ ValenceError
 │   └── TooLarge         a body, a list of texts or a text is over its limit
 ├── UnknownModel         there is no such model or version
 ├── Overloaded           the queue is full; says when to retry
+│   └── TooLate          the answer could not be ready by the deadline
 ├── NotReady             starting, or the model's batcher has failed
 │   └── Draining         finishing admitted requests, then stopping
-├── DeadlineExceeded     the deadline passed before the model could run
+├── DeadlineExceeded     the deadline passed before the answer was ready
 ├── InferenceFailed      the model raised, or returned invalid probabilities
 ├── UnusableVersion      an exported version failed its checks
 ├── MissingLibrary       the library of the engine is not installed
@@ -43,13 +44,17 @@ class Overloaded(ValenceError):
     """The queue is full.
 
     Attributes:
-        retry_after_s: Seconds until there should be room, computed from the queue's length and
+        retry_after_s: Seconds until there should be room, computed from the work that waits and
             the recent throughput.
     """
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TooLate(Overloaded):
+    """The answer could not be ready by the deadline, so it is not even begun."""
 
 
 class NotReady(ValenceError):

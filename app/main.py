@@ -17,6 +17,7 @@ from app.api.error_handlers import (
     internal_error,
     register_error_handlers,
 )
+from app.api.gate import Gate
 from app.api.health import register_health, register_models
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
@@ -110,11 +111,22 @@ def create_service(
         threads=settings.threads or visible_cores(),
         policy=batch_policy(settings),
         member=member,
+        engine_timeout_s=settings.engine_timeout_s,
         on_loaded=on_loaded,
         on_released=on_released,
     )
     alone.bind(service)
     return service
+
+
+def make_gate(service: Service, settings: Settings) -> Gate:
+    """What refuses requests before they are parsed."""
+    return Gate(
+        service.repository,
+        request_limits(settings),
+        service.metrics,
+        draining=lambda: service.lifecycle.draining,
+    )
 
 
 async def predict_once(
@@ -131,6 +143,7 @@ def batch_policy(settings: Settings) -> BatchPolicy:
         max_tokens=settings.max_batch_tokens,
         max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
         max_queue_items=settings.max_queue_items,
+        max_queue_bytes=settings.max_queue_bytes,
     )
 
 

@@ -19,7 +19,7 @@ from app.api.error_handlers import refuse_invalid_http
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
 from app.gc_tuning import freeze_heap, give_back_memory
-from app.main import create_app, divide_cores
+from app.main import create_app, divide_cores, make_gate
 from app.service import Service
 from app.serving.agreement import Agreement
 from app.serving.lifecycle import Phase
@@ -52,7 +52,8 @@ def serve(settings: Settings, announce: Announce) -> None:
         announce: Called with the service's URL when the service is ready.
 
     Raises:
-        ValenceError: The service cannot listen on the address, or can never become ready.
+        ValenceError: The service cannot listen on the address, can never become ready, or has
+            failed.
     """
     started = time.monotonic()
     settings = divide_cores(settings)
@@ -67,14 +68,19 @@ def serve(settings: Settings, announce: Announce) -> None:
         },
     )
 
+    was_ready = False
+
     def report_ready() -> None:
+        nonlocal was_ready
+        was_ready = True
         seconds = round(time.monotonic() - started, 3)
         logger.info("the service is ready", extra={"seconds": seconds})
         announce(make_url(to_reachable(host), port))
 
     failure = _run(settings, listener, report_ready)
     if failure is not None:
-        raise ValenceError(f"the service cannot become ready: {failure}")
+        what = "has failed" if was_ready else "cannot become ready"
+        raise ValenceError(f"the service {what}: {failure}")
     logger.info("the service has stopped")
 
 
@@ -157,7 +163,7 @@ class Server(uvicorn.Server):
     port and finishes open requests. On its own, the first SIGTERM or SIGINT starts the first step;
     the drain delay or a second signal starts the second. A worker is told by its supervisor.
 
-    It also ends when the service cannot become ready; see `failure`.
+    It also ends when the service cannot become ready, or has failed; see `failure`.
 
     Args:
         settings: All settings.
@@ -192,6 +198,7 @@ class Server(uvicorn.Server):
                 http=partial(  # type: ignore[arg-type]  # called like the class it stands for
                     HTTPProtocol,
                     refuse=partial(refuse_invalid_http, self._service.metrics),
+                    refuse_early=make_gate(self._service, settings).refuse,
                     on_lost=link.heartbeat.count_closed_connection if link else lambda: None,
                 ),
                 lifespan="on",
@@ -205,7 +212,7 @@ class Server(uvicorn.Server):
 
     @property
     def failure(self) -> str | None:
-        """Why the service can never become ready; None if it can, or is."""
+        """Why the service can never become ready, or has failed; None if it can, or is."""
         return self._service.failure
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -275,23 +282,26 @@ class Server(uvicorn.Server):
     def _report_phase(self) -> None:
         """Report the phase to the supervisor, or to the log for a process on its own."""
         lifecycle = self._service.lifecycle
-        if self.failure is not None:
-            self._end_failed_start(self.failure)
-            return
         if self._link is not None:
             state = WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
             self._link.send_state(state)
-            return
-        ready, draining = lifecycle.ready, lifecycle.draining
-        word = "draining" if draining else "ready" if ready else "starting"
+        else:
+            self._report_own_phase()
+        if self.failure is not None:
+            self._end_failed(self.failure)
+
+    def _report_own_phase(self) -> None:
+        """Count and log the phase of a process on its own."""
+        lifecycle = self._service.lifecycle
+        word = "draining" if lifecycle.draining else "ready" if lifecycle.ready else "starting"
         self._service.metrics.set_workers({word: 1})
-        if ready and not self._was_ready:
+        if lifecycle.ready and not self._was_ready:
             self._was_ready = True
             self._on_ready()
-        elif lifecycle.phase is Phase.DRAINING:
+        elif lifecycle.phase is Phase.DRAINING and self.failure is None:
             logger.info("the service is draining")
 
-    def _end_failed_start(self, reason: str) -> None:
+    def _end_failed(self, reason: str) -> None:
         """Load no further models, and tell the supervisor; the next tick shuts down."""
         if not self._service.lifecycle.draining:
             if self._link is not None:

@@ -85,6 +85,7 @@ class Service:
         threads: Batches that run at once, one core each.
         policy: How batches are formed.
         member: Its part in the agreement on what serves; the repository shares its `generation`.
+        engine_timeout_s: After so many seconds a model run is given up.
         on_loaded: Called when every version is loaded or rejected, before the process is ready.
         on_released: Called in a thread when a version has been released.
 
@@ -93,8 +94,9 @@ class Service:
         metrics: All metrics of the process.
         repository: As passed in.
         loading: Done when every version is ready or rejected; None before `start`.
-        failure: Why the process can never become ready; None if it can, or is ready. Every version
-            of the default model was rejected; `Server` then ends the process.
+        failure: Why the process can never become ready, or ready again; None if it can, or is.
+            Every version of the default model was rejected, or a model hangs; `Server` then ends
+            the process.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Service:
         threads: int,
         policy: BatchPolicy,
         member: Member,
+        engine_timeout_s: float = math.inf,
         on_loaded: Callable[[], None] = lambda: None,
         on_released: Callable[[], None] = lambda: None,
     ) -> None:
@@ -114,7 +117,7 @@ class Service:
         self.loading: asyncio.Task[None] | None = None
         self.failure: str | None = None
         self._load_engine = load_engine
-        self._slots = EngineSlots(threads)
+        self._slots = EngineSlots(threads, timeout_s=engine_timeout_s, on_hang=self._break)
         self._policy = policy
         self._member = member
         self._on_loaded = on_loaded
@@ -215,9 +218,7 @@ class Service:
             await self.loading
         while self._tasks:
             await asyncio.wait(self._tasks)
-        versions = {id(v): v for v in (*self.repository.all_held(), *self._listed())}.values()
-        predictors = [v.predictor for v in versions if v.predictor is not None]
-        await asyncio.gather(*(predictor.drain() for predictor in predictors))
+        await asyncio.gather(*(predictor.drain() for predictor in self._predictors()))
         self._slots.close()
         self.lifecycle.advance(Phase.STOPPED, "the service has stopped")
 
@@ -290,6 +291,22 @@ class Service:
             self.failure = reason
             self.lifecycle.explain(reason)
         self._settled.set()
+
+    def _break(self, reason: str) -> None:
+        """Answer everything that waits with an error, and end: a thread is lost to the process."""
+        logger.critical("the service has failed", extra={"reason": reason})
+        for predictor in self._predictors():
+            predictor.fail(reason)
+        self._report_failure("engine", reason)
+
+    def _report_failure(self, what: str, reason: str) -> None:
+        """Become unready for good, and record why, so that the process is replaced."""
+        self.failure = self.failure or reason
+        self.lifecycle.report_fault(what, reason)
+
+    def _predictors(self) -> list[Predictor]:
+        versions = {id(v): v for v in (*self.repository.all_held(), *self._listed())}.values()
+        return [v.predictor for v in versions if v.predictor is not None]
 
     def _advance(self, phase: Phase, reason: str = "") -> None:
         if not self.lifecycle.draining:  # a signal may come at any time
@@ -454,7 +471,7 @@ class Service:
             policy=self._policy,
             slots=self._slots,
             metrics=self.metrics.for_model(name),
-            on_failure=partial(self.lifecycle.report_fault, f"{name}/{number}"),
+            on_failure=partial(self._report_failure, f"{name}/{number}"),
         )
         predictor = Predictor(
             name=name,

@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     max_queue_items: int = Field(
         4096, ge=1, le=2**20, description="maximum texts in the queue of each worker"
     )
+    max_queue_bytes: int = Field(
+        64 * 2**20, ge=1024, le=2**40, description="maximum bytes of the texts in all its queues"
+    )
+    # A run takes a few hundredths of a second; after this long it will not end.
+    engine_timeout_s: float = Field(
+        10, ge=0.1, le=3600, description="after so long a model run is given up, and its worker"
+    )
 
     max_text_chars: int = Field(100_000, ge=1, le=10**7, description="maximum characters per text")
     max_texts_per_request: int = Field(

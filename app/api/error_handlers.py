@@ -22,6 +22,7 @@ from app.errors import (
     NotReady,
     Overloaded,
     TooLarge,
+    TooLate,
     UnknownModel,
     ValenceError,
 )
@@ -103,6 +104,13 @@ PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
         "the queue holds 4090 of 4096 texts and has no room for 16 more",
         rejected="queue_full",
     ),
+    TooLate: ProblemType(
+        429,
+        "too-late",
+        "The answer could not be ready in time",
+        "the answer must be ready within 200 ms; with what waits it would take about 35 ms longer",
+        rejected="too_late",
+    ),
     InferenceFailed: ProblemType(
         500,
         "inference-failed",
@@ -157,12 +165,17 @@ def respond_to_error(scope: Scope, error: ValenceError) -> Response:
     context.rejected = problem_type.rejected
     headers = {}
     if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        headers["Retry-After"] = str(retry_after(error))
     elif isinstance(error, NotReady):
         headers["Retry-After"] = str(_NOT_READY_RETRY_S)
     # The message of an unmapped exception was not written for clients.
     detail = _SEE_LOG if problem_type is INTERNAL else str(error)
     return _respond(context.request_id, problem_type.problem(detail), headers)
+
+
+def retry_after(error: Overloaded) -> int:
+    """The value of `Retry-After`, in whole seconds."""
+    return max(1, math.ceil(error.retry_after_s))
 
 
 def internal_error(request_id: str) -> Response:

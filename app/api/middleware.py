@@ -20,7 +20,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 CLIENT_GONE: Final = 499
 """The status in the metrics of a request whose client left before the response."""
 
-_VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CONTEXT: Final = "valence.context"
 _READINESS_PROBE: Final = "/readyz"
 
@@ -64,7 +64,7 @@ class RequestContext:
         self.error = ""
         self.rejected = ""
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and _VALID_ID.fullmatch(value):
+            if name == b"x-request-id" and VALID_ID.fullmatch(value):
                 self.request_id = value.decode("ascii")
             elif name == b"x-request-timeout-ms":
                 self.timeout = value

@@ -29,6 +29,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     Args:
         refuse: Makes the response to invalid HTTP, and counts it.
+        refuse_early: From the bytes of a request, the answer if it is refused before it is parsed.
         on_lost: Called when the connection has ended.
         arguments: The arguments of uvicorn's protocol.
     """
@@ -37,11 +38,13 @@ class HTTPProtocol(HttpToolsProtocol):
         self,
         *,
         refuse: Callable[[], Response],
+        refuse_early: Callable[[bytes], bytes | None] = lambda _data: None,
         on_lost: Callable[[], None] = lambda: None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self._refuse = refuse
+        self._refuse_early = refuse_early
         self._on_lost = on_lost
         self._active_cycle: RequestResponseCycle | None = None
         self._head_bytes = 0
@@ -65,6 +68,13 @@ class HTTPProtocol(HttpToolsProtocol):
         if self._closing.is_closing():
             self._closing.drop(len(data))
             return
+        if self._awaits_request() and (answer := self._refuse_early(data)) is not None:
+            self._closing.write_whole(answer)
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+            return
         self._unset_keepalive_if_required()
         rest: bytes | memoryview = data
         try:
@@ -85,6 +95,13 @@ class HTTPProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self.send_400_response("")
+
+    def _awaits_request(self) -> bool:
+        """Whether the next bytes begin a request, and every earlier one is answered."""
+        cycle = self.cycle
+        return self._head_bytes == 0 and (
+            cycle is None or (cycle.response_complete and not cycle.more_body)
+        )
 
     def send_400_response(self, msg: str) -> None:
         """Respond with 400 and close: the start of a next request is unknown."""
@@ -155,6 +172,11 @@ class _Transport:
             self._headers = data
             self._loop.call_soon(self._flush)
             return
+        self._transport.write(data)
+
+    def write_whole(self, data: bytes) -> None:
+        """Write a whole response."""
+        self._flush()
         self._transport.write(data)
 
     def _flush(self) -> None:

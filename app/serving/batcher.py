@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
 
 from app.errors import (
     DeadlineExceeded,
@@ -13,8 +12,10 @@ from app.errors import (
     InferenceFailed,
     NotReady,
     Overloaded,
+    TooLate,
     ValenceError,
 )
+from app.serving.admission import Admission, Run
 from app.serving.engines import Engine, infer
 from app.serving.request_queue import BatchPolicy, Item, RequestQueue, Submission
 from app.serving.slots import EngineSlots
@@ -24,16 +25,13 @@ from app.text.padding import Int32Array
 
 logger = logging.getLogger(__name__)
 
-_AVERAGE_WEIGHT: Final = 0.2
-_INITIAL_SECONDS_PER_ITEM: Final = 0.01
-
 
 class Batcher:
     """Turns rows of ids into probabilities, with the items of many requests in one model run.
 
     A batch is formed only when an engine slot is free. So it grows while the engines are busy,
-    and leaves at once when one is idle. A failed batch is run again item by item, so that only
-    the items that the model fails on fail.
+    and leaves at once when one is idle. A failed batch is run again in halves, so that only the
+    items that the model fails on fail.
 
     Args:
         engine: The loaded model.
@@ -44,6 +42,10 @@ class Batcher:
         on_failure: Called with a reason if forming or settling a batch raises, which only a bug
             can cause. By then every waiting request has its error.
         clock: Monotonic, in seconds.
+
+    Attributes:
+        load: The work of all models that share the engine threads.
+        admission: Whether a request can be answered in time.
     """
 
     def __init__(
@@ -61,16 +63,22 @@ class Batcher:
         self._labels = labels
         self._policy = policy
         self._slots = slots
+        self.load = slots.load
         self._metrics = metrics
         self._on_failure = on_failure
         self._clock = clock
         self._queue = RequestQueue(policy, clock)
+        self.admission = Admission(
+            self.load,
+            pending_tokens=lambda: self._queue.pending_tokens,
+            max_items=policy.max_items,
+            clock=clock,
+        )
         self._slot_requested = False
         self._timer: asyncio.TimerHandle | None = None
         self._running_batches = 0
         self._closed: Callable[[], NotReady] | None = None  # makes the error of new requests
         self._drained = asyncio.Event()
-        self._seconds_per_item = _INITIAL_SECONDS_PER_ITEM  # engine time, a moving average
         self._gauge_value = 0
 
     async def submit(self, rows: Sequence[Int32Array], *, deadline: float) -> Submission:
@@ -87,16 +95,15 @@ class Batcher:
 
         Raises:
             Overloaded: There is no room for all rows. None was admitted.
+            TooLate: They could not be computed by the deadline. None was admitted.
             DeadlineExceeded: The deadline passed before the model could run.
             Draining: The batcher is draining.
             NotReady: The batcher has failed.
         """
-        if self._closed is not None:
-            raise self._closed()
+        self.require(len(rows), sum(map(len, rows)), deadline=deadline)
         settled = asyncio.get_running_loop().create_future()
         submission = Submission(rows, arrived=self._clock(), deadline=deadline, settled=settled)
-        if not self._queue.enqueue(submission):
-            raise self._overloaded(len(rows))
+        self._queue.enqueue(submission)
         self._update_gauge()
         self._schedule_batch()
         try:
@@ -110,16 +117,50 @@ class Batcher:
             del item.submission  # break the reference cycle: the collector has less to do
         return submission
 
-    def require_room(self, count: int) -> None:
-        """Raise now if `count` rows could not be admitted, before any work is spent on them.
+    def require(self, count: int, tokens: float, *, deadline: float, size: int = 0) -> None:
+        """Raise now what `submit` would, before any work is spent on a request.
+
+        Args:
+            count: The number of its texts.
+            tokens: Of its texts, known or estimated.
+            deadline: On the clock of the batcher, in seconds.
+            size: The memory of its texts in bytes, if it is not counted yet.
 
         Raises:
-            Overloaded, Draining, NotReady: As `submit`.
+            Overloaded, TooLate, DeadlineExceeded, Draining, NotReady: As `submit`.
         """
+        error = self.refusal(count, tokens, deadline=deadline, size=size)
+        if error is not None:
+            raise error
+
+    def refusal(
+        self, count: int, tokens: float, *, deadline: float, size: int = 0
+    ) -> ValenceError | None:
+        """What `require` would raise."""
         if self._closed is not None:
-            raise self._closed()
+            return self._closed()
+        waiting_bytes = self.load.waiting_bytes
         if not self._queue.has_room(count):
-            raise self._overloaded(count)
+            return self._full(
+                f"the queue holds {len(self._queue)} of {self._policy.max_queue_items} texts and "
+                f"has no room for {count} more"
+            )
+        if size and waiting_bytes and waiting_bytes + size > self._policy.max_queue_bytes:
+            return self._full(
+                f"the texts in the queue take {waiting_bytes} of {self._policy.max_queue_bytes} "
+                f"bytes, which leaves no room for {size} more"
+            )
+        late_s = self.admission.lateness_s(tokens, deadline)
+        if late_s <= 0:
+            return None
+        left_s = deadline - self._clock()
+        if left_s <= 0:
+            return DeadlineExceeded("the deadline passed before the texts could wait")
+        return TooLate(
+            f"the answer must be ready within {left_s * 1e3:.0f} ms; with what waits it would "
+            f"take about {max(late_s * 1e3, 1):.0f} ms longer",
+            retry_after_s=late_s,
+        )
 
     async def drain(self) -> None:
         """Admit no new rows, answer every admitted one, then stop. It may be called again."""
@@ -129,12 +170,12 @@ class Batcher:
             self._check_drained()
         await self._drained.wait()
 
-    def _overloaded(self, count: int) -> Overloaded:
-        return Overloaded(
-            f"the queue holds {len(self._queue)} of {self._policy.max_queue_items} texts and "
-            f"has no room for {count} more",
-            retry_after_s=self._queue.pending_rows * self._seconds_per_item / self._slots.count,
-        )
+    def fail(self, reason: str) -> None:
+        """Close for good: every request that waits gets an error, and so does every later one."""
+        self._close(reason)
+
+    def _full(self, rule: str) -> Overloaded:
+        return Overloaded(rule, retry_after_s=self.admission.wait_s(0))
 
     def _schedule_batch(self, now: float | None = None) -> None:
         """Request a slot if a batch may leave; else set a timer for when the next one may."""
@@ -164,7 +205,7 @@ class Batcher:
         try:
             batch = self._take_batch()
             if batch:
-                self._run(batch, iter(()))
+                self._run(batch, [])
                 self._running_batches += 1
         except Exception as error:  # noqa: BLE001 every waiting request must get an error
             self._slots.release()
@@ -178,86 +219,99 @@ class Batcher:
 
     def _take_batch(self) -> list[Item]:
         """The next batch; empty if all waiting items have expired or left."""
-        batch, expired = self._queue.take_batch()
+        admission = self.admission
+        batch, expired = self._queue.take_batch(
+            pace=admission.pace, best_pace=admission.best_pace(self._clock())
+        )
         self._update_gauge()
         for submission, count in expired:
             self._metrics.cancelled_items.inc(count)
             if not submission.settled.done():
                 submission.settled.set_exception(
-                    DeadlineExceeded("the deadline passed while the text was waiting")
+                    DeadlineExceeded("the deadline would pass before the text is computed")
                 )
         return batch
 
-    def _run(self, batch: list[Item], rest: Iterator[Item]) -> None:
+    def _run(self, batch: list[Item], rest: list[list[Item]]) -> None:
         """Run the model once on a granted slot; for `rest` see `_finish`."""
         engine, labels = self._engine, self._labels
         rows = [item.ids for item in batch]
+        run = self.admission.begin(sum(map(len, rows)), len(rows))
         self._slots.run(
             lambda: infer(engine, rows, labels=labels).tolist(),
-            partial(self._finish, batch, rest, self._clock()),
+            partial(self._finish, batch, rest, run),
         )
 
     def _finish(
         self,
         batch: list[Item],
-        rest: Iterator[Item],
-        started: float,
+        rest: list[list[Item]],
+        run: Run,
         probabilities: list[list[float]],
         error: BaseException | None,
     ) -> None:
-        """After a run: settle its items; or, if a batch failed, run each item alone.
+        """After a run: settle its items; or, if a batch failed, run its halves.
 
         Args:
             batch: The items of the run.
-            rest: The items of a failed batch that are still to be run alone.
-            started: When the run began.
+            rest: The parts of a failed batch that are still to be run, the next one last.
+            run: The run, in the work of the process.
             probabilities: The model's output, of shape (rows, labels), unless it failed.
-            error: Why it failed.
+            error: Why it failed; `DeadlineExceeded` if it was given up.
         """
-        if error is not None and len(batch) > 1:
-            rest = iter(batch)
+        seconds = self.admission.end(run, learn=error is None)
+        if error is not None and _can_halve(batch, error):
+            middle = len(batch) // 2
+            rest += (batch[middle:], batch[:middle])
         else:
             try:
-                self._settle_run(batch, started, probabilities, error)
+                self._settle_run(batch, seconds, probabilities, error)
             except Exception as bug:  # noqa: BLE001 every waiting request must get an error
-                self._fail(bug, [*batch, *rest])
-        self._run_next_alone(rest)
+                self._fail(bug, [*batch, *(item for part in rest for item in part)])
+        self._run_next(rest)
 
-    def _run_next_alone(self, rest: Iterator[Item]) -> None:
-        """Run the next item of a failed batch on the same slot; after the last, free the slot."""
-        for item in rest:
-            if item.submission.settled.done() and not self._queue.followers(item):
-                self._queue.finish(item)  # its caller has left
-                continue
-            self._run([item], rest)
-            return
+    def _run_next(self, rest: list[list[Item]]) -> None:
+        """Run the next part of a failed batch on the same slot; after the last, free the slot."""
+        while rest:
+            part = []
+            for item in rest.pop():
+                if item.submission.settled.done() and not self._queue.followers(item):
+                    self._queue.finish(item)  # its caller has left
+                else:
+                    part.append(item)
+            if part:
+                self._run(part, rest)
+                return
         self._end_run()
 
     def _settle_run(
         self,
         batch: list[Item],
-        started: float,
+        seconds: float,
         probabilities: list[list[float]],
         error: BaseException | None,
     ) -> None:
-        """Settle the items of a run: all with their rows, or the only one with its error."""
+        """Settle the items of a run: each with its row, or all with the error."""
         if error is None:
-            seconds = self._clock() - started
             self._observe(batch, seconds)
             for item, row in zip(batch, probabilities, strict=True):
                 self._settle(item, seconds, row, None)
             return
-        (item,) = batch
-        logger.error(
-            "the model failed on a text",
-            extra={"model": self._metrics.name, "length": item.length} | describe_exception(error),
-        )
-        self._settle(item, 0.0, None, InferenceFailed("the model failed on this text"))
+        if isinstance(error, DeadlineExceeded):
+            for item in batch:
+                self._settle(item, seconds, None, error)
+            return
+        for item in batch:
+            logger.error(
+                "the model failed on a text",
+                extra={"model": self._metrics.name, "length": item.length}
+                | describe_exception(error),
+            )
+            self._settle(item, 0.0, None, InferenceFailed("the model failed on this text"))
 
     def _observe(self, batch: list[Item], seconds: float) -> None:
         """Count one run in the metrics."""
         count = len(batch)
-        self._seconds_per_item += _AVERAGE_WEIGHT * (seconds / count - self._seconds_per_item)
         lengths = [item.length for item in batch]
         real = sum(lengths)
         metrics = self._metrics
@@ -299,6 +353,7 @@ class Batcher:
         """Wake `drain` if the last admitted item has its result."""
         if self._closed is not None and not self._running_batches and not len(self._queue):
             self._drained.set()
+            self.admission.close()
 
     def _update_gauge(self) -> None:
         """Update `queue_items`. The versions of a model share it, so it is changed by steps."""
@@ -310,14 +365,23 @@ class Batcher:
     def _fail(self, error: Exception, batch: Sequence[Item] = ()) -> None:
         """Close after a bug, with an error for every request that waits or is in the batch."""
         reason = f"the batcher of the model {self._metrics.name} has failed"
-        self._closed = partial(NotReady, reason)
+        logger.critical(reason, extra=describe_exception(error))
         abandoned = [item.submission for item in batch]
         for item in batch:
             abandoned += [follower.submission for follower in self._queue.followers(item)]
+        self._close(reason, abandoned)
+        self._on_failure(reason)
+
+    def _close(self, reason: str, abandoned: Sequence[Submission] = ()) -> None:
+        """Admit nothing more; every request that waits or is abandoned gets an error."""
+        self._closed = partial(NotReady, reason)
         for submission in (*self._queue.close(), *abandoned):
             if not submission.settled.done():
                 submission.settled.set_exception(NotReady(reason))
         self._update_gauge()
-        logger.critical(reason, extra=describe_exception(error))
-        self._on_failure(reason)
         self._check_drained()
+
+
+def _can_halve(batch: Sequence[Item], error: BaseException) -> bool:
+    """Whether some items of a failed batch may succeed without the others."""
+    return len(batch) > 1 and not isinstance(error, DeadlineExceeded)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import getsizeof
 from typing import Final
 
 from app.errors import DeadlineExceeded, InferenceFailed, ValenceError
@@ -66,9 +67,13 @@ class Predictor:
     ) -> None:
         self._labels = tuple(labels)
         self._encode = encoder.encode
+        self._max_length = encoder.config.max_length
         self._batcher = batcher
+        self._admission = batcher.admission
+        self._load = batcher.load
         self._tokenizing = 0  # texts being tokenized in threads
         self._tokenized = asyncio.Event()
+        self._expected = 0.0  # tokens of requests that were read and do not wait yet
         self._metrics = metrics.for_model(name)
         self._predicted = metrics.for_labels(name, version, labels)
 
@@ -80,19 +85,29 @@ class Predictor:
             deadline: On the monotonic clock, in seconds.
 
         Raises:
-            Overloaded, DeadlineExceeded, Draining, NotReady: As `Batcher.submit`; then no text
-                is predicted.
+            Overloaded, TooLate, DeadlineExceeded, Draining, NotReady: As `Batcher.submit`; then no
+                text is predicted.
         """
         started = time.monotonic()
+        lengths = [*map(len, texts)]
+        tokens = self._admission.estimate_tokens(lengths, self._max_length)
+        size = sum(map(getsizeof, texts))
         # Texts being tokenized count as waiting, so that they are bounded too.
-        self._batcher.require_room(self._tokenizing + len(texts))
-        if sum(map(len, texts)) <= _INLINE_CHARS:
-            rows = [self._encode(text) for text in texts]
-        else:
-            rows = await self._encode_in_thread(texts, deadline)
-        tokenize_s = time.monotonic() - started
-        self._metrics.tokenize_seconds.observe(tokenize_s)
-        submission = await self._batcher.submit([row.ids for row in rows], deadline=deadline)
+        count = self._tokenizing + len(texts)
+        self._batcher.require(count, tokens, deadline=deadline, size=size)
+        self._load.waiting_bytes += size
+        try:
+            chars = sum(lengths)
+            if chars <= _INLINE_CHARS:
+                rows = [self._encode(text) for text in texts]
+            else:
+                rows = await self._encode_in_thread(texts, tokens, deadline)
+            tokenize_s = time.monotonic() - started
+            self._metrics.tokenize_seconds.observe(tokenize_s)
+            self._admission.learn_tokens(chars, sum(row.tokens for row in rows))
+            submission = await self._batcher.submit([row.ids for row in rows], deadline=deadline)
+        finally:
+            self._load.waiting_bytes -= size
         predictions = [
             self._label(item, row) for item, row in zip(submission.items, rows, strict=True)
         ]
@@ -108,14 +123,51 @@ class Predictor:
             await self._tokenized.wait()
         await self._batcher.drain()
 
-    async def _encode_in_thread(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
+    def fail(self, reason: str) -> None:
+        """Close for good: every request that waits gets an error, and so does every later one."""
+        self._batcher.fail(reason)
+
+    def refusal(self, chars: int, *, deadline: float) -> ValenceError | None:
+        """What `predict` would raise now for a request whose texts are not known yet.
+
+        Args:
+            chars: The most characters that its texts may have.
+            deadline: On the monotonic clock, in seconds.
+        """
+        tokens = self._admission.estimate_tokens((chars,), self._max_length)
+        error = None
+        if self._load.running:
+            error = self._batcher.refusal(self._tokenizing + 1, tokens, deadline=deadline)
+        if error is None:
+            self._expect(tokens)
+        return error
+
+    def _expect(self, tokens: float) -> None:
+        """Count a request that is about to come, until the event loop has let it wait.
+
+        The event loop reads many requests before it begins to answer the first of them.
+        """
+        if not self._expected:
+            asyncio.get_running_loop().call_soon(self._forget_expected)
+        self._expected += tokens
+        self._admission.tokenizing(tokens)
+
+    def _forget_expected(self) -> None:
+        self._admission.tokenizing(-self._expected)
+        self._expected = 0.0
+
+    async def _encode_in_thread(
+        self, texts: Sequence[str], tokens: float, deadline: float
+    ) -> list[Encoded]:
         """Encode texts without blocking the event loop."""
         self._tokenizing += len(texts)
+        self._admission.tokenizing(tokens)
         try:
             return await asyncio.to_thread(self._encode_many, texts, deadline)
         finally:
             self._tokenizing -= len(texts)
             self._tokenized.set()
+            self._admission.tokenizing(-tokens)
 
     def _encode_many(self, texts: Sequence[str], deadline: float) -> list[Encoded]:
         """In a thread: encode texts, and stop at the deadline."""

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 _WINDOW_BATCHES: Final = 16
 """How many full batches of waiting items are considered for one batch. It bounds the work."""
 
+_LEAST_BATCH: Final = 0.75
+"""The least share of a batch that is formed because a deadline does not allow all of it. An item
+that needs a smaller one is dropped: many small batches would make all others late, too."""
+_RUN_SHARE: Final = 0.9
+"""The share of the time until a deadline that a run may be expected to take."""
+
 _length = attrgetter("length")
 
 
@@ -34,12 +40,15 @@ class BatchPolicy:
             oldest arrival. With 0 a lone item leaves at once, and batches grow only while the
             engines are busy.
         max_queue_items: The most items waiting, for a batch or for the result of an equal item.
+        max_queue_bytes: The most memory that the texts of waiting requests may take. A request
+            that finds none waiting is admitted whatever its size.
     """
 
     max_items: int
     max_tokens: int
     max_queue_delay_s: float
     max_queue_items: int
+    max_queue_bytes: int = 64 * 2**20
 
 
 class Item:
@@ -77,11 +86,21 @@ class Submission:
         deadline: When the result is no longer useful, on the same clock.
         settled: A future that the batcher resolves when every item has its result. The queue,
             which is independent of event loops, never touches it.
+        pending_tokens: The length of its items that are still to be computed: those that wait and
+            follow no other. The queue counts them.
         unsettled: The number of items without a result.
         inference_s: The longest model run for one of its items, in seconds.
     """
 
-    __slots__ = ("arrived", "deadline", "inference_s", "items", "settled", "unsettled")
+    __slots__ = (
+        "arrived",
+        "deadline",
+        "inference_s",
+        "items",
+        "pending_tokens",
+        "settled",
+        "unsettled",
+    )
 
     def __init__(
         self,
@@ -92,6 +111,7 @@ class Submission:
         settled: "asyncio.Future[None]",
     ) -> None:
         self.items = [Item(row, self) for row in rows]
+        self.pending_tokens = 0
         self.arrived = arrived
         self.deadline = deadline
         self.settled = settled
@@ -109,8 +129,8 @@ class Taken(NamedTuple):
 
     Attributes:
         batch: The items for one model run, oldest first; empty if all had expired.
-        expired: The requests whose deadline passed while they waited, each with the number of
-            its items that were dropped.
+        expired: The requests whose deadline passed while they waited, or will surely pass before
+            they are computed; each with the number of its items that were dropped.
     """
 
     batch: list[Item]
@@ -152,17 +172,25 @@ class RequestQueue:
     **Order.** The oldest item in the FIFO is in the next batch. So an item with p others before
     it is in one of the next p + 1 batches, whatever arrives later.
 
+    **Deadlines.** An item that can no longer be computed in time is dropped when a batch is formed,
+    with all others of its request, and no batch takes longer than the deadlines of its items allow.
+    Without this rule a queue that is once too long computes every item too late.
+
     **Long requests.** A request gets at most one batch's worth of places in the FIFO. Whenever
     one of its items leaves, the next one joins at the end. So a request of a thousand texts and a
     stream of single texts take turns, and neither starves the other: with m rows to a batch and
     at most n items waiting, an item that b others of its request precede for a place is in one of
     the next (b // m + 2) * n batches. Items without a place, the backlog, fill the rows of a
-    batch that the FIFO leaves empty.
+    batch that the FIFO leaves empty. When a long request could miss its deadline by taking turns,
+    it goes before the items with a later deadline.
 
     **Equal items.** An item equal to one that waits or runs follows it (`SingleFlight`): it needs
     no place. If the request of a waiting leader is removed, its first follower gets its place. If
     the leader runs already, its followers get the result nevertheless. A follower takes memory
     until it has its result, so until then it counts as waiting.
+
+    Attributes:
+        pending_tokens: The length of all items that are still to be computed.
     """
 
     def __init__(self, policy: BatchPolicy, clock: Callable[[], float]) -> None:
@@ -175,18 +203,15 @@ class RequestQueue:
         self._fifo: OrderedDict[bytes, Item] = OrderedDict()
         self._backlogged: dict[bytes, Item] = {}
         self._backlogs: dict[Submission, _Backlog] = {}  # no empty ones
+        self._long: dict[Submission, None] = {}  # long requests with waiting items, oldest first
         self._waiting_of: dict[Submission, int] = {}  # waiting items of each request; no zeros
         self._waiting = 0
         self._next_deadline = math.inf  # a lower bound of all deadlines
+        self.pending_tokens = 0
 
     def __len__(self) -> int:
         """The number of waiting items: for a batch, or for the result of an equal item."""
         return self._waiting
-
-    @property
-    def pending_rows(self) -> int:
-        """The number of rows still to be computed: the waiting items that follow no other."""
-        return len(self._fifo) + len(self._backlogged)
 
     def has_room(self, count: int) -> bool:
         """Whether a request with `count` items would be admitted."""
@@ -220,6 +245,7 @@ class RequestQueue:
         count = self._waiting_of.pop(submission, 0)
         if count:
             self._waiting -= count
+            self._long.pop(submission, None)
             self._backlogs.pop(submission, None)
             # Followers first: a leader must not hand over to an item of the same request.
             leaders = [item for item in submission.items if not self._flights.unfollow(item)]
@@ -237,26 +263,47 @@ class RequestQueue:
         oldest = min(item.submission.arrived for item in self._fifo.values())
         return oldest + self._policy.max_queue_delay_s
 
-    def take_batch(self) -> Taken:
+    def take_batch(self, *, pace: float = 0.0, best_pace: float = 0.0) -> Taken:
         """Remove and return the next batch, whether or not its time has come.
 
         Its items run until `finish` is called for each of them.
+
+        Args:
+            pace: The expected seconds per token; 0 if unknown.
+            best_pace: The least seconds per token that may be hoped for; 0 if unknown.
         """
         now = self._clock()
         expired = self._expire(now) if now >= self._next_deadline else []
-        if not self._fifo:
+        if self._long and self._fifo:
+            self._hurry(now, pace)
+        while self._fifo:
+            oldest = next(iter(self._fifo.values()))
+            submission = oldest.submission
+            rows = min(len(self._fifo), self._policy.max_items)
+            batch_s = _LEAST_BATCH * rows * oldest.length * pace
+            if now + max(batch_s, submission.pending_tokens * best_pace) < submission.deadline:
+                break
+            expired.append((submission, self.remove(submission)))
+        else:
             return Taken([], expired)
         window = list(islice(self._fifo.values(), self._window))
         preferred = len(window)
         if self._backlogs:
-            window += islice(self._near(window[0].length), self._window - preferred)
+            window += islice(self._near(oldest.length), self._window - preferred)
+        max_tokens = self._policy.max_tokens
+        if pace:
+            affordable = _RUN_SHARE * (submission.deadline - now) / pace
+            max_tokens = int(min(max_tokens, affordable))
         chosen = choose_batch(
             [item.length for item in window],
             preferred=preferred,
             max_items=self._policy.max_items,
-            max_tokens=self._policy.max_tokens,
+            max_tokens=max_tokens,
         )
         batch = [window[index] for index in chosen]
+        if pace:
+            end = now + len(batch) * max(item.length for item in batch) * pace
+            batch = [i for i in batch if i is oldest or i.submission.deadline >= end]
         for item in batch:
             self._take(item, now)
         return Taken(batch, expired)
@@ -300,16 +347,19 @@ class RequestQueue:
             self._note_follower(item)
             return False
         self._fifo[item.key] = item
+        self._count_pending(item, item.length)
         return True
 
     def _add_long(self, submission: Submission) -> None:
         """As `_add`, for a request with more items than it gets places."""
+        self._long[submission] = None
         backlog = _Backlog()
         for item in sorted(submission.items, key=_length, reverse=True):
             if backlog.places < self._policy.max_items:
                 backlog.places += self._add(item)
             elif self._flights.join(item):
                 self._backlogged[item.key] = item
+                self._count_pending(item, item.length)
                 backlog.items.append(item)
             else:
                 self._note_follower(item)
@@ -324,16 +374,20 @@ class RequestQueue:
 
     def _overtake(self, item: Item) -> None:
         """Let an item lead instead of its equal in a backlog, which has no place yet."""
-        self._leave_backlog(self._backlogged.pop(item.key))
+        leader = self._backlogged.pop(item.key)
+        self._leave_backlog(leader)
+        self._count_pending(leader, -leader.length)
         self._flights.take_over(item)
 
     def _withdraw(self, item: Item) -> None:
         """Remove a waiting leader. Its first follower, if any, waits in its stead."""
         key = item.key
+        self._count_pending(item, -item.length)
         heir = self._flights.resign(item)
         if heir is None:
             del (self._fifo if key in self._fifo else self._backlogged)[key]
             return
+        self._count_pending(heir, heir.length)
         backlog = self._backlogs.get(heir.submission)
         if key in self._fifo:
             self._fifo[key] = heir  # in the same place
@@ -349,6 +403,7 @@ class RequestQueue:
     def _take(self, item: Item, now: float) -> None:
         """Let an item run; if it had a place, the next item of its request gets one."""
         key = item.key
+        self._count_pending(item, -item.length)
         item.taken_at = now
         for follower in self._flights.followers(key):
             follower.taken_at = now
@@ -358,6 +413,27 @@ class RequestQueue:
         elif item.submission in self._backlogs:
             self._advance(item.submission)
         self._count_one_less(item.submission)
+
+    def _hurry(self, now: float, pace: float) -> None:
+        """Let long requests that cannot afford to take turns go first.
+
+        While everything that waits can be computed before the deadline of a long request, it takes
+        turns. When not, its items go before those with a later deadline.
+        """
+        latest_end = now + self.pending_tokens * pace
+        late = [s for s in self._long if s.deadline < latest_end]
+        for submission in sorted(late, key=lambda s: s.deadline, reverse=True):
+            if submission.deadline < next(iter(self._fifo.values())).submission.deadline:
+                self._go_first(submission)
+
+    def _go_first(self, submission: Submission) -> None:
+        """Put all waiting items of a long request at the front of the FIFO, longest first."""
+        if submission in self._backlogs:
+            for item in self._backlogs.pop(submission).items:
+                self._fifo[item.key] = self._backlogged.pop(item.key)
+        for item in sorted(submission.items, key=_length):
+            if self._fifo.get(item.key) is item:
+                self._fifo.move_to_end(item.key, last=False)
 
     def _advance(self, submission: Submission) -> None:
         """After an item of a long request has left the FIFO, let the next one join."""
@@ -381,6 +457,11 @@ class RequestQueue:
         for backlog in self._backlogs.values():
             yield from backlog.near(length, self._policy.max_items)
 
+    def _count_pending(self, item: Item, tokens: int) -> None:
+        """Count tokens of an item that are to be computed, or negative ones that no longer are."""
+        item.submission.pending_tokens += tokens
+        self.pending_tokens += tokens
+
     def _count_one_less(self, submission: Submission) -> None:
         """One item of a request waits no longer; after the last the request is forgotten."""
         self._waiting -= 1
@@ -389,6 +470,7 @@ class RequestQueue:
             self._waiting_of[submission] = left
         else:
             del self._waiting_of[submission]
+            self._long.pop(submission, None)
 
     def _expire(self, now: float) -> list[tuple[Submission, int]]:
         """Remove the requests whose deadline has passed."""

@@ -147,6 +147,12 @@ class Metrics:
             "Versions loaded, rejected, released, or kept although removed",
             *("model", "outcome"),
         )
+        self.workers = gauge("workers", "Workers in each state", "state")
+        for state in WORKER_STATES:
+            self.workers.labels(state)
+        self.worker_deaths = counter("worker_deaths_total", "Workers that have died", "reason")
+        for reason in WORKER_DEATHS:
+            self.worker_deaths.labels(reason)
         self._dropped_lines = counter(
             "log_lines_dropped_total", "Log lines dropped because their reader stalls"
         ).labels()
@@ -158,13 +164,6 @@ class Metrics:
         dropped = count_dropped_lines()
         self._dropped_lines.inc(dropped - self._dropped_before)
         self._dropped_before = dropped
-
-        self.workers = gauge("workers", "Workers in each state", "state")
-        for state in WORKER_STATES:
-            self.workers.labels(state)
-        self.worker_deaths = counter("worker_deaths_total", "Workers that have died", "reason")
-        for reason in WORKER_DEATHS:
-            self.worker_deaths.labels(reason)
 
     def declare_rejections(self, reasons: Iterable[str]) -> None:
         """Create the series of `rejected_total` for every reason."""

@@ -19,6 +19,7 @@ from app.api.error_handlers import INTERNAL
 from app.errors import Overloaded
 from app.gc_tuning import freeze_heap
 from app.main import create_app
+from app.serving.admission import Admission
 from app.serving.engines import Engine
 from app.settings import Settings
 from tests.fakes import (
@@ -338,9 +339,10 @@ async def test_retry_after(running: Running, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_rejections_do_not_fill_the_log(
-    running: Running, caplog: pytest.LogCaptureFixture
+    running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rejected request is logged at DEBUG, a failed one at WARNING."""
+    expect_lateness(monkeypatch, 0)
     caplog.set_level(logging.DEBUG, logger="app")
     running.engine.gate.clear()
     first = asyncio.create_task(running.predict(text="good"))
@@ -356,8 +358,24 @@ async def test_rejections_do_not_fill_the_log(
     ]
 
 
-async def test_deadline_while_waiting(running: Running) -> None:
+def expect_lateness(monkeypatch: pytest.MonkeyPatch, late_s: float) -> None:
+    """Let the admission expect every answer to be so late."""
+    monkeypatch.setattr(Admission, "lateness_s", lambda *_: late_s)
+
+
+async def test_too_late(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """429: a request that could not be answered by its deadline is refused at once."""
+    expect_lateness(monkeypatch, 2.5)
+    response = await running.predict(text="good")
+    assert_problem(response, 429, "within 10000 ms", "2500 ms longer")
+    assert response.headers["Retry-After"] == "3"
+    assert running.engine.batches == []
+    assert running.sample("rejected_total", reason="too_late") == 1
+
+
+async def test_deadline_while_waiting(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """504: the deadline passed in the queue; the model never sees the text."""
+    expect_lateness(monkeypatch, 0)
     running.engine.gate.clear()
     first = asyncio.create_task(running.predict(text="good"))
     await running.engine.wait_until_running()
@@ -696,7 +714,9 @@ async def test_every_response_has_an_example(running: Running) -> None:
                     assert has_example(document, content), (path, status)
 
 
-async def test_documented_problems_are_the_real_ones(fake_models: Path) -> None:
+async def test_documented_problems_are_the_real_ones(
+    fake_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The documented details are those the service sends, except for numbers."""
     async with run_service(fake_models, max_queue_items=2, max_texts_per_request=2) as service:
         document = (await service.client.get("/openapi.json")).json()
@@ -711,11 +731,14 @@ async def test_documented_problems_are_the_real_ones(fake_models: Path) -> None:
             await service.predict(text="x" * 100_001),
             await service.predict(text="a good film with \0"),
             await service.predict(texts=["good", "bad"]),
-            await service.client.post(
-                "/predict", json={"text": "x"}, headers={"X-Request-Timeout-Ms": "1"}
-            ),
             await service.client.get("/models/nobody"),
         ]
+        for late_s in (0.035, 0):  # refused; admitted, and too late nevertheless
+            expect_lateness(monkeypatch, late_s)
+            headers = {"X-Request-Timeout-Ms": "1"}
+            answers.append(
+                await service.client.post("/predict", json={"text": "x"}, headers=headers)
+            )
         service.engine.gate.set()
         await asyncio.gather(held, waiting)
         answers.append(await service.predict(text="poison"))

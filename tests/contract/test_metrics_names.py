@@ -49,7 +49,7 @@ VALUES = {
     "status": {"200", "404", "503"},
     "kind": {"real", "padded"},
     "reason": {
-        *("queue_full", "not_ready", "draining", "deadline"),
+        *("queue_full", "too_late", "not_ready", "draining", "deadline"),
         *("killed", "failed", "unresponsive"),
     },
     "state": {"starting", "ready", "differs", "unresponsive", "died", "draining"},

@@ -1,6 +1,7 @@
 """The promises of the batcher, numbered 1 to 7."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady, Overloaded
+from app.errors import DeadlineExceeded, Draining, InferenceFailed, NotReady, Overloaded, TooLate
 from app.serving.batcher import Batcher
 from app.serving.request_queue import BatchPolicy, Submission
 from app.serving.slots import EngineSlots
@@ -174,42 +175,60 @@ async def test_full_queue_refuses_at_once(make_bench: MakeBench) -> None:
     await asyncio.gather(first, second)
 
 
-async def retry_after_s(bench: Bench, *, run_s: float, waiting: int) -> float:
-    """The Retry-After of a rejected request after a run of `run_s`, with so many items waiting."""
+async def test_retry_after(make_bench: MakeBench) -> None:
+    """3. Retry-After is the time that the waiting texts are expected to take."""
+    bench = make_bench(max_queue_items=2)
     first = await bench.hold()
-    bench.clock.advance(run_s)
+    bench.clock.advance(10)
     bench.engine.gate.set()
     await first
-    held = [await bench.hold() for _ in range(bench.slots.count)]
-    others = bench.submit(*([GOOD] * n for n in range(1, waiting + 1)), [GOOD])
-    await bench.until_waiting(waiting + 1)  # one follows an equal item, so it takes no time
+    held = await bench.hold()
+    others = bench.submit([GOOD] * 5, [BAD])
+    await bench.until_waiting(2)
     with pytest.raises(Overloaded) as rejection:
-        await bench.submit(*[[GOOD]] * 101)
+        await bench.submit([GOOD])
+    assert rejection.value.retry_after_s == bench.batcher.admission.wait_s(0) > 0
     bench.engine.gate.set()
-    await asyncio.gather(*held, others)
-    return rejection.value.retry_after_s
+    await asyncio.gather(held, others)
 
 
-async def test_retry_after(make_bench: MakeBench) -> None:
-    """3. Retry-After is proportional to waiting items and time per item, divided by slots."""
-    few = await retry_after_s(make_bench(), run_s=10, waiting=2)
-    many = await retry_after_s(make_bench(), run_s=10, waiting=6)
-    slow = await retry_after_s(make_bench(), run_s=1000, waiting=2)
-    half = await retry_after_s(make_bench(slots=2), run_s=10, waiting=2)
-    assert many == pytest.approx(3 * few)
-    assert half == pytest.approx(few / 2)
-    assert slow == pytest.approx(100 * few, rel=0.01)
+async def test_too_late(make_bench: MakeBench) -> None:
+    """3. A text that cannot be computed by its deadline is refused at once."""
+    bench = make_bench()
+    first = await bench.hold()
+    bench.clock.advance(10)
+    bench.engine.gate.set()
+    await first
+    second = await bench.hold()
+    with pytest.raises(TooLate) as rejection:
+        await bench.submit([GOOD] * 100, deadline=bench.clock.now + 1)
+    assert "within 1000 ms" in str(rejection.value)
+    bench.engine.gate.set()
+    await second
 
 
-async def test_require_room(make_bench: MakeBench) -> None:
-    """3. `require_room` raises what `submit` would, before any text is tokenized."""
+async def test_require(make_bench: MakeBench) -> None:
+    """3. `require` raises what `submit` would, before any text is tokenized."""
     bench = make_bench(max_queue_items=2)
-    bench.batcher.require_room(2)
+    bench.batcher.require(2, 9, deadline=math.inf)
     with pytest.raises(Overloaded):
-        bench.batcher.require_room(3)
+        bench.batcher.require(3, 9, deadline=math.inf)
     await bench.batcher.drain()
     with pytest.raises(Draining):
-        bench.batcher.require_room(1)
+        bench.batcher.require(1, 9, deadline=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "size", "fits"), [(0, 9999, True), (1, 99, True), (1, 100, False)]
+)
+async def test_bytes_are_bounded(
+    make_bench: MakeBench, waiting: int, size: int, fits: bool
+) -> None:
+    """3. The texts that wait are bounded in bytes; alone, a request of any size is admitted."""
+    bench = make_bench(max_queue_bytes=100)
+    bench.batcher.load.waiting_bytes = waiting
+    with contextlib.nullcontext() if fits else pytest.raises(Overloaded, match="1 of 100 bytes"):
+        bench.batcher.require(1, 9, deadline=math.inf, size=size)
 
 
 async def test_expired_item_does_not_run(make_bench: MakeBench) -> None:
@@ -254,7 +273,7 @@ async def test_cancelled_while_running(make_bench: MakeBench) -> None:
 
 
 async def test_failing_item_fails_alone(make_bench: MakeBench) -> None:
-    """4. A failed batch is run again item by item, so that an item fails alone."""
+    """4. A failed batch is run again in halves, until an item fails alone."""
     bench = make_bench()
     first = await bench.hold()
     others = [bench.submit([GOOD]), bench.submit([POISON]), bench.submit([GOOD])]
@@ -429,7 +448,7 @@ async def test_drain_waits_for_the_running_batch(make_bench: MakeBench) -> None:
     draining = asyncio.create_task(bench.batcher.drain())
     await asyncio.sleep(0)
     with pytest.raises(Draining):  # drain() has begun
-        bench.batcher.require_room(1)
+        bench.batcher.require(1, 9, deadline=math.inf)
     assert not draining.done()
     bench.engine.gate.set()
     await draining

@@ -1,0 +1,179 @@
+"""Refuses requests that would be too late from their bytes, before anything is spent on them.
+
+Under overload most requests are refused, so a refusal must cost a fraction of an answer. The
+ordinary way, with a parsed head, a task and the body as JSON, costs several times as much. Only
+what is plainly a whole `POST /predict` in one read is refused here, with the same answer. All else
+takes the ordinary way, which decides by the same rule.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from app.api.body import Limits
+from app.api.error_handlers import problem_type_of, retry_after
+from app.api.middleware import PROBLEM_JSON, VALID_ID, make_request_id
+from app.errors import Overloaded, ValenceError
+from app.serving.repository import Repository, Version
+from app.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+ROUTE: Final = "/predict"
+
+_START: Final = b"POST /predict HTTP/1.1\r\n"
+_END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
+_TIMEOUT: Final = re.compile(rb"\r\nx-request-timeout-ms: *([0-9]{1,9})\r\n")
+_MODEL: Final = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._-]{1,64})"')
+_REQUEST_ID: Final = re.compile(rb"\r\nx-request-id: *([^\r\n]*)\r\n", re.IGNORECASE)
+_ORDINARY: Final = (
+    *(b"\r\ntransfer-encoding", b"\r\nconnection", b"\r\nexpect", b"\r\nupgrade"),
+    *(b"\r\ncontent-encoding", b"\r\nauthorization"),
+)
+"""Beginnings of headers whose requests take the ordinary way."""
+_HEADERS: Final = re.compile(rb"POST /predict HTTP/1.1\r\n(?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+")
+_MAX_KNOWN_HEADS, _MAX_KNOWN_BYTES = 256, 4096
+_ANSWER: Final = (
+    b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: %d\r\ncontent-type: "
+    + PROBLEM_JSON.encode()
+    + b"\r\nretry-after: %d\r\nx-request-id: %s\r\n\r\n%s"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What is known of a request from its headers.
+
+    Attributes:
+        timeout_s: Seconds until the deadline; None if the request takes the ordinary way.
+        request_id: As received; empty if it is made here.
+    """
+
+    timeout_s: float | None
+    request_id: bytes = b""
+
+
+_ORDINARY_HEAD: Final = _Head(None)
+
+
+class Gate:
+    """Decides from the bytes of a request whether it is refused at once.
+
+    Args:
+        repository: The versions that answer.
+        limits: The limits of a request.
+        metrics: Counts the refused requests.
+        draining: Whether connections are asked to close, which the ordinary way does.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        limits: Limits,
+        metrics: Metrics,
+        draining: Callable[[], bool],
+    ) -> None:
+        self._repository = repository
+        self._timeout_ms = limits.request_timeout_ms
+        self._max_body_bytes = limits.max_body_bytes
+        self._metrics = metrics
+        self._draining = draining
+        # A client sends the same headers again and again, but for the length of the body.
+        self._heads: dict[bytes, _Head] = {}
+
+    def refuse(self, data: bytes) -> bytes | None:
+        """The answer to a request that is refused; None if it takes the ordinary way.
+
+        Args:
+            data: Bytes received on a connection that waits for its next request.
+        """
+        if not data.startswith(_START):
+            return None
+        end = data.find(_END)
+        if end < 0:
+            return None
+        length = _LENGTH.search(data, 0, end + 2)
+        body_bytes = len(data) - end - len(_END)
+        if length is None or int(length[1]) != body_bytes or body_bytes > self._max_body_bytes:
+            return None
+        head = self._read_head(data[: length.start()] + data[length.end() - 2 : end + 2])
+        if head.timeout_s is None or self._draining() or logger.isEnabledFor(logging.DEBUG):
+            return None
+        started = time.monotonic()
+        version = self._find(data, end)
+        if version is None or version.predictor is None:
+            return None
+        error = version.predictor.refusal(body_bytes, deadline=started + head.timeout_s)
+        if not isinstance(error, Overloaded):
+            return None
+        self._metrics.observe_request(ROUTE, version.name, 429, time.monotonic() - started)
+        return self._render(error, head.request_id)
+
+    def _find(self, data: bytes, end: int) -> Version | None:
+        """The version that answers; None if only the ordinary way can tell."""
+        name: str | None = None
+        if data.find(b'"model"', end) >= 0:
+            model = _MODEL.search(data, end)
+            if model is None:
+                return None
+            name = model[1].decode("ascii")
+        if data.find(b'"version"', end) >= 0:
+            return None
+        try:
+            return self._repository.find(name)
+        except ValenceError:
+            return None
+
+    def _read_head(self, head: bytes) -> _Head:
+        """Read the headers of a request.
+
+        Args:
+            head: The request line and all headers, but one Content-Length.
+        """
+        known = self._heads.get(head)
+        if known is None:
+            known = self._parse_head(head)
+            if len(self._heads) >= _MAX_KNOWN_HEADS:
+                self._heads.clear()
+            if len(head) <= _MAX_KNOWN_BYTES:
+                self._heads[head] = known
+        return known
+
+    def _parse_head(self, head: bytes) -> _Head:
+        """As `_read_head`, for headers that are not known yet.
+
+        Whatever another reader of HTTP could understand otherwise takes the ordinary way, so that
+        nobody can hide a request in another one.
+        """
+        lower = head.lower()
+        if (
+            b"\r\ncontent-length" in lower
+            or lower.count(b"\r\nhost:") != 1
+            or lower.count(b"\n") != lower.count(b"\r\n")
+            or any(name in lower for name in _ORDINARY)
+            or _HEADERS.fullmatch(head) is None
+        ):
+            return _ORDINARY_HEAD
+        timeout_ms = self._timeout_ms
+        if b"\r\nx-request-timeout-ms" in lower:
+            timeout = _TIMEOUT.search(lower)
+            timeout_ms = int(timeout[1]) if timeout else 0
+            if not 1 <= timeout_ms <= self._timeout_ms:
+                return _ORDINARY_HEAD
+        sent = _REQUEST_ID.search(head)
+        valid = sent is not None and VALID_ID.fullmatch(sent[1])
+        return _Head(timeout_ms / 1e3, sent[1] if sent is not None and valid else b"")
+
+    def _render(self, error: Overloaded, request_id: bytes) -> bytes:
+        problem_type = problem_type_of(error)
+        self._metrics.rejected.labels(problem_type.rejected).inc()
+        request_id = request_id or make_request_id().encode("ascii")
+        problem = problem_type.problem(str(error)) | {"request_id": request_id.decode("ascii")}
+        body = orjson.dumps(problem)
+        return _ANSWER % (len(body), retry_after(error), request_id, body)

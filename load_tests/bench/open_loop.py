@@ -1,0 +1,197 @@
+"""A load generator whose requests arrive at their own times, whatever the server does.
+
+A closed loop waits for answers, so it never offers more than a server can take. This one takes a
+connection from a pool, or opens one, whenever the next request is due. Latencies count from that
+time, so a generator or a server that is behind cannot hide it.
+"""
+
+import random
+import re
+import select
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from load_tests.bench.errors import BenchError
+
+_MAX_CONNECTIONS: Final = 4096
+_LAST_ANSWER_S: Final = 5.0
+_RECEIVE_BYTES: Final = 64 * 1024
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_END: Final = b"\r\n\r\n"
+LOST: Final = 0
+"""The status of a request that got no answer."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """The answers to an open-loop load.
+
+    Attributes:
+        seconds: The duration of the load.
+        sent: The number of requests that were due.
+        latencies_ms: For each status the latencies of its answers.
+        cpu_s: The processor time of the generator.
+    """
+
+    seconds: float
+    sent: int = 0
+    latencies_ms: dict[int, list[float]] = field(default_factory=dict)
+    cpu_s: float = 0.0
+
+    def count(self, status: int) -> int:
+        """The number of answers with a status."""
+        return len(self.latencies_ms.get(status, ()))
+
+    def add(self, status: int, latency_ms: float) -> None:
+        """Note an answer."""
+        self.latencies_ms.setdefault(status, []).append(latency_ms)
+
+    def count_later_than(self, limit_ms: float) -> int:
+        """The number of predictions that came later."""
+        return sum(latency > limit_ms for latency in self.latencies_ms.get(200, ()))
+
+    def quantile_ms(self, status: int, share: float) -> float | None:
+        """A quantile of the latency of a status; None without answers."""
+        ordered = sorted(self.latencies_ms.get(status, ()))
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
+
+class _Connection:
+    """One keep-alive connection, with at most one request."""
+
+    __slots__ = ("due", "received", "socket")
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.due = 0.0
+        self.received = b""
+
+    def read(self) -> int | None:
+        """Receive; returns the status once the answer is complete."""
+        try:
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return LOST
+        if not data:
+            return LOST
+        data = self.received + data if self.received else data
+        end = data.find(_END)
+        length = _LENGTH.search(data, 0, end) if end >= 0 else None
+        if length is None or len(data) < end + len(_END) + int(length[1]):
+            self.received = data
+            return None
+        self.received = b""
+        return int(data[9:12])
+
+
+def make_requests(bodies: Sequence[bytes], deadline_ms: int) -> list[bytes]:
+    """HTTP requests with a deadline."""
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"X-Request-Timeout-Ms: %d\r\nContent-Length: %d\r\n\r\n"
+    )
+    return [head % (deadline_ms, len(body)) + body for body in bodies]
+
+
+def arrival_times(rate: float, seconds: float, seed: int) -> Iterator[float]:
+    """Times from 0 to `seconds`, independent of each other, with a mean rate per second."""
+    rng = random.Random(seed)  # noqa: S311 - the same times for the same seed
+    at = 0.0
+    while (at := at + rng.expovariate(rate)) < seconds:
+        yield at
+
+
+def run(port: int, requests: Sequence[bytes], *, rate: float, seconds: float) -> Answers:
+    """Send requests at a rate, in order and repeatedly, and wait for the last answers.
+
+    Raises:
+        BenchError: The server does not accept connections.
+    """
+    try:
+        return _OpenLoop(port, requests, Answers(seconds)).run(rate)
+    except OSError as error:
+        raise BenchError(f"the open loop cannot connect: {error.strerror}") from error
+
+
+class _OpenLoop:
+    def __init__(self, port: int, requests: Sequence[bytes], answers: Answers) -> None:
+        self._port = port
+        self._requests = requests
+        self._answers = answers
+        self._poll = select.epoll()
+        self._free: deque[_Connection] = deque()
+        self._all: dict[int, _Connection] = {}
+        self._busy: Counter[int] = Counter()
+
+    def run(self, rate: float) -> Answers:
+        answers = self._answers
+        cpu_started = time.process_time()
+        started = time.perf_counter()
+        try:
+            for at in arrival_times(rate, answers.seconds, seed=1):
+                due = started + at
+                while (left := due - time.perf_counter()) > 0:
+                    self._receive(left)
+                self._send(due)
+            give_up = time.perf_counter() + _LAST_ANSWER_S
+            while self._busy and time.perf_counter() < give_up:
+                self._receive(0.1)
+            for _ in self._busy:
+                answers.add(LOST, 0.0)
+        finally:
+            for connection in self._all.values():
+                connection.socket.close()
+            self._poll.close()
+        answers.cpu_s = time.process_time() - cpu_started
+        return answers
+
+    def _send(self, due: float) -> None:
+        if not self._free:
+            self._receive(0)
+        request = self._requests[self._answers.sent % len(self._requests)]
+        self._answers.sent += 1
+        connection = self._free.pop() if self._free else self._connect()
+        if connection is None:
+            self._answers.add(LOST, 0.0)
+            return
+        connection.due = due
+        self._busy[connection.socket.fileno()] = 1
+        try:
+            connection.socket.sendall(request)
+        except OSError:
+            self._end(connection, LOST)
+
+    def _connect(self) -> _Connection | None:
+        if len(self._all) >= _MAX_CONNECTIONS:
+            return None
+        connection = _Connection(self._port)
+        self._all[connection.socket.fileno()] = connection
+        self._poll.register(connection.socket, select.EPOLLIN)
+        return connection
+
+    def _receive(self, timeout_s: float) -> None:
+        for number, _ in self._poll.poll(timeout_s):
+            connection = self._all[number]
+            status = connection.read()
+            if status is not None:
+                self._end(connection, status)
+
+    def _end(self, connection: _Connection, status: int) -> None:
+        """A request has its answer, or its connection is lost."""
+        number = connection.socket.fileno()
+        if self._busy.pop(number, 0):
+            self._answers.add(status, (time.perf_counter() - connection.due) * 1e3)
+        if status == LOST:
+            del self._all[number]
+            self._poll.unregister(number)
+            connection.socket.close()
+        else:
+            self._free.append(connection)
