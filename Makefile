@@ -21,7 +21,7 @@ FETCH := $(BIN)/valence-train fetch imdb downloads them; DATA=... names another 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test accuracy compatibility check format lock lowest
+.PHONY: help setup serve test long accuracy compatibility check format lock lowest
 .PHONY: train tweets bench load image manifests clean
 
 help: ## list the targets
@@ -63,6 +63,9 @@ serve: $(SERVING) ## run the service on HOST:PORT with the models in models/
 
 test: $(EVERYTHING) ## run the test suite
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+
+long: $(EVERYTHING) ## run the tests that train for minutes
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m slow --ignore tests/process/test_accuracy.py $(ARGS)
 
 accuracy: $(EVERYTHING) ## score the bundled models on the IMDB test reviews through HTTP (needs the data)
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }

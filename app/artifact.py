@@ -198,8 +198,11 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     """Compare every file with the manifest.
 
     Raises:
-        UnusableVersion: A file is missing, not in the manifest, or differs in size or digest.
+        UnusableVersion: A file is missing, not in the manifest, or differs in size or digest; or
+            there is a symbolic link, which could lead out of the folder.
     """
+    if links := sorted(path.name for path in folder.rglob("*") if path.is_symlink()):
+        raise UnusableVersion(f"a version must contain no symbolic links. Received: {links[0]}")
     present = set(list_files(folder))
     if missing := sorted(manifest.files.keys() - present):
         raise UnusableVersion(f"{missing[0]} is missing")

@@ -279,8 +279,11 @@ class Repository:
         Raises:
             UnusableVersion: The file is invalid, or cannot be read.
         """
+        path = self.folder / name / ALIASES
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise UnusableVersion(f"{ALIASES} must be inside the folder of models")
         try:
-            content = (self.folder / name / ALIASES).read_bytes()
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -516,6 +519,8 @@ def load_version(
             training, or a golden row is not reproduced.
         MissingLibrary: The library of the engine is not installed.
     """
+    if not folder.resolve().is_relative_to(folder.parent.parent.resolve()):
+        raise UnusableVersion("its folder must be inside the folder of models; it links out of it")
     try:
         digest = digest_manifest(folder)
         loaded = _load_verified(folder, load_engine, digest, in_service)

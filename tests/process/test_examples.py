@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.corpus import make_corpus, write_csv
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_grid_search(tmp_path: Path) -> None:
     """A Keras model inside GridSearchCV: every cell is printed, and the best one last."""
     data = write_csv(tmp_path / "texts.csv", make_corpus(24, seed=3))

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.corpus import write, write_tsv_folder
 from tests.deferred import deferred
 from tests.trained import call
@@ -15,6 +17,7 @@ with deferred():
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(tmp_path: Path) -> None:
     """After SIGKILL no process is left, and the same command finishes the search, each cell once.
 

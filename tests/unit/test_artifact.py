@@ -182,3 +182,22 @@ def test_damaged_version(folder: Path, change: str) -> None:
         (folder / "saved_model.pb").unlink()
     with pytest.raises(UnusableVersion, match=r"saved_model\.pb"):
         read_verified(folder)
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../../secret", "saved_model.pb", "variables"])
+def test_links(folder: Path, target: str) -> None:
+    """A version with a symbolic link is unusable, wherever the link leads."""
+    (folder / "link").symlink_to(target)
+    with pytest.raises(UnusableVersion, match=r"no symbolic links. Received: link"):
+        read_verified(folder)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "variables/../../secret"])
+def test_manifest_that_names_other_files(folder: Path, name: str) -> None:
+    """A file outside the version does not count as one of its files, even if it is there."""
+    (folder.parent / "secret").write_bytes(b"secret")
+    content = json.loads((folder / MANIFEST).read_text())
+    content["files"][name] = digest(folder.parent / "secret").model_dump()
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(UnusableVersion, match="is missing"):
+        read_verified(folder)

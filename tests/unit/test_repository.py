@@ -344,3 +344,74 @@ def test_golden_rows_of_an_engine(folder: Path) -> None:
     write_golden(folder, rows)
     edit_manifest(folder)
     assert load_version(folder, load_fake).engine.name == "fake"
+
+
+@pytest.mark.parametrize("level", ["lstm", "lstm/2"])
+def test_folder_that_links(fake_models: Path, tmp_path: Path, level: str) -> None:
+    """The folder of a model or version may be a link inside the repository, and none out of it."""
+    inside, outside = tmp_path / "models" / "..data" / level, tmp_path / "elsewhere" / level
+    for target in (inside, outside):
+        shutil.copytree(fake_models / level, target)
+    link = tmp_path / "models" / level
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(inside)
+    folder = tmp_path / "models" / "lstm" / "2"
+    assert load_version(folder, load_fake).manifest.version == 2
+    link.unlink()
+    link.symlink_to(outside)
+    with pytest.raises(UnusableVersion, match="links out of it"):
+        load_version(folder, load_fake)
+
+
+# --- aliases
+
+
+ALIASES = {"lstm": {"stable": 1, "canary": 2, "canary_share": 0.25}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ((None, "stable"), "lstm/1"),
+        (("lstm", "canary"), "lstm/2"),
+        (("lstm", 2), "lstm/2"),
+        (("bow", None), "bow/1"),
+    ],
+)
+def test_find_alias(fake_models: Path, asked: tuple[Any, Any], found: str) -> None:
+    """An alias is answered by the version it stands for."""
+    repository = scanned(fake_models)
+    make_ready(repository, "lstm/1", "lstm/2", "bow/1", aliases=ALIASES)
+    assert describe(repository.find(*asked)) == found
+
+
+def test_canary_share(fake_models: Path) -> None:
+    """A share of the requests without a version goes to canary; one id always lands alike."""
+    repository = scanned(fake_models)
+    make_ready(repository, "lstm/1", "lstm/2", "bow/1", aliases=ALIASES)
+    ids = [f"{number:032x}" for number in range(4000)]
+    first = [describe(repository.find(None, None, each)) for each in ids]
+    assert first == [describe(repository.find(None, None, each)) for each in ids]
+    assert 0.22 < first.count("lstm/2") / len(ids) < 0.28
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "must be JSON"),
+        ("[]", "must be an object"),
+        ('{"stable": 0}', "stable must be the number of a version"),
+        ('{"stable": true}', "stable must be the number of a version"),
+        ('{"stable": "2"}', "stable must be the number of a version"),
+        ('{"Stable!": 2}', "an alias must match"),
+        ('{"stable": 1, "canary": 2, "canary_share": 1.5}', "from 0 to 1"),
+        ('{"stable": 1, "canary_share": 0.5}', "needs stable and canary"),
+    ],
+)
+def test_invalid_aliases(tmp_path: Path, content: str, reason: str) -> None:
+    """Aliases that break a rule are refused with it."""
+    (tmp_path / "lstm").mkdir()
+    (tmp_path / "lstm" / "aliases.json").write_text(content)
+    sight = Repository(tmp_path).look()
+    assert reason in sight.refused_aliases["lstm"]
+    assert sight.aliases == {}

@@ -84,6 +84,7 @@ def test_test_texts_are_not_read(data: Path, tuned: Path, tmp_path: Path) -> Non
     assert call("train", *TINY, "--data", data, "--run", tmp_path / "run") == 1
 
 
+@pytest.mark.slow
 def test_the_command_for_the_best_setting(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

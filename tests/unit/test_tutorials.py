@@ -25,6 +25,8 @@ with deferred():
     from training.evaluation.tutorials import compare_tutorials
     from training.train import train_run
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "epochs=1",
     "max_length=20",
