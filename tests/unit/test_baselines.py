@@ -28,7 +28,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "Sentiment.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "sentiment", "tweet_id"), *rows])
     data = ("--data", folder / "Sentiment.csv", "--test-share", 0.3)
-    recipe = ("--config=smoke", "--name=tweets", "--set=epochs=2", "--set=max_length=16")
+    recipe = ("--config=smoke", "--name=tweets", "--set=epochs=3", "--set=max_length=32")
     assert call("train", *recipe, *data, "--run", folder / "run") == 0
     assert call("export", "--run", folder / "run", "--models", folder) == 0
     return folder
