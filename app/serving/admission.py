@@ -1,6 +1,6 @@
 """What can still be answered in time, and what is refused at once.
 
-Synchronous; the clock is passed in. Decision 10 has the reasons and the measurements.
+Synchronous; the clock is passed in. Decision 11 has the reasons and the measurements.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ corrects it, while a service that refuses everything never learns that its model
 _MAX_STEP: Final = 4.0
 """One run counts as at most so many times slower or faster than expected: a process that was
 suspended says little about the next run."""
-_MARGIN: Final = 0.25
+_MARGIN: Final = 0.4
 """The share of the time until a deadline that is kept for what the estimate does not know: texts
 that overtake because their length fits better, HTTP, and the event loop."""
 _ROOM: Final = 0.5

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Sequence[str]) -> int:
-    generator = _choose_generator(options.generator)
+    generator = choose_generator(options.generator)
     models_dir = options.models_dir.resolve()
     for model in options.models:
         if not (models_dir / model).is_dir():
@@ -127,7 +127,7 @@ def _report_errors(services: Sequence[ServiceFigures]) -> int:
     return OK
 
 
-def _choose_generator(name: str) -> Generator:
+def choose_generator(name: str) -> Generator:
     """Choose the load generator; `auto` is wrk if it is installed."""
     executable = shutil.which("wrk")
     if name == "wrk" and executable is None:

@@ -158,7 +158,7 @@ class _OpenLoop:
             self._receive(0)
         request = self._requests[self._answers.sent % len(self._requests)]
         self._answers.sent += 1
-        connection = self._free.pop() if self._free else self._connect()
+        connection = self._free.popleft() if self._free else self._connect()
         if connection is None:
             self._answers.add(LOST, 0.0)
             return

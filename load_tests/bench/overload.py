@@ -2,9 +2,10 @@
 
     python -m load_tests.bench.overload
 
-The capacity is measured in a closed loop. Then requests arrive in an open loop at multiples of it,
-each with the same deadline. The generator runs on the same cores, so its processor time is part of
-the report: "of the rest" compares with the capacity of the cores that the generator leaves.
+The capacity is measured in a closed loop, before and after each load. A load is requests that
+arrive in an open loop at a multiple of the capacity, each with the same deadline. The generator
+runs on the same cores, so its processor time is part of the report: "of the rest" compares with the
+capacity of the cores that the generator leaves.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from load_tests.bench import open_loop
-from load_tests.bench.__main__ import _choose_generator as choose_generator
+from load_tests.bench.__main__ import choose_generator
 from load_tests.bench.errors import BenchError
 from load_tests.bench.load import Load
 from load_tests.bench.machine import cores
@@ -29,7 +30,17 @@ LATE_MS: Final = 100
 _TEXTS: Final = 8192
 _CONNECTIONS: Final = 64
 _HEADINGS: Final = (
-    *("load", "offered/s", "in time/s", "of capacity", "of the rest", "429/s", "504", "lost"),
+    *(
+        "load",
+        "capacity/s",
+        "offered/s",
+        "in time/s",
+        "of capacity",
+        "of the rest",
+        "429/s",
+        "504",
+        "lost",
+    ),
     *("late", "p99 ms", "429 p99 ms", "generator"),
 )
 
@@ -57,6 +68,7 @@ def describe(
     rest = capacity.per_s * (cores - used) / capacity.idle_cores
     return [
         f"{load:g}",
+        f"{capacity.per_s:.0f}",
         f"{answers.sent / answers.seconds:.0f}",
         f"{per_s:.0f}",
         f"{per_s / capacity.per_s:.0%}",
@@ -100,20 +112,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.models_dir, options.engine, ("--workers", str(options.workers))
         ) as server:
             measure_capacity(server, bodies, 1)  # warms up
-            capacity = measure_capacity(server, bodies, options.seconds)
+            before = measure_capacity(server, bodies, options.seconds)
             for load in options.loads:
-                answers = open_loop.run(
-                    server.port, requests, rate=load * capacity.per_s, seconds=options.seconds
+                rate = load * before.per_s
+                answers = open_loop.run(server.port, requests, rate=rate, seconds=options.seconds)
+                after = measure_capacity(server, bodies, options.seconds)
+                row = describe(
+                    load,
+                    answers,
+                    Capacity(
+                        (before.per_s + after.per_s) / 2,
+                        (before.idle_cores + after.idle_cores) / 2,
+                    ),
+                    deadline_ms=options.deadline_ms,
+                    cores=cores(),
                 )
-                table.append(
-                    describe(
-                        load, answers, capacity, deadline_ms=options.deadline_ms, cores=cores()
-                    )
-                )
+                table.append(row)
+                before = after
     except BenchError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the reason
         return 1
-    print(f"capacity: {capacity.per_s:.0f} requests/s")  # noqa: T201 - the report
     print(align(table))  # noqa: T201 - the report
     return 0
 

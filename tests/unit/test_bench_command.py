@@ -51,7 +51,7 @@ def test_wrong_calls(
 def test_without_wrk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without wrk the bundled generator is used, unless wrk was requested explicitly."""
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert command._choose_generator("auto").name == "bundled"
+    assert command.choose_generator("auto").name == "bundled"
     assert main(["--generator", "wrk"]) == 2
     assert "wrk is not installed" in capsys.readouterr().err
 
@@ -59,7 +59,7 @@ def test_without_wrk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def test_generator_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrk is used if it is installed, unless the bundled generator was requested."""
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/wrk")
-    names = [command._choose_generator(name).name for name in ("auto", "wrk", "bundled")]
+    names = [command.choose_generator(name).name for name in ("auto", "wrk", "bundled")]
     assert names == ["wrk", "wrk", "bundled"]
 
 

@@ -40,12 +40,13 @@ class Connection(asyncio.Transport):
         pass
 
 
-def connect(app: ASGIApp) -> HTTPProtocol:
+def connect(app: ASGIApp, **options: Any) -> HTTPProtocol:
     """A connection to an application, on the running event loop."""
     config = Config(app, lifespan="off", ws="none", log_config=None)
     config.load()
     protocol = HTTPProtocol(
         refuse=Response,
+        **options,
         config=config,
         server_state=ServerState(),
         app_state={},
@@ -70,3 +71,29 @@ async def test_client_disconnects_with_pipelined_requests() -> None:
     protocol.connection_lost(None)
     await until(lambda: seen[-1] == "http.disconnect")
     assert seen == ["http.request", "http.disconnect"]
+
+
+async def test_refused_early() -> None:
+    """A request is refused before it is parsed only if every earlier one is answered."""
+    answered = asyncio.Event()
+
+    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await answered.wait()
+        await Response("ok")({"type": "http"}, receive, send)
+
+    protocol = connect(answer, refuse_early=lambda _data: b"refused;")
+    connection: Any = protocol.transport
+    written = connection._transport
+    protocol.data_received(REQUEST)
+    assert written.written == b"refused;"
+    protocol._refuse_early = lambda _data: None
+    protocol.data_received(REQUEST)
+    protocol._refuse_early = lambda _data: b"refused;"
+    protocol.data_received(REQUEST)
+    answered.set()
+    await until(lambda: written.written.count(b"200 OK") == 2)
+    assert written.written.count(b"refused;") == 1
+    protocol.data_received(REQUEST)
+    assert written.written.endswith(b"refused;")
+    protocol.connection_lost(None)
