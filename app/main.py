@@ -126,6 +126,7 @@ def make_gate(service: Service, settings: Settings) -> Gate:
         request_limits(settings),
         service.metrics,
         draining=lambda: service.lifecycle.draining,
+        refused_at=lambda: service.engine_load.refused_at,
     )
 
 

@@ -94,6 +94,7 @@ class Service:
         metrics: All metrics of the process.
         repository: As passed in.
         loading: Done when every version is ready or rejected; None before `start`.
+        engine_load: The work of all models of the process.
         failure: Why the process can never become ready, or ready again; None if it can, or is.
             Every version of the default model was rejected, or a model hangs; `Server` then ends
             the process.
@@ -118,6 +119,7 @@ class Service:
         self.failure: str | None = None
         self._load_engine = load_engine
         self._slots = EngineSlots(threads, timeout_s=engine_timeout_s, on_hang=self._break)
+        self.engine_load = self._slots.load
         self._policy = policy
         self._member = member
         self._on_loaded = on_loaded

@@ -38,6 +38,8 @@ _ORDINARY: Final = (
 )
 """Beginnings of headers whose requests take the ordinary way."""
 _HEADERS: Final = re.compile(rb"POST /predict HTTP/1.1\r\n(?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+")
+_ALERT_S: Final = 1.0
+"""How long the gate is used after a refusal."""
 _MAX_KNOWN_HEADS, _MAX_KNOWN_BYTES = 256, 4096
 _ANSWER: Final = (
     b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: %d\r\ncontent-type: "
@@ -70,6 +72,8 @@ class Gate:
         limits: The limits of a request.
         metrics: Counts the refused requests.
         draining: Whether connections are asked to close, which the ordinary way does.
+        refused_at: Returns when a request was last refused. Without overload all requests take the
+            ordinary way, and the gate costs nothing.
     """
 
     def __init__(
@@ -78,12 +82,14 @@ class Gate:
         limits: Limits,
         metrics: Metrics,
         draining: Callable[[], bool],
+        refused_at: Callable[[], float],
     ) -> None:
         self._repository = repository
         self._timeout_ms = limits.request_timeout_ms
         self._max_body_bytes = limits.max_body_bytes
         self._metrics = metrics
         self._draining = draining
+        self._refused_at = refused_at
         # A client sends the same headers again and again, but for the length of the body.
         self._heads: dict[bytes, _Head] = {}
 
@@ -93,7 +99,8 @@ class Gate:
         Args:
             data: Bytes received on a connection that waits for its next request.
         """
-        if not data.startswith(_START):
+        started = time.monotonic()
+        if started > self._refused_at() + _ALERT_S or not data.startswith(_START):
             return None
         end = data.find(_END)
         if end < 0:
@@ -105,7 +112,6 @@ class Gate:
         head = self._read_head(data[: length.start()] + data[length.end() - 2 : end + 2])
         if head.timeout_s is None or self._draining() or logger.isEnabledFor(logging.DEBUG):
             return None
-        started = time.monotonic()
         version = self._find(data, end)
         if version is None or version.predictor is None:
             return None

@@ -3,6 +3,7 @@
 Synchronous; the clock is passed in. Decision 11 has the reasons and the measurements.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -55,6 +56,7 @@ class EngineLoad:
         running: The current runs.
         models: Of each model what waits for it.
         waiting_bytes: The memory of all texts that wait, are tokenized or computed.
+        refused_at: When a request was last refused, on the clock.
     """
 
     def __init__(self, slots: int) -> None:
@@ -62,6 +64,7 @@ class EngineLoad:
         self.running: list[Run] = []
         self.models: list[Admission] = []
         self.waiting_bytes = 0
+        self.refused_at = -math.inf
 
 
 class _Pace:

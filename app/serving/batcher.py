@@ -139,6 +139,14 @@ class Batcher:
         """What `require` would raise."""
         if self._closed is not None:
             return self._closed()
+        error = self._refusal(count, tokens, deadline, size)
+        if error is not None:
+            self.load.refused_at = self._clock()
+        return error
+
+    def _refusal(
+        self, count: int, tokens: float, deadline: float, size: int
+    ) -> ValenceError | None:
         waiting_bytes = self.load.waiting_bytes
         if not self._queue.has_room(count):
             return self._full(

@@ -1,6 +1,7 @@
 """Which requests are refused from their bytes, and with what answer."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def overloaded(running: Running, monkeypatch: pytest.MonkeyPatch) -> Gate:
     predictor = running.service.repository.find().predictor
     assert predictor is not None
     predictor._admission.begin(10, 1)
+    running.service.engine_load.refused_at = math.inf
     return make_gate(running.service, Settings())
 
 
@@ -103,8 +105,17 @@ async def test_ordinary_way(overloaded: Gate, data: bytes) -> None:
     assert overloaded.refuse(data) is None
 
 
+async def test_without_overload(overloaded: Gate, running: Running) -> None:
+    """The first refusal goes the ordinary way; the ones of the next second are early."""
+    running.service.engine_load.refused_at = -math.inf
+    assert overloaded.refuse(request()) is None
+    assert (await running.predict(text="good")).status_code == 429
+    assert overloaded.refuse(request())
+
+
 async def test_in_time(running: Running) -> None:
     """A request that can be answered in time takes the ordinary way."""
+    running.service.engine_load.refused_at = math.inf
     assert make_gate(running.service, Settings()).refuse(request()) is None
 
 
@@ -113,6 +124,7 @@ async def test_expected_requests_count(fake_models: Path, monkeypatch: pytest.Mo
     expected: list[float] = []
     async with run_service(fake_models) as service:
         gate: Any = make_gate(service.service, Settings())
+        service.service.engine_load.refused_at = math.inf
         monkeypatch.setattr(Admission, "tokenizing", lambda _self, tokens: expected.append(tokens))
         gate.refuse(request())
         gate.refuse(request())
