@@ -2,8 +2,10 @@
 
 ValenceError
 ├── InvalidInput         a field of a request is wrong
+│   ├── InvalidHTTP      the body breaks its framing
 │   ├── NotJSON          the body is not JSON
 │   └── TooLarge         a body, a list of texts or a text is over its limit
+├── RequestTimeout       the body came too slowly
 ├── UnknownModel         there is no such model or version
 ├── Overloaded           the queue is full; says when to retry
 │   └── TooLate          the answer could not be ready by the deadline
@@ -28,12 +30,20 @@ class InvalidInput(ValenceError):
     """A field of a request breaks its rule."""
 
 
+class InvalidHTTP(InvalidInput):
+    """The body of a request breaks the framing that its headers announce."""
+
+
 class NotJSON(InvalidInput):
     """The body of a request is not JSON."""
 
 
 class TooLarge(InvalidInput):
     """A body, a list of texts or a text is over its limit."""
+
+
+class RequestTimeout(ValenceError):
+    """The body of a request came too slowly."""
 
 
 class UnknownModel(ValenceError):

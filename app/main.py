@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 from fastapi import FastAPI
 
 from app import __version__
 from app.api.application import Application
 from app.api.body import Limits
+from app.api.connections import ConnectionLimits
 from app.api.documentation import register_documentation
 from app.api.error_handlers import (
     REJECTION_REASONS,
@@ -32,6 +34,11 @@ from app.serving.request_queue import BatchPolicy
 from app.settings import Settings
 from app.telemetry.logs import log_loop_errors
 from app.workers import Workers, can_fork_workers
+
+_KEPT_DESCRIPTORS: Final = 64
+# Most load balancers close idle connections after 60 s. The client should close first: a request
+# that it sends while the server closes is lost.
+_KEEP_ALIVE_S: Final = 75
 
 DESCRIPTION = """Sentiment of English texts, from models trained on real reviews.
 
@@ -160,6 +167,22 @@ def request_limits(settings: Settings) -> Limits:
         max_texts=settings.max_texts_per_request,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_ms=settings.request_timeout_ms,
+    )
+
+
+def connection_limits(settings: Settings, *, descriptors: int) -> ConnectionLimits:
+    """The part of the settings that bounds connections.
+
+    Args:
+        settings: All settings.
+        descriptors: How many file descriptors the process may have. Some are kept for files, and
+            for probes when all connections are taken.
+    """
+    return ConnectionLimits(
+        max_connections=max(1, min(settings.max_connections, descriptors - _KEPT_DESCRIPTORS)),
+        header_timeout_s=settings.header_timeout_s,
+        keep_alive_s=_KEEP_ALIVE_S,
+        min_body_bytes_per_s=settings.min_body_bytes_per_s,
     )
 
 

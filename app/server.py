@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,11 +17,12 @@ from typing import Any, Final
 import uvicorn
 
 from app import __version__
-from app.api.error_handlers import refuse_invalid_http
+from app.api.connections import Connections
+from app.api.error_handlers import refuse_http
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
 from app.gc_tuning import freeze_heap, give_back_memory
-from app.main import create_app, divide_cores, make_gate
+from app.main import connection_limits, create_app, divide_cores, make_gate
 from app.service import Service
 from app.serving.agreement import Agreement
 from app.serving.lifecycle import Phase
@@ -33,13 +36,9 @@ from app.workers.supervisor import Supervisor, Timeouts
 logger = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
-# Most load balancers close idle connections after 60 s. The client should close first: a request
-# that it sends while the server closes is lost.
-_KEEP_ALIVE_S: Final = 75
 
 # How long a worker may take to end once every request is answered; it takes far less.
 _CLOSING_S: Final = 5
-_FIRST_REQUEST_S: Final = 0.1
 
 Announce = Callable[[str], None]
 
@@ -95,6 +94,7 @@ def _run(
         server.run(sockets=[listener])
         return server.failure
     listener.setblocking(False)
+    raise_descriptor_limit()
     supervisor = Supervisor(
         listener,
         settings.workers,
@@ -190,6 +190,12 @@ class Server(uvicorn.Server):
         self._service.lifecycle.on_change = self._report_phase
         if link is not None and link.inherited is not None:
             self._service.metrics.tally.restore(link.inherited)
+        self._connections = Connections(
+            connection_limits(settings, descriptors=raise_descriptor_limit()),
+            metrics=self._service.metrics,
+            refuse=partial(refuse_http, self._service.metrics),
+            on_lost=link.heartbeat.count_closed_connection if link else lambda: None,
+        )
         super().__init__(
             uvicorn.Config(
                 app,
@@ -197,18 +203,17 @@ class Server(uvicorn.Server):
                 access_log=False,
                 http=partial(  # type: ignore[arg-type]  # called like the class it stands for
                     HTTPProtocol,
-                    refuse=partial(refuse_invalid_http, self._service.metrics),
+                    connections=self._connections,
                     refuse_early=make_gate(self._service, settings).refuse,
-                    on_lost=link.heartbeat.count_closed_connection if link else lambda: None,
                 ),
                 lifespan="on",
                 server_header=False,
                 proxy_headers=False,  # no code uses the client's address
                 ws="none",
-                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=settings.drain_timeout_s,
             )
         )
+        self.server_state.connections = self._connections.open  # type: ignore[assignment]  # the protocols
 
     @property
     def failure(self) -> str | None:
@@ -238,10 +243,15 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self.failure is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Shut down as uvicorn does; it closes connections on which no request has been read."""
-        if self._link is not None:
-            await asyncio.gather(*self._adopting, return_exceptions=True)
-            await asyncio.sleep(_FIRST_REQUEST_S)  # for the requests of connections just adopted
+        """Take the connections that have been made, then shut down as uvicorn does.
+
+        Closing the port resets the connections that nobody has accepted.
+        """
+        for listener in sockets or ():
+            with contextlib.suppress(OSError):  # there are no more
+                while self._connections.has_room(len(self._adopting) + 1):
+                    self._adopt(listener.accept()[0])
+        await asyncio.gather(*self._adopting, return_exceptions=True)
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -319,12 +329,28 @@ class Server(uvicorn.Server):
         return protocol
 
     def _adopt(self, connection: socket.socket) -> None:
-        """Serve a connection that the supervisor has accepted."""
+        """Serve a connection that was accepted elsewhere."""
+        if not self._connections.has_room(len(self._adopting) + 1):
+            self._connections.count_refused()
+            connection.close()
+            if self._link is not None:
+                self._link.heartbeat.count_closed_connection()
+            return
+        connection.setblocking(False)
         task = self._event_loop.create_task(
             self._event_loop.connect_accepted_socket(self._make_protocol, connection)
         )
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process have as many file descriptors as the system allows; returns how many."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        limit = most
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def listen(host: str, port: int) -> socket.socket:

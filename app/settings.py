@@ -76,6 +76,15 @@ class Settings(BaseSettings):
         10_000, ge=1, le=600_000, description="default and maximum deadline of a request"
     )
 
+    header_timeout_s: float = Field(
+        10, ge=0.1, le=600, description="how long the head of a request may take to arrive"
+    )
+    min_body_bytes_per_s: int = Field(
+        240, ge=0, le=2**30, description="slowest body after its first 5 s; 0: any"
+    )
+    max_connections: int = Field(
+        4096, ge=1, le=2**20, description="maximum open connections of each worker"
+    )
     reload_poll_s: float = Field(
         10, ge=0, le=86_400, description="seconds between looks for new versions; 0: on SIGHUP only"
     )

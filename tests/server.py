@@ -118,9 +118,12 @@ class LoggingProcess:
 class ServerProcess(LoggingProcess):
     """A `valence serve` process."""
 
-    def __init__(self, models: Path, *options: str, gpu: bool = False) -> None:
+    def __init__(
+        self, models: Path, *options: str, gpu: bool = False, descriptors: int | None = None
+    ) -> None:
         address = ("--port", "0", "--models-dir", str(models))
-        super().__init__(*COMMAND, "serve", *address, *options, gpu=gpu)
+        limit = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
+        super().__init__(*limit, *COMMAND, "serve", *address, *options, gpu=gpu)
 
     def client(self) -> httpx.Client:
         """A client for the address in the log."""

@@ -11,16 +11,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.api.connections import CONNECTIONS_REASON
+from app.api.framing import MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from app.api.middleware import PROBLEM_JSON, context_of, make_request_id
 from app.api.schemas import Problem
 from app.errors import (
     DeadlineExceeded,
     Draining,
     InferenceFailed,
+    InvalidHTTP,
     InvalidInput,
     NotJSON,
     NotReady,
     Overloaded,
+    RequestTimeout,
     TooLarge,
     TooLate,
     UnknownModel,
@@ -30,6 +34,7 @@ from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 
 _NOT_READY_RETRY_S: Final = 1
 _SEE_LOG: Final = "the log of the service has more, under this request_id"
+_NOT_FROM_THE_ROUTE: Final = "Not answered by the route; the connection is closed"
 _REQUEST_ID_HEADER: Final = {
     "description": "Taken from the request, or generated.",
     "schema": {"type": "string", "examples": ["c0ffee5eed"]},
@@ -69,10 +74,64 @@ INVALID_HTTP: Final = ProblemType(
     400,
     "invalid-http",
     "The request is not HTTP",
-    "a connection must carry HTTP/1.1 requests, with headers of reasonable size and no CONNECT",
+    "a connection must carry HTTP/1.1 requests, each with one Host and one body length, no CONNECT",
 )
+REQUEST_TIMEOUT: Final = ProblemType(
+    408,
+    "request-timeout",
+    "The request did not arrive in time",
+    "the request line and the headers must arrive within HEADER_TIMEOUT_S",
+)
+TOO_MANY_CONNECTIONS: Final = ProblemType(
+    503,
+    "too-many-connections",
+    "Too many connections",
+    "the worker has MAX_CONNECTIONS open connections; others may ask for /livez and /readyz",
+)
+HTTP_PROBLEMS: Final = {
+    each.status: each
+    for each in (
+        INVALID_HTTP,
+        REQUEST_TIMEOUT,
+        ProblemType(
+            414,
+            "target-too-long",
+            "The path and query are too long",
+            f"the path and query must have at most {MAX_TARGET_BYTES} bytes",
+        ),
+        ProblemType(
+            417,
+            "expectation-failed",
+            "The expectation is unknown",
+            "Expect must be 100-continue",
+        ),
+        ProblemType(
+            431,
+            "head-too-large",
+            "The headers are too large",
+            f"the request line and the headers must have at most {MAX_HEAD_BYTES} bytes",
+        ),
+        ProblemType(
+            501,
+            "not-implemented",
+            "The method or transfer coding is unknown",
+            "the method must be one of HTTP's, and Transfer-Encoding must be chunked",
+        ),
+        TOO_MANY_CONNECTIONS,
+        ProblemType(
+            505,
+            "version-not-supported",
+            "The version of HTTP is not supported",
+            "the version of HTTP must be 1.1 or 1.0",
+        ),
+    )
+}
+"""The problems that end a connection before the application is asked, by their status."""
+_OF_HTTP: Final = tuple(HTTP_PROBLEMS.values())
 
 PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
+    InvalidHTTP: INVALID_HTTP,
+    RequestTimeout: REQUEST_TIMEOUT,
     NotJSON: ProblemType(
         400,
         "not-json",
@@ -141,7 +200,10 @@ PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
 }
 
 
-REJECTION_REASONS: Final = tuple(t.rejected for t in PROBLEM_TYPES.values() if t.rejected)
+REJECTION_REASONS: Final = (
+    *(t.rejected for t in PROBLEM_TYPES.values() if t.rejected),
+    CONNECTIONS_REASON,
+)
 """Every value of the label `reason` of the metric `rejected_total`."""
 
 
@@ -183,12 +245,15 @@ def internal_error(request_id: str) -> Response:
     return _respond(request_id, INTERNAL.problem(INTERNAL.example))
 
 
-def refuse_invalid_http(metrics: Metrics) -> Response:
-    """The response to bytes that are not HTTP. No middleware sees them: they are counted here."""
-    metrics.requests.labels(OTHER_ROUTE, NO_MODEL, str(INVALID_HTTP.status)).inc()
+def refuse_http(metrics: Metrics, status: int) -> Response:
+    """The response that ends a connection. No middleware sees it: it is counted here."""
+    metrics.requests.labels(OTHER_ROUTE, NO_MODEL, str(status)).inc()
     request_id = make_request_id()
-    problem = INVALID_HTTP.problem(INVALID_HTTP.example)
-    return _respond(request_id, problem, {"X-Request-ID": request_id})
+    headers = {"X-Request-ID": request_id}
+    problem_type = HTTP_PROBLEMS[status]
+    if problem_type is TOO_MANY_CONNECTIONS:
+        headers["Retry-After"] = str(_NOT_READY_RETRY_S)
+    return _respond(request_id, problem_type.problem(problem_type.example), headers)
 
 
 def _respond(
@@ -229,7 +294,8 @@ def register_error_handlers(app: FastAPI) -> None:
 def document_common_parts(app: FastAPI) -> None:
     """Add to the OpenAPI document what all routes share, and remove FastAPI's own error body.
 
-    All routes share the schema `Problem`, the header `X-Request-ID` and the response 500.
+    All routes share the schema `Problem`, the header `X-Request-ID`, the response 500, and those
+    that end a connection before the route is asked.
     """
     generate = app.openapi
 
@@ -248,6 +314,7 @@ def document_common_parts(app: FastAPI) -> None:
                         del responses["422"]
                     for status, response in document_problems(500).items():
                         responses.setdefault(str(status), response)
+                    responses.setdefault("default", _document(_NOT_FROM_THE_ROUTE, *_OF_HTTP))
                     for response in responses.values():
                         response.setdefault("headers", {})["X-Request-ID"] = _REQUEST_ID_HEADER
         return document
@@ -265,20 +332,18 @@ def document_problems(*statuses: int, detail: str = "") -> dict[int | str, dict[
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         types = [each for each in (*PROBLEM_TYPES.values(), INTERNAL) if each.status == status]
-        examples = {
-            each.slug: {
-                "summary": each.title,
-                "value": each.problem(detail or each.example) | {"request_id": "c0ffee5eed"},
-            }
-            for each in types
-        }
-        responses[status] = {
-            "description": " · ".join(each.title for each in types),
-            "content": {
-                PROBLEM_JSON: {
-                    "schema": {"$ref": "#/components/schemas/Problem"},
-                    "examples": examples,
-                }
-            },
-        }
+        title = " · ".join(each.title for each in types)
+        responses[status] = _document(title, *types, detail=detail)
     return responses
+
+
+def _document(description: str, *types: ProblemType, detail: str = "") -> dict[str, Any]:
+    examples = {
+        each.slug: {
+            "summary": each.title,
+            "value": each.problem(detail or each.example) | {"request_id": "c0ffee5eed"},
+        }
+        for each in types
+    }
+    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}
+    return {"description": description, "content": {PROBLEM_JSON: content}}

@@ -142,7 +142,7 @@ class RequestMiddleware:
         try:
             await self._app(scope, receive, send_with_headers)
         except ClientGoneError:
-            pass
+            context.status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001 otherwise uvicorn logs its message
             context.error = type(error).__name__
             logger.error(  # noqa: TRY400 the formatter keeps messages of exceptions out

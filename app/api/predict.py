@@ -76,7 +76,7 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> No
         response_model=PredictResponse | PredictListResponse,
         responses={
             200: {"headers": {"Server-Timing": _SERVER_TIMING_HEADER}},
-            **document_problems(400, 404, 413, 422, 429, 500, 503, 504),
+            **document_problems(400, 404, 408, 413, 422, 429, 500, 503, 504),
         },
         openapi_extra={
             "requestBody": {

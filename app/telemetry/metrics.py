@@ -99,7 +99,10 @@ class Metrics:
             "request_duration_seconds", "Time from request to response", _SECONDS, "route", "model"
         )
         self.requests_in_flight = gauge("requests_in_flight", "Requests being handled").labels()
-        self.rejected = counter("rejected_total", "Requests rejected, by reason", "reason")
+        self.rejected = counter(
+            "rejected_total", "Requests and connections rejected, by reason", "reason"
+        )
+        self.connections = gauge("connections", "Open connections").labels()
 
         self.tokenize_seconds = histogram(
             "tokenize_duration_seconds",

@@ -14,7 +14,7 @@ from app.workers.messages import receive, send
 
 # Longer than the supervisor waits for snapshots: it then replies with what it has.
 _METRICS_TIMEOUT_S: Final = 2.0
-_CONNECTIONS_PER_WAKEUP: Final = 16
+_CONNECTIONS_PER_WAKEUP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

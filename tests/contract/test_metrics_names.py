@@ -39,6 +39,7 @@ COUNTERS = {
 GAUGES = {
     "queue_items": {"model"},
     "requests_in_flight": set[str](),
+    "connections": set[str](),
     "model_info": {"model", "version", "engine", "default"},
     "workers": {"state"},
 }
@@ -49,7 +50,7 @@ VALUES = {
     "status": {"200", "404", "503"},
     "kind": {"real", "padded"},
     "reason": {
-        *("queue_full", "too_late", "not_ready", "draining", "deadline"),
+        *("queue_full", "too_late", "not_ready", "draining", "deadline", "connections"),
         *("killed", "failed", "unresponsive"),
     },
     "state": {"starting", "ready", "differs", "unresponsive", "died", "draining"},

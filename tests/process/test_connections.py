@@ -106,7 +106,8 @@ def test_offer_in_pieces(wire: Wire) -> None:
 
 def test_many_offers_at_once(wire: Wire) -> None:
     """Pipelined offers are answered one after the other."""
-    wire.send_bytes(b"GET /livez HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" * 1500)
+    offer = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    wire.send_bytes(offer * 1500)
     assert wire.count_answers(1500) == 1500
 
 
@@ -167,9 +168,9 @@ def count_invalid(server: ServerProcess) -> float:
         b"SECRET\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\n\r\n",
         b"CONNECT /predict HTTP/1.1\r\nHost: valence\r\n\r\n",
-        b"GET /livez HTTP/1.1\r\nX: ".ljust(256 * 1024 + 1, b"x"),
+        b"GET /livez HTTP/1.1\r\n\r\n",
     ],
-    ids=["not HTTP", "invalid path", "tunnel", "endless header"],
+    ids=["not HTTP", "invalid path", "tunnel", "no host"],
 )
 def test_noise(server: ServerProcess, wire: Wire, noise: bytes) -> None:
     """Invalid HTTP gets a problem document, is counted, and is not logged."""

@@ -8,65 +8,24 @@ import inspect
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
 from uvicorn.server import ServerState
 
-from app.api.protocol import HTTPProtocol
 from app.server import Server
-from tests.unit.test_protocol import REQUEST, connect
 
-pytestmark = pytest.mark.anyio
-
-PROTOCOL = {
-    *("connection_made", "connection_lost", "data_received"),
-    *("send_400_response", "_should_upgrade", "_start_asgi_task"),
-}
 SERVER = {"startup", "on_tick", "shutdown", "capture_signals", "handle_exit"}
-CLASSES = ((HTTPProtocol, HttpToolsProtocol, PROTOCOL), (Server, uvicorn.Server, SERVER))
 
 
-@pytest.mark.parametrize(("ours", "theirs", "names"), CLASSES)
-def test_overridden_methods(ours: type, theirs: type, names: set[str]) -> None:
+def test_overridden_methods() -> None:
     """Every method meant to override one of uvicorn's does, and no other does by accident."""
-    shared = vars(ours).keys() & vars(theirs).keys()
-    assert {name for name in shared if not name.startswith("__")} == names
+    shared = vars(Server).keys() & vars(uvicorn.Server).keys()
+    assert {name for name in shared if not name.startswith("__")} == SERVER
 
 
-@pytest.mark.parametrize(("ours", "theirs", "names"), CLASSES)
-def test_signatures(ours: type, theirs: type, names: set[str]) -> None:
+@pytest.mark.parametrize("name", sorted(SERVER))
+def test_signatures(name: str) -> None:
     """A method takes the parameters of the one it overrides."""
-    for name in names:
-        mine, base = (inspect.signature(getattr(owner, name)) for owner in (ours, theirs))
-        assert list(mine.parameters) == list(base.parameters), name
-
-
-async def test_attributes_of_a_connection() -> None:
-    """A connection that has read a request has what app/api/protocol.py reads and replaces."""
-
-    async def wait(_scope: Scope, receive: Receive, _send: Send) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    protocol = connect(wait)
-    protocol.data_received(REQUEST)
-    for name in ("loop", "transport", "parser", "scope", "url", "headers", "cycle"):
-        assert getattr(protocol, name) is not None, name
-    protocol._unset_keepalive_if_required()
-    cycle = protocol.cycle
-    assert isinstance(cycle, RequestResponseCycle)
-    assert (cycle.response_complete, cycle.disconnected, cycle.more_body) == (False, False, False)
-    assert cycle.message_event.is_set()  # the whole request has come
-    protocol.connection_lost(None)
-
-
-def test_status_line() -> None:
-    """The line that begins an answer is bytes, and `_Transport` recognises it."""
-    assert STATUS_LINE[400] == b"HTTP/1.1 400 Bad Request\r\n"
+    mine, base = (inspect.signature(getattr(owner, name)) for owner in (Server, uvicorn.Server))
+    assert list(mine.parameters) == list(base.parameters)
 
 
 def test_protocol_may_be_a_callable() -> None:
@@ -78,10 +37,25 @@ def test_protocol_may_be_a_callable() -> None:
     config.app = make
     config.load()
     assert config.http_protocol_class is make
+    assert callable(config.loaded_app)
 
 
 def test_attributes_of_a_server() -> None:
-    """A server that has not started has what app/server.py reads and sets."""
+    """A server that has not started has what app/server.py and app/api/protocol.py use."""
     server = uvicorn.Server(uvicorn.Config("app.main:app", ws="none", log_config=None))
     assert (server.started, server.should_exit) == (False, False)
-    assert isinstance(server.server_state, ServerState)
+    state = server.server_state
+    assert isinstance(state, ServerState)
+    assert (state.connections, state.tasks, state.default_headers) == (set(), set(), [])
+
+
+def test_arguments_of_a_protocol() -> None:
+    """The server makes a protocol from these arguments, by name."""
+    source = inspect.getsource(uvicorn.Server.startup)
+    for argument in (
+        "config=config",
+        "server_state=self.server_state",
+        "app_state=",
+        "_loop=_loop",
+    ):
+        assert argument in source

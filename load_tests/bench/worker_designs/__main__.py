@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     designs = [design for design in DESIGNS if design.name in options.designs]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         models_dir = Path(folder)
-        (models_dir / options.model).symlink_to(options.models_dir.resolve() / options.model)
+        shutil.copytree(options.models_dir / options.model, models_dir / options.model)
         plan = Plan(
             models_dir=models_dir,
             model=options.model,

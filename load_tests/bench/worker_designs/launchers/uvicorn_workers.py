@@ -1,15 +1,15 @@
 """Uvicorn's own supervisor: all workers accept from one listening socket."""
 
 import logging
-from functools import partial
-from typing import Final
+from functools import cache, partial
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.responses import Response
 from uvicorn.supervisors import Multiprocess
 
-from app.api.error_handlers import refuse_invalid_http
+from app.api.connections import ConnectionLimits, Connections
+from app.api.error_handlers import refuse_http
 from app.api.protocol import HTTPProtocol
 from app.gc_tuning import freeze_heap
 from app.main import create_app
@@ -20,7 +20,6 @@ from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger("app.launcher")
 
-_KEEP_ALIVE_S: Final = 75
 # As app/workers allows. With uvicorn's 5 s, a worker that takes longer than that to import the
 # service on a busy machine is killed before it answers, and so is each that replaces it.
 _SILENCE_S: Final = 30
@@ -37,12 +36,11 @@ def run(settings: Settings) -> None:
         workers=settings.workers,
         log_config=None,
         access_log=False,
-        http=partial(HTTPProtocol, refuse=refuse),  # type: ignore[arg-type]
+        http=make_protocol,  # type: ignore[arg-type]  # called like the class it stands for
         lifespan="on",
         server_header=False,
         proxy_headers=False,
         ws="none",
-        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_timeout_s,
         timeout_worker_healthcheck=_SILENCE_S,
     )
@@ -60,6 +58,16 @@ def make_app(settings: Settings) -> FastAPI:
     return create_app(settings, on_loaded=finish)
 
 
-def refuse() -> Response:
-    """The answer to what is not HTTP. The benchmark sends none, so nobody reads its count."""
-    return refuse_invalid_http(Metrics())
+def make_protocol(**arguments: Any) -> HTTPProtocol:
+    """The protocol of a connection."""
+    return HTTPProtocol(connections=_connections(), **arguments)
+
+
+@cache
+def _connections() -> Connections:
+    """The connections of one worker; nobody reads their count."""
+    limits = ConnectionLimits(
+        max_connections=4096, header_timeout_s=10, keep_alive_s=75, min_body_bytes_per_s=240
+    )
+    metrics = Metrics()
+    return Connections(limits, metrics=metrics, refuse=partial(refuse_http, metrics))
