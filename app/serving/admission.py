@@ -16,8 +16,8 @@ _DOUBT_TOKENS: Final = 64
 """Knowledge from so few tokens counts half. What is not known is taken to be fast: the next run
 corrects it, while a service that refuses everything never learns that its model is fast again."""
 _MAX_STEP: Final = 4.0
-"""One run counts as at most so many times slower or faster than expected: a process that was
-suspended says little about the next run."""
+"""One run counts as at most so many times slower or faster than expected, while it runs and after:
+a process that was suspended says little about the next run."""
 _MARGIN: Final = 0.4
 """The share of the time until a deadline that is kept for what the estimate does not know: texts
 that overtake because their length fits better, HTTP, and the event loop."""
@@ -229,7 +229,7 @@ class Admission:
             elapsed_s = now - run.started
             running_s += abs(run.expected_s - elapsed_s)
             if elapsed_s > run.expected_s > 0:
-                slowness = max(slowness, elapsed_s / run.expected_s)
+                slowness = max(slowness, min(elapsed_s / run.expected_s, _MAX_STEP))
         if len(self._load.models) > 1:
             own_s += self._others_s(own_s, now)
         return (running_s + own_s * slowness) / self._load.slots

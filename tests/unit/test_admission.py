@@ -99,6 +99,15 @@ def test_hanging_run(bench: Bench) -> None:
     assert bench.is_late(10, 1)
 
 
+def test_short_stall(bench: Bench) -> None:
+    """A run that is held up for a moment refuses no request that has seconds left."""
+    bench.run(100, 0.001, times=9)
+    bench.waiting = 10_000  # 0.1 s of work
+    bench.admission.begin(100, 8)
+    bench.clock.advance(0.1)  # a hundred times as long as expected
+    assert not bench.is_late(100, 10)
+
+
 @pytest.mark.parametrize("factor", [3.0, 1 / 3])
 def test_pace_follows(bench: Bench, factor: float) -> None:
     """Five runs at another pace are enough to be within a fifth of it."""
