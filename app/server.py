@@ -19,6 +19,7 @@ import uvicorn
 from app import __version__
 from app.api.connections import Connections
 from app.api.error_handlers import refuse_http
+from app.api.health import state_of
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
 from app.gc_tuning import freeze_heap, give_back_memory
@@ -29,7 +30,6 @@ from app.serving.lifecycle import Phase
 from app.settings import Settings
 from app.telemetry.logs import tag_logs
 from app.telemetry.metrics import Metrics
-from app.workers import WorkerState
 from app.workers.link import Callbacks, Link
 from app.workers.supervisor import Supervisor, Timeouts
 
@@ -291,10 +291,8 @@ class Server(uvicorn.Server):
 
     def _report_phase(self) -> None:
         """Report the phase to the supervisor, or to the log for a process on its own."""
-        lifecycle = self._service.lifecycle
         if self._link is not None:
-            state = WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
-            self._link.send_state(state)
+            self._link.send_state(state_of(self._service.lifecycle))
         else:
             self._report_own_phase()
         if self.failure is not None:

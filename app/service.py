@@ -16,7 +16,7 @@ from app.serving.agreement import Agreement, Member, Message
 from app.serving.batcher import Batcher
 from app.serving.engines import LoadEngine
 from app.serving.lifecycle import Lifecycle, Phase
-from app.serving.plan import Plan, split_key
+from app.serving.plan import Plan, key_of, split_key
 from app.serving.predictor import Prediction, Predictor
 from app.serving.repository import LoadedVersion, Repository, State, Version, load_version
 from app.serving.request_queue import BatchPolicy
@@ -191,7 +191,7 @@ class Service:
         try:
             version = await self.load_one(model, number)
             if version.predictor is None:
-                raise UnusableVersion(f"{version.name}/{version.number}: {version.reason}")
+                raise UnusableVersion(f"{version.key}: {version.reason}")
             predicted = await version.predictor.predict([text], deadline=math.inf)
         finally:
             await self.drain()
@@ -307,7 +307,7 @@ class Service:
         self.lifecycle.report_fault(what, reason)
 
     def _predictors(self) -> list[Predictor]:
-        versions = {id(v): v for v in (*self.repository.all_held(), *self._listed())}.values()
+        versions = {*self.repository.all_held(), *self._listed()}  # a set: most are in both
         return [v.predictor for v in versions if v.predictor is not None]
 
     def _advance(self, phase: Phase, reason: str = "") -> None:
@@ -360,7 +360,7 @@ class Service:
             before, number = self.repository.answering(name), plan.answering(name)
             if before is None or number is None or plan.targets(name):
                 continue
-            key = f"{name}/{number}"
+            key = key_of(name, number)
             version = self.repository.held(key, plan.digests[key])
             if version is None or version.manifest is None or before.manifest is None:
                 continue
@@ -473,7 +473,7 @@ class Service:
             policy=self._policy,
             slots=self._slots,
             metrics=self.metrics.for_model(name),
-            on_failure=partial(self._report_failure, f"{name}/{number}"),
+            on_failure=partial(self._report_failure, version.key),
         )
         predictor = Predictor(
             name=name,

@@ -127,7 +127,6 @@ HTTP_PROBLEMS: Final = {
     )
 }
 """The problems that end a connection before the application is asked, by their status."""
-_OF_HTTP: Final = tuple(HTTP_PROBLEMS.values())
 
 PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
     InvalidHTTP: INVALID_HTTP,
@@ -314,7 +313,8 @@ def document_common_parts(app: FastAPI) -> None:
                         del responses["422"]
                     for status, response in document_problems(500).items():
                         responses.setdefault(str(status), response)
-                    responses.setdefault("default", _document(_NOT_FROM_THE_ROUTE, *_OF_HTTP))
+                    ended = _document(_NOT_FROM_THE_ROUTE, *HTTP_PROBLEMS.values())
+                    responses.setdefault("default", ended)
                     for response in responses.values():
                         response.setdefault("headers", {})["X-Request-ID"] = _REQUEST_ID_HEADER
         return document

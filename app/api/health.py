@@ -59,17 +59,17 @@ def register_health(
 
         One worker that can answer is enough; `reason` then says what is wrong with the others.
         """
-        own = WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
+        own = state_of(lifecycle)
         states = current_states(own, workers)
         first = next((state for state in states if state.ready), own)
         ready = first.ready and not lifecycle.draining
         response.status_code = 200 if ready else 503
+        # While the service drains, every worker has the same reason.
+        reason = explain_loss(states) if workers and not lifecycle.draining else own.reason
         return Readiness(
             ready=ready,
             phase=(first if ready else own).phase,
-            reason=(explain_loss(states) or None)
-            if workers and not lifecycle.draining
-            else own.reason or None,
+            reason=reason or None,
             workers=[state.phase for state in states] if workers else None,
         )
 
@@ -86,6 +86,11 @@ def register_health(
     app.add_api_route(
         "/metrics", metrics, tags=["health"], response_class=Response, responses=_METRICS_PAGE
     )
+
+
+def state_of(lifecycle: Lifecycle) -> WorkerState:
+    """The state of this process now."""
+    return WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
 
 
 def current_states(own: WorkerState, workers: Workers | None) -> list[WorkerState]:
@@ -115,7 +120,7 @@ def register_models(
     async def list_models() -> ModelList:
         """Every model and version with its state, and the reason if it was rejected."""
         models = [_summarize(repository, name) for name in repository.versions]
-        own = WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
+        own = state_of(lifecycle)
         loss = explain_loss(current_states(own, workers)) if workers else own.reason
         return ModelList(default=repository.default, reason=loss or None, models=models)
 

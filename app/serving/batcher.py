@@ -178,9 +178,19 @@ class Batcher:
             self._check_drained()
         await self._drained.wait()
 
-    def fail(self, reason: str) -> None:
-        """Close for good: every request that waits gets an error, and so does every later one."""
-        self._close(reason)
+    def fail(self, reason: str, abandoned: Sequence[Submission] = ()) -> None:
+        """Close for good: every request that waits gets an error, and so does every later one.
+
+        Args:
+            reason: The message of the error.
+            abandoned: Requests that no longer wait and get the error too.
+        """
+        self._closed = partial(NotReady, reason)
+        for submission in (*self._queue.close(), *abandoned):
+            if not submission.settled.done():
+                submission.settled.set_exception(NotReady(reason))
+        self._update_gauge()
+        self._check_drained()
 
     def _full(self, rule: str) -> Overloaded:
         return Overloaded(rule, retry_after_s=self.admission.wait_s(0))
@@ -377,17 +387,8 @@ class Batcher:
         abandoned = [item.submission for item in batch]
         for item in batch:
             abandoned += [follower.submission for follower in self._queue.followers(item)]
-        self._close(reason, abandoned)
+        self.fail(reason, abandoned)
         self._on_failure(reason)
-
-    def _close(self, reason: str, abandoned: Sequence[Submission] = ()) -> None:
-        """Admit nothing more; every request that waits or is abandoned gets an error."""
-        self._closed = partial(NotReady, reason)
-        for submission in (*self._queue.close(), *abandoned):
-            if not submission.settled.done():
-                submission.settled.set_exception(NotReady(reason))
-        self._update_gauge()
-        self._check_drained()
 
 
 def _can_halve(batch: Sequence[Item], error: BaseException) -> bool:

@@ -26,7 +26,17 @@ from app.artifact import (
 )
 from app.errors import NotReady, UnknownModel, UnusableVersion, ValenceError
 from app.serving.engines import Engine, LoadEngine, infer
-from app.serving.plan import ALIASES, CANARY, Aliases, Plan, Sight, key_of, parse_aliases, split_key
+from app.serving.plan import (
+    ALIASES,
+    CANARY,
+    STABLE,
+    Aliases,
+    Plan,
+    Sight,
+    key_of,
+    parse_aliases,
+    split_key,
+)
 from app.serving.predictor import Predictor
 from app.text.encoder import TextEncoder
 
@@ -314,7 +324,7 @@ class Repository:
 
     def _stable_first(self, name: str) -> list[Version]:
         try:
-            stable = (self._read_aliases(name) or {}).get("stable")
+            stable = (self._read_aliases(name) or {}).get(STABLE)
         except UnusableVersion:
             stable = None
         return sorted(self.versions[name], key=lambda version: version.number != stable)
@@ -335,10 +345,6 @@ class Repository:
         self._prepared[plan.generation] = _Prepared(plan, versions, _make_routes(plan, versions))
         if plan.generation == self._shared[0]:
             self.adopt()
-
-    def holds(self, generation: int) -> bool:
-        """Whether a plan is prepared."""
-        return generation in self._prepared
 
     def discard(self, generation: int) -> None:
         """Forget a plan that will not take effect."""

@@ -355,27 +355,23 @@ class Supervisor:
 
     def _describe_workers(self) -> list[WorkerState]:
         """The state of each worker; the numbers in each state go to the metrics."""
-        states = []
-        words: Counter[str] = Counter()
-        for number in range(1, self._count + 1):
-            worker = self._workers.get(number)
-            if worker is None:
-                state = _DIED if number in self._died else _STARTING
-                word = "died" if state is _DIED else "starting"
-            else:
-                state = worker.current_state()
-                if worker.unresponsive:
-                    word = "unresponsive"
-                elif number in self._agreement.differing:
-                    word = "differs"
-                elif state.ready:
-                    word = "ready"
-                else:
-                    word = "draining" if state.phase in _ENDING else "starting"
-            states.append(state)
-            words[word] += 1
-        self._ledger.set_workers(words)
-        return states
+        described = [self._describe_worker(number) for number in range(1, self._count + 1)]
+        self._ledger.set_workers(Counter(word for word, _ in described))
+        return [state for _, state in described]
+
+    def _describe_worker(self, number: int) -> tuple[str, WorkerState]:
+        """The state of a worker in the metrics, and as the workers are told."""
+        worker = self._workers.get(number)
+        if worker is None:
+            return ("died", _DIED) if number in self._died else ("starting", _STARTING)
+        state = worker.current_state()
+        if worker.unresponsive:
+            return "unresponsive", state
+        if number in self._agreement.differing:
+            return "differs", state
+        if state.ready:
+            return "ready", state
+        return "draining" if state.phase in _ENDING else "starting", state
 
     def _report_ready(self) -> None:
         """Report that all workers have become ready, or that one no longer is."""

@@ -10,12 +10,13 @@ import re
 import select
 import socket
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from load_tests.bench.errors import BenchError
+from load_tests.slo import percentile
 
 _MAX_CONNECTIONS: Final = 4096
 _LAST_ANSWER_S: Final = 5.0
@@ -56,8 +57,8 @@ class Answers:
 
     def quantile_ms(self, status: int, share: float) -> float | None:
         """A quantile of the latency of a status; None without answers."""
-        ordered = sorted(self.latencies_ms.get(status, ()))
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+        latencies = self.latencies_ms.get(status)
+        return percentile(latencies, share) if latencies else None
 
 
 class _Connection:
@@ -129,7 +130,7 @@ class _OpenLoop:
         self._poll = select.epoll()
         self._free: deque[_Connection] = deque()
         self._all: dict[int, _Connection] = {}
-        self._busy: Counter[int] = Counter()
+        self._busy: set[int] = set()
 
     def run(self, rate: float) -> Answers:
         answers = self._answers
@@ -163,7 +164,7 @@ class _OpenLoop:
             self._answers.add(LOST, 0.0)
             return
         connection.due = due
-        self._busy[connection.socket.fileno()] = 1
+        self._busy.add(connection.socket.fileno())
         try:
             connection.socket.sendall(request)
         except OSError:
@@ -187,7 +188,8 @@ class _OpenLoop:
     def _end(self, connection: _Connection, status: int) -> None:
         """A request has its answer, or its connection is lost."""
         number = connection.socket.fileno()
-        if self._busy.pop(number, 0):
+        if number in self._busy:
+            self._busy.remove(number)
             self._answers.add(status, (time.perf_counter() - connection.due) * 1e3)
         if status == LOST:
             del self._all[number]

@@ -21,7 +21,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from load_tests.bench.errors import BenchError
 from load_tests.bench.machine import ROOT
@@ -118,24 +118,29 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def publish(source: Path, models: Path, name: str, number: int) -> Path:
+def publish(source: Path, models: Path, name: str, number: int, **changes: Any) -> Path:
     """Publish a copy of a version under another number, in one step.
 
     Args:
         source: A version folder.
         models: The repository.
         name: The model of the copy.
-        number: The version of the copy.
+        number: The version of the copy; one that is there is replaced.
+        changes: Fields of the manifest of the copy.
     """
-    folder, aside = models / name / str(number), models / name / f".{number}"
+    folder = models / name / str(number)
+    aside, replaced = folder.with_name(f".{number}"), folder.with_name(f".{number}.old")
     aside.mkdir(parents=True)
     for file in _FILES:
         shutil.copyfile(source / file, aside / file)
     manifest = json.loads((source / "manifest.json").read_text())
     manifest["files"] = {file: manifest["files"][file] for file in _FILES}
-    manifest |= {"name": name, "version": number}
+    manifest |= {"name": name, "version": number, **changes}
     (aside / "manifest.json").write_text(json.dumps(manifest))
+    if folder.exists():
+        folder.rename(replaced)
     aside.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
     return folder
 
 
