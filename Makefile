@@ -59,7 +59,8 @@ $(EVERYTHING): requirements/dev.txt pyproject.toml | $(BIN)/python
 setup: $(EVERYTHING) ## install everything into .venv
 
 serve: $(SERVING) ## run the service on HOST:PORT with the models in models/
-	@VALENCE_HOST=$(HOST) VALENCE_PORT=$(PORT) exec $(BIN)/python -m app serve
+	@VALENCE_HOST=$(HOST) VALENCE_PORT=$(PORT) VALENCE_DRAIN_DELAY_S=$${VALENCE_DRAIN_DELAY_S:-0} \
+	  exec $(BIN)/python -m app serve
 
 test: $(EVERYTHING) ## run the test suite
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)

@@ -89,8 +89,10 @@ class Settings(BaseSettings):
         10, ge=0, le=86_400, description="seconds between looks for new versions; 0: on SIGHUP only"
     )
 
+    # Above 0: a request that a client sends on an idle connection while the server closes it is
+    # lost. During the delay each answer asks its client to close; see docs/kubernetes.md.
     drain_delay_s: float = Field(
-        0, ge=0, le=600, description="after SIGTERM, how long to answer while unready"
+        5, ge=0, le=600, description="after SIGTERM, how long to answer while unready"
     )
     drain_timeout_s: int = Field(
         25, ge=1, le=3600, description="after that, how long open requests may take to finish"

@@ -121,7 +121,8 @@ class ServerProcess(LoggingProcess):
     def __init__(
         self, models: Path, *options: str, gpu: bool = False, descriptors: int | None = None
     ) -> None:
-        address = ("--port", "0", "--models-dir", str(models))
+        # The last value counts: a test that is about the delay sets its own.
+        address = ("--port", "0", "--models-dir", str(models), "--drain-delay-s", "0")
         limit = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
         super().__init__(*limit, *COMMAND, "serve", *address, *options, gpu=gpu)
 

@@ -155,7 +155,7 @@ def serve(models: Path, engine: str, options: Sequence[str] = ()) -> Server:
     """The service on a free port; `options` override the ones set here."""
     return Server(
         *("app", "serve", "--port", "0", "--models-dir", str(models)),
-        *("--engine", engine, "--device", "cpu", *options),
+        *("--engine", engine, "--device", "cpu", "--drain-delay-s", "0", *options),
     )
 
 

@@ -30,7 +30,10 @@ def test_warnings_of_onnxruntime(tmp_path: Path, workers: str) -> None:
     """What ONNX Runtime writes to stderr is an event of the log; stderr stays empty."""
     (tmp_path / "onnxruntime.py").write_text(CHATTY)
     server = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--workers", workers, "--engine", "onnx"],
+        [
+            *(*COMMAND, "serve", "--port", "0", "--workers", workers, "--engine", "onnx"),
+            *("--drain-delay-s", "0"),
+        ],
         cwd=ROOT,
         env=environment() | {"PYTHONPATH": str(tmp_path), "VALENCE_LOG_FORMAT": "json"},
         stdout=subprocess.PIPE,

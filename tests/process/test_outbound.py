@@ -15,8 +15,8 @@ from tests.server import PATIENCE_S, ROOT, environment
 
 ISOLATE = ("unshare", "--net", "--map-root-user")
 SERVICES = {
-    "one process": ("serve", "--workers", "1", "--engine", "onnx"),
-    "several workers": ("serve", "--workers", "2", "--engine", "onnx"),
+    "one process": ("serve", "--workers", "1", "--engine", "onnx", "--drain-delay-s", "0"),
+    "several workers": ("serve", "--workers", "2", "--engine", "onnx", "--drain-delay-s", "0"),
 }
 PROGRAMS = {**SERVICES, "training": ("training",)}
 

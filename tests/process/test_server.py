@@ -250,7 +250,7 @@ def test_banner() -> None:
     """On a terminal a ready server prints a curl command with an address that can be reached."""
     terminal, stderr = pty.openpty()
     server = subprocess.Popen(
-        [*COMMAND, "serve", "--host", "0.0.0.0", "--port", "0"],
+        [*COMMAND, "serve", "--host", "0.0.0.0", "--port", "0", "--drain-delay-s", "0"],
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.DEVNULL,
