@@ -1,6 +1,7 @@
 """The composition root: settings in, an application out."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -26,8 +27,14 @@ from app.api.predict import register_predict
 from app.artifact import ONNX
 from app.errors import InvalidInput
 from app.service import Alone, Service
-from app.serving.engines import EngineOptions, LoadEngine, choose_engine, load_engine
-from app.serving.hardware import visible_cores
+from app.serving.engines import (
+    EngineOptions,
+    LoadEngine,
+    choose_engine,
+    estimate_memory,
+    load_engine,
+)
+from app.serving.hardware import memory_limit, visible_cores
 from app.serving.predictor import Prediction
 from app.serving.repository import Repository, Version
 from app.serving.request_queue import BatchPolicy
@@ -35,10 +42,16 @@ from app.settings import Settings
 from app.telemetry.logs import log_loop_errors
 from app.workers import Workers, can_fork_workers
 
+logger = logging.getLogger(__name__)
+
 _KEPT_DESCRIPTORS: Final = 64
 # Most load balancers close idle connections after 60 s. The client should close first: a request
 # that it sends while the server closes is lost.
 _KEEP_ALIVE_S: Final = 75
+
+_MIB: Final = 2**20
+_SUPERVISOR_BYTES: Final = 64 * _MIB
+_REQUESTS_BYTES: Final = 64 * _MIB  # for the requests that a worker has at once
 
 DESCRIPTION = """Sentiment of English texts, from models trained on real reviews.
 
@@ -191,6 +204,7 @@ def divide_cores(
     *,
     count_cores: Callable[[], int] = visible_cores,
     can_fork: Callable[[], bool] = can_fork_workers,
+    find_memory: Callable[[], int | None] = memory_limit,
 ) -> Settings:
     """Choose the number of workers, and the number of threads in each.
 
@@ -199,10 +213,14 @@ def divide_cores(
     worker: the library's own memory is several times that of the models, and a GPU is fed better
     by one process.
 
+    The memory limit of the container bounds the workers too, even a number that was set: else the
+    kernel would kill workers again and again while they load their models.
+
     Args:
         settings: All settings; `workers` and `threads` are chosen here where they are 0.
         count_cores: Returns the number of cores of this process.
         can_fork: Whether this system supports more than one worker.
+        find_memory: Returns the memory that all processes may use together, in bytes, or None.
 
     Raises:
         InvalidInput: More than one worker was set on a system that supports one.
@@ -212,10 +230,32 @@ def divide_cores(
     workers = settings.workers
     if workers > 1 and not can_fork():
         raise InvalidInput(f"WORKERS must be 0 or 1 on this system. Received: {workers}")
-    if not workers:
+    if workers != 1:
         has_onnx = any(settings.models_dir.glob(f"*/*/{ONNX}"))
         engine = choose_engine(engine_options(settings), has_onnx=has_onnx)
-        one_worker = engine != "onnx" or not can_fork()
-        workers = 1 if one_worker else max(1, cores // (settings.threads or 1))
+        if not workers:
+            one_worker = engine != "onnx" or not can_fork()
+            workers = 1 if one_worker else max(1, cores // (settings.threads or 1))
+        each = estimate_memory(engine, settings.models_dir) + _REQUESTS_BYTES
+        workers = _fit_into_memory(workers, find_memory(), each)
     threads = settings.threads or max(1, cores // workers)
     return settings.model_copy(update={"workers": workers, "threads": threads})
+
+
+def _fit_into_memory(workers: int, limit: int | None, each: int) -> int:
+    """As many workers as the memory allows; at least one. The log says if these are fewer."""
+    if limit is None:
+        return workers
+    most = max(1, (limit - _SUPERVISOR_BYTES) // each)
+    if most >= workers:
+        return workers
+    logger.warning(
+        "the memory limit allows fewer workers",
+        extra={
+            "workers": most,
+            "wanted": workers,
+            "limit_mib": limit // _MIB,
+            "mib_per_worker": each // _MIB,
+        },
+    )
+    return most

@@ -4,14 +4,10 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.errors import InvalidInput
-from app.main import divide_cores
-from app.settings import Settings
 from app.workers import WorkerState, can_fork_workers
 from app.workers.collector import MetricsCollector
 from app.workers.heartbeat import Heartbeat
@@ -279,40 +275,3 @@ async def test_link_gathers_alone(worker: Worker) -> None:
     """Without a supervisor a worker returns its own metrics."""
     worker.control.close()
     assert await worker.link.gather() == [5]
-
-
-@pytest.mark.parametrize(
-    ("given", "cores", "expected"),
-    [
-        ({}, 4, (4, 1)),
-        ({}, 1, (1, 1)),
-        ({"threads": 2}, 4, (2, 2)),
-        ({"threads": 3}, 2, (1, 3)),
-        ({"workers": 2}, 4, (2, 2)),
-        ({"workers": 1}, 4, (1, 4)),
-        ({"workers": 3}, 2, (3, 1)),
-        ({"workers": 3, "threads": 2}, 2, (3, 2)),
-        ({"engine": "tensorflow"}, 4, (1, 4)),
-        ({"engine": "tensorflow", "workers": 2}, 4, (2, 2)),
-    ],
-)
-def test_cores_are_divided(given: dict[str, Any], cores: int, expected: tuple[int, int]) -> None:
-    """One worker per core on ONNX Runtime, else one worker; what is set is kept."""
-    settings = Settings(**({"engine": "onnx"} | given))
-    settled = divide_cores(settings, count_cores=lambda: cores, can_fork=lambda: True)
-    assert (settled.workers, settled.threads) == expected
-
-
-def test_models_for_tensorflow_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a version for ONNX Runtime there is one worker."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    settings = Settings(models_dir=tmp_path)
-    assert divide_cores(settings, count_cores=lambda: 4, can_fork=lambda: True).workers == 1
-
-
-def test_system_without_workers() -> None:
-    """A system that does not support workers gets one process; setting more is an error."""
-    alone = divide_cores(Settings(engine="onnx"), count_cores=lambda: 4, can_fork=lambda: False)
-    assert (alone.workers, alone.threads) == (1, 4)
-    with pytest.raises(InvalidInput, match=r"WORKERS must be 0 or 1 on this system. Received: 2"):
-        divide_cores(Settings(workers=2), can_fork=lambda: False)

@@ -56,17 +56,37 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Library:
-    """The module of an engine, and what it needs to be installed."""
+    """The module of an engine, and what it needs.
+
+    Attributes:
+        module: Imports the library.
+        package: The library.
+        extra: The extra of this distribution that installs it.
+        process_bytes: The memory of a process with the library and without models, as measured.
+        weights: Matches the files with the weights in a repository.
+    """
 
     module: str
     package: str
     extra: str
+    process_bytes: int
+    weights: str
 
 
 _LIBRARIES: Final = {
-    "tensorflow": _Library("app.serving.engines.tensorflow", "tensorflow", "tensorflow"),
-    "onnx": _Library("app.serving.engines.onnx", "onnxruntime", "onnx"),
+    "tensorflow": _Library(
+        *("app.serving.engines.tensorflow", "tensorflow", "tensorflow"),
+        process_bytes=512 * 2**20,
+        weights="*/*/variables/*",
+    ),
+    "onnx": _Library(
+        *("app.serving.engines.onnx", "onnxruntime", "onnx"),
+        process_bytes=64 * 2**20,
+        weights=f"*/*/{ONNX}",
+    ),
 }
+_BYTES_PER_WEIGHT_BYTE: Final = 1.25
+"""The memory of a loaded model, next to the size of its file, as measured."""
 
 LoadEngine = Callable[[Path], Engine]
 """`load_engine` with its options bound; tests replace it."""
@@ -101,6 +121,18 @@ def choose_engine(options: EngineOptions, *, has_onnx: bool = True) -> str:
         f"the engine {names[0]} needs the package {library.package}, which is not installed: "
         f"run make setup, or install valence[{library.extra}]"
     )
+
+
+def estimate_memory(engine: str, models_dir: Path) -> int:
+    """Estimate the memory of a process that has every version of a repository loaded, in bytes.
+
+    Args:
+        engine: The name of the engine that runs the models.
+        models_dir: The repository.
+    """
+    library = _LIBRARIES[engine]
+    weights = sum(path.stat().st_size for path in models_dir.glob(library.weights))
+    return int(library.process_bytes + _BYTES_PER_WEIGHT_BYTE * weights)
 
 
 def load_engine(folder: Path, options: EngineOptions) -> Engine:
