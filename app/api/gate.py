@@ -92,6 +92,11 @@ class Gate:
         self._refused_at = refused_at
         # A client sends the same headers again and again, but for the length of the body.
         self._heads: dict[bytes, _Head] = {}
+        # Of the error that was rendered last.
+        self._rendered: Overloaded | None = None
+        self._problem = b""
+        self._retry_after = 0
+        self._count: Callable[[], None] = lambda: None
 
     def refuse(self, data: bytes) -> bytes | None:
         """The answer to a request that is refused; None if it takes the ordinary way.
@@ -115,7 +120,7 @@ class Gate:
         version = self._find(data, end)
         if version is None or version.predictor is None:
             return None
-        error = version.predictor.refusal(body_bytes, deadline=started + head.timeout_s)
+        error = version.predictor.refusal(body_bytes, now=started, timeout_s=head.timeout_s)
         if not isinstance(error, Overloaded):
             return None
         self._metrics.observe_request(ROUTE, version.name, 429, time.monotonic() - started)
@@ -177,9 +182,14 @@ class Gate:
         return _Head(timeout_ms / 1e3, sent[1] if sent is not None and valid else b"")
 
     def _render(self, error: Overloaded, request_id: bytes) -> bytes:
-        problem_type = problem_type_of(error)
-        self._metrics.rejected.labels(problem_type.rejected).inc()
+        """The answer; all of it but the request id is kept while the error is the same."""
+        if error is not self._rendered:
+            self._rendered = error
+            problem_type = problem_type_of(error)
+            self._count = self._metrics.rejected.labels(problem_type.rejected).inc
+            self._problem = orjson.dumps(problem_type.problem(str(error)))[:-1]
+            self._retry_after = retry_after(error)
+        self._count()
         request_id = request_id or make_request_id().encode("ascii")
-        problem = problem_type.problem(str(error)) | {"request_id": request_id.decode("ascii")}
-        body = orjson.dumps(problem)
-        return _ANSWER % (len(body), retry_after(error), request_id, body)
+        body = b'%s,"request_id":"%s"}' % (self._problem, request_id)
+        return _ANSWER % (len(body), self._retry_after, request_id, body)

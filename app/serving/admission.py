@@ -192,6 +192,11 @@ class Admission:
         """The seconds per token of recent runs; 0 if nothing is known."""
         return self._pace.mean
 
+    @property
+    def run_tokens(self) -> float:
+        """The mean tokens of recent runs; 0 if nothing is known."""
+        return self._pace.tokens / self._pace.runs if self._pace.runs else 0.0
+
     def best_pace(self, now: float) -> float:
         """The seconds per token of full batches; too small rather than too large."""
         return self._full_pace.guess(now, self._pace.guess(now, 0.0) / self._max_items)
@@ -209,7 +214,10 @@ class Admission:
             max_length: The most tokens that the model reads of a text.
         """
         per_char = self._char_tokens / self._chars if self._chars else 1 / _CHARS_PER_TOKEN
-        return sum(min(chars * per_char + 1, max_length) for chars in lengths)
+        tokens = 0.0
+        for chars in lengths:  # not a generator, which costs more than one text
+            tokens += min(chars * per_char + 1, max_length)
+        return tokens
 
     def tokenizing(self, tokens: float) -> None:
         """Count texts that are being tokenized; a negative number when they are done."""

@@ -17,6 +17,13 @@ _INLINE_CHARS: Final = 20_000
 """Requests with more characters are tokenized in a thread. So many take 0.3 ms, 0.9 ms with an
 accented letter, and 2 ms with characters beyond Latin-1: about as long as one model run."""
 
+_SAME_REASON: Final = 0.02
+"""The reason of a refusal holds for this share of the time until the deadline,"""
+_SAME_REASON_S: Final = 0.005
+"""but not for longer: less than a model run."""
+_SIMILAR: Final = 0.8
+"""For a request with this share of the work, too. It decides little: most work waits already."""
+
 
 @dataclass(slots=True)  # not frozen, here and below: that takes three times as long to create
 class Prediction:
@@ -52,6 +59,36 @@ class Result:
     inference_s: float
 
 
+@dataclass(slots=True)
+class _Refused:
+    """A request that was refused, and what is refused for the same reason a moment later.
+
+    Under overload most of the time of a refusal would go into finding the same reason again.
+
+    Attributes:
+        error: Why.
+        tokens: Of its texts, as estimated.
+        most_tokens: A request with more has a right to a decision of its own: a list that is
+            refused may have room kept for it.
+        timeout_s: Seconds that were left to its deadline.
+        at: When it was refused.
+    """
+
+    error: ValenceError
+    tokens: float
+    most_tokens: float
+    timeout_s: float
+    at: float
+
+    def covers(self, tokens: float, now: float, timeout_s: float) -> bool:
+        """Whether a request with no more time, and not much less work, is late as well."""
+        return (
+            now - self.at < min(timeout_s * _SAME_REASON, _SAME_REASON_S)
+            and timeout_s <= self.timeout_s
+            and self.tokens * _SIMILAR <= tokens <= self.most_tokens
+        )
+
+
 class Predictor:
     """Predicts texts with one version of a model."""
 
@@ -73,6 +110,7 @@ class Predictor:
         self._load = batcher.load
         self._tokenizing = 0  # texts being tokenized in threads
         self._tokenized = asyncio.Event()
+        self._refused: _Refused | None = None
         self._expected = 0.0  # tokens of requests that were read and do not wait yet
         self._metrics = metrics.for_model(name)
         self._predicted = metrics.for_labels(name, version, labels)
@@ -127,20 +165,26 @@ class Predictor:
         """Close for good: every request that waits gets an error, and so does every later one."""
         self._batcher.fail(reason)
 
-    def refusal(self, chars: int, *, deadline: float) -> ValenceError | None:
+    def refusal(self, chars: int, *, now: float, timeout_s: float) -> ValenceError | None:
         """What `predict` would raise now for a request whose texts are not known yet.
 
         Args:
             chars: The most characters that its texts may have.
-            deadline: On the monotonic clock, in seconds.
+            now: On the monotonic clock, in seconds.
+            timeout_s: Seconds from now to its deadline.
         """
         tokens = self._admission.estimate_tokens((chars,), self._max_length)
-        error = None
         if self._load.running:
-            error = self._batcher.refusal(self._tokenizing + 1, tokens, deadline=deadline)
-        if error is None:
-            self._expect(tokens)
-        return error
+            last = self._refused
+            if last is not None and last.covers(tokens, now, timeout_s):
+                return last.error
+            error = self._batcher.refusal(self._tokenizing + 1, tokens, deadline=now + timeout_s)
+            if error is not None:
+                most = self._admission.run_tokens
+                self._refused = _Refused(error, tokens, most, timeout_s, now)
+                return error
+        self._expect(tokens)
+        return None
 
     def _expect(self, tokens: float) -> None:
         """Count a request that is about to come, until the event loop has let it wait.

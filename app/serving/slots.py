@@ -1,7 +1,10 @@
 """The engine threads, shared by all models of a process. Each runs one batch at a time."""
 
 import asyncio
+import contextlib
 import math
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +17,8 @@ from app.serving.admission import EngineLoad
 
 _LATE_TIMER_S: Final = 1.0
 """A timer that fires so late means that the process was suspended, not that the model hangs."""
+_NICENESS: Final = 10
+"""Of the engine threads, on Linux's scale from -20 to 19."""
 
 Work = Callable[[], Any]
 Done = Callable[[Any, BaseException | None], None]
@@ -159,6 +164,7 @@ class EngineSlots:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: run one job after another."""
+        _give_way()
         while (job := self._jobs.get()) is not None:
             result, error = None, None
             try:
@@ -170,3 +176,14 @@ class EngineSlots:
             except RuntimeError:  # the event loop is closed
                 return
             job = result = error = None  # keep no batch alive
+
+
+def _give_way() -> None:
+    """Let the event loop have a core as soon as it needs one, before this thread goes on.
+
+    A thread that computes all the time would make it wait for milliseconds: under overload every
+    refusal would come as late. On other systems than Linux a thread has no priority of its own.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

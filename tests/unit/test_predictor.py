@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import DeadlineExceeded, InferenceFailed, Overloaded
+from app.errors import DeadlineExceeded, InferenceFailed, Overloaded, TooLate
 from app.serving.batcher import Batcher
 from app.serving.predictor import Prediction, Predictor
 from app.serving.request_queue import BatchPolicy
@@ -129,6 +129,35 @@ async def test_no_room_no_tokenizing(predictor: Predictor, encoder: GatedEncoder
     with pytest.raises(Overloaded):
         await ask(predictor, *[LONG] * 101)
     assert encoder.texts == 0
+
+
+@pytest.mark.parametrize(
+    ("chars", "after_s", "timeout_s", "same"),
+    [
+        (100, 0.001, 0.2, True),
+        (90, 0.001, 0.2, True),
+        (110, 0.001, 0.2, True),
+        (100, 0.001, 0.1, True),
+        (60, 0.001, 0.2, False),  # less work may fit
+        (150, 0.001, 0.2, False),  # a list may have room kept for it
+        (100, 0.001, 0.3, False),  # more time
+        (100, 0.006, 0.2, False),  # the queue is another by now
+    ],
+)
+async def test_same_reason(
+    chars: int, after_s: float, timeout_s: float, same: bool, predictor: Predictor
+) -> None:
+    """What is not easier than a request that was refused just now is refused for its reason."""
+    admission = predictor._batcher.admission
+    admission.end(admission.begin(25, 8))
+    admission._pace.seconds, admission._full_pace.seconds = 1.0, 1.0  # of its run
+    admission.begin(200, 8)
+    predictor._expect(1000)
+    now = time.monotonic()
+    first = predictor.refusal(100, now=now, timeout_s=0.2)
+    second = predictor.refusal(chars, now=now + after_s, timeout_s=timeout_s)
+    assert isinstance(first, TooLate)
+    assert (second is first) is same
 
 
 async def test_texts_being_tokenized_need_room(predictor: Predictor, encoder: GatedEncoder) -> None:

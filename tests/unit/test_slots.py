@@ -1,6 +1,8 @@
 """The engine threads: who gets one, and how results return."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 
@@ -41,6 +43,19 @@ async def test_result_returns_to_the_event_loop(slots: EngineSlots) -> None:
     there, back, error = found[0]
     assert there != here
     assert (back, error) == (here, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+async def test_engine_threads_give_way(slots: EngineSlots) -> None:
+    """An engine thread has a lower priority than the event loop, which answers and refuses."""
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    found: list[int] = []
+    slots.run(niceness, lambda result, _: found.append(result))
+    await until(lambda: bool(found))
+    assert found[0] > niceness()
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1)])
