@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold
 
 from app.errors import DataError
 from training.data.corpus import Corpus, Digests, digest, join_digests, text_key
@@ -237,6 +236,8 @@ def split_by_group(
     Raises:
         ValueError: There are fewer groups than folds.
     """
+    from sklearn.model_selection import GroupKFold  # takes seconds; most commands do without
+
     numbers: dict[Hashable, int] = {}
     group_of = [numbers.setdefault(group, len(numbers)) for group in groups]
     yield from GroupKFold(folds).split(group_of, groups=group_of)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from training.data.batches import TrainingBatches
@@ -22,6 +23,13 @@ def build_step(model: keras.Model, batches: TrainingBatches) -> Step:
     """
     if keras.backend.backend() != "tensorflow":
         return partial(model.train_on_batch, return_dict=True)
+    # A step that creates variables is traced twice, which takes seconds; the metrics do so when
+    # they are first computed. They start from 0 again with every step.
+    ids, targets, weights = (
+        np.zeros([size or 1 for size in spec.shape], spec.dtype.as_numpy_dtype)
+        for spec in batches.signature
+    )
+    model.compute_metrics(ids, targets, targets, weights)
     # `train_on_batch` would trace the step again for each of the first shapes, seconds each time.
     traced = tf.function(
         lambda *batch: model.train_step(batch), input_signature=batches.signature, autograph=False
