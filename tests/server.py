@@ -28,11 +28,11 @@ def environment(*, gpu: bool = False) -> dict[str, str]:
     return clean if gpu else clean | {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
-        env=environment(),
+        env=environment() | variables,
         timeout=PATIENCE_S,
         capture_output=True,
         text=True,

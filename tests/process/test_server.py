@@ -218,15 +218,23 @@ def test_reader_that_leaves() -> None:
 
 
 @pytest.mark.parametrize("engine", ["auto", "tensorflow", "onnx"])
-def test_predict_command(exported_models: Path, engine: str) -> None:
-    """`valence predict` predicts one text with the code of the service, on each engine."""
+def test_predict_command(exported_models: Path, engine: str, tmp_path: Path) -> None:
+    """`valence predict` predicts one text with the code of the service, on each engine.
+
+    The libraries of the engines write nothing, neither into the home folder nor elsewhere.
+    """
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir(mode=0o500)  # root may write into it, others would write elsewhere
+    temporary.mkdir()
     options = ("--json", "--engine", engine, "--models-dir", str(exported_models))
-    result = run("predict", *options, "superb and gripping")
+    variables = {"HOME": str(home), "TMPDIR": str(temporary)}
+    result = run("predict", *options, "superb and gripping", **variables)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     answer = json.loads(result.stdout)
     assert (answer["model"], answer["tokens"], answer["truncated"]) == ("lstm", 3, False)
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    assert [*home.rglob("*"), *temporary.rglob("*")] == []
 
 
 @pytest.mark.parametrize("engine", ["auto", "onnx"])

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,8 @@ from app.serving.engines import Device, EngineOptions
 from app.text.padding import Int32Array
 
 _OUTPUT: Final = "probabilities"
+_NO_FOLDER: Final = f"{os.devnull}/keras"
+_OPTIONAL: Final = ("matplotlib", "sklearn")
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +90,7 @@ def _try_cudnn(model: Any, tensorflow: Any) -> TensorFlowEngine | None:
 def _import_tensorflow(device: Device, threads: int) -> Any:
     """Import TensorFlow, and configure what must be configured before its first operation."""
     try:
-        with _stderr_silenced():
+        with _stderr_silenced(), _home_left_alone():
             import tensorflow
 
             gpus = tensorflow.config.list_physical_devices("GPU")
@@ -113,6 +116,24 @@ def _import_tensorflow(device: Device, threads: int) -> Any:
     except RuntimeError:
         pass  # TensorFlow has run an operation in this process; only speed depends on this
     return tensorflow
+
+
+@contextmanager
+def _home_left_alone() -> Iterator[None]:
+    """Keep Keras, which TensorFlow imports, from writing into the home folder, or else into /tmp.
+
+    It writes its settings; at a path that cannot exist it neither writes nor reads any. It also
+    imports Matplotlib, which writes a cache, and scikit-learn, which takes seconds, where they are
+    installed; the service needs neither.
+    """
+    os.environ["KERAS_HOME"] = _NO_FOLDER
+    hidden = [name for name in _OPTIONAL if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: not installed
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextmanager
