@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import gc
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from app.gc_tuning import give_back_memory
 from app.telemetry.metrics import Metrics
 from tests import trained
 from tests.deferred import import_deferred
@@ -35,6 +37,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         tensorflow = pytest.importorskip("tensorflow")
         if not tensorflow.config.list_physical_devices("GPU"):
             pytest.skip("no GPU is visible to TensorFlow")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released_models(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a module keeps with `functools.cache`, often models of 100 MB, goes when it ends."""
+    yield
+    kept = [one for one in vars(request.module).values() if hasattr(one, "cache_clear")]
+    if any(one.cache_info().currsize for one in kept):
+        for one in kept:
+            one.cache_clear()
+        gc.collect()
+        give_back_memory()
 
 
 @pytest.fixture
