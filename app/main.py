@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from app import __version__
 from app.api.application import Application
@@ -22,6 +23,7 @@ from app.api.error_handlers import (
 )
 from app.api.gate import Gate
 from app.api.health import register_health, register_models
+from app.api.keys import OPEN_PATHS, KeyCheck, Keys
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
 from app.artifact import ONNX
@@ -66,6 +68,7 @@ def create_app(
     on_loaded: Callable[[], None] = lambda: None,
     on_released: Callable[[], None] = lambda: None,
     workers: Workers | None = None,
+    keys: Keys | None = None,
 ) -> FastAPI:
     """Build the application. `app.state.service` is its `Service`.
 
@@ -75,7 +78,9 @@ def create_app(
         on_loaded: Called when the models are loaded, just before the service is ready.
         on_released: Called in a thread when a version has been released.
         workers: The other processes behind the same port; None for a process on its own.
+        keys: The API keys, if they were read before this process was forked.
     """
+    keys = keys or open_keys(settings)
     service = create_service(
         settings, load=load, on_loaded=on_loaded, on_released=on_released, workers=workers
     )
@@ -87,13 +92,18 @@ def create_app(
         yield
         await service.drain()
 
-    app = Application(
-        wrap=partial(
-            RequestMiddleware,
+    def wrap(app: ASGIApp) -> ASGIApp:
+        return RequestMiddleware(
+            app if keys is None else KeyCheck(app, keys=keys),
             metrics=service.metrics,
             draining=lambda: service.lifecycle.draining,
             answer_unexpected=internal_error,
-        ),
+        )
+
+    if keys is not None:
+        keys.on_load = service.metrics.count_key_load
+    app = Application(
+        wrap=wrap,
         title="Valence",
         description=DESCRIPTION,
         version=__version__,
@@ -109,9 +119,18 @@ def create_app(
     register_predict(app, service.repository, request_limits(settings))
     register_models(app, service.repository, service.lifecycle, workers)
     register_health(app, service.lifecycle, service.metrics.tally, workers)
-    document_common_parts(app)
+    document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS)
     app.index_raw_routes()
     return app
+
+
+def open_keys(settings: Settings) -> Keys | None:
+    """The API keys; None if the service asks for none.
+
+    Raises:
+        InvalidInput: The file cannot be read, or is damaged.
+    """
+    return Keys(settings.api_keys_file) if settings.api_keys_file is not None else None
 
 
 def create_service(

@@ -20,10 +20,11 @@ from app import __version__
 from app.api.connections import Connections
 from app.api.error_handlers import refuse_http
 from app.api.health import state_of
+from app.api.keys import Keys
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
 from app.gc_tuning import freeze_heap, give_back_memory
-from app.main import connection_limits, create_app, divide_cores, make_gate
+from app.main import connection_limits, create_app, divide_cores, make_gate, open_keys
 from app.service import Service
 from app.serving.agreement import Agreement
 from app.serving.lifecycle import Phase
@@ -51,11 +52,13 @@ def serve(settings: Settings, announce: Announce) -> None:
         announce: Called with the service's URL when the service is ready.
 
     Raises:
+        InvalidInput: A setting is wrong for this system, or the file of keys is damaged.
         ValenceError: The service cannot listen on the address, can never become ready, or has
             failed.
     """
     started = time.monotonic()
     settings = divide_cores(settings)
+    keys = open_keys(settings)  # before the fork: the workers share what is used of each rate
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     logger.info(
@@ -76,7 +79,7 @@ def serve(settings: Settings, announce: Announce) -> None:
         logger.info("the service is ready", extra={"seconds": seconds})
         announce(make_url(to_reachable(host), port))
 
-    failure = _run(settings, listener, report_ready)
+    failure = _run(settings, listener, keys, report_ready)
     if failure is not None:
         what = "has failed" if was_ready else "cannot become ready"
         raise ValenceError(f"the service {what}: {failure}")
@@ -86,11 +89,12 @@ def serve(settings: Settings, announce: Announce) -> None:
 def _run(
     settings: Settings,
     listener: socket.socket,
+    keys: Keys | None,
     on_ready: Callable[[], None],
 ) -> str | None:
     """Run one process or a supervisor with workers; returns why the service could not start."""
     if settings.workers == 1:
-        server = Server(settings, on_ready=on_ready)
+        server = Server(settings, keys=keys, on_ready=on_ready)
         server.run(sockets=[listener])
         return server.failure
     listener.setblocking(False)
@@ -98,7 +102,7 @@ def _run(
     supervisor = Supervisor(
         listener,
         settings.workers,
-        work=partial(_work, settings),
+        work=partial(_work, settings, keys),
         ledger=_SupervisorMetrics(),
         agree=partial(Agreement, members=settings.workers, poll_s=settings.reload_poll_s),
         timeouts=Timeouts(settings.drain_delay_s, settings.drain_timeout_s + _CLOSING_S),
@@ -148,10 +152,10 @@ class _SupervisorMetrics:
         self._metrics.worker_deaths.labels(reason).inc()
 
 
-def _work(settings: Settings, link: Link) -> int:
+def _work(settings: Settings, keys: Keys | None, link: Link) -> int:
     """Run one of several workers; returns its exit status."""
     tag_logs(worker=link.number)
-    server = Server(settings, link=link)
+    server = Server(settings, keys=keys, link=link)
     server.run(sockets=[])
     return 0 if server.failure is None else 1
 
@@ -167,6 +171,7 @@ class Server(uvicorn.Server):
 
     Args:
         settings: All settings.
+        keys: The API keys, if they were read already.
         on_ready: Called once when the service is ready.
         link: To the supervisor; None for a process on its own.
     """
@@ -175,6 +180,7 @@ class Server(uvicorn.Server):
         self,
         settings: Settings,
         *,
+        keys: Keys | None = None,
         on_ready: Callable[[], None] = lambda: None,
         link: Link | None = None,
     ) -> None:
@@ -184,7 +190,11 @@ class Server(uvicorn.Server):
         self._signalled = self._was_ready = False
         self._adopting: set[asyncio.Task[object]] = set()
         app = create_app(
-            settings, on_loaded=freeze_heap, on_released=give_back_memory, workers=link
+            settings,
+            on_loaded=freeze_heap,
+            on_released=give_back_memory,
+            workers=link,
+            keys=keys,
         )
         self._service: Service = app.state.service
         self._service.lifecycle.on_change = self._report_phase
@@ -204,7 +214,10 @@ class Server(uvicorn.Server):
                 http=partial(  # type: ignore[arg-type]  # called like the class it stands for
                     HTTPProtocol,
                     connections=self._connections,
-                    refuse_early=make_gate(self._service, settings).refuse,
+                    # With keys, nothing is answered before the key has been checked.
+                    refuse_early=make_gate(self._service, settings).refuse
+                    if settings.api_keys_file is None
+                    else None,
                 ),
                 lifespan="on",
                 server_header=False,

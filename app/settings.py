@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         4096, ge=1, le=2**20, description="maximum open connections of each worker"
     )
+    api_keys_file: Path | None = Field(
+        None, description="file with the hashes of the API keys (default: no key is needed)"
+    )
     reload_poll_s: float = Field(
         10, ge=0, le=86_400, description="seconds between looks for new versions; 0: on SIGHUP only"
     )

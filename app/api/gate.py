@@ -34,7 +34,7 @@ _MODEL: Final = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._-]{1,64})"')
 _REQUEST_ID: Final = re.compile(rb"\r\nx-request-id: *([^\r\n]*)\r\n", re.IGNORECASE)
 _ORDINARY: Final = (
     *(b"\r\ntransfer-encoding", b"\r\nconnection", b"\r\nexpect", b"\r\nupgrade"),
-    *(b"\r\ncontent-encoding", b"\r\nauthorization"),
+    *(b"\r\ncontent-encoding", b"\r\nauthorization", b"\r\nx-api-key"),
 )
 """Beginnings of headers whose requests take the ordinary way."""
 _HEADERS: Final = re.compile(rb"POST /predict HTTP/1.1\r\n(?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+")
