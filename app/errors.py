@@ -11,6 +11,7 @@ ValenceError
 ├── Overloaded           the queue is full; says when to retry
 │   ├── RateExceeded     an API key is used too often
 │   └── TooLate          the answer could not be ready by the deadline
+├── BodiesFull           all bodies in flight together take too much memory
 ├── NotReady             starting, or the model's batcher has failed
 │   └── Draining         finishing admitted requests, then stopping
 ├── DeadlineExceeded     the deadline passed before the answer was ready
@@ -80,6 +81,10 @@ class RateExceeded(Overloaded):
 
 class TooLate(Overloaded):
     """The answer could not be ready by the deadline, so it is not even begun."""
+
+
+class BodiesFull(ValenceError):
+    """All bodies in flight together take too much memory for one more."""
 
 
 class NotReady(ValenceError):

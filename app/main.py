@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.api.application import Application
-from app.api.body import Limits
+from app.api.body import Bodies, Limits
 from app.api.connections import ConnectionLimits
 from app.api.documentation import register_documentation
 from app.api.error_handlers import (
@@ -92,10 +92,13 @@ def create_app(
         yield
         await service.drain()
 
+    bodies = Bodies(settings.max_bodies_bytes)
+
     def wrap(app: ASGIApp) -> ASGIApp:
         return RequestMiddleware(
             app if keys is None else KeyCheck(app, keys=keys),
             metrics=service.metrics,
+            bodies=bodies,
             draining=lambda: service.lifecycle.draining,
             answer_unexpected=internal_error,
         )
@@ -116,7 +119,7 @@ def create_app(
     service.metrics.declare_rejections(REJECTION_REASONS)
     register_documentation(app)
     register_error_handlers(app)
-    register_predict(app, service.repository, request_limits(settings))
+    register_predict(app, service.repository, request_limits(settings), bodies)
     register_models(app, service.repository, service.lifecycle, workers)
     register_health(app, service.lifecycle, service.metrics.tally, workers)
     document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS)

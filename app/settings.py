@@ -72,6 +72,13 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         4 * 2**20, ge=64, le=2**30, description="maximum bytes per request body"
     )
+    # As much as the queue may hold of texts, and 16 of the largest bodies.
+    max_bodies_bytes: int = Field(
+        64 * 2**20,
+        ge=1024,
+        le=2**40,
+        description="maximum bytes of all request bodies in flight in each worker",
+    )
     request_timeout_ms: int = Field(
         10_000, ge=1, le=600_000, description="default and maximum deadline of a request"
     )
@@ -121,6 +128,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "MAX_TEXTS_PER_REQUEST must be at most MAX_QUEUE_ITEMS, so that every request fits "
                 f"into the queue. Received: {self.max_texts_per_request} and {self.max_queue_items}"
+            )
+        if 2 * self.max_body_bytes > self.max_bodies_bytes:
+            raise ValueError(
+                "MAX_BODIES_BYTES must be at least twice MAX_BODY_BYTES, so that a body finds room "
+                f"beside others. Received: {self.max_bodies_bytes} and {self.max_body_bytes}"
             )
         if self.request_timeout_ms >= self.drain_timeout_s * 1000:
             raise ValueError(

@@ -17,6 +17,7 @@ from app.api.framing import MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from app.api.middleware import PROBLEM_JSON, context_of, make_request_id
 from app.api.schemas import Problem
 from app.errors import (
+    BodiesFull,
     DeadlineExceeded,
     Draining,
     InferenceFailed,
@@ -35,7 +36,7 @@ from app.errors import (
 )
 from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 
-_NOT_READY_RETRY_S: Final = 1
+_RETRY_S: Final = 1
 _SEE_LOG: Final = "the log of the service has more, under this request_id"
 _NOT_FROM_THE_ROUTE: Final = "Not answered by the route; the connection is closed"
 _REQUEST_ID_HEADER: Final = {
@@ -196,6 +197,14 @@ PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
         "The model failed",
         "the model failed on this text",
     ),
+    BodiesFull: ProblemType(
+        503,
+        "bodies-full",
+        "Too many bodies at once",
+        "all bodies in flight together must have at most 67108864 bytes, bodies over 65536 bytes "
+        "at most 58720256 of them",
+        rejected="bodies_full",
+    ),
     NotReady: ProblemType(
         503,
         "not-ready",
@@ -251,8 +260,8 @@ def respond_to_error(scope: Scope, error: ValenceError) -> Response:
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(retry_after(error))
-    elif isinstance(error, NotReady):
-        headers["Retry-After"] = str(_NOT_READY_RETRY_S)
+    elif isinstance(error, NotReady | BodiesFull):
+        headers["Retry-After"] = str(_RETRY_S)
     elif isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     # The message of an unmapped exception was not written for clients.
@@ -277,7 +286,7 @@ def refuse_http(metrics: Metrics, status: int) -> Response:
     headers = {"X-Request-ID": request_id}
     problem_type = HTTP_PROBLEMS[status]
     if problem_type is TOO_MANY_CONNECTIONS:
-        headers["Retry-After"] = str(_NOT_READY_RETRY_S)
+        headers["Retry-After"] = str(_RETRY_S)
     return _respond(request_id, problem_type.problem(problem_type.example), headers)
 
 

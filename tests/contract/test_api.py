@@ -15,6 +15,7 @@ from unittest.mock import AsyncMock
 import httpx
 import pytest
 
+from app.api.body import Bodies
 from app.api.error_handlers import HTTP_PROBLEMS, INTERNAL
 from app.errors import Overloaded
 from app.gc_tuning import freeze_heap
@@ -747,6 +748,9 @@ async def test_documented_problems_are_the_real_ones(
         newest = service.service.repository.find("bow")
         newest.predictor = None
         answers.append(await service.predict(text="good", model="bow"))
+    async with run_service(fake_models) as service:
+        monkeypatch.setattr(Bodies, "require", Bodies(0).require)
+        answers.append(await service.predict(text="good"))
     sent = {re.sub(r"\d+", "0", answer.json()["detail"]) for answer in answers}
     documented = {
         re.sub(r"\d+", "0", example["value"]["detail"])

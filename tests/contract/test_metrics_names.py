@@ -52,7 +52,7 @@ VALUES = {
     "kind": {"real", "padded"},
     "reason": {
         *("queue_full", "too_late", "not_ready", "draining", "deadline", "connections"),
-        *("unauthorized", "rate_limit"),
+        *("unauthorized", "rate_limit", "bodies_full"),
         *("killed", "failed", "unresponsive"),
     },
     "state": {"starting", "ready", "differs", "unresponsive", "died", "draining"},
