@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -22,7 +24,7 @@ from app.api.error_handlers import (
     register_error_handlers,
 )
 from app.api.gate import Gate
-from app.api.health import register_health, register_models
+from app.api.health import register_metrics, register_models, register_probes
 from app.api.keys import OPEN_PATHS, KeyCheck, Keys
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
@@ -47,6 +49,8 @@ from app.workers import Workers, can_fork_workers
 logger = logging.getLogger(__name__)
 
 _KEPT_DESCRIPTORS: Final = 64
+_METRICS_CONNECTIONS: Final = 16
+"""On a port for metrics. Of Prometheus there are one or two."""
 # Most load balancers close idle connections after 60 s. The client should close first: a request
 # that it sends while the server closes is lost.
 _KEEP_ALIVE_S: Final = 75
@@ -121,9 +125,29 @@ def create_app(
     register_error_handlers(app)
     register_predict(app, service.repository, request_limits(settings), bodies)
     register_models(app, service.repository, service.lifecycle, workers)
-    register_health(app, service.lifecycle, service.metrics.tally, workers)
+    register_probes(app, service.lifecycle, workers)
+    if settings.metrics_port is None:
+        register_metrics(app, service.metrics.tally, workers)
     document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS)
     app.index_raw_routes()
+    return app
+
+
+def create_metrics_app(service: Service, workers: Workers | None) -> FastAPI:
+    """Build an application with `/metrics` alone, for a port of its own. It asks for no key."""
+    app = Application(
+        wrap=partial(
+            RequestMiddleware,
+            metrics=service.metrics,
+            bodies=Bodies(0),
+            draining=lambda: service.lifecycle.draining,
+            answer_unexpected=internal_error,
+        ),
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    register_error_handlers(app)
+    register_metrics(app, service.metrics.tally, workers)
     return app
 
 
@@ -211,14 +235,21 @@ def connection_limits(settings: Settings, *, descriptors: int) -> ConnectionLimi
     Args:
         settings: All settings.
         descriptors: How many file descriptors the process may have. Some are kept for files, and
-            for probes when all connections are taken.
+            for probes when all connections are taken, and for a port for metrics.
     """
+    kept = _KEPT_DESCRIPTORS + (0 if settings.metrics_port is None else 3 * _METRICS_CONNECTIONS)
     return ConnectionLimits(
-        max_connections=max(1, min(settings.max_connections, descriptors - _KEPT_DESCRIPTORS)),
+        max_connections=max(1, min(settings.max_connections, descriptors - kept)),
         header_timeout_s=settings.header_timeout_s,
         keep_alive_s=_KEEP_ALIVE_S,
         min_body_bytes_per_s=settings.min_body_bytes_per_s,
     )
+
+
+def metrics_connection_limits(settings: Settings) -> ConnectionLimits:
+    """The bounds of the connections on a port for metrics."""
+    limits = connection_limits(settings, descriptors=sys.maxsize)
+    return replace(limits, max_connections=_METRICS_CONNECTIONS)
 
 
 def divide_cores(

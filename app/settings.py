@@ -21,6 +21,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free port")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="port for /metrics alone (default: on the other port)"
+    )
 
     workers: int = Field(
         0,
@@ -124,6 +127,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _nest(self) -> Self:
         """Check the bounds that depend on other settings."""
+        if self.metrics_port == self.port != 0:
+            raise ValueError(f"METRICS_PORT must differ from PORT. Received: {self.port} for both")
         if self.max_texts_per_request > self.max_queue_items:
             raise ValueError(
                 "MAX_TEXTS_PER_REQUEST must be at most MAX_QUEUE_ITEMS, so that every request fits "

@@ -45,6 +45,7 @@ def test_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"engine": "torch"}, ["VALENCE_ENGINE", "tensorflow"]),
         ({"log_format": "xml"}, ["VALENCE_LOG_FORMAT", "json"]),
         ({"max_queue_items": 10}, ["MAX_TEXTS_PER_REQUEST", "MAX_QUEUE_ITEMS", "1024", "10"]),
+        ({"metrics_port": 8000}, ["METRICS_PORT", "differ from PORT", "8000"]),
         ({"max_body_bytes": 2**26}, ["MAX_BODIES_BYTES", "twice MAX_BODY_BYTES", "67108864"]),
         ({"drain_timeout_s": 5}, ["REQUEST_TIMEOUT_MS", "DRAIN_TIMEOUT_S", "10000", "5"]),
     ],
