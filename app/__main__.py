@@ -355,7 +355,7 @@ def _add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add options for settings. `Settings` validates them."""
     for name in names:
         field = Settings.model_fields[name]
-        default = "" if field.default is None else f" (default: {field.default})"
+        default = "" if field.default in (None, ()) else f" (default: {field.default})"
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             metavar=name.rsplit("_", 1)[-1].upper(),

@@ -16,6 +16,7 @@ from app import __version__
 from app.api.application import Application
 from app.api.body import Bodies, Limits
 from app.api.connections import ConnectionLimits
+from app.api.cross_origin import CrossOrigin
 from app.api.documentation import register_documentation
 from app.api.error_handlers import (
     REJECTION_REASONS,
@@ -99,8 +100,12 @@ def create_app(
     bodies = Bodies(settings.max_bodies_bytes)
 
     def wrap(app: ASGIApp) -> ASGIApp:
+        if keys is not None:
+            app = KeyCheck(app, keys=keys)
+        if settings.cors_origins:  # outside of the keys, because a preflight carries none
+            app = CrossOrigin(app, origins=settings.cors_origins)
         return RequestMiddleware(
-            app if keys is None else KeyCheck(app, keys=keys),
+            app,
             metrics=service.metrics,
             bodies=bodies,
             draining=lambda: service.lifecycle.draining,

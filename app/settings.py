@@ -4,14 +4,17 @@ Each is read from the option of `valence serve` with the same name, or from the 
 with the prefix `VALENCE_`.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "VALENCE_"
+
+_ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -98,6 +101,9 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="file with the hashes of the API keys (default: no key is needed)"
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins whose web pages may ask, with commas between, or * (default: none)"
+    )
     reload_poll_s: float = Field(
         10, ge=0, le=86_400, description="seconds between looks for new versions; 0: on SIGHUP only"
     )
@@ -123,6 +129,23 @@ class Settings(BaseSettings):
     def _lower(cls, value: object, _info: ValidationInfo) -> object:
         """Accept these words in any case."""
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object, _info: ValidationInfo) -> object:
+        """Accept one string with commas or spaces between the origins."""
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """Check that each is written as browsers send it, or that * is alone."""
+        if origins != ("*",) and not all(map(_ORIGIN.fullmatch, origins)):
+            raise ValueError(
+                "must be origins such as https://example.com or http://localhost:3000, in lower "
+                "case and without a path, or * alone"
+            )
+        return origins
 
     @model_validator(mode="after")
     def _nest(self) -> Self:
@@ -159,7 +182,7 @@ def explain_settings_error(error: ValidationError, typed: Collection[str] = ()) 
         return first["msg"].removeprefix("Value error, ")
     field = str(first["loc"][0])
     name = f"--{field.replace('_', '-')}" if field in typed else f"{ENV_PREFIX}{field.upper()}"
-    rule = first["msg"].replace("Input should be", "must be")
+    rule = first["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     return f"{name} {rule}. Received: {first['input']}"
 
 

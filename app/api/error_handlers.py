@@ -16,6 +16,7 @@ from app.api.connections import CONNECTIONS_REASON
 from app.api.framing import MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from app.api.middleware import PROBLEM_JSON, context_of, make_request_id
 from app.api.schemas import Problem
+from app.api.security_headers import EVERYWHERE
 from app.errors import (
     BodiesFull,
     DeadlineExceeded,
@@ -39,6 +40,7 @@ from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 _RETRY_S: Final = 1
 _SEE_LOG: Final = "the log of the service has more, under this request_id"
 _NOT_FROM_THE_ROUTE: Final = "Not answered by the route; the connection is closed"
+_SECURITY: Final = {name.decode(): value.decode() for name, value in EVERYWHERE}
 _REQUEST_ID_HEADER: Final = {
     "description": "Taken from the request, or generated.",
     "schema": {"type": "string", "examples": ["c0ffee5eed"]},
@@ -283,7 +285,7 @@ def refuse_http(metrics: Metrics, status: int) -> Response:
     """The response that ends a connection. No middleware sees it: it is counted here."""
     metrics.requests.labels(OTHER_ROUTE, NO_MODEL, str(status)).inc()
     request_id = make_request_id()
-    headers = {"X-Request-ID": request_id}
+    headers = {"X-Request-ID": request_id} | _SECURITY
     problem_type = HTTP_PROBLEMS[status]
     if problem_type is TOO_MANY_CONNECTIONS:
         headers["Retry-After"] = str(_RETRY_S)

@@ -18,6 +18,7 @@ import orjson
 from app.api.body import Limits
 from app.api.error_handlers import problem_type_of, retry_after
 from app.api.middleware import PROBLEM_JSON, VALID_ID, make_request_id
+from app.api.security_headers import EVERYWHERE
 from app.errors import Overloaded, ValenceError
 from app.serving.repository import Repository, Version
 from app.telemetry.metrics import Metrics
@@ -35,6 +36,7 @@ _REQUEST_ID: Final = re.compile(rb"\r\nx-request-id: *([^\r\n]*)\r\n", re.IGNORE
 _ORDINARY: Final = (
     *(b"\r\ntransfer-encoding", b"\r\nconnection", b"\r\nexpect", b"\r\nupgrade"),
     *(b"\r\ncontent-encoding", b"\r\nauthorization", b"\r\nx-api-key"),
+    b"\r\norigin",
 )
 """Beginnings of headers whose requests take the ordinary way."""
 _HEADERS: Final = re.compile(rb"POST /predict HTTP/1.1\r\n(?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+")
@@ -42,7 +44,9 @@ _ALERT_S: Final = 1.0
 """How long the gate is used after a refusal."""
 _MAX_KNOWN_HEADS, _MAX_KNOWN_BYTES = 256, 4096
 _ANSWER: Final = (
-    b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: %d\r\ncontent-type: "
+    b"HTTP/1.1 429 Too Many Requests\r\n"
+    + b"".join(name + b": " + value + b"\r\n" for name, value in EVERYWHERE)
+    + b"content-length: %d\r\ncontent-type: "
     + PROBLEM_JSON.encode()
     + b"\r\nretry-after: %d\r\nx-request-id: %s\r\n\r\n%s"
 )

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.body import Bodies
+from app.api.security_headers import EVERYWHERE
 from app.telemetry.logs import describe_exception
 from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 
@@ -137,7 +138,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 answered = True
                 context.status = message["status"]
-                headers = list(message.get("headers", ()))
+                headers = [*message.get("headers", ()), *EVERYWHERE]
                 headers.append((b"x-request-id", context.request_id.encode("ascii")))
                 # The rest of an unread body would be parsed as the next request.
                 if context.body_unread or self._draining():

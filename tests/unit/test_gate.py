@@ -92,6 +92,7 @@ async def test_refused(overloaded: Gate, data: bytes) -> None:
         request(b"X\0: a"),
         request(b"Authorization: Bearer key"),
         request(b"X-API-Key: key"),
+        request(b"Origin: https://example.com"),
         request(b"X-Request-Timeout-Ms: 0"),
         request(b"X-Request-Timeout-Ms: soon"),
         request(body=b'{"text": "good", "model": 5}'),
