@@ -190,7 +190,7 @@ def create_service(
     return service
 
 
-def make_gate(service: Service, settings: Settings) -> Gate:
+def make_gate(service: Service, settings: Settings, keys: Keys | None = None) -> Gate:
     """What refuses requests before they are parsed."""
     return Gate(
         service.repository,
@@ -198,6 +198,7 @@ def make_gate(service: Service, settings: Settings) -> Gate:
         service.metrics,
         draining=lambda: service.lifecycle.draining,
         refused_at=lambda: service.engine_load.refused_at,
+        keys=keys,
     )
 
 

@@ -214,12 +214,13 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._signalled = self._was_ready = False
         self._adopting: set[asyncio.Task[object]] = set()
+        keys = shared.keys or open_keys(settings)
         app = create_app(
             settings,
             on_loaded=freeze_heap,
             on_released=give_back_memory,
             workers=link,
-            keys=shared.keys,
+            keys=keys,
         )
         self._service: Service = app.state.service
         self._service.lifecycle.on_change = self._report_phase
@@ -247,10 +248,7 @@ class Server(uvicorn.Server):
                 http=partial(  # type: ignore[arg-type]  # called like the class it stands for
                     HTTPProtocol,
                     connections=self._connections,
-                    # With keys, nothing is answered before the key has been checked.
-                    refuse_early=make_gate(self._service, settings).refuse
-                    if settings.api_keys_file is None
-                    else None,
+                    refuse_early=make_gate(self._service, settings, keys).refuse,
                 ),
                 lifespan="on",
                 server_header=False,

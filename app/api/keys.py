@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -106,12 +106,22 @@ class Keys:
             headers: Of the request, with names in lower case.
 
         Raises:
+            Unauthorized, RateExceeded: As `check`.
+        """
+        self.check(find_keys(headers))
+
+    def check(self, presented: Sequence[bytes]) -> None:
+        """Check the key of a request, and count the request against its rate.
+
+        Args:
+            presented: All keys that the request carries.
+
+        Raises:
             Unauthorized: There is no key, a wrong one, or more than one.
             RateExceeded: The key was used too often.
         """
         if self._clock() >= self._looked_at + _LOOK_EVERY_S:
             self._look()
-        presented = find_keys(headers)
         if len(presented) != 1 or len(presented[0]) > _MAX_KEY_BYTES:
             raise Unauthorized
         digest = hashlib.sha256(presented[0]).digest()
