@@ -75,7 +75,7 @@ def create_app(
     workers: Workers | None = None,
     keys: Keys | None = None,
 ) -> FastAPI:
-    """Build the application. `app.state.service` is its `Service`.
+    """Build the application. `app.state` has its `service` and the `bodies` in flight.
 
     Args:
         settings: All settings of the process.
@@ -125,6 +125,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.bodies = bodies
     service.metrics.declare_rejections(REJECTION_REASONS)
     register_documentation(app)
     register_error_handlers(app)

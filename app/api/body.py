@@ -58,14 +58,15 @@ class Bodies:
 
     Attributes:
         received: The bytes of all bodies, from their arrival to the end of their requests.
+        limit_of_large: Up to so many bytes there is room for any body.
     """
 
-    __slots__ = ("_limit", "_limit_of_large", "received")
+    __slots__ = ("_limit", "limit_of_large", "received")
 
     def __init__(self, limit: int) -> None:
         self.received = 0
         self._limit = limit
-        self._limit_of_large = limit - limit // 8
+        self.limit_of_large = limit - limit // 8
 
     def require(self, count: int, body_bytes: int) -> None:
         """Check that there is room for so many more bytes of a body.
@@ -77,11 +78,11 @@ class Bodies:
         Raises:
             BodiesFull: There is none.
         """
-        limit = self._limit if body_bytes <= SMALL_BODY_BYTES else self._limit_of_large
+        limit = self._limit if body_bytes <= SMALL_BODY_BYTES else self.limit_of_large
         if self.received + count > limit:
             raise BodiesFull(
                 f"all bodies in flight together must have at most {self._limit} bytes, bodies over "
-                f"{SMALL_BODY_BYTES} bytes at most {self._limit_of_large} of them"
+                f"{SMALL_BODY_BYTES} bytes at most {self.limit_of_large} of them"
             )
 
 

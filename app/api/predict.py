@@ -9,7 +9,14 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from app.api.application import RawRoute
-from app.api.body import Bodies, Limits, PredictCall, parse_predict, parse_timeout_s
+from app.api.body import (
+    SMALL_BODY_BYTES,
+    Bodies,
+    Limits,
+    PredictCall,
+    parse_predict,
+    parse_timeout_s,
+)
 from app.api.error_handlers import document_problems, problem_of, respond_to_error
 from app.api.middleware import ClientGoneError, RequestContext, context_of
 from app.api.schemas import PredictListResponse, PredictRequest, PredictResponse
@@ -120,7 +127,8 @@ async def read_body(
         announced = int(digits[:_MAX_LENGTH_DIGITS])
         if announced > limit:
             raise TooLarge(f"the body must have at most {limit} bytes. Received: {announced}")
-        bodies.require(announced, announced)
+        if announced > SMALL_BODY_BYTES:
+            bodies.require(announced, announced)
     chunks = []
     received, more_body = 0, True
     while more_body:
@@ -131,7 +139,8 @@ async def read_body(
         received += len(chunk)
         if received > limit:
             raise TooLarge(f"the body must have at most {limit} bytes. Received: more")
-        bodies.require(len(chunk), received)
+        if bodies.received + len(chunk) > bodies.limit_of_large:  # seldom, so that it costs nothing
+            bodies.require(len(chunk), received)
         bodies.received += len(chunk)
         context.body_bytes = received
         chunks.append(chunk)

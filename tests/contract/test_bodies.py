@@ -97,6 +97,15 @@ async def test_announced_bytes_keep_nobody_out(small: Running) -> None:
         await each.leave()
 
 
+async def test_large_body_is_refused_unread(running: Running) -> None:
+    """A large body that does not fit is refused by its length, before any of it is read."""
+    running.app.state.bodies.received = 60 * 2**20
+    assert await Upload(running, content_length=b"100000").status() == 503
+    assert await Upload(running, content_length=b"%d" % 2**22).status() == 503
+    running.app.state.bodies.received = 0
+    assert (await running.predict(text="good")).status_code == 200
+
+
 async def leave(service: Running) -> None:
     upload = Upload(service)
     await upload.send(HALF)
