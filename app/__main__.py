@@ -1,4 +1,4 @@
-"""The command line of the service: `valence serve | predict | models`."""
+"""The command line of the service: `valence serve | predict | models | key`."""
 
 import argparse
 import asyncio
@@ -39,6 +39,14 @@ _MODELS_EXAMPLES = """examples:
   valence models
   valence models --verify --json
 """
+
+_KEY_EXAMPLES = f"""examples:
+  valence key shop >> keys.txt
+  valence key shop --requests-per-second 50 >> keys.txt
+  {ENV_PREFIX}API_KEYS_FILE=keys.txt valence serve
+
+stdout gets the line for the file, which has a hash of the key. The key itself is shown once, on
+stderr: give it to the client, who sends it as Authorization: Bearer KEY or X-API-Key: KEY."""
 
 logger = logging.getLogger("app")
 
@@ -268,6 +276,16 @@ def _inspect(repository: Repository, version: Version, *, verify: bool) -> dict[
     }
 
 
+def _key(options: argparse.Namespace) -> int:
+    """Make an API key."""
+    from app.api.keys import describe_key, make_key
+
+    key = make_key()
+    print(describe_key(options.name, key, options.requests_per_second))
+    print(f"the key of {options.name}, shown only now: {key}", file=sys.stderr)
+    return OK
+
+
 def _read_settings(options: argparse.Namespace) -> Settings:
     """Settings from the options, else from the environment."""
     return Settings(**_typed(options))
@@ -306,6 +324,11 @@ def _make_parser() -> Parser:
     models.add_argument("--verify", action="store_true", help="check the sha256 of every file")
     models.add_argument("--json", action="store_true", help="print the list as JSON")
     _add_settings(models, "models_dir", "default_model")
+    key = _add_command(commands, "key", _key, "make an API key", _KEY_EXAMPLES)
+    key.add_argument("name", help="whose key it is")
+    key.add_argument(
+        "--requests-per-second", type=float, metavar="RATE", help="its rate (default: any)"
+    )
     return parser
 
 
@@ -332,7 +355,7 @@ def _add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add options for settings. `Settings` validates them."""
     for name in names:
         field = Settings.model_fields[name]
-        default = "" if field.default is None else f" (default: {field.default})"
+        default = "" if field.default in (None, ()) else f" (default: {field.default})"
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             metavar=name.rsplit("_", 1)[-1].upper(),

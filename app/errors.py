@@ -6,9 +6,12 @@ ValenceError
 │   ├── NotJSON          the body is not JSON
 │   └── TooLarge         a body, a list of texts or a text is over its limit
 ├── RequestTimeout       the body came too slowly
+├── Unauthorized         the API key is missing or wrong
 ├── UnknownModel         there is no such model or version
 ├── Overloaded           the queue is full; says when to retry
+│   ├── RateExceeded     an API key is used too often
 │   └── TooLate          the answer could not be ready by the deadline
+├── BodiesFull           all bodies in flight together take too much memory
 ├── NotReady             starting, or the model's batcher has failed
 │   └── Draining         finishing admitted requests, then stopping
 ├── DeadlineExceeded     the deadline passed before the answer was ready
@@ -46,6 +49,15 @@ class RequestTimeout(ValenceError):
     """The body of a request came too slowly."""
 
 
+class Unauthorized(ValenceError):
+    """The API key is missing or wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the request must carry one valid key, as Authorization: Bearer KEY or X-API-Key: KEY"
+        )
+
+
 class UnknownModel(ValenceError):
     """There is no such model or version. The message lists those there are."""
 
@@ -63,8 +75,16 @@ class Overloaded(ValenceError):
         self.retry_after_s = retry_after_s
 
 
+class RateExceeded(Overloaded):
+    """An API key is used more often than its rate allows."""
+
+
 class TooLate(Overloaded):
     """The answer could not be ready by the deadline, so it is not even begun."""
+
+
+class BodiesFull(ValenceError):
+    """All bodies in flight together take too much memory for one more."""
 
 
 class NotReady(ValenceError):

@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from app import __version__
 from app.api.application import Application
-from app.api.body import Limits
+from app.api.body import Bodies, Limits
 from app.api.connections import ConnectionLimits
+from app.api.cross_origin import CrossOrigin
 from app.api.documentation import register_documentation
 from app.api.error_handlers import (
     REJECTION_REASONS,
@@ -21,7 +25,8 @@ from app.api.error_handlers import (
     register_error_handlers,
 )
 from app.api.gate import Gate
-from app.api.health import register_health, register_models
+from app.api.health import register_metrics, register_models, register_probes
+from app.api.keys import OPEN_PATHS, KeyCheck, Keys
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
 from app.artifact import ONNX
@@ -45,6 +50,8 @@ from app.workers import Workers, can_fork_workers
 logger = logging.getLogger(__name__)
 
 _KEPT_DESCRIPTORS: Final = 64
+_METRICS_CONNECTIONS: Final = 16
+"""On a port for metrics. Of Prometheus there are one or two."""
 # Most load balancers close idle connections after 60 s. The client should close first: a request
 # that it sends while the server closes is lost.
 _KEEP_ALIVE_S: Final = 75
@@ -66,8 +73,9 @@ def create_app(
     on_loaded: Callable[[], None] = lambda: None,
     on_released: Callable[[], None] = lambda: None,
     workers: Workers | None = None,
+    keys: Keys | None = None,
 ) -> FastAPI:
-    """Build the application. `app.state.service` is its `Service`.
+    """Build the application. `app.state` has its `service` and the `bodies` in flight.
 
     Args:
         settings: All settings of the process.
@@ -75,7 +83,9 @@ def create_app(
         on_loaded: Called when the models are loaded, just before the service is ready.
         on_released: Called in a thread when a version has been released.
         workers: The other processes behind the same port; None for a process on its own.
+        keys: The API keys, if they were read before this process was forked.
     """
+    keys = keys or open_keys(settings)
     service = create_service(
         settings, load=load, on_loaded=on_loaded, on_released=on_released, workers=workers
     )
@@ -87,13 +97,25 @@ def create_app(
         yield
         await service.drain()
 
-    app = Application(
-        wrap=partial(
-            RequestMiddleware,
+    bodies = Bodies(settings.max_bodies_bytes)
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        if keys is not None:
+            app = KeyCheck(app, keys=keys)
+        if settings.cors_origins:  # outside of the keys, because a preflight carries none
+            app = CrossOrigin(app, origins=settings.cors_origins)
+        return RequestMiddleware(
+            app,
             metrics=service.metrics,
+            bodies=bodies,
             draining=lambda: service.lifecycle.draining,
             answer_unexpected=internal_error,
-        ),
+        )
+
+    if keys is not None:
+        keys.on_load = service.metrics.count_key_load
+    app = Application(
+        wrap=wrap,
         title="Valence",
         description=DESCRIPTION,
         version=__version__,
@@ -103,15 +125,45 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.bodies = bodies
     service.metrics.declare_rejections(REJECTION_REASONS)
     register_documentation(app)
     register_error_handlers(app)
-    register_predict(app, service.repository, request_limits(settings))
+    register_predict(app, service.repository, request_limits(settings), bodies)
     register_models(app, service.repository, service.lifecycle, workers)
-    register_health(app, service.lifecycle, service.metrics.tally, workers)
-    document_common_parts(app)
+    register_probes(app, service.lifecycle, workers)
+    if settings.metrics_port is None:
+        register_metrics(app, service.metrics.tally, workers)
+    document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS)
     app.index_raw_routes()
     return app
+
+
+def create_metrics_app(service: Service, workers: Workers | None) -> FastAPI:
+    """Build an application with `/metrics` alone, for a port of its own. It asks for no key."""
+    app = Application(
+        wrap=partial(
+            RequestMiddleware,
+            metrics=service.metrics,
+            bodies=Bodies(0),
+            draining=lambda: service.lifecycle.draining,
+            answer_unexpected=internal_error,
+        ),
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    register_error_handlers(app)
+    register_metrics(app, service.metrics.tally, workers)
+    return app
+
+
+def open_keys(settings: Settings) -> Keys | None:
+    """The API keys; None if the service asks for none.
+
+    Raises:
+        InvalidInput: The file cannot be read, or is damaged.
+    """
+    return Keys(settings.api_keys_file) if settings.api_keys_file is not None else None
 
 
 def create_service(
@@ -139,7 +191,7 @@ def create_service(
     return service
 
 
-def make_gate(service: Service, settings: Settings) -> Gate:
+def make_gate(service: Service, settings: Settings, keys: Keys | None = None) -> Gate:
     """What refuses requests before they are parsed."""
     return Gate(
         service.repository,
@@ -147,6 +199,7 @@ def make_gate(service: Service, settings: Settings) -> Gate:
         service.metrics,
         draining=lambda: service.lifecycle.draining,
         refused_at=lambda: service.engine_load.refused_at,
+        keys=keys,
     )
 
 
@@ -189,14 +242,21 @@ def connection_limits(settings: Settings, *, descriptors: int) -> ConnectionLimi
     Args:
         settings: All settings.
         descriptors: How many file descriptors the process may have. Some are kept for files, and
-            for probes when all connections are taken.
+            for probes when all connections are taken, and for a port for metrics.
     """
+    kept = _KEPT_DESCRIPTORS + (0 if settings.metrics_port is None else 3 * _METRICS_CONNECTIONS)
     return ConnectionLimits(
-        max_connections=max(1, min(settings.max_connections, descriptors - _KEPT_DESCRIPTORS)),
+        max_connections=max(1, min(settings.max_connections, descriptors - kept)),
         header_timeout_s=settings.header_timeout_s,
         keep_alive_s=_KEEP_ALIVE_S,
         min_body_bytes_per_s=settings.min_body_bytes_per_s,
     )
+
+
+def metrics_connection_limits(settings: Settings) -> ConnectionLimits:
+    """The bounds of the connections on a port for metrics."""
+    limits = connection_limits(settings, descriptors=sys.maxsize)
+    return replace(limits, max_connections=_METRICS_CONNECTIONS)
 
 
 def divide_cores(

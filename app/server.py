@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Any, Final
@@ -20,10 +21,19 @@ from app import __version__
 from app.api.connections import Connections
 from app.api.error_handlers import refuse_http
 from app.api.health import state_of
+from app.api.keys import Keys
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
 from app.gc_tuning import freeze_heap, give_back_memory
-from app.main import connection_limits, create_app, divide_cores, make_gate
+from app.main import (
+    connection_limits,
+    create_app,
+    create_metrics_app,
+    divide_cores,
+    make_gate,
+    metrics_connection_limits,
+    open_keys,
+)
 from app.service import Service
 from app.serving.agreement import Agreement
 from app.serving.lifecycle import Phase
@@ -43,6 +53,23 @@ _CLOSING_S: Final = 5
 Announce = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What is opened before the fork, and shared by all processes of the service.
+
+    Attributes:
+        keys: The API keys, with what is used of the rate of each.
+        metrics_listener: The socket of the port for metrics. Every worker accepts on it, because
+            each can answer for all of them.
+    """
+
+    keys: Keys | None = None
+    metrics_listener: socket.socket | None = None
+
+
+NOTHING_SHARED: Final = Shared()
+
+
 def serve(settings: Settings, announce: Announce) -> None:
     """Run the service until a signal ends it.
 
@@ -51,21 +78,22 @@ def serve(settings: Settings, announce: Announce) -> None:
         announce: Called with the service's URL when the service is ready.
 
     Raises:
+        InvalidInput: A setting is wrong for this system, or the file of keys is damaged.
         ValenceError: The service cannot listen on the address, can never become ready, or has
             failed.
     """
     started = time.monotonic()
     settings = divide_cores(settings)
+    keys = open_keys(settings)
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
-    logger.info(
-        "the service is starting",
-        extra={
-            "address": make_url(host, port),
-            "version": __version__,
-            "workers": settings.workers,
-        },
-    )
+    about: dict[str, Any] = {"address": make_url(host, port)}
+    metrics_listener = None
+    if settings.metrics_port is not None:
+        metrics_listener = listen(settings.host, settings.metrics_port, option="--metrics-port")
+        about["metrics_address"] = make_url(*metrics_listener.getsockname()[:2])
+    about |= {"version": __version__, "workers": settings.workers}
+    logger.info("the service is starting", extra=about)
 
     was_ready = False
 
@@ -76,7 +104,7 @@ def serve(settings: Settings, announce: Announce) -> None:
         logger.info("the service is ready", extra={"seconds": seconds})
         announce(make_url(to_reachable(host), port))
 
-    failure = _run(settings, listener, report_ready)
+    failure = _run(settings, listener, Shared(keys, metrics_listener), report_ready)
     if failure is not None:
         what = "has failed" if was_ready else "cannot become ready"
         raise ValenceError(f"the service {what}: {failure}")
@@ -86,11 +114,12 @@ def serve(settings: Settings, announce: Announce) -> None:
 def _run(
     settings: Settings,
     listener: socket.socket,
+    shared: Shared,
     on_ready: Callable[[], None],
 ) -> str | None:
     """Run one process or a supervisor with workers; returns why the service could not start."""
     if settings.workers == 1:
-        server = Server(settings, on_ready=on_ready)
+        server = Server(settings, shared, on_ready=on_ready)
         server.run(sockets=[listener])
         return server.failure
     listener.setblocking(False)
@@ -98,7 +127,7 @@ def _run(
     supervisor = Supervisor(
         listener,
         settings.workers,
-        work=partial(_work, settings),
+        work=partial(_work, settings, shared),
         ledger=_SupervisorMetrics(),
         agree=partial(Agreement, members=settings.workers, poll_s=settings.reload_poll_s),
         timeouts=Timeouts(settings.drain_delay_s, settings.drain_timeout_s + _CLOSING_S),
@@ -148,10 +177,10 @@ class _SupervisorMetrics:
         self._metrics.worker_deaths.labels(reason).inc()
 
 
-def _work(settings: Settings, link: Link) -> int:
+def _work(settings: Settings, shared: Shared, link: Link) -> int:
     """Run one of several workers; returns its exit status."""
     tag_logs(worker=link.number)
-    server = Server(settings, link=link)
+    server = Server(settings, shared, link=link)
     server.run(sockets=[])
     return 0 if server.failure is None else 1
 
@@ -167,6 +196,7 @@ class Server(uvicorn.Server):
 
     Args:
         settings: All settings.
+        shared: What all processes of the service have in common.
         on_ready: Called once when the service is ready.
         link: To the supervisor; None for a process on its own.
     """
@@ -174,6 +204,7 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         settings: Settings,
+        shared: Shared = NOTHING_SHARED,
         *,
         on_ready: Callable[[], None] = lambda: None,
         link: Link | None = None,
@@ -183,8 +214,13 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._signalled = self._was_ready = False
         self._adopting: set[asyncio.Task[object]] = set()
+        keys = shared.keys or open_keys(settings)
         app = create_app(
-            settings, on_loaded=freeze_heap, on_released=give_back_memory, workers=link
+            settings,
+            on_loaded=freeze_heap,
+            on_released=give_back_memory,
+            workers=link,
+            keys=keys,
         )
         self._service: Service = app.state.service
         self._service.lifecycle.on_change = self._report_phase
@@ -196,6 +232,14 @@ class Server(uvicorn.Server):
             refuse=partial(refuse_http, self._service.metrics),
             on_lost=link.heartbeat.count_closed_connection if link else lambda: None,
         )
+        self._metrics_listener = shared.metrics_listener
+        self._metrics_connections = Connections(
+            metrics_connection_limits(settings),
+            metrics=self._service.metrics,
+            refuse=partial(refuse_http, self._service.metrics),
+        )
+        self._metrics_app = create_metrics_app(self._service, link)
+        self._metrics_server: asyncio.Server | None = None
         super().__init__(
             uvicorn.Config(
                 app,
@@ -204,7 +248,7 @@ class Server(uvicorn.Server):
                 http=partial(  # type: ignore[arg-type]  # called like the class it stands for
                     HTTPProtocol,
                     connections=self._connections,
-                    refuse_early=make_gate(self._service, settings).refuse,
+                    refuse_early=make_gate(self._service, settings, keys).refuse,
                 ),
                 lifespan="on",
                 server_header=False,
@@ -224,6 +268,10 @@ class Server(uvicorn.Server):
         """Start as uvicorn does, then take connections from the supervisor."""
         self._event_loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        if self._metrics_listener is not None:
+            self._metrics_server = await self._event_loop.create_server(
+                self._make_metrics_protocol, sock=self._metrics_listener
+            )
         if self._link is not None:
             self._link.open(
                 Callbacks(
@@ -252,6 +300,10 @@ class Server(uvicorn.Server):
                 while self._connections.has_room(len(self._adopting) + 1):
                     self._adopt(listener.accept()[0])
         await asyncio.gather(*self._adopting, return_exceptions=True)
+        if self._metrics_server is not None:
+            self._metrics_server.close()
+        for connection in list(self._metrics_connections.open):
+            connection.shutdown()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -326,6 +378,14 @@ class Server(uvicorn.Server):
         )
         return protocol
 
+    def _make_metrics_protocol(self) -> asyncio.Protocol:
+        """Make a protocol for a connection on the port for metrics."""
+        return HTTPProtocol(
+            *(self.config, self.server_state, self.lifespan.state, self._event_loop),
+            connections=self._metrics_connections,
+            app=self._metrics_app,
+        )
+
     def _adopt(self, connection: socket.socket) -> None:
         """Serve a connection that was accepted elsewhere."""
         if not self._connections.has_room(len(self._adopting) + 1):
@@ -351,8 +411,13 @@ def raise_descriptor_limit() -> int:
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket.
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """Open a listening socket.
+
+    Args:
+        host: The address.
+        port: 0 for any free one.
+        option: Chooses another port, for the error.
 
     Raises:
         ValenceError: The address is in use, or not one of this machine.
@@ -367,7 +432,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)  # connections wait there until the event loop runs
     except OSError as error:
         raise ValenceError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port"
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with {option}"
         ) from error
     except UnicodeError as error:
         raise ValenceError(f"cannot listen on {host}:{port}: the host name is invalid") from error

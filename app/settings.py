@@ -4,14 +4,17 @@ Each is read from the option of `valence serve` with the same name, or from the 
 with the prefix `VALENCE_`.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "VALENCE_"
+
+_ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -21,6 +24,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free port")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="port for /metrics alone (default: on the other port)"
+    )
 
     workers: int = Field(
         0,
@@ -72,6 +78,13 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         4 * 2**20, ge=64, le=2**30, description="maximum bytes per request body"
     )
+    # As much as the queue may hold of texts, and 16 of the largest bodies.
+    max_bodies_bytes: int = Field(
+        64 * 2**20,
+        ge=1024,
+        le=2**40,
+        description="maximum bytes of all request bodies in flight in each worker",
+    )
     request_timeout_ms: int = Field(
         10_000, ge=1, le=600_000, description="default and maximum deadline of a request"
     )
@@ -84,6 +97,12 @@ class Settings(BaseSettings):
     )
     max_connections: int = Field(
         4096, ge=1, le=2**20, description="maximum open connections of each worker"
+    )
+    api_keys_file: Path | None = Field(
+        None, description="file with the hashes of the API keys (default: no key is needed)"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins whose web pages may ask, with commas between, or * (default: none)"
     )
     reload_poll_s: float = Field(
         10, ge=0, le=86_400, description="seconds between looks for new versions; 0: on SIGHUP only"
@@ -111,13 +130,37 @@ class Settings(BaseSettings):
         """Accept these words in any case."""
         return value.lower() if isinstance(value, str) else value
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object, _info: ValidationInfo) -> object:
+        """Accept one string with commas or spaces between the origins."""
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """Check that each is written as browsers send it, or that * is alone."""
+        if origins != ("*",) and not all(map(_ORIGIN.fullmatch, origins)):
+            raise ValueError(
+                "must be origins such as https://example.com or http://localhost:3000, in lower "
+                "case and without a path, or * alone"
+            )
+        return origins
+
     @model_validator(mode="after")
     def _nest(self) -> Self:
         """Check the bounds that depend on other settings."""
+        if self.metrics_port == self.port != 0:
+            raise ValueError(f"METRICS_PORT must differ from PORT. Received: {self.port} for both")
         if self.max_texts_per_request > self.max_queue_items:
             raise ValueError(
                 "MAX_TEXTS_PER_REQUEST must be at most MAX_QUEUE_ITEMS, so that every request fits "
                 f"into the queue. Received: {self.max_texts_per_request} and {self.max_queue_items}"
+            )
+        if 2 * self.max_body_bytes > self.max_bodies_bytes:
+            raise ValueError(
+                "MAX_BODIES_BYTES must be at least twice MAX_BODY_BYTES, so that a body finds room "
+                f"beside others. Received: {self.max_bodies_bytes} and {self.max_body_bytes}"
             )
         if self.request_timeout_ms >= self.drain_timeout_s * 1000:
             raise ValueError(
@@ -139,7 +182,7 @@ def explain_settings_error(error: ValidationError, typed: Collection[str] = ()) 
         return first["msg"].removeprefix("Value error, ")
     field = str(first["loc"][0])
     name = f"--{field.replace('_', '-')}" if field in typed else f"{ENV_PREFIX}{field.upper()}"
-    rule = first["msg"].replace("Input should be", "must be")
+    rule = first["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     return f"{name} {rule}. Received: {first['input']}"
 
 

@@ -54,6 +54,10 @@ class Connection(Protocol):
         """Close, or answer 408, if a limit has been passed at this time."""
         ...
 
+    def shutdown(self) -> None:
+        """Close as soon as every request that has arrived is answered."""
+        ...
+
     def abort(self) -> None:
         """Close at once."""
         ...

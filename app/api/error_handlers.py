@@ -1,6 +1,7 @@
 """The one table from exceptions to statuses, and responses with problem details (RFC 9457)."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +16,9 @@ from app.api.connections import CONNECTIONS_REASON
 from app.api.framing import MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from app.api.middleware import PROBLEM_JSON, context_of, make_request_id
 from app.api.schemas import Problem
+from app.api.security_headers import EVERYWHERE
 from app.errors import (
+    BodiesFull,
     DeadlineExceeded,
     Draining,
     InferenceFailed,
@@ -24,20 +27,27 @@ from app.errors import (
     NotJSON,
     NotReady,
     Overloaded,
+    RateExceeded,
     RequestTimeout,
     TooLarge,
     TooLate,
+    Unauthorized,
     UnknownModel,
     ValenceError,
 )
 from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 
-_NOT_READY_RETRY_S: Final = 1
+_RETRY_S: Final = 1
 _SEE_LOG: Final = "the log of the service has more, under this request_id"
 _NOT_FROM_THE_ROUTE: Final = "Not answered by the route; the connection is closed"
+_SECURITY: Final = {name.decode(): value.decode() for name, value in EVERYWHERE}
 _REQUEST_ID_HEADER: Final = {
     "description": "Taken from the request, or generated.",
     "schema": {"type": "string", "examples": ["c0ffee5eed"]},
+}
+_SECURITY_SCHEMES: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "api-key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 
 
@@ -137,6 +147,13 @@ PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
         "The body is not JSON",
         "the body must be JSON; invalid at character 9",
     ),
+    Unauthorized: ProblemType(
+        401,
+        "unauthorized",
+        "The key is missing or wrong",
+        str(Unauthorized()),
+        rejected="unauthorized",
+    ),
     UnknownModel: ProblemType(
         404,
         "unknown-model",
@@ -162,6 +179,13 @@ PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
         "the queue holds 4090 of 4096 texts and has no room for 16 more",
         rejected="queue_full",
     ),
+    RateExceeded: ProblemType(
+        429,
+        "rate-limit",
+        "The key is used too often",
+        "the key may be used 10 times per second",
+        rejected="rate_limit",
+    ),
     TooLate: ProblemType(
         429,
         "too-late",
@@ -174,6 +198,14 @@ PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
         "inference-failed",
         "The model failed",
         "the model failed on this text",
+    ),
+    BodiesFull: ProblemType(
+        503,
+        "bodies-full",
+        "Too many bodies at once",
+        "all bodies in flight together must have at most 67108864 bytes, bodies over 65536 bytes "
+        "at most 58720256 of them",
+        rejected="bodies_full",
     ),
     NotReady: ProblemType(
         503,
@@ -198,6 +230,9 @@ PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
     ),
 }
 
+_KEY_ERRORS: Final = (Unauthorized, RateExceeded)
+"""Only a service with API keys answers with them, and then for every route."""
+_ROUTE_PROBLEMS: Final = [each for error, each in PROBLEM_TYPES.items() if error not in _KEY_ERRORS]
 
 REJECTION_REASONS: Final = (
     *(t.rejected for t in PROBLEM_TYPES.values() if t.rejected),
@@ -227,8 +262,10 @@ def respond_to_error(scope: Scope, error: ValenceError) -> Response:
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(retry_after(error))
-    elif isinstance(error, NotReady):
-        headers["Retry-After"] = str(_NOT_READY_RETRY_S)
+    elif isinstance(error, NotReady | BodiesFull):
+        headers["Retry-After"] = str(_RETRY_S)
+    elif isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     # The message of an unmapped exception was not written for clients.
     detail = _SEE_LOG if problem_type is INTERNAL else str(error)
     return _respond(context.request_id, problem_type.problem(detail), headers)
@@ -248,10 +285,10 @@ def refuse_http(metrics: Metrics, status: int) -> Response:
     """The response that ends a connection. No middleware sees it: it is counted here."""
     metrics.requests.labels(OTHER_ROUTE, NO_MODEL, str(status)).inc()
     request_id = make_request_id()
-    headers = {"X-Request-ID": request_id}
+    headers = {"X-Request-ID": request_id} | _SECURITY
     problem_type = HTTP_PROBLEMS[status]
     if problem_type is TOO_MANY_CONNECTIONS:
-        headers["Retry-After"] = str(_NOT_READY_RETRY_S)
+        headers["Retry-After"] = str(_RETRY_S)
     return _respond(request_id, problem_type.problem(problem_type.example), headers)
 
 
@@ -290,11 +327,15 @@ def register_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, handle_http_error)
 
 
-def document_common_parts(app: FastAPI) -> None:
+def document_common_parts(app: FastAPI, *, open_paths: Collection[str] | None = None) -> None:
     """Add to the OpenAPI document what all routes share, and remove FastAPI's own error body.
 
-    All routes share the schema `Problem`, the header `X-Request-ID`, the response 500, and those
-    that end a connection before the route is asked.
+    All routes share the schema `Problem`, the header `X-Request-ID`, the response 500, those that
+    end a connection before the route is asked, and, with API keys, the answers to a wrong one.
+
+    Args:
+        app: The application.
+        open_paths: The paths that need no API key; None if no path does.
     """
     generate = app.openapi
 
@@ -306,11 +347,17 @@ def document_common_parts(app: FastAPI) -> None:
             schemas["Problem"] = Problem.model_json_schema()
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
-            for route in document["paths"].values():
+            if open_paths is not None:
+                document["components"]["securitySchemes"] = _SECURITY_SCHEMES
+            for path, route in document["paths"].items():
+                needs_key = open_paths is not None and path not in open_paths
                 for operation in route.values():
                     responses = operation["responses"]
                     if "HTTPValidationError" in str(responses.get("422")):
                         del responses["422"]
+                    if needs_key:
+                        operation["security"] = [{name: []} for name in _SECURITY_SCHEMES]
+                        _document_key_problems(responses)
                     for status, response in document_problems(500).items():
                         responses.setdefault(str(status), response)
                     ended = _document(_NOT_FROM_THE_ROUTE, *HTTP_PROBLEMS.values())
@@ -331,10 +378,19 @@ def document_problems(*statuses: int, detail: str = "") -> dict[int | str, dict[
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        types = [each for each in (*PROBLEM_TYPES.values(), INTERNAL) if each.status == status]
+        types = [each for each in (*_ROUTE_PROBLEMS, INTERNAL) if each.status == status]
         title = " · ".join(each.title for each in types)
         responses[status] = _document(title, *types, detail=detail)
     return responses
+
+
+def _document_key_problems(responses: dict[str, Any]) -> None:
+    """Add the answers to a missing, wrong or overused key to the responses of a route."""
+    for error in _KEY_ERRORS:
+        each = PROBLEM_TYPES[error]
+        own = _document(each.title, each)
+        response = responses.setdefault(str(each.status), own)
+        response["content"][PROBLEM_JSON]["examples"] |= own["content"][PROBLEM_JSON]["examples"]
 
 
 def _document(description: str, *types: ProblemType, detail: str = "") -> dict[str, Any]:

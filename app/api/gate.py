@@ -17,8 +17,10 @@ import orjson
 
 from app.api.body import Limits
 from app.api.error_handlers import problem_type_of, retry_after
+from app.api.keys import Keys, find_keys
 from app.api.middleware import PROBLEM_JSON, VALID_ID, make_request_id
-from app.errors import Overloaded, ValenceError
+from app.api.security_headers import EVERYWHERE
+from app.errors import Overloaded, RateExceeded, Unauthorized, ValenceError
 from app.serving.repository import Repository, Version
 from app.telemetry.metrics import Metrics
 
@@ -34,15 +36,19 @@ _MODEL: Final = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._-]{1,64})"')
 _REQUEST_ID: Final = re.compile(rb"\r\nx-request-id: *([^\r\n]*)\r\n", re.IGNORECASE)
 _ORDINARY: Final = (
     *(b"\r\ntransfer-encoding", b"\r\nconnection", b"\r\nexpect", b"\r\nupgrade"),
-    *(b"\r\ncontent-encoding", b"\r\nauthorization"),
+    *(b"\r\ncontent-encoding", b"\r\norigin"),
 )
 """Beginnings of headers whose requests take the ordinary way."""
+_CREDENTIALS: Final = (b"\r\nauthorization", b"\r\nx-api-key")
+"""Those of headers that carry keys: where none are asked for, they take the ordinary way, too."""
 _HEADERS: Final = re.compile(rb"POST /predict HTTP/1.1\r\n(?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+")
 _ALERT_S: Final = 1.0
 """How long the gate is used after a refusal."""
 _MAX_KNOWN_HEADS, _MAX_KNOWN_BYTES = 256, 4096
 _ANSWER: Final = (
-    b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: %d\r\ncontent-type: "
+    b"HTTP/1.1 429 Too Many Requests\r\n"
+    + b"".join(name + b": " + value + b"\r\n" for name, value in EVERYWHERE)
+    + b"content-length: %d\r\ncontent-type: "
     + PROBLEM_JSON.encode()
     + b"\r\nretry-after: %d\r\nx-request-id: %s\r\n\r\n%s"
 )
@@ -55,10 +61,12 @@ class _Head:
     Attributes:
         timeout_s: Seconds until the deadline; None if the request takes the ordinary way.
         request_id: As received; empty if it is made here.
+        keys: All API keys, if the service asks for them.
     """
 
     timeout_s: float | None
     request_id: bytes = b""
+    keys: tuple[bytes, ...] = ()
 
 
 _ORDINARY_HEAD: Final = _Head(None)
@@ -72,6 +80,8 @@ class Gate:
         limits: The limits of a request.
         metrics: Counts the refused requests.
         draining: Whether connections are asked to close, which the ordinary way does.
+        keys: The API keys; None if the service asks for none. A request without a valid one takes
+            the ordinary way, and one that is refused counts against the rate of its key.
         refused_at: Returns when a request was last refused. Without overload all requests take the
             ordinary way, and the gate costs nothing.
     """
@@ -83,6 +93,7 @@ class Gate:
         metrics: Metrics,
         draining: Callable[[], bool],
         refused_at: Callable[[], float],
+        keys: Keys | None = None,
     ) -> None:
         self._repository = repository
         self._timeout_ms = limits.request_timeout_ms
@@ -90,6 +101,8 @@ class Gate:
         self._metrics = metrics
         self._draining = draining
         self._refused_at = refused_at
+        self._keys = keys
+        self._ordinary = _ORDINARY if keys is not None else _ORDINARY + _CREDENTIALS
         # A client sends the same headers again and again, but for the length of the body.
         self._heads: dict[bytes, _Head] = {}
         # Of the error that was rendered last.
@@ -123,6 +136,13 @@ class Gate:
         error = version.predictor.refusal(body_bytes, now=started, timeout_s=head.timeout_s)
         if not isinstance(error, Overloaded):
             return None
+        if self._keys is not None:
+            try:
+                self._keys.check(head.keys)
+            except Unauthorized:
+                return None
+            except RateExceeded as too_often:
+                error = too_often
         self._metrics.observe_request(ROUTE, version.name, 429, time.monotonic() - started)
         return self._render(error, head.request_id)
 
@@ -167,7 +187,7 @@ class Gate:
             b"\r\ncontent-length" in lower
             or lower.count(b"\r\nhost:") != 1
             or lower.count(b"\n") != lower.count(b"\r\n")
-            or any(name in lower for name in _ORDINARY)
+            or any(name in lower for name in self._ordinary)
             or _HEADERS.fullmatch(head) is None
         ):
             return _ORDINARY_HEAD
@@ -179,7 +199,12 @@ class Gate:
                 return _ORDINARY_HEAD
         sent = _REQUEST_ID.search(head)
         valid = sent is not None and VALID_ID.fullmatch(sent[1])
-        return _Head(timeout_ms / 1e3, sent[1] if sent is not None and valid else b"")
+        request_id = sent[1] if sent is not None and valid else b""
+        if self._keys is None:
+            return _Head(timeout_ms / 1e3, request_id)
+        lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+        keys = find_keys((name.lower(), value.strip()) for name, _, value in lines)
+        return _Head(timeout_ms / 1e3, request_id, tuple(keys))
 
     def _render(self, error: Overloaded, request_id: bytes) -> bytes:
         """The answer; all of it but the request id is kept while the error is the same."""

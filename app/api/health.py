@@ -45,10 +45,8 @@ _METRICS_PAGE: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def register_health(
-    app: FastAPI, lifecycle: Lifecycle, tally: Tally, workers: Workers | None
-) -> None:
-    """Add `/livez`, `/readyz` and `/metrics`; the latter two cover all workers."""
+def register_probes(app: FastAPI, lifecycle: Lifecycle, workers: Workers | None) -> None:
+    """Add `/livez`, and `/readyz`, which covers all workers."""
 
     async def livez() -> Liveness:
         """200 while the process answers; it never depends on a model."""
@@ -73,16 +71,21 @@ def register_health(
             workers=[state.phase for state in states] if workers else None,
         )
 
-    async def metrics() -> Response:
-        """All metrics in Prometheus' text format."""
-        figures = tally.merge(await workers.gather()) if workers else tally.snapshot()
-        return Response(tally.render(figures), media_type=CONTENT_TYPE_LATEST)
-
     for path, probe in (("/livez", livez), ("/readyz", readyz)):
         # Some load balancers probe with HEAD. Starlette takes `Allow` from the first route.
         app.add_api_route(path, probe, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/livez", livez, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"], responses=_UNREADY)
+
+
+def register_metrics(app: FastAPI, tally: Tally, workers: Workers | None) -> None:
+    """Add `/metrics`, which covers all workers."""
+
+    async def metrics() -> Response:
+        """All metrics in Prometheus' text format."""
+        figures = tally.merge(await workers.gather()) if workers else tally.snapshot()
+        return Response(tally.render(figures), media_type=CONTENT_TYPE_LATEST)
+
     app.add_api_route(
         "/metrics", metrics, tags=["health"], response_class=Response, responses=_METRICS_PAGE
     )

@@ -11,6 +11,8 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.body import Bodies
+from app.api.security_headers import EVERYWHERE
 from app.telemetry.logs import describe_exception
 from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 
@@ -37,6 +39,7 @@ class RequestContext:
         model: The model's label in the metrics; set by the route.
         timeout: The header `X-Request-Timeout-Ms` as received.
         content_length: The header as received.
+        body_bytes: The bytes of the body that have been received by the application.
         body_unread: Whether part of the body may not have arrived.
         status: The status of the response.
         error: The class name of the exception that ended the request.
@@ -44,6 +47,7 @@ class RequestContext:
     """
 
     __slots__ = (
+        "body_bytes",
         "body_unread",
         "content_length",
         "error",
@@ -59,6 +63,7 @@ class RequestContext:
         self.model = NO_MODEL
         self.timeout: bytes | None = None
         self.content_length: bytes | None = None
+        self.body_bytes = 0
         self.body_unread = False
         self.status = CLIENT_GONE
         self.error = ""
@@ -99,6 +104,7 @@ class RequestMiddleware:
     Args:
         app: The application inside.
         metrics: Counts the requests.
+        bodies: The bodies of all requests; the one of a request is released when it ends.
         draining: Whether to close each connection after its response.
         answer_unexpected: Makes the response to an unexpected exception from the request's id.
     """
@@ -108,11 +114,13 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         metrics: Metrics,
+        bodies: Bodies,
         draining: Callable[[], bool],
         answer_unexpected: Callable[[str], Response],
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._bodies = bodies
         self._draining = draining
         self._answer_unexpected = answer_unexpected
 
@@ -130,7 +138,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 answered = True
                 context.status = message["status"]
-                headers = list(message.get("headers", ()))
+                headers = [*message.get("headers", ()), *EVERYWHERE]
                 headers.append((b"x-request-id", context.request_id.encode("ascii")))
                 # The rest of an unread body would be parsed as the next request.
                 if context.body_unread or self._draining():
@@ -154,6 +162,7 @@ class RequestMiddleware:
                 await response(scope, receive, send_with_headers)
         finally:
             self._metrics.requests_in_flight.dec()
+            self._bodies.received -= context.body_bytes
             self._count(scope, context, time.monotonic() - started)
 
     def _count(self, scope: Scope, context: RequestContext, seconds: float) -> None:

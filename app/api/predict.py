@@ -9,7 +9,14 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from app.api.application import RawRoute
-from app.api.body import Limits, PredictCall, parse_predict, parse_timeout_s
+from app.api.body import (
+    SMALL_BODY_BYTES,
+    Bodies,
+    Limits,
+    PredictCall,
+    parse_predict,
+    parse_timeout_s,
+)
 from app.api.error_handlers import document_problems, problem_of, respond_to_error
 from app.api.middleware import ClientGoneError, RequestContext, context_of
 from app.api.schemas import PredictListResponse, PredictRequest, PredictResponse
@@ -32,7 +39,7 @@ _WATCH_AFTER_S: Final = 0.05
 _NO_TEXTS: Final = Result([], 0.0, 0.0, 0.0)
 
 
-def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> None:
+def register_predict(app: FastAPI, repository: Repository, limits: Limits, bodies: Bodies) -> None:
     """Add `POST /predict`."""
 
     async def predict(scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,9 +53,10 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> No
             timeout_s = parse_timeout_s(context.timeout, limits)
             guard = Guard(receive, timeout_s)
             try:
-                body = await read_body(receive, context, limits)
+                body = await read_body(receive, context, limits, bodies)
                 guard.body_read = True
                 call = parse_predict(body, limits)
+                del body  # its texts take as much memory again
                 version = _find(repository, call, context)
                 result = await _predict(version, call, guard.deadline)
             except asyncio.CancelledError:
@@ -100,11 +108,16 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits) -> No
     )
 
 
-async def read_body(receive: Receive, context: RequestContext, limits: Limits) -> bytes:
+async def read_body(
+    receive: Receive, context: RequestContext, limits: Limits, bodies: Bodies
+) -> bytes:
     """Read a body up to the limit, whatever its Content-Length says.
+
+    Its bytes count in `bodies` until the request ends.
 
     Raises:
         TooLarge: It is longer than the limit.
+        BodiesFull: All bodies together are over their limit.
         ClientGoneError: The client has disconnected.
     """
     limit = limits.max_body_bytes
@@ -114,21 +127,26 @@ async def read_body(receive: Receive, context: RequestContext, limits: Limits) -
         announced = int(digits[:_MAX_LENGTH_DIGITS])
         if announced > limit:
             raise TooLarge(f"the body must have at most {limit} bytes. Received: {announced}")
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    chunks = [body]
-    received = len(body)
-    while message.get("more_body", False) and received <= limit:
+        if announced > SMALL_BODY_BYTES:
+            bodies.require(announced, announced)
+    chunks = []
+    received, more_body = 0, True
+    while more_body:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
         chunk = message.get("body", b"")
-        chunks.append(chunk)
         received += len(chunk)
-    if received > limit:
-        raise TooLarge(f"the body must have at most {limit} bytes. Received: more")
-    if message["type"] == "http.disconnect":
-        raise ClientGoneError
+        if received > limit:
+            raise TooLarge(f"the body must have at most {limit} bytes. Received: more")
+        if bodies.received + len(chunk) > bodies.limit_of_large:  # seldom, so that it costs nothing
+            bodies.require(len(chunk), received)
+        bodies.received += len(chunk)
+        context.body_bytes = received
+        chunks.append(chunk)
+        more_body = message.get("more_body", False)
     context.body_unread = False
-    return b"".join(chunks) if len(chunks) > 1 else body
+    return b"".join(chunks) if len(chunks) > 1 else chunk
 
 
 def _find(repository: Repository, call: PredictCall, context: RequestContext) -> Version:

@@ -102,6 +102,11 @@ class Metrics:
         self.rejected = counter(
             "rejected_total", "Requests and connections rejected, by reason", "reason"
         )
+        self._key_loads = counter(
+            "key_loads_total", "Looks at a changed file of API keys, by each worker", "outcome"
+        )
+        for outcome in ("loaded", "rejected"):
+            self._key_loads.labels(outcome)
         self.connections = gauge("connections", "Open connections").labels()
 
         self.tokenize_seconds = histogram(
@@ -167,6 +172,10 @@ class Metrics:
         dropped = count_dropped_lines()
         self._dropped_lines.inc(dropped - self._dropped_before)
         self._dropped_before = dropped
+
+    def count_key_load(self, taken: bool) -> None:
+        """Count a changed file of keys, which was taken or rejected."""
+        self._key_loads.labels("loaded" if taken else "rejected").inc()
 
     def declare_rejections(self, reasons: Iterable[str]) -> None:
         """Create the series of `rejected_total` for every reason."""

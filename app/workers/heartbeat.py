@@ -8,20 +8,28 @@ _CELL_BYTES: Final = 8
 _CLOSED, _BEAT = 0, 1
 
 
-def make_shared_number() -> memoryview:
+def make_shared_numbers(count: int) -> "memoryview[int]":
+    """Numbers, all 0, that this process and those it forks share.
+
+    An aligned write of 8 bytes is atomic, so there is no lock.
+    """
+    return memoryview(mmap.mmap(-1, count * _CELL_BYTES)).cast("q")
+
+
+def make_shared_number() -> "memoryview[int]":
     """One number, 0, that this process and those it forks share; index 0 reads and writes it."""
-    return memoryview(mmap.mmap(-1, _CELL_BYTES)).cast("q")
+    return make_shared_numbers(1)
 
 
 class Heartbeat:
     """Two numbers in shared memory, written by a worker and read by the supervisor.
 
-    Create it before the fork. An aligned write of 8 bytes is atomic, so there is no lock, and an
-    unresponsive worker cannot block the supervisor.
+    Create it before the fork. There is no lock, so an unresponsive worker cannot block the
+    supervisor.
     """
 
     def __init__(self) -> None:
-        self._cells = memoryview(mmap.mmap(-1, 2 * _CELL_BYTES)).cast("q")
+        self._cells = make_shared_numbers(2)
         self.beat()
 
     @property

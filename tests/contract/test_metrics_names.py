@@ -26,6 +26,7 @@ COUNTERS = {
     "requests": {"route", "model", "status"},
     "batch_tokens": {"model", "kind"},
     "rejected": {"reason"},
+    "key_loads": {"outcome"},
     "cancelled_items": {"model"},
     "shared_items": {"model"},
     "predictions": {"model", "version", "label"},
@@ -51,6 +52,7 @@ VALUES = {
     "kind": {"real", "padded"},
     "reason": {
         *("queue_full", "too_late", "not_ready", "draining", "deadline", "connections"),
+        *("unauthorized", "rate_limit", "bodies_full"),
         *("killed", "failed", "unresponsive"),
     },
     "state": {"starting", "ready", "differs", "unresponsive", "died", "draining"},

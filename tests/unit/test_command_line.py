@@ -9,10 +9,13 @@ import pytest
 from app import __version__
 from app import main as composition
 from app.__main__ import main
+from app.api.keys import Keys, read_keys
 from app.serving import engines
 from tests.fakes import FakeEngine, lock, write_version
 
 pytestmark = pytest.mark.usefixtures("logging_state")
+
+PLAIN = "vk_SECRET"
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +41,7 @@ def call(*arguments: object) -> int:
 Output = pytest.CaptureFixture[str]
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("predict",), ("models",)])
+@pytest.mark.parametrize("command", [(), ("serve",), ("predict",), ("models",), ("key",)])
 def test_help(command: tuple[str, ...], capsys: Output) -> None:
     """--help of every command exits with 0 and shows examples."""
     assert call(*command, "--help") == 0
@@ -59,6 +62,8 @@ def test_help(command: tuple[str, ...], capsys: Output) -> None:
         ("predict", "--version", "new", "good"),
         ("predict", " "),
         ("predict", "a\0b"),
+        ("key", "a shop"),
+        ("key", "shop", "--requests-per-second", "0"),
     ],
 )
 def test_wrong_call(arguments: tuple[str, ...], capsys: Output) -> None:
@@ -273,3 +278,38 @@ def test_models_verify(tmp_path: Path, capsys: Output) -> None:
     status, (row,) = models(tmp_path, capsys, "--verify")
     assert status == 1
     assert (row["usable"], "saved_model.pb" in row["reason"]) == (False, True)
+
+
+def test_key(tmp_path: Path, capsys: Output) -> None:
+    """`key` prints a line for the file on stdout, and on stderr the key that it is the hash of."""
+    for name, rate in (("shop", ()), ("app.2", ("--requests-per-second", "2.5"))):
+        assert call("key", name, *rate) == 0
+    captured = capsys.readouterr()
+    file = tmp_path / "keys.txt"
+    file.write_text(captured.out)
+    shown = [line.split(": ")[1] for line in captured.err.splitlines()]
+    assert [(key.name, key.rate) for key in read_keys(file)] == [("shop", None), ("app.2", 2.5)]
+    keys = Keys(file)
+    for key in shown:
+        keys.admit([(b"x-api-key", key.encode())])
+        assert key not in captured.out
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")])
+def test_damaged_keys(
+    fake_models: Path, tmp_path: Path, options: tuple[str, ...], capsys: Output
+) -> None:
+    """With a damaged file of keys, or none, the start ends like with any other wrong setting."""
+    file = tmp_path / "keys.txt"
+    for content, words in (
+        ("", "No such file"),
+        (f"shop {PLAIN}", "line 1 must be NAME SHA256"),
+    ):
+        if content:
+            file.write_text(content)
+        start = ("serve", "--port", "0", "--models-dir", fake_models, "--api-keys-file", file)
+        assert call(*start, *options) == 2
+        captured = capsys.readouterr()
+        (sentence,) = captured.err.splitlines()
+        assert words in sentence
+        assert PLAIN not in captured.out + captured.err

@@ -1,5 +1,6 @@
 """Which requests are refused from their bytes, and with what answer."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 
 from app.api.gate import Gate
+from app.api.keys import Keys
 from app.main import make_gate
 from app.serving.admission import Admission
 from app.settings import Settings
-from tests.fakes import Running, run_service
+from tests.fakes import ManualClock, Running, run_service
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +93,8 @@ async def test_refused(overloaded: Gate, data: bytes) -> None:
         request(b" folded: yes"),
         request(b"X\0: a"),
         request(b"Authorization: Bearer key"),
+        request(b"X-API-Key: key"),
+        request(b"Origin: https://example.com"),
         request(b"X-Request-Timeout-Ms: 0"),
         request(b"X-Request-Timeout-Ms: soon"),
         request(body=b'{"text": "good", "model": 5}'),
@@ -131,3 +135,48 @@ async def test_expected_requests_count(fake_models: Path, monkeypatch: pytest.Mo
         await service.predict(text="good")
     assert expected[0] == expected[1] > 0
     assert sum(expected) == pytest.approx(0)
+
+
+KEY = b"vk_of_the_test"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """One key, which may be used twice at once."""
+    file = tmp_path / "keys.txt"
+    file.write_text(f"shop {hashlib.sha256(KEY).hexdigest()} 2")
+    return Keys(file, clock=ManualClock())
+
+
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ((b"Authorization: Bearer " + KEY,), True),
+        ((b"authorization:bearer " + KEY,), True),
+        ((b"X-API-Key: " + KEY,), True),
+        ((b"Authorization: Basic a:b", b"X-API-Key: " + KEY), True),
+        ((), False),
+        ((b"X-API-Key: wrong",), False),
+        ((b"Authorization: " + KEY,), False),
+        ((b"X-API-Key: " + KEY, b"Authorization: Bearer " + KEY), False),
+        ((b"X-API-Key: " + KEY, b"X-API-Key: wrong"), False),
+    ],
+)
+async def test_with_keys(
+    overloaded: Gate, running: Running, keys: Keys, headers: tuple[bytes, ...], refused: bool
+) -> None:
+    """With keys only a request with a valid one is refused early; the others get 401 later."""
+    gate = make_gate(running.service, Settings(), keys)
+    answers = [gate.refuse(request(*headers)) for _ in range(2)]
+    assert [answer is not None for answer in answers] == [refused] * 2
+    assert all(KEY not in (answer or b"") for answer in answers)
+
+
+async def test_rate_under_overload(overloaded: Gate, running: Running, keys: Keys) -> None:
+    """An early refusal counts against the rate of the key, and then says so."""
+    gate = make_gate(running.service, Settings(), keys)
+    data = request(b"X-API-Key: " + KEY)
+    types = [b"rate-limit" in (gate.refuse(data) or b"") for _ in range(3)]
+    assert types == [False, False, True]
+    assert running.sample("rejected_total", reason="too_late") == 2
+    assert running.sample("rejected_total", reason="rate_limit") == 1

@@ -45,6 +45,15 @@ def test_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"engine": "torch"}, ["VALENCE_ENGINE", "tensorflow"]),
         ({"log_format": "xml"}, ["VALENCE_LOG_FORMAT", "json"]),
         ({"max_queue_items": 10}, ["MAX_TEXTS_PER_REQUEST", "MAX_QUEUE_ITEMS", "1024", "10"]),
+        *(
+            ({"cors_origins": origins}, ["VALENCE_CORS_ORIGINS", "must be origins", origins])
+            for origins in (
+                *("example.com", "https://example.com/", "HTTPS://example.com", "null"),
+                *("*,https://example.com", "https://*.example.com", "https://a:b@example.com"),
+            )
+        ),
+        ({"metrics_port": 8000}, ["METRICS_PORT", "differ from PORT", "8000"]),
+        ({"max_body_bytes": 2**26}, ["MAX_BODIES_BYTES", "twice MAX_BODY_BYTES", "67108864"]),
         ({"drain_timeout_s": 5}, ["REQUEST_TIMEOUT_MS", "DRAIN_TIMEOUT_S", "10000", "5"]),
     ],
 )
@@ -73,3 +82,13 @@ def test_unknown_variables() -> None:
     """Variables with the prefix that are no setting are found, in any case; others are not ours."""
     names = ["VALENCE_PORT", "valence_host", "VALENCE_SERVICE_HOST", "Valence_Prot", "HOME"]
     assert unknown_variables(names) == ["VALENCE_SERVICE_HOST", "Valence_Prot"]
+
+
+def test_list_of_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Origins are separated by commas or spaces, in an option as in a variable."""
+    origins = ("https://example.com", "http://[::1]:3000")
+    assert Settings(cors_origins=", ".join(origins)).cors_origins == origins  # type: ignore[arg-type]
+    monkeypatch.setenv("VALENCE_CORS_ORIGINS", " ".join(origins))
+    assert Settings().cors_origins == origins
+    monkeypatch.setenv("VALENCE_CORS_ORIGINS", "*")
+    assert Settings().cors_origins == ("*",)
