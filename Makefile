@@ -13,6 +13,7 @@ PORT := $(or $(VALENCE_PORT),8000)
 IMAGE ?= valence
 USERS ?= 16
 DURATION ?= 1m
+MINUTES ?= 30
 # Test processes; each that runs TensorFlow takes up to 2.4 GB of memory.
 TEST_PROCESSES ?= 2
 
@@ -22,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test long accuracy compatibility check format lock lowest
-.PHONY: train tweets bench load image manifests clean
+.PHONY: train tweets bench soak load image manifests clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -117,6 +118,9 @@ tweets: $(EVERYTHING) ## train tweets-lstm on TWEETS, export it, and evaluate it
 
 bench: $(EVERYTHING) ## compare the service with its in-process ceiling and a bare HTTP route
 	@$(BIN)/python -m load_tests.bench --out $(RUNS)/bench $(ARGS)
+
+soak: $(EVERYTHING) ## mixed traffic with faults for MINUTES, then a verdict; the report is in runs/soak/
+	@$(BIN)/python -m load_tests.soak --minutes $(MINUTES) --out $(RUNS)/soak $(ARGS)
 
 load: $(LOADING) ## run Locust against HOST:PORT; the report is runs/load.html
 	@$(BIN)/python -c 'import urllib.request as u; u.urlopen("http://$(HOST):$(PORT)/readyz")' 2>/dev/null || { \
