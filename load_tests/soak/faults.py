@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import math
 import os
 import random
 import re
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ from load_tests.soak.wire import Connection
 
 _CHANGE_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.05
+_DYING_POLL_S: Final = 0.001
 _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
 _LOCAL_PORT, _REMOTE_PORT, _INODE = 1, 2, 9
 """The columns of /proc/net/tcp."""
@@ -144,11 +147,25 @@ class Reloads:
         return True
 
 
+@dataclass(slots=True)
+class _Kill:
+    """A worker that was killed.
+
+    Attributes:
+        living: The connections of the other workers just before, by their clients' ports.
+        ended_at: When it had ended, on the monotonic clock.
+    """
+
+    living: frozenset[int]
+    ended_at: float = math.inf
+
+
 class Kills:
     """kill -9 of one worker after another, each when all are ready.
 
-    Requests in flight on a killed worker are lost with it. A connection was on it if it was open
-    before, and belongs to none of the workers that live on.
+    Requests in flight on a killed worker are lost with it. A connection was on it if it was opened
+    before the worker's end, and belongs to none of the workers that live on. While the system takes
+    a process down, it still gets connections: its end is when its sockets are closed.
 
     Args:
         server: The service.
@@ -160,7 +177,7 @@ class Kills:
         self._server = server
         self._note = note
         self._rng = rng
-        self._kills: list[tuple[float, frozenset[int]]] = []
+        self._kills: list[_Kill] = []
 
     def take_turn(self) -> None:
         """Kill a worker, if all are ready."""
@@ -169,17 +186,28 @@ class Kills:
         workers = children_of(self._server.pid)
         victim = self._rng.choice(workers)
         living = ports_of([pid for pid in workers if pid != victim], self._server.port)
+        kill = _Kill(living)
+        self._kills.append(kill)
         with suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
-        self._kills.append((time.monotonic(), living))
+            while _is_running(victim):
+                time.sleep(_DYING_POLL_S)
+        kill.ended_at = time.monotonic()
         self._note("kill -9")
 
     def was_killed(self, connection: Connection) -> bool:
         """Whether a connection ended because its worker was killed."""
         return any(
-            connection.opened < at and connection.local_port not in living
-            for at, living in self._kills
+            connection.opened < kill.ended_at and connection.local_port not in kill.living
+            for kill in self._kills
         )
+
+
+def _is_running(pid: int, proc: Path = PROC) -> bool:
+    """Whether a process has not ended; a zombie has."""
+    with suppress(OSError):
+        return (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
 
 
 def all_ready(port: int) -> bool:

@@ -44,15 +44,15 @@ class Connection:
 
     Attributes:
         local_port: The client's port, which names the connection in /proc.
-        opened: When it was opened, on the monotonic clock.
+        opened: When it began to be opened, on the monotonic clock.
     """
 
     def __init__(self, port: int) -> None:
+        self.opened = time.monotonic()
         self._socket = socket.create_connection(("127.0.0.1", port), _TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
         self.local_port: int = self._socket.getsockname()[1]
-        self.opened = time.monotonic()
 
     def send(self, data: bytes) -> None:
         """Send bytes.

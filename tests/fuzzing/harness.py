@@ -115,9 +115,16 @@ class _Application:
         await report_errors(scope, receive, send_numbered)
 
 
-async def _check_pieces(pieces: Sequence[bytes]) -> None:
+@cache
+def _door() -> tuple[Door, _Application]:
+    """One door for all calls."""
     application = _Application()
-    door = Door(application)
+    return Door(application), application
+
+
+async def _check_pieces(pieces: Sequence[bytes]) -> None:
+    door, application = _door()
+    application.asked = 0
     client = door.connect()
     for piece in pieces:
         await _turn(lambda: client.wire.reading or client.wire.closed)

@@ -33,7 +33,7 @@ from load_tests.soak.wire import BrokenConnectionError, Connection
 CALM = Sample(0, 100, 200, threads=10, descriptors=40, processes=3)
 GOOD = Outcome(
     before=CALM,
-    samples=[replace(CALM, at_s=at, answers=50, p50_ms=2, p99_ms=9) for at in range(1, 61)],
+    samples=[replace(CALM, at_s=at, answers=50, p50_ms=2, p99_ms=9) for at in range(1, 601)],
     after=CALM,
     counts=Counter({EXCUSED: 7}),
     answered=3000,
@@ -58,7 +58,7 @@ def test_every_fault_breaks_a_promise(fault: str) -> None:
 
 def rising(share: float) -> Outcome:
     """A soak whose memory grows by a share over its last half."""
-    sizes = [round(10**6 * (1 + share * second / 29)) for second in range(60)]
+    sizes = [round(10**6 * (1 + share * second / 299)) for second in range(600)]
     pairs = zip(GOOD.samples, sizes, strict=True)
     return replace(GOOD, samples=[replace(sample, pss_bytes=size) for sample, size in pairs])
 
@@ -67,6 +67,7 @@ def rising(share: float) -> Outcome:
     ("outcome", "sentence"),
     [
         (rising(0.01), ""),
+        (replace(rising(0.05), samples=rising(0.05).samples[:400]), ""),  # too short to tell
         (rising(0.05), "memory grew by"),
         (replace(GOOD, answered=0), "no text was answered"),
         (replace(GOOD, after=replace(CALM, processes=2)), ""),
@@ -255,6 +256,6 @@ def test_connections_of_a_process() -> None:
 def test_report() -> None:
     """The report has a row for each second, and a picture."""
     table = write_csv(GOOD.samples).splitlines()
-    assert (len(table), table[0].split(",")[0]) == (61, "at_s")
+    assert (len(table), table[0].split(",")[0]) == (601, "at_s")
     picture: Any = draw(GOOD, "a caption")
     assert picture.startswith(b"\x89PNG")
