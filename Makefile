@@ -13,6 +13,8 @@ PORT := $(or $(VALENCE_PORT),8000)
 IMAGE ?= valence
 USERS ?= 16
 DURATION ?= 1m
+MINUTES ?= 30
+SECONDS ?= 600
 # Test processes; each that runs TensorFlow takes up to 2.4 GB of memory.
 TEST_PROCESSES ?= 2
 
@@ -22,15 +24,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test long accuracy compatibility check format lock lowest
-.PHONY: train tweets bench load image manifests clean
+.PHONY: train tweets bench soak fuzz load image manifests clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# Three stamps record what is installed. Each is out of date when its lock or pyproject.toml changes.
+# Four stamps record what is installed. Each is out of date when its lock or pyproject.toml changes.
 SERVING := $(VENV)/serving.stamp
 LOADING := $(VENV)/loading.stamp
 EVERYTHING := $(VENV)/everything.stamp
+FUZZING := $(VENV)/fuzzing.stamp
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -55,6 +58,11 @@ $(EVERYTHING): requirements/dev.txt pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@ $(SERVING) $(LOADING)
+
+$(FUZZING): requirements/fuzz.txt
+	@echo "Installing atheris and Schemathesis (half a minute)"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt
+	@touch $@
 
 setup: $(EVERYTHING) ## install everything into .venv
 
@@ -94,6 +102,7 @@ lock: ## write the requirements files, from pyproject.toml (needs uv)
 	$(LOCK) --extra onnx --extra tensorflow --extra install --extra train --extra dev --group load \
 	  --constraint requirements/serve.txt --constraint requirements/load.txt \
 	  --output-file requirements/dev.txt pyproject.toml
+	$(LOCK) --group fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt
 
 # In an environment of its own.
 lowest: ## run the test suite with the lowest versions that pyproject.toml allows (needs uv)
@@ -117,6 +126,12 @@ tweets: $(EVERYTHING) ## train tweets-lstm on TWEETS, export it, and evaluate it
 
 bench: $(EVERYTHING) ## compare the service with its in-process ceiling and a bare HTTP route
 	@$(BIN)/python -m load_tests.bench --out $(RUNS)/bench $(ARGS)
+
+soak: $(EVERYTHING) ## mixed traffic with faults for MINUTES, then a verdict; the report is in runs/soak/
+	@$(BIN)/python -m load_tests.soak --minutes $(MINUTES) --out $(RUNS)/soak $(ARGS)
+
+fuzz: $(EVERYTHING) $(FUZZING) ## fuzz request bodies, HTTP and the OpenAPI document for SECONDS
+	@$(BIN)/python -m tests.fuzzing --seconds $(SECONDS) --out $(RUNS)/fuzz $(ARGS)
 
 load: $(LOADING) ## run Locust against HOST:PORT; the report is runs/load.html
 	@$(BIN)/python -c 'import urllib.request as u; u.urlopen("http://$(HOST):$(PORT)/readyz")' 2>/dev/null || { \

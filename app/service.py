@@ -87,7 +87,8 @@ class Service:
         member: Its part in the agreement on what serves; the repository shares its `generation`.
         engine_timeout_s: After so many seconds a model run is given up.
         on_loaded: Called when every version is loaded or rejected, before the process is ready.
-        on_released: Called in a thread when a version has been released.
+        on_released: Called in a thread when memory was released: when a version was loaded beside
+            the traffic, or is no longer needed.
 
     Attributes:
         lifecycle: The current phase.
@@ -239,7 +240,7 @@ class Service:
         """Load what the others serve; or, where nothing does yet, everything there is."""
         if self._member.agreed is not None:
             self._advance(Phase.WARMING, "the models are being loaded")
-            await self._prepare(Plan.from_message(self._member.agreed))
+            await self._prepare(Plan.from_message(self._member.agreed), first=True)
         else:
             async with self._preparing:
                 await self._load_and_offer()
@@ -316,7 +317,7 @@ class Service:
 
     # --- later plans
 
-    async def _prepare(self, plan: Plan) -> None:
+    async def _prepare(self, plan: Plan, *, first: bool = False) -> None:
         """Load what a plan needs, beside the traffic; report whether this process can serve it."""
         async with self._preparing:
             if self.lifecycle.draining:
@@ -332,6 +333,10 @@ class Service:
                     reasons[key] = version.reason
             for version in loaded:
                 self.repository.keep(version)
+            if first:
+                self._on_loaded()
+            if loaded:  # reading a model takes more memory than the model
+                await asyncio.to_thread(self._on_released)
             if not reasons:
                 reasons = self._check_labels(plan)
             if not reasons:

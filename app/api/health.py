@@ -91,6 +91,12 @@ def register_metrics(app: FastAPI, tally: Tally, workers: Workers | None) -> Non
     )
 
 
+def link_to_model(field: str) -> dict[str, Any]:
+    """The link from a response to `/models/{name}` of the model that a field of it names."""
+    parameters = {"name": f"$response.body#/{field}"}
+    return {"model": {"operationId": "describe_model", "parameters": parameters}}
+
+
 def state_of(lifecycle: Lifecycle) -> WorkerState:
     """The state of this process now."""
     return WorkerState(lifecycle.phase, lifecycle.ready, lifecycle.reason)
@@ -119,7 +125,12 @@ def register_models(
 ) -> None:
     """Add `/models` and `/models/{name}`."""
 
-    @app.get("/models", tags=["models"], response_model_exclude_none=True)
+    @app.get(
+        "/models",
+        tags=["models"],
+        response_model_exclude_none=True,
+        responses={200: {"links": link_to_model("default")}},
+    )
     async def list_models() -> ModelList:
         """Every model and version with its state, and the reason if it was rejected."""
         models = [_summarize(repository, name) for name in repository.versions]
@@ -130,6 +141,7 @@ def register_models(
     @app.get(
         "/models/{name}",
         tags=["models"],
+        operation_id="describe_model",
         responses=document_problems(404, detail="there is no such model; there are: bow, lstm"),
     )
     async def describe_model(name: str) -> ModelDetail:

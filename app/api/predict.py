@@ -18,6 +18,7 @@ from app.api.body import (
     parse_timeout_s,
 )
 from app.api.error_handlers import document_problems, problem_of, respond_to_error
+from app.api.health import link_to_model
 from app.api.middleware import ClientGoneError, RequestContext, context_of
 from app.api.schemas import PredictListResponse, PredictRequest, PredictResponse
 from app.errors import DeadlineExceeded, NotReady, TooLarge, UnknownModel, ValenceError
@@ -83,7 +84,10 @@ def register_predict(app: FastAPI, repository: Repository, limits: Limits, bodie
         tags=["predict"],
         response_model=PredictResponse | PredictListResponse,
         responses={
-            200: {"headers": {"Server-Timing": _SERVER_TIMING_HEADER}},
+            200: {
+                "headers": {"Server-Timing": _SERVER_TIMING_HEADER},
+                "links": link_to_model("model"),
+            },
             **document_problems(400, 404, 408, 413, 422, 429, 500, 503, 504),
         },
         openapi_extra={

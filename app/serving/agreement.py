@@ -172,8 +172,9 @@ class Agreement:
         member = self._members.pop(number, None)
         if member is None:
             return
-        if self._looker == number:
+        if self._looking and self._looker == number:
             self._looking = False
+            self.look()  # nobody else may ask again
         if self._proposal is not None and self._proposal.preparing == number:
             self._count_death(self._proposal)
         self._advance()

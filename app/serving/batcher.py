@@ -68,9 +68,10 @@ class Batcher:
         self._on_failure = on_failure
         self._clock = clock
         self._queue = RequestQueue(policy, clock)
+        queue = self._queue  # not self: a cycle would keep the engine until the collector runs
         self.admission = Admission(
             self.load,
-            pending_tokens=lambda: self._queue.pending_tokens,
+            pending_tokens=lambda: queue.pending_tokens,
             max_items=policy.max_items,
             clock=clock,
         )

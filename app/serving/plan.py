@@ -39,7 +39,7 @@ def parse_aliases(content: bytes) -> Aliases:
     """
     try:
         aliases = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: nested too deeply
         raise UnusableVersion(f"{ALIASES} must be JSON") from error
     if not isinstance(aliases, dict):
         raise UnusableVersion(f"{ALIASES} must be an object")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,8 @@ RULES_VERSION: Final = 1
 """Raised by hand when a change in this package gives a text other ids under the same config."""
 
 _SCHEMA_VERSION: Final = 1
+_MALFORMED: Final = (ValueError, KeyError, TypeError, RecursionError, OverflowError, re.error)
+"""What JSON of another shape raises, and a pattern that is no regular expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ class TextEncoder:
             return cls(config, Vocabulary(content["words"]))
         except OSError as error:
             raise UnusableVersion(f"{path.name} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, InvalidInput) as error:
+        except (*_MALFORMED, InvalidInput) as error:
             raise UnusableVersion(f"{path.name} is not a tokenizer: {error}") from error
 
     def _content(self) -> dict[str, Any]:

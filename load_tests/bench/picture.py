@@ -16,7 +16,7 @@ _INK: Final = "#1f2933"
 _MUTED: Final = "#616e7c"
 _LINE: Final = "#e4e7eb"
 _BLUE, _ORANGE, _GREEN, _GREY = "#2b6cb0", "#c05621", "#2f855a", "#4a5568"
-_STYLE: Final[dict[Any, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "axes.axisbelow": True,
     "axes.edgecolor": _LINE,
     "axes.grid": True,
@@ -50,7 +50,7 @@ def draw(services: Sequence[ServiceFigures], caption: str) -> bytes:
     """
     models = [figures for service in services for figures in service.models]
     width, height = _ROW_SIZE
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(width, height * len(models) + 0.4), layout="constrained")
         rows = figure.subplots(len(models), 2, squeeze=False)
         for (left, right), figures in zip(rows, models, strict=True):

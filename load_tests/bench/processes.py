@@ -9,8 +9,8 @@ PROC: Final = Path("/proc")
 
 # Positions of fields after the name in /proc/<pid>/stat. proc(5) numbers the fields from 1; the
 # process id is the first, the name the second.
-_PARENT, _USER, _SYSTEM, _WAITED_USER, _WAITED_SYSTEM, _RESIDENT = (
-    field - 3 for field in (4, 14, 15, 16, 17, 24)
+_PARENT, _USER, _SYSTEM, _WAITED_USER, _WAITED_SYSTEM, _THREADS, _RESIDENT = (
+    field - 3 for field in (4, 14, 15, 16, 17, 20, 24)
 )
 
 
@@ -23,12 +23,16 @@ class Usage:
         resident_bytes: Resident memory, shared pages counted once where the system reports it.
         resident_sum_bytes: Resident memory, shared pages counted for each process.
         processes: The number of processes.
+        threads: The threads of all of them.
+        descriptors: The open file descriptors of all of them, as far as they may be read.
     """
 
     cpu_s: float
     resident_bytes: int
     resident_sum_bytes: int
     processes: int
+    threads: int = 0
+    descriptors: int = 0
 
 
 def read_usage(pid: int, proc: Path = PROC) -> Usage | None:
@@ -50,6 +54,8 @@ def read_usage(pid: int, proc: Path = PROC) -> Usage | None:
         resident_bytes=sum(shares[member] or resident[member] for member in family),
         resident_sum_bytes=sum(resident.values()),
         processes=len(family),
+        threads=sum(int(fields[_THREADS]) for fields in family.values()),
+        descriptors=sum(_count_descriptors(proc / str(member)) for member in family),
     )
 
 
@@ -69,6 +75,14 @@ def _read_stat(folder: Path) -> list[str]:
         return (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def _count_descriptors(folder: Path) -> int:
+    """Open file descriptors; 0 if the process has exited or is another user's."""
+    try:
+        return sum(1 for _ in (folder / "fd").iterdir())
+    except OSError:
+        return 0
 
 
 def _read_share(folder: Path) -> int | None:

@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -16,11 +17,13 @@ import httpx
 import pytest
 
 from app.api.error_handlers import HTTP_PROBLEMS, INTERNAL
+from app.artifact import digest_manifest
 from app.errors import Overloaded
 from app.gc_tuning import freeze_heap
 from app.main import create_app
 from app.serving.admission import Admission
 from app.serving.engines import Engine
+from app.serving.plan import Plan
 from app.settings import Settings
 from tests.fakes import (
     POISON,
@@ -865,6 +868,23 @@ async def test_on_loaded(fake_models: Path) -> None:
     async with app.router.lifespan_context(app):
         await app.state.service.loading
     assert phases == ["warming"]
+
+
+async def test_on_loaded_in_a_replacement(fake_models: Path) -> None:
+    """A worker that replaces another has its heap frozen and trimmed before it is ready, too."""
+    plan = Plan(1, "lstm", {"lstm/2": digest_manifest(fake_models / "lstm" / "2")})
+    member: Any = SimpleNamespace(generation=[1], agreed=plan.to_message(), report=lambda _: None)
+    calls: list[str] = []
+    app = create_app(
+        Settings(models_dir=fake_models, threads=1),
+        load=lambda _folder: FakeEngine(),
+        on_loaded=lambda: calls.append(f"loaded, {app.state.service.lifecycle.phase}"),
+        on_released=lambda: calls.append(f"released, {app.state.service.lifecycle.phase}"),
+        workers=member,
+    )
+    async with app.router.lifespan_context(app):
+        await app.state.service.loading
+    assert calls == ["loaded, warming", "released, warming"]
 
 
 def test_frozen_heap() -> None:

@@ -93,6 +93,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.__main__": {"training.cli"},
     "load_tests": set(),
     "load_tests.bench": {"load_tests", "load_tests.bench.ceiling"},
+    "load_tests.soak": {"load_tests", "load_tests.bench"},
     # The one exception to the black box: what the same engine does without HTTP.
     "load_tests.bench.ceiling": {
         *("app.artifact", "app.text", "app.serving", "app.errors", "load_tests.bench"),
@@ -118,7 +119,10 @@ LIBRARIES = {
     "keras": {"training"},
     "sklearn": {"training"},
     "optuna": {"training.tuning"},
-    "matplotlib": {"training.reports", "training.evaluation", "load_tests.bench.picture"},
+    "matplotlib": {
+        *("training.reports", "training.evaluation"),
+        *("load_tests.bench.picture", "load_tests.soak.report"),
+    },
     "rich": {"training", "load_tests.bench.progress"},
     "fastapi": {"app.api", "app.main", *BARE_SERVERS},
     "starlette": {"app.api", "app.main", *BARE_SERVERS},

@@ -323,6 +323,19 @@ def test_look_on_demand() -> None:
     assert group.answering("lstm") == 3
 
 
+def test_looker_that_dies() -> None:
+    """A look whose member dies before it answers is done by another: the demand may be the only."""
+    group = Group(1, 2, poll_s=0)
+    group.pass_time(0)
+    group.files["lstm/3"] = "d"
+    group.silent.add(1)
+    group.agreement.look()
+    group.silent.clear()
+    group.restart(1)
+    group.pass_time(5)
+    assert group.answering("lstm") == 3
+
+
 def test_looker_that_is_silent(group: Group) -> None:
     """If a member does not answer a look, the next is asked."""
     group.silent.add(1)

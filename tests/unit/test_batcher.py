@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import math
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -474,3 +476,20 @@ async def test_models_share_the_slots() -> None:
     for bench in (one, two):
         await bench.batcher.drain()
     one.slots.close()
+
+
+async def test_released_engine_is_freed(make_bench: MakeBench) -> None:
+    """Nothing but the batcher keeps an engine alive: its memory is free without the collector."""
+    bench = make_bench()
+    await bench.submit([GOOD], [BAD])
+    await bench.batcher.drain()
+    gone = weakref.ref(bench.engine)
+    gc.disable()
+    try:
+        del bench.engine, bench.batcher
+        for _ in range(10):  # the thread drops what it has run
+            await asyncio.sleep(0.001)
+        assert gone() is None
+    finally:
+        gc.enable()
+        bench.engine, bench.batcher = FakeEngine(), Bench().batcher

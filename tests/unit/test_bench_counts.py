@@ -63,6 +63,8 @@ def test_usage_of_a_family(tmp_path: Path) -> None:
     write_stat(tmp_path, 12, 11, pages=5)
     write_stat(tmp_path, 13, 1, user=9999, pages=9999)
     (tmp_path / "14").mkdir()  # has just exited
+    for number in range(3):
+        (tmp_path / "11" / "fd" / str(number)).mkdir(parents=True)
     (tmp_path / "12" / "smaps_rollup").write_text("00-ff ---p [rollup]\nRss: 9 kB\nPss: 2 kB\n")
     usage = read_usage(10, tmp_path)
     assert usage is not None
@@ -70,7 +72,7 @@ def test_usage_of_a_family(tmp_path: Path) -> None:
     page_bytes = os.sysconf("SC_PAGE_SIZE")
     assert usage.resident_sum_bytes == 12 * page_bytes
     assert usage.resident_bytes == 7 * page_bytes + 2048
-    assert usage.processes == 3
+    assert (usage.processes, usage.threads, usage.descriptors) == (3, 3, 3)
 
 
 def test_usage_of_a_missing_process(tmp_path: Path) -> None:

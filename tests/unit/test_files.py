@@ -1,10 +1,13 @@
 """Atomic writes: a result is complete or absent, and nothing else is touched."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from app.errors import InvalidInput
+from tests.server import ROOT
 from training.support import files
 from training.support.files import atomic_folder, atomic_path, exchange
 
@@ -150,3 +153,56 @@ def test_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, atomic: bo
         (tmp_path / name / "file").write_text(name)
     exchange(tmp_path / "one", tmp_path / "other")
     assert contents(tmp_path) == {"one/file": b"other", "other/file": b"one"}
+
+
+KILL_AT_EVERY_STEP = """
+import os, signal, sys
+from pathlib import Path
+from training.support.files import atomic_folder
+
+target, replaces = Path(sys.argv[1]), sys.argv[2] or None
+
+def write(content):
+    with atomic_folder(target, replaces=replaces) as folder:
+        for name in ("manifest.json", "model.onnx"):
+            (folder / name).write_text(content)
+
+def killed_at(step):
+    left = step
+    def hook(event, _arguments):
+        nonlocal left
+        if event == "open" or event.startswith(("os.", "shutil.", "ctypes.", "tempfile.")):
+            left -= 1
+            if left == -1:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+if replaces:
+    write("old")
+for step in range(1000):
+    child = os.fork()
+    if child == 0:
+        killed_at(step)
+        write("new")
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    names = sorted(name for name in os.listdir(target.parent) if not name.startswith("."))
+    contents = {path.read_text() for path in target.iterdir()} if names else {"none"}
+    count = len(list(target.iterdir())) if names else 0
+    print(names, count, *contents)
+    if status == 0 or (not replaces and names):
+        break
+"""
+
+
+@pytest.mark.parametrize("replaces", ["", "manifest.json"], ids=["export", "evaluate"])
+def test_killed_at_any_step(tmp_path: Path, replaces: str) -> None:
+    """Kill -9 at any step of writing a version leaves the earlier one or the new one, whole."""
+    command = [sys.executable, "-c", KILL_AT_EVERY_STEP, str(tmp_path / "2"), replaces]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    seen = done.stdout.splitlines()
+    before = "['2'] 2 old" if replaces else "[] 0 none"
+    assert (seen[0], seen[-1]) == (before, "['2'] 2 new")
+    assert set(seen) == {before, "['2'] 2 new"}
+    assert len(seen) > 10

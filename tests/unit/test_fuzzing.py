@@ -1,0 +1,47 @@
+"""A short run of what `make fuzz` runs for long: any bytes, in the body and on the connection."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzzing.harness import (
+    HARNESSES,
+    SEEDS,
+    check_body,
+    check_framing,
+    check_timeout,
+)
+
+ALL_SEEDS = [(name, seed) for name, seeds in SEEDS.items() for seed in seeds]
+
+
+@pytest.mark.parametrize(("name", "seed"), ALL_SEEDS)
+def test_seeds(name: str, seed: bytes) -> None:
+    """The seeds break no rule, whole or cut short."""
+    for end in {*range(0, len(seed), 1 + len(seed) // 40), len(seed)}:
+        HARNESSES[name](seed[:end])
+
+
+seeds = st.sampled_from(SEEDS["framing"])
+joined = st.lists(seeds.map(lambda s: s[1:]) | st.binary(max_size=8), max_size=4).map(b"".join)
+
+
+@settings(max_examples=150, derandomize=True)
+@given(st.integers(0, 255), joined, st.integers(0, 400), st.binary(max_size=4))
+def test_connections(pieces: int, requests: bytes, at: int, noise: bytes) -> None:
+    """Requests one behind the other, with a few bytes replaced, in any number of pieces."""
+    check_framing(bytes([pieces]) + requests[:at] + noise + requests[at + len(noise) :])
+
+
+@settings(max_examples=100, derandomize=True)
+@given(st.sampled_from(SEEDS["body"]), st.integers(0, 100), st.binary(max_size=4))
+def test_bodies(seed: bytes, at: int, noise: bytes) -> None:
+    """A body with a few bytes replaced."""
+    check_body(seed[:at] + noise + seed[at + len(noise) :])
+
+
+@settings(max_examples=50, derandomize=True)
+@given(st.binary(max_size=12) | st.text("0123456789", max_size=12).map(str.encode))
+def test_timeouts(header: bytes) -> None:
+    """Any deadline."""
+    check_timeout(header)
