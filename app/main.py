@@ -72,6 +72,7 @@ def create_app(
     load: LoadEngine | None = None,
     on_loaded: Callable[[], None] = lambda: None,
     on_released: Callable[[], None] = lambda: None,
+    on_large_end: Callable[[], None] = lambda: None,
     workers: Workers | None = None,
     keys: Keys | None = None,
 ) -> FastAPI:
@@ -82,6 +83,7 @@ def create_app(
         load: Loads the engine of a version folder; by default as the settings say.
         on_loaded: Called when the models are loaded, just before the service is ready.
         on_released: Called in a thread when a version has been released.
+        on_large_end: Called when a request with a large body has ended.
         workers: The other processes behind the same port; None for a process on its own.
         keys: The API keys, if they were read before this process was forked.
     """
@@ -97,7 +99,7 @@ def create_app(
         yield
         await service.drain()
 
-    bodies = Bodies(settings.max_bodies_bytes)
+    bodies = Bodies(settings.max_bodies_bytes, on_large_end=on_large_end)
 
     def wrap(app: ASGIApp) -> ASGIApp:
         if keys is not None:

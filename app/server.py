@@ -24,7 +24,7 @@ from app.api.health import state_of
 from app.api.keys import Keys
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
-from app.gc_tuning import freeze_heap, give_back_memory
+from app.gc_tuning import Releaser, freeze_heap, give_back_memory
 from app.main import (
     connection_limits,
     create_app,
@@ -219,6 +219,7 @@ class Server(uvicorn.Server):
             settings,
             on_loaded=freeze_heap,
             on_released=give_back_memory,
+            on_large_end=Releaser().schedule,
             workers=link,
             keys=keys,
         )

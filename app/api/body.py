@@ -7,6 +7,7 @@ that must be fast. `app.api.schemas` documents the same body; a test compares th
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Never
 
@@ -55,18 +56,26 @@ class Bodies:
 
     Args:
         limit: In bytes.
+        on_large_end: Called when a request with a large body has ended, however it did.
 
     Attributes:
         received: The bytes of all bodies, from their arrival to the end of their requests.
         limit_of_large: Up to so many bytes there is room for any body.
     """
 
-    __slots__ = ("_limit", "limit_of_large", "received")
+    __slots__ = ("_limit", "_on_large_end", "limit_of_large", "received")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, on_large_end: Callable[[], None] = lambda: None) -> None:
         self.received = 0
+        self._on_large_end = on_large_end
         self._limit = limit
         self.limit_of_large = limit - limit // 8
+
+    def release(self, body_bytes: int) -> None:
+        """A request with so many bytes has ended."""
+        self.received -= body_bytes
+        if body_bytes > SMALL_BODY_BYTES:
+            self._on_large_end()
 
     def require(self, count: int, body_bytes: int) -> None:
         """Check that there is room for so many more bytes of a body.

@@ -162,7 +162,7 @@ class RequestMiddleware:
                 await response(scope, receive, send_with_headers)
         finally:
             self._metrics.requests_in_flight.dec()
-            self._bodies.received -= context.body_bytes
+            self._bodies.release(context.body_bytes)
             self._count(scope, context, time.monotonic() - started)
 
     def _count(self, scope: Scope, context: RequestContext, seconds: float) -> None:

@@ -185,3 +185,13 @@ def test_room_for_small_bodies() -> None:
         bodies.require(1, SMALL_BODY_BYTES + 1)
     with pytest.raises(BodiesFull):
         bodies.require(2**20 + 1, SMALL_BODY_BYTES)
+
+
+@pytest.mark.parametrize(("size", "ends"), [(SMALL_BODY_BYTES, 0), (SMALL_BODY_BYTES + 1, 1)])
+def test_end_of_a_large_body(size: int, ends: int) -> None:
+    """The end of a request with a large body is told, because its memory can be given back."""
+    told: list[int] = []
+    bodies = Bodies(2**20, on_large_end=lambda: told.append(1))
+    bodies.received += size
+    bodies.release(size)
+    assert (bodies.received, len(told)) == (0, ends)
