@@ -53,9 +53,10 @@ $(LOADING): requirements/load.txt | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/load.txt
 	@touch $@
 
+# Most modules of TensorFlow are never imported, so none are compiled beforehand.
 $(EVERYTHING): requirements/dev.txt pyproject.toml | $(BIN)/python
 	@echo "Installing everything (a few minutes)"
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@ $(SERVING) $(LOADING)
 

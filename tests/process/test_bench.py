@@ -41,7 +41,7 @@ def servers_of(pid: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("generator", ["bundled", "auto"])
+@pytest.mark.parametrize("generator", [pytest.param("bundled", marks=pytest.mark.slow), "auto"])
 def test_run(tmp_path: Path, generator: str) -> None:
     """A run prints its table, writes its files and gets only correct answers."""
     bench = start("--connections", "4", "--generator", generator, "--out", str(tmp_path))

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(not can_fork_workers(), reason="one process is a
 BODIES = [b'{"text": "superb", "model": "bow"}']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", DESIGNS, ids=lambda design: design.name)
 def test_design(design: Design, tmp_path: Path) -> None:
     """A design starts two workers, replaces one that is killed, and ends at SIGTERM."""

@@ -40,6 +40,7 @@ def evaluate(shop: Path, *options: object) -> int:
     return call("evaluate", shop / "tweets" / "1", *data, *options)
 
 
+@pytest.mark.slow
 def test_what_stands_beside(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The report has the version, the trigram model and the most frequent class on the same texts.
 

@@ -220,7 +220,10 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"cell": "gru", "bidirectional": True, "pooling": "last", "ngram_logits": 2},
+        pytest.param(
+            {"cell": "gru", "bidirectional": True, "pooling": "last", "ngram_logits": 2},
+            marks=pytest.mark.slow,
+        ),
         {"cell": "simple", "cleaning": "alphanumeric", "length_rule": "deviations"},
         {"architecture": "embedding", "hidden": (4,), "truncation": "post"},
         {"architecture": "bow", "ngram_logits": 3, "nb_weighting": True},

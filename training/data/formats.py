@@ -8,8 +8,8 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -63,7 +63,7 @@ class Record:
 # From bytes to lines
 
 
-def read_lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path) -> Generator[str, None, None]:
     """Yield the lines of a UTF-8 file, plain or gzip, split at line feeds only.
 
     Reviews contain U+0085 and other characters at which `str.splitlines` would split.
@@ -116,29 +116,29 @@ def read_tsv(
             code: _read_films(folder, f"{stem}_urls_{label}.txt")
             for code, label in (("0", "neg"), ("1", "pos"))
         }
-    lines = read_lines(path)
-    header = next(lines, "")
-    end = "\r\n" if header.endswith("\r\n") else "\n"
-    names = header.removesuffix(end).split("\t")
-    accepted = [TSV_HEADER, TSV_HEADER_UNLABELLED] if split == "unlabelled" else [TSV_HEADER]
-    if header and names not in accepted:
-        raise DataError(
-            f"{path} row 1: the columns must be {', '.join(accepted[0])}, separated by tabs. "
-            f"Received: {shorten(names)}"
-        )
-    for number, line in enumerate(lines, start=2):
-        place = f"{path} row {number}"
-        if line == end:
-            continue
-        cells = split_cells(line.removesuffix(end), place)
-        if len(cells) != len(names):
+    with closing(read_lines(path)) as lines:
+        header = next(lines, "")
+        end = "\r\n" if header.endswith("\r\n") else "\n"
+        names = header.removesuffix(end).split("\t")
+        accepted = [TSV_HEADER, TSV_HEADER_UNLABELLED] if split == "unlabelled" else [TSV_HEADER]
+        if header and names not in accepted:
             raise DataError(
-                f"{place}: a row must have {len(names)} cells ({', '.join(names)}) separated by "
-                f"tabs. Received: {len(cells)}"
+                f"{path} row 1: the columns must be {', '.join(accepted[0])}, separated by tabs. "
+                f"Received: {shorten(names)}"
             )
-        label = cells[1] if len(cells) == len(TSV_HEADER) else ""
-        group = _film_of(cells[0], films.get(label), place)
-        yield Record(place, text=cells[-1], label=label, group=group)
+        for number, line in enumerate(lines, start=2):
+            place = f"{path} row {number}"
+            if line == end:
+                continue
+            cells = split_cells(line.removesuffix(end), place)
+            if len(cells) != len(names):
+                raise DataError(
+                    f"{place}: a row must have {len(names)} cells ({', '.join(names)}) separated "
+                    f"by tabs. Received: {len(cells)}"
+                )
+            label = cells[1] if len(cells) == len(TSV_HEADER) else ""
+            group = _film_of(cells[0], films.get(label), place)
+            yield Record(place, text=cells[-1], label=label, group=group)
 
 
 def plain_cells(line: str, place: str) -> list[str]:
@@ -204,31 +204,31 @@ def read_csv(
     delimiter: str | None,
 ) -> Iterator[Record]:
     """Yield rows with named columns. Cells may span lines, so rows and lines differ."""
-    rows = read_rows(path, delimiter)
-    names = [name.strip() for name in next(rows, ("", []))[1]]
-    if not names:
-        return
-    text = _column(path, names, text_column, TEXT_COLUMNS, "text")
-    label = group = None
-    if split != "unlabelled":
-        label = _column(path, names, label_column, LABEL_COLUMNS, "label")
-    if group_column is not None:
-        group = _column(path, names, group_column, (), "group")
-    for place, cells in rows:
-        if len(cells) != len(names):
-            raise DataError(
-                f"{place}: a row must have as many cells as the header, {len(names)}. "
-                f"Received: {len(cells)}; is a quotation mark or a delimiter missing?"
+    with closing(read_rows(path, delimiter)) as rows:
+        names = [name.strip() for name in next(rows, ("", []))[1]]
+        if not names:
+            return
+        text = _column(path, names, text_column, TEXT_COLUMNS, "text")
+        label = group = None
+        if split != "unlabelled":
+            label = _column(path, names, label_column, LABEL_COLUMNS, "label")
+        if group_column is not None:
+            group = _column(path, names, group_column, (), "group")
+        for place, cells in rows:
+            if len(cells) != len(names):
+                raise DataError(
+                    f"{place}: a row must have as many cells as the header, {len(names)}. "
+                    f"Received: {len(cells)}; is a quotation mark or a delimiter missing?"
+                )
+            yield Record(
+                place,
+                text=cells[text],
+                label="" if label is None else cells[label],
+                group=None if group is None else cells[group].strip() or None,
             )
-        yield Record(
-            place,
-            text=cells[text],
-            label="" if label is None else cells[label],
-            group=None if group is None else cells[group].strip() or None,
-        )
 
 
-def read_rows(path: Path, delimiter: str | None) -> Iterator[tuple[str, list[str]]]:
+def read_rows(path: Path, delimiter: str | None) -> Generator[tuple[str, list[str]], None, None]:
     """Yield the place (for error messages) and the cells of each row, skipping blank lines."""
     delimiter = delimiter or delimiter_of(path)
     if delimiter is None or len(delimiter) != 1:
@@ -236,20 +236,21 @@ def read_rows(path: Path, delimiter: str | None) -> Iterator[tuple[str, list[str
             f"{path}: the delimiter must be one character; it is implied by the suffixes .csv and "
             f".tsv and must be named otherwise. Received: {delimiter!r}"
         )
-    reader = csv.reader(read_lines(path), delimiter=delimiter, strict=True)
-    number = 1
-    while True:
-        line = reader.line_num + 1
-        place = f"{path} row {number}" + (f" (line {line})" if line != number else "")
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(f"{place}: {_csv_fault(str(error))}") from error
-        if cells:
-            yield place, cells
-            number += 1
+    with closing(read_lines(path)) as lines:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        number = 1
+        while True:
+            line = reader.line_num + 1
+            place = f"{path} row {number}" + (f" (line {line})" if line != number else "")
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise DataError(f"{place}: {_csv_fault(str(error))}") from error
+            if cells:
+                yield place, cells
+                number += 1
 
 
 def _csv_fault(message: str) -> str:

@@ -16,6 +16,7 @@ row 1) and the rule, and never repeat a text.
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Final, Literal
 
@@ -149,8 +150,8 @@ def _detect(path: Path) -> Format:
             "sentiment, review, or the aclImdb tree with train/pos and train/neg. Received: "
             + (shorten(sorted(item.name for item in path.iterdir())) or "an empty folder")
         )
-    lines = read_lines(path)
-    header, first = next(lines, ""), next(lines, "")
+    with closing(read_lines(path)) as lines:
+        header, first = next(lines, ""), next(lines, "")
     if not header:
         raise DataError(f"{path}: the file is empty")
     if header.rstrip("\r\n").split("\t") in (TSV_HEADER, TSV_HEADER_UNLABELLED):
@@ -161,7 +162,8 @@ def _detect(path: Path) -> Format:
             "first line must be the columns id, sentiment, review separated by tabs. Otherwise "
             "name the format and the delimiter"
         )
-    names = next(read_rows(path, None), ("", []))[1]
+    with closing(read_rows(path, None)) as rows:
+        _, names = next(rows, ("", []))
     return "gop" if _GOP_COLUMNS.issubset(names) else "csv"
 
 
