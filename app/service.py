@@ -7,9 +7,10 @@ import math
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from app.errors import MissingLibrary, UnknownModel, UnusableVersion, ValenceError
 from app.serving.agreement import Agreement, Member, Message
@@ -20,11 +21,13 @@ from app.serving.plan import Plan, key_of, split_key
 from app.serving.predictor import Prediction, Predictor
 from app.serving.repository import LoadedVersion, Repository, State, Version, load_version
 from app.serving.request_queue import BatchPolicy
-from app.serving.slots import EngineSlots
+from app.serving.slots import EngineSlots, give_way
 from app.telemetry.logs import describe_exception
 from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop waits for the GIL while a version is loaded beside the traffic."""
@@ -126,6 +129,7 @@ class Service:
         self._on_loaded = on_loaded
         self._on_released = on_released
         self._preparing = asyncio.Lock()
+        self._background = ThreadPoolExecutor(1, "load", initializer=give_way)
         self._settled = asyncio.Event()  # it serves, or can not
         self._tasks: set[asyncio.Task[None]] = set()
         repository.on_adopt = self._handle_switch
@@ -223,10 +227,18 @@ class Service:
             await asyncio.wait(self._tasks)
         await asyncio.gather(*(predictor.drain() for predictor in self._predictors()))
         self._slots.close()
+        self._background.shutdown(wait=False)
         self.lifecycle.advance(Phase.STOPPED, "the service has stopped")
 
     def _listed(self) -> list[Version]:
         return [v for versions in self.repository.versions.values() for v in versions]
+
+    async def _in_background(self, work: Callable[[], _T]) -> _T:
+        """Run in the one thread that loads, and gives memory back, beside the traffic.
+
+        One, because the C library keeps memory for each thread; it gives way to the event loop.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._background, work)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in the background; `drain` waits for it."""
@@ -336,7 +348,7 @@ class Service:
             if first:
                 self._on_loaded()
             if loaded:  # reading a model takes more memory than the model
-                await asyncio.to_thread(self._on_released)
+                await self._in_background(self._on_released)
             if not reasons:
                 reasons = self._check_labels(plan)
             if not reasons:
@@ -429,7 +441,7 @@ class Service:
             self.metrics.forget_version(version.name, version.number)
         version.release()
         if not self.lifecycle.draining:
-            await asyncio.to_thread(self._on_released)
+            await self._in_background(self._on_released)
             self.metrics.for_model(version.name).released_versions.inc()
             logger.info("a version was released", extra=about)
 
@@ -444,12 +456,13 @@ class Service:
         version.state = State.LOADING
         started = time.monotonic()
         try:
-            loaded = await asyncio.to_thread(
+            load = partial(
                 load_version,
                 version.folder,
                 self._load_engine,
                 in_service=in_service.loaded if in_service is not None else None,
             )
+            loaded = await self._in_background(load)
             self._activate(version, loaded)
             if loaded.comparison is not None:
                 about["compared"] = asdict(loaded.comparison)

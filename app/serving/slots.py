@@ -18,7 +18,7 @@ from app.serving.admission import EngineLoad
 _LATE_TIMER_S: Final = 1.0
 """A timer that fires so late means that the process was suspended, not that the model hangs."""
 _NICENESS: Final = 10
-"""Of the engine threads, on Linux's scale from -20 to 19."""
+"""Of threads that compute, on Linux's scale from -20 to 19."""
 
 Work = Callable[[], Any]
 Done = Callable[[Any, BaseException | None], None]
@@ -164,7 +164,7 @@ class EngineSlots:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: run one job after another."""
-        _give_way()
+        give_way()
         while (job := self._jobs.get()) is not None:
             result, error = None, None
             try:
@@ -178,8 +178,8 @@ class EngineSlots:
             job = result = error = None  # keep no batch alive
 
 
-def _give_way() -> None:
-    """Let the event loop have a core as soon as it needs one, before this thread goes on.
+def give_way() -> None:
+    """Let the event loop have a core as soon as it needs one, before the calling thread goes on.
 
     A thread that computes all the time would make it wait for milliseconds: under overload every
     refusal would come as late. On other systems than Linux a thread has no priority of its own.
