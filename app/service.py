@@ -353,9 +353,9 @@ class Service:
                 reasons = self._check_labels(plan)
             if not reasons:
                 self.repository.hold(plan)
-            elif plan.generation != self._member.generation[0]:
-                self._release_unneeded()
             self._explain_difference(plan, reasons)
+        if not reasons or plan.generation != self._member.generation[0]:
+            self._release_unneeded()  # what it lacks in effect, it will try to load again
         self._member.report({"prepared": plan.generation, "reasons": reasons})
 
     async def _load_agreed(self, key: str, digest: str, plan: Plan) -> Version:
@@ -428,7 +428,12 @@ class Service:
         self._member.report({"sight": sight.to_message()})
 
     def _release_unneeded(self) -> None:
-        """Release the versions that answer no requests any more, once they have answered all."""
+        """Release the versions that answer no requests any more, once they have answered all.
+
+        While a plan is prepared it may need any of them, so they are looked at again afterwards.
+        """
+        if self._preparing.locked():
+            return
         for version in self.repository.take_unneeded():
             self._spawn(self._release(version))
 

@@ -130,7 +130,8 @@ class Gate:
         head = self._read_head(data[: length.start()] + data[length.end() - 2 : end + 2])
         if head.timeout_s is None or self._draining() or logger.isEnabledFor(logging.DEBUG):
             return None
-        version = self._find(data, end)
+        request_id = head.request_id or make_request_id().encode("ascii")
+        version = self._find(data, end, request_id)
         if version is None or version.predictor is None:
             return None
         error = version.predictor.refusal(body_bytes, now=started, timeout_s=head.timeout_s)
@@ -144,9 +145,9 @@ class Gate:
             except RateExceeded as too_often:
                 error = too_often
         self._metrics.observe_request(ROUTE, version.name, 429, time.monotonic() - started)
-        return self._render(error, head.request_id)
+        return self._render(error, request_id)
 
-    def _find(self, data: bytes, end: int) -> Version | None:
+    def _find(self, data: bytes, end: int, request_id: bytes) -> Version | None:
         """The version that answers; None if only the ordinary way can tell."""
         name: str | None = None
         if data.find(b'"model"', end) >= 0:
@@ -157,7 +158,7 @@ class Gate:
         if data.find(b'"version"', end) >= 0:
             return None
         try:
-            return self._repository.find(name)
+            return self._repository.find(name, None, request_id.decode("ascii"))
         except ValenceError:
             return None
 
@@ -215,6 +216,5 @@ class Gate:
             self._problem = orjson.dumps(problem_type.problem(str(error)))[:-1]
             self._retry_after = retry_after(error)
         self._count()
-        request_id = request_id or make_request_id().encode("ascii")
         body = b'%s,"request_id":"%s"}' % (self._problem, request_id)
         return _ANSWER % (len(body), self._retry_after, request_id, body)

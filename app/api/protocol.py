@@ -38,6 +38,9 @@ _MAX_QUEUED: Final = 8
 """So many pipelined requests wait before the connection is read no further."""
 _PROBE_S: Final = 0.05
 """How often a client that has closed its side is looked for while its request is in progress."""
+_MAX_WITHOUT_BODY: Final = 2 * MAX_HEAD_BYTES
+"""So much may come of a chunked body without a byte of content: the parser keeps trailers, which no
+limit of bodies counts. The head may be part of the first read."""
 _PROBES: Final = frozenset({"/livez", "/readyz"})
 
 _NOTHING, _HEAD, _BODY = range(3)
@@ -108,7 +111,8 @@ class HTTPProtocol(asyncio.Protocol):
         self._phase = _NOTHING
         self._received = 0  # bytes of its head before this read; then bytes since its body began
         self._read_bytes = 0
-        self._read_ends_message = False
+        self._read_ends_message = self._read_has_body = False
+        self._without_body = 0  # bytes of the reads in a row that brought nothing of a body
         self._timed = False
         self._fault = 0
         # Requests: one is answered, the others wait; the last of them may still be received.
@@ -184,7 +188,7 @@ class HTTPProtocol(asyncio.Protocol):
                 self._since = self._connections.clock()
                 return
         self._read_bytes = len(data)
-        self._read_ends_message = False
+        self._read_ends_message = self._read_has_body = False
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
@@ -301,7 +305,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._note_head()
         self._phase = _BODY
         self._timed = False
-        self._received = 0
+        self._received = self._without_body = 0
         if target.startswith(b"/"):
             raw_path, _, query = target.partition(b"#")[0].partition(b"?")
         elif target == b"*":
@@ -345,6 +349,7 @@ class HTTPProtocol(asyncio.Protocol):
             and self._active is None
             and self._may_ask_all
             and not self._last
+            and not self.write_paused  # else answers that nobody reads would pile up
         )
 
     def _note_head(self) -> None:
@@ -358,6 +363,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """Part of the body."""
+        self._read_has_body = True
         if self._incoming is not None and self._incoming.feed(piece):
             self._pause_reading()
 
@@ -385,6 +391,10 @@ class HTTPProtocol(asyncio.Protocol):
                 self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
             elif self._received > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return
+        self._without_body = 0 if self._read_has_body else self._without_body + self._read_bytes
+        if self._without_body > _MAX_WITHOUT_BODY:
+            self._reject(HTTPStatus.BAD_REQUEST)
 
     # --- refusals
 

@@ -90,7 +90,7 @@ class _Pace:
         if self.tokens:
             expected_s = tokens * self.mean
             seconds = min(max(seconds, expected_s / _MAX_STEP), expected_s * _MAX_STEP)
-        kept = _KEPT * self._remembered(now)
+        kept = _KEPT * self.remembered(now)
         self._ended = now
         self.seconds = self.seconds * kept + seconds
         self.tokens = self.tokens * kept + tokens
@@ -98,12 +98,13 @@ class _Pace:
 
     def guess(self, now: float, prior: float) -> float:
         """Seconds per token; near `prior` while little is known, or what is known is old."""
-        remembered = self._remembered(now)
+        remembered = self.remembered(now)
         return (self.seconds * remembered + prior * _DOUBT_TOKENS) / (
             self.tokens * remembered + _DOUBT_TOKENS
         )
 
-    def _remembered(self, now: float) -> float:
+    def remembered(self, now: float) -> float:
+        """How much what is known counts after the time since the last run, from 1 down to 0."""
         return float(0.5 ** ((now - self._ended) / _HALF_LIFE_S))
 
 
@@ -189,8 +190,12 @@ class Admission:
 
     @property
     def pace(self) -> float:
-        """The seconds per token of recent runs; 0 if nothing is known."""
-        return self._pace.mean
+        """The seconds per token of recent runs, less the longer ago; 0 if nothing is known.
+
+        The queue drops by it what cannot be computed in time. It fades, because a queue that drops
+        everything would never learn that its model is fast again.
+        """
+        return self._pace.mean * self._pace.remembered(self._clock())
 
     @property
     def run_tokens(self) -> float:

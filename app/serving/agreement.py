@@ -112,12 +112,14 @@ class _Proposal:
     Attributes:
         plan: The plan.
         candidates: The versions that are new in it.
+        stamps: Of all versions, at the look that led to it.
         preparing: The member whose turn it is.
         excluded: Members that cannot prepare what is already in effect.
     """
 
     plan: Plan
     candidates: frozenset[str]
+    stamps: Mapping[str, str]
     preparing: int | None = None
     excluded: set[int] = field(default_factory=set)
 
@@ -193,7 +195,10 @@ class Agreement:
             self._handle_prepared(number, member, message["prepared"], message["reasons"])
         elif "sight" in message:
             self._looking = False
-            self._handle_sight(Sight.from_message(message["sight"]))
+            if self._resting:  # a second answer, as after two signals: it says nothing of time
+                self._look_again = True
+            else:
+                self._handle_sight(Sight.from_message(message["sight"]))
 
     def look(self) -> None:
         """Look at the repository now; what is new takes effect once it has stopped changing."""
@@ -232,7 +237,9 @@ class Agreement:
             if key not in digests:
                 reasons = [o["rejected"][key] for o in offers if key in o["rejected"]]
                 self._refuse(
-                    key, next(iter(reasons), "the workers have read different files of it")
+                    key,
+                    next(iter(reasons), "the workers have read different files of it"),
+                    self._sight.stamps,
                 )
         default = first["default"]
         if not any(split_key(key)[0] == default for key in digests):
@@ -260,7 +267,7 @@ class Agreement:
     ) -> None:
         self._generation += 1
         plan = Plan(self._generation, default, digests, aliases)
-        self._proposal = _Proposal(plan, candidates)
+        self._proposal = _Proposal(plan, candidates, self._sight.stamps)
         self._advance()
 
     def _holders(self) -> list[int]:
@@ -368,7 +375,7 @@ class Agreement:
         """A member cannot prepare a proposal: refuse the versions that are to blame."""
         to_blame = proposal.candidates & reasons.keys()
         for key in to_blame:
-            self._refuse(key, reasons[key])
+            self._refuse(key, reasons[key], proposal.stamps)
         if to_blame:
             self._drop_proposal()
             self._consider()
@@ -385,10 +392,11 @@ class Agreement:
     def _count_death(self, proposal: _Proposal) -> None:
         """A member has died while it prepared a proposal."""
         for key in proposal.candidates:
-            death = (key, self._sight.stamps.get(key, ""))
+            death = (key, proposal.stamps.get(key, ""))
             self._deaths[death] += 1
             if self._deaths[death] >= _MAX_DEATHS:
-                self._refuse(key, "a worker died while it loaded this version, twice")
+                reason = "a worker died while it loaded this version, twice"
+                self._refuse(key, reason, proposal.stamps)
         self._drop_proposal()
 
     def _drop_proposal(self) -> None:
@@ -399,9 +407,12 @@ class Agreement:
             self._tell_all({"discard": generation})
             self._tell_all({"notes": self.notes})
 
-    def _refuse(self, key: str, reason: str) -> None:
-        """Do not try a version again until its files change."""
-        self._refusals[key] = (self._sight.stamps.get(key, ""), reason)
+    def _refuse(self, key: str, reason: str, stamps: Mapping[str, str]) -> None:
+        """Do not try a version again until its files are no longer those that were tried.
+
+        They may have changed while they were tried, and the last look may have seen that.
+        """
+        self._refusals[key] = (stamps.get(key, ""), reason)
         self.notes[key] = {"state": REJECTED, "reason": reason}
 
     def _tell_all(self, message: Message) -> None:

@@ -290,7 +290,11 @@ class Repository:
             UnusableVersion: The file is invalid, or cannot be read.
         """
         path = self.folder / name / ALIASES
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        try:
+            is_inside = path.resolve().is_relative_to(self.folder.resolve())
+        except (OSError, RuntimeError) as error:  # the latter: links in a circle, before 3.13
+            raise UnusableVersion(f"{ALIASES} must not link to itself") from error
+        if not is_inside:
             raise UnusableVersion(f"{ALIASES} must be inside the folder of models")
         try:
             content = path.read_bytes()

@@ -332,6 +332,17 @@ def test_several_slots() -> None:
     assert goodput(outcome, rate, 2 / TEXT_S) >= 0.95
 
 
+@pytest.mark.parametrize(("slow_until", "run_s"), [(0.5, 0.5), (5, 1.0)], ids=["first", "some"])
+def test_slow_runs_are_forgotten(slow_until: float, run_s: float) -> None:
+    """After runs longer than every deadline, requests one by one are soon answered again."""
+
+    def run(now: float, lengths: Sequence[int]) -> float:
+        return run_s if now < slow_until else run_texts(now, lengths)
+
+    arrivals = [Arrival(float(second), (100,), PATIENCE_S) for second in range(60)]
+    assert len(Simulation(run).run(arrivals).answered) >= 50
+
+
 def test_different_deadlines() -> None:
     """Requests with little and with much patience are both answered under overload."""
     arrivals = [

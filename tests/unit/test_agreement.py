@@ -275,6 +275,20 @@ def test_version_that_one_cannot_prepare(group: Group, member: int) -> None:
     assert (group.answering("lstm"), group.agreement.notes) == (3, {})
 
 
+def test_refused_files_that_have_changed_meanwhile(group: Group) -> None:
+    """A version is refused as it was tried; files that came while it was tried are tried too."""
+    group.deadly.add("lstm/3")  # nobody finishes to load it
+    group.files["lstm/3"] = "half"
+    settle(group)
+    group.files["lstm/3"] = "whole"
+    settle(group)
+    group.deadly.clear()
+    report = {"prepared": group.generation + 1, "reasons": {"lstm/3": "it is broken"}}
+    group.agreement.receive(1, report)
+    settle(group)
+    assert group.serving == {**START, "lstm/3": "whole"}
+
+
 def test_death_while_it_prepares(group: Group) -> None:
     """A version while whose loading a worker died is tried again once all are back."""
     group.deadly.add("lstm/3")
@@ -321,6 +335,21 @@ def test_look_on_demand() -> None:
     group.agreement.look()
     group.pass_time(2)
     assert group.answering("lstm") == 3
+
+
+def test_two_demands_at_once() -> None:
+    """Two looks in a moment do not show that files have stopped changing."""
+    group = Group(1, 2, poll_s=0)
+    group.pass_time(0)
+    group.files["lstm/3"] = "half"
+    group.agreement.look()
+    group.agreement.look()
+    group.pass_time(0.5)
+    group.files["lstm/3"] = "whole"
+    group.pass_time(0.6)
+    assert (group.answering("lstm"), group.agreement.notes) == (2, {})
+    group.pass_time(2)
+    assert group.serving == {**START, "lstm/3": "whole"}
 
 
 def test_looker_that_dies() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,26 @@ async def test_in_time(running: Running) -> None:
     """A request that can be answered in time takes the ordinary way."""
     running.service.engine_load.refused_at = math.inf
     assert make_gate(running.service, Settings()).refuse(request()) is None
+
+
+async def test_late_canary(
+    fake_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A canary that is late refuses its own share of the requests alone."""
+    models = shutil.copytree(fake_models, tmp_path / "models")
+    aliases = '{"stable": 1, "canary": 2, "canary_share": 0.1}'
+    (models / "lstm" / "aliases.json").write_text(aliases)
+    async with run_service(models) as running:
+        canary = running.service.repository.find("lstm", "canary").predictor
+        assert canary is not None
+        late = canary._admission
+        monkeypatch.setattr(Admission, "lateness_s", lambda self, *_: 2.5 if self is late else -1)
+        late.begin(10, 1)
+        running.service.engine_load.refused_at = math.inf
+        gate = make_gate(running.service, Settings())
+        asked = [request(b"X-Request-ID: %d" % number) for number in range(300)]
+        refused = sum(gate.refuse(data) is not None for data in asked)
+    assert 15 <= refused <= 45
 
 
 async def test_expected_requests_count(fake_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

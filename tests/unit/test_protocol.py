@@ -159,6 +159,15 @@ async def test_broken_body(body: bytes) -> None:
     assert client.bodies == [b"InvalidHTTP"]
 
 
+async def test_endless_trailers() -> None:
+    """What follows the content of a chunked body is bounded, and no limit of bodies counts it."""
+    client = Door(report_errors).connect()
+    client.send(head(HOST, TE + b"chunked"), b"2\r\n{}\r\n0\r\nX: ")
+    client.send(*[b"x" * MAX_HEAD_BYTES] * 3)
+    await until(lambda: client.wire.ended)
+    assert client.bodies == [b"InvalidHTTP"]
+
+
 # --- order
 
 
@@ -351,6 +360,19 @@ async def test_response_that_is_not_read() -> None:
     door.wait(60)
     assert not client.wire.closed
     door.wait(1)
+    assert client.wire.closed
+
+
+async def test_early_answers_that_are_not_read() -> None:
+    """A client that reads nothing gets no early answers, which nothing would hold up."""
+    door = Door(echo_path, write_timeout_s=60)
+    client = door.connect(refuse_early=lambda _data: b"HTTP/1.1 429 Too Many Requests\r\n\r\n")
+    client.send(REQUEST)
+    client.protocol.pause_writing()
+    for _ in range(61):
+        client.send(REQUEST)
+        door.wait(1)
+    assert client.statuses == [429]
     assert client.wire.closed
 
 

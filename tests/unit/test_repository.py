@@ -415,3 +415,10 @@ def test_invalid_aliases(tmp_path: Path, content: str, reason: str) -> None:
     sight = Repository(tmp_path).look()
     assert reason in sight.refused_aliases["lstm"]
     assert sight.aliases == {}
+
+
+def test_aliases_that_link_to_themselves(tmp_path: Path) -> None:
+    """A link in a circle is refused like any other file."""
+    (tmp_path / "lstm").mkdir()
+    (tmp_path / "lstm" / "aliases.json").symlink_to("aliases.json")
+    assert "aliases.json" in Repository(tmp_path).look().refused_aliases["lstm"]
