@@ -119,12 +119,18 @@ class ServerProcess(LoggingProcess):
     """A `valence serve` process."""
 
     def __init__(
-        self, models: Path, *options: str, gpu: bool = False, descriptors: int | None = None
+        self,
+        models: Path,
+        *options: str,
+        gpu: bool = False,
+        descriptors: int | None = None,
+        setup: str = "",
     ) -> None:
         # The last value counts: a test that is about the delay sets its own.
         address = ("--port", "0", "--models-dir", str(models), "--drain-delay-s", "0")
-        limit = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
-        super().__init__(*limit, *COMMAND, "serve", *address, *options, gpu=gpu)
+        setup = f"ulimit -n {descriptors}" if descriptors else setup
+        before = ("sh", "-c", f'{setup}; exec "$@"', "sh") if setup else ()
+        super().__init__(*before, *COMMAND, "serve", *address, *options, gpu=gpu)
 
     def client(self) -> httpx.Client:
         """A client for the address in the log."""

@@ -201,7 +201,11 @@ class HTTPProtocol(asyncio.Protocol):
     # --- the connection, called by the server and by the sweep
 
     def shutdown(self) -> None:
-        """Close as soon as every request that has arrived is answered."""
+        """Close as soon as the request that has arrived is answered.
+
+        Of pipelined requests it is the one in progress: after `Connection: close` a client must
+        repeat the others (RFC 9112, section 9.6).
+        """
         self._last = True
         if self._active is not None:
             self._active.keep_alive = False

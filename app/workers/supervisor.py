@@ -484,6 +484,8 @@ class Supervisor:
 
         handlers = {n: signal.signal(n, count) for n in (signal.SIGINT, signal.SIGTERM)}
         handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
+        # A parent may have set it to be ignored; then the status of a dead worker would be lost.
+        handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         wakeup_fd = signal.set_wakeup_fd(wakeup_write.fileno(), warn_on_full_buffer=False)
         self._selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(4096))
         try:

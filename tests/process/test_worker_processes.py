@@ -259,6 +259,17 @@ def test_keyboard(server: ServerProcess) -> None:
     assert server.stop(signal.SIGINT) == 0
 
 
+def test_parent_that_ignores_children() -> None:
+    """A worker that dies is replaced, even where the parent of the service ignores SIGCHLD."""
+    with ServerProcess(ROOT / "models", *TWO, setup="trap '' CHLD") as server:
+        server.wait_for("the service is ready")
+        os.kill(children(server)[0], signal.SIGKILL)
+        assert server.wait_for("worker died")["status"] == -signal.SIGKILL
+        with server.client() as client:
+            assert ask(client) == 200
+        assert server.stop() == 0
+
+
 def test_one_worker() -> None:
     """With WORKERS=1 there is one process."""
     with start("--workers", "1", "--engine", "onnx") as server:
