@@ -15,7 +15,7 @@ USERS ?= 16
 DURATION ?= 1m
 MINUTES ?= 30
 SECONDS ?= 600
-# Test processes; each that runs TensorFlow takes up to 2.4 GB of memory.
+# Test processes; each that runs TensorFlow takes up to 1.9 GB of memory.
 TEST_PROCESSES ?= 2
 
 FETCH := $(BIN)/valence-train fetch imdb downloads them; DATA=... names another folder
