@@ -1,14 +1,11 @@
 """What the service does about memory beyond Python's own ways, each with its measured reason."""
 
-import asyncio
 import ctypes
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final
-
-_RELEASE_AFTER_S: Final = 2.0
+from typing import Any
 
 
 def freeze_heap() -> None:
@@ -30,28 +27,6 @@ def give_back_memory() -> None:
     """
     if (trim := _find_trim()) is not None:
         trim(0)
-
-
-class Releaser:
-    """Gives memory back a while after it was asked to; the requests of that while share one call.
-
-    Args:
-        release: Called in a thread; by default `give_back_memory`.
-    """
-
-    def __init__(self, release: Callable[[], None] = give_back_memory) -> None:
-        self._release = release
-        self._scheduled = False
-
-    def schedule(self) -> None:
-        """Give memory back soon. Called on the event loop."""
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_later(_RELEASE_AFTER_S, self._start)
-
-    def _start(self) -> None:
-        self._scheduled = False
-        asyncio.get_running_loop().run_in_executor(None, self._release)
 
 
 @cache

@@ -72,7 +72,6 @@ def create_app(
     load: LoadEngine | None = None,
     on_loaded: Callable[[], None] = lambda: None,
     on_released: Callable[[], None] = lambda: None,
-    on_large_end: Callable[[], None] = lambda: None,
     workers: Workers | None = None,
     keys: Keys | None = None,
 ) -> FastAPI:
@@ -82,8 +81,7 @@ def create_app(
         settings: All settings of the process.
         load: Loads the engine of a version folder; by default as the settings say.
         on_loaded: Called when the models are loaded, just before the service is ready.
-        on_released: Called in a thread when a version has been released.
-        on_large_end: Called when a request with a large body has ended.
+        on_released: Called in a thread when memory was released; see `Service`.
         workers: The other processes behind the same port; None for a process on its own.
         keys: The API keys, if they were read before this process was forked.
     """
@@ -99,7 +97,7 @@ def create_app(
         yield
         await service.drain()
 
-    bodies = Bodies(settings.max_bodies_bytes, on_large_end=on_large_end)
+    bodies = Bodies(settings.max_bodies_bytes, on_large_end=service.release_memory_soon)
 
     def wrap(app: ASGIApp) -> ASGIApp:
         if keys is not None:

@@ -24,7 +24,7 @@ from app.api.health import state_of
 from app.api.keys import Keys
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
-from app.gc_tuning import Releaser, freeze_heap, give_back_memory
+from app.gc_tuning import freeze_heap, give_back_memory
 from app.main import (
     connection_limits,
     create_app,
@@ -63,11 +63,8 @@ class Shared:
             each can answer for all of them.
     """
 
-    keys: Keys | None = None
-    metrics_listener: socket.socket | None = None
-
-
-NOTHING_SHARED: Final = Shared()
+    keys: Keys | None
+    metrics_listener: socket.socket | None
 
 
 def serve(settings: Settings, announce: Announce) -> None:
@@ -204,7 +201,7 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         settings: Settings,
-        shared: Shared = NOTHING_SHARED,
+        shared: Shared,
         *,
         on_ready: Callable[[], None] = lambda: None,
         link: Link | None = None,
@@ -214,14 +211,12 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._signalled = self._was_ready = False
         self._adopting: set[asyncio.Task[object]] = set()
-        keys = shared.keys or open_keys(settings)
         app = create_app(
             settings,
             on_loaded=freeze_heap,
             on_released=give_back_memory,
-            on_large_end=Releaser().schedule,
             workers=link,
-            keys=keys,
+            keys=shared.keys,
         )
         self._service: Service = app.state.service
         self._service.lifecycle.on_change = self._report_phase
@@ -239,7 +234,6 @@ class Server(uvicorn.Server):
             metrics=self._service.metrics,
             refuse=partial(refuse_http, self._service.metrics),
         )
-        self._metrics_app = create_metrics_app(self._service, link)
         self._metrics_server: asyncio.Server | None = None
         super().__init__(
             uvicorn.Config(
@@ -249,7 +243,7 @@ class Server(uvicorn.Server):
                 http=partial(  # type: ignore[arg-type]  # called like the class it stands for
                     HTTPProtocol,
                     connections=self._connections,
-                    refuse_early=make_gate(self._service, settings, keys).refuse,
+                    refuse_early=make_gate(self._service, settings, shared.keys).refuse,
                 ),
                 lifespan="on",
                 server_header=False,
@@ -270,9 +264,7 @@ class Server(uvicorn.Server):
         self._event_loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self._metrics_listener is not None:
-            self._metrics_server = await self._event_loop.create_server(
-                self._make_metrics_protocol, sock=self._metrics_listener
-            )
+            self._metrics_server = await self._serve_metrics(self._metrics_listener)
         if self._link is not None:
             self._link.open(
                 Callbacks(
@@ -379,13 +371,18 @@ class Server(uvicorn.Server):
         )
         return protocol
 
-    def _make_metrics_protocol(self) -> asyncio.Protocol:
-        """Make a protocol for a connection on the port for metrics."""
-        return HTTPProtocol(
-            *(self.config, self.server_state, self.lifespan.state, self._event_loop),
-            connections=self._metrics_connections,
-            app=self._metrics_app,
-        )
+    async def _serve_metrics(self, listener: socket.socket) -> asyncio.Server:
+        """Accept on the port for metrics."""
+        app = create_metrics_app(self._service, self._link)
+
+        def make_protocol() -> asyncio.Protocol:
+            return HTTPProtocol(
+                *(self.config, self.server_state, self.lifespan.state, self._event_loop),
+                connections=self._metrics_connections,
+                app=app,
+            )
+
+        return await self._event_loop.create_server(make_protocol, sock=listener)
 
     def _adopt(self, connection: socket.socket) -> None:
         """Serve a connection that was accepted elsewhere."""

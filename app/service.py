@@ -31,6 +31,7 @@ _T = TypeVar("_T")
 
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop waits for the GIL while a version is loaded beside the traffic."""
+_RELEASE_AFTER_S: Final = 2.0
 _DIFFERS: Final = "differs"
 
 
@@ -91,7 +92,7 @@ class Service:
         engine_timeout_s: After so many seconds a model run is given up.
         on_loaded: Called when every version is loaded or rejected, before the process is ready.
         on_released: Called in a thread when memory was released: when a version was loaded beside
-            the traffic, or is no longer needed.
+            the traffic, or is no longer needed, and after large requests.
 
     Attributes:
         lifecycle: The current phase.
@@ -130,6 +131,7 @@ class Service:
         self._on_released = on_released
         self._preparing = asyncio.Lock()
         self._background = ThreadPoolExecutor(1, "load", initializer=give_way)
+        self._release_scheduled = False
         self._settled = asyncio.Event()  # it serves, or can not
         self._tasks: set[asyncio.Task[None]] = set()
         repository.on_adopt = self._handle_switch
@@ -209,6 +211,17 @@ class Service:
         """Look at the repository now. A worker does not: its supervisor asks one of them."""
         if isinstance(self._member, Alone):
             self._member.agreement.look()
+
+    def release_memory_soon(self) -> None:
+        """Call `on_released` in a while; all who ask for it meanwhile share the call."""
+        if not self._release_scheduled:
+            self._release_scheduled = True
+            asyncio.get_running_loop().call_later(_RELEASE_AFTER_S, self._release_memory)
+
+    def _release_memory(self) -> None:
+        self._release_scheduled = False
+        if not self.lifecycle.draining:
+            self._spawn(self._in_background(self._on_released))
 
     def begin_drain(self) -> None:
         """Become unready, so that traffic goes elsewhere; requests are still answered."""

@@ -116,19 +116,17 @@ class LoggingProcess:
 
 
 class ServerProcess(LoggingProcess):
-    """A `valence serve` process."""
+    """A `valence serve` process; `setup` is a shell command that is run in it before."""
 
     def __init__(
         self,
         models: Path,
         *options: str,
         gpu: bool = False,
-        descriptors: int | None = None,
         setup: str = "",
     ) -> None:
         # The last value counts: a test that is about the delay sets its own.
         address = ("--port", "0", "--models-dir", str(models), "--drain-delay-s", "0")
-        setup = f"ulimit -n {descriptors}" if descriptors else setup
         before = ("sh", "-c", f'{setup}; exec "$@"', "sh") if setup else ()
         super().__init__(*before, *COMMAND, "serve", *address, *options, gpu=gpu)
 

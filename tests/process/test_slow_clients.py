@@ -18,7 +18,7 @@ GET = b"GET /livez HTTP/1.1\r\nHost: valence\r\n\r\n"
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A ready server with 128 file descriptors, which gives a head two seconds."""
     options = ("--workers", request.param, "--threads", "1", "--header-timeout-s", "2")
-    with ServerProcess(ROOT / "models", *options, descriptors=128) as running:
+    with ServerProcess(ROOT / "models", *options, setup="ulimit -n 128") as running:
         running.wait_for("the service is ready")
         yield running
 

@@ -1,24 +1,27 @@
 """Memory that is given back."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from app import gc_tuning
-from app.gc_tuning import Releaser
+from app import service
+from app.main import create_service
+from app.settings import Settings
 from tests.fakes import until
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_released_once_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_released_once_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is given back once for everything that ended in a while, and again later."""
-    monkeypatch.setattr(gc_tuning, "_RELEASE_AFTER_S", 0)
+    monkeypatch.setattr(service, "_RELEASE_AFTER_S", 0)
     released: list[int] = []
-    releaser = Releaser(lambda: released.append(1))
+    one = create_service(Settings(models_dir=tmp_path), on_released=lambda: released.append(1))
     for count in (1, 2):
         for _ in range(10):
-            releaser.schedule()
+            one.release_memory_soon()
         await until(lambda count=count: len(released) == count)  # type: ignore[misc]
     await asyncio.sleep(0)
     assert len(released) == 2
+    await one.drain()

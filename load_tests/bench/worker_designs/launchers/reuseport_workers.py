@@ -9,9 +9,11 @@ import os
 import signal
 import socket
 import time
+from functools import partial
 from typing import Final, NoReturn
 
-from app.server import Server
+from app.main import open_keys
+from app.server import Server, Shared
 from app.settings import Settings
 
 logger = logging.getLogger("app.launcher")
@@ -89,9 +91,9 @@ class _Parent:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             listener = _bind(self._settings.host, self._settings.port)
             listener.listen(_BACKLOG)
-            Server(self._settings, on_ready=lambda: logger.info("the service is ready")).run(
-                sockets=[listener]
-            )
+            shared = Shared(open_keys(self._settings), metrics_listener=None)
+            report = partial(logger.info, "the service is ready")
+            Server(self._settings, shared, on_ready=report).run(sockets=[listener])
             status = 0
         finally:
             os._exit(status)
