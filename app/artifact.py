@@ -58,7 +58,8 @@ class DataCard(_Record):
     Attributes:
         name: The name of the data set.
         fingerprint: Sha256 of its texts and labels.
-        counts: Texts per split, and texts left out by reason.
+        counts: Texts per split, and texts left out by reason. `rows` is what was read of the
+            training part.
         splits: The same digest of each split.
     """
 

@@ -22,6 +22,7 @@ from app.errors import DataError
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.config import Config
+from training.data.accounting import print_rows
 from training.data.batches import ScoringBatches, TrainingBatches
 from training.data.corpus import Corpus
 from training.data.dataset import Dataset, Source, load_dataset
@@ -63,12 +64,14 @@ class TrainingResult:
         seconds: Wall time of the training loop, summed over its parts if it was resumed.
         coverage: The shares of the `vocabulary` and of the training `tokens` that a file of word
             vectors covers; empty without one.
+        without_tokens: By split, texts in which the tokenizer finds nothing.
     """
 
     encoder: TextEncoder
     history: dict[str, list[float]]
     seconds: float
     coverage: dict[str, float]
+    without_tokens: dict[str, int]
 
 
 def train_run(
@@ -121,6 +124,7 @@ def train_run(
             workspace.discard()  # resumed, it would fail again
             raise
         _write_run(folder, config, source, dataset, result, workspace)
+    print_rows(dataset.rows, result.without_tokens)
 
 
 def train(
@@ -178,7 +182,13 @@ def train(
         if teacher is not None and config.model.ngram_logits:
             add_ngram_logits(checkpoint, teacher, held_out)
         coverage = json.loads((workspace.folder / _COVERAGE).read_text(encoding="utf-8"))
-        return TrainingResult(encoder, history, workspace.checkpoints.elapsed_s(), coverage)
+        without_tokens = {
+            # With a teacher, unlabelled texts follow those of the split. A row begins with BEGIN.
+            "train": int((learned.lengths[: len(training)] == 1).sum()),
+            "validation": int((held_out.lengths == 1).sum()),
+        }
+        seconds = workspace.checkpoints.elapsed_s()
+        return TrainingResult(encoder, history, seconds, coverage, without_tokens)
 
 
 # --- Data ---
@@ -433,11 +443,14 @@ def _write_run(
     with atomic_folder(folder, replaces=RUN) as partial:
         for name in (MODEL, TOKENIZER):
             shutil.copyfile(workspace.folder / name, partial / name)
+        data = dataset.card.model_dump()
+        if without_tokens := sum(result.without_tokens.values()):
+            data["counts"]["without_tokens"] = without_tokens
         run = Run(
             config=asdict(config),
             source=source,
             labels=dataset.train.labels,
-            data=dataset.card.model_dump(),
+            data=data,
             history=result.history,
             seconds=round(result.seconds, 1),
             code_version=__version__,

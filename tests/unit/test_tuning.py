@@ -212,12 +212,12 @@ def test_a_setting_that_diverges(
 
 
 def test_a_finished_study(data: Path, tuned: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same command trains nothing again and prints the result; another recipe is refused."""
+    """The same command only counts rows and prints the result; another recipe is refused."""
     space = tuned.parent / "rates.toml"
     options = ["--data", data, "--space", space, "--sampler=grid", "--study", tuned]
     assert call("tune", *TINY, "--set=epochs=3", *options) == 0
     said = capsys.readouterr()
-    assert said.err == ""
+    assert [line.split()[0] for line in said.err.splitlines()] == ["rows", "train", "validation"]
     assert said.out.startswith("Best: ")
     assert call("tune", *TINY, "--set=epochs=4", *options) == 2
     assert "resumed with the recipe it was made with" in capsys.readouterr().err

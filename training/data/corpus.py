@@ -7,8 +7,8 @@ again, and de-duplication and splits compare digests, 68 bytes per row (`Index`)
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress, islice
 from typing import Any, TypeVar, overload
@@ -100,11 +100,14 @@ class Corpus:
         name: For messages: the file or folder, and the split.
         examples: In the order of the source; a tuple, or a `LazySequence` over files.
         labels: The classes in the order of a model's outputs; empty for unlabelled texts.
+        left_out: Rows of the source that are not among the examples, by reason (see
+            `training.data.accounting`). A selection (`where`) has none: its maker counts them.
     """
 
     name: str
     examples: Sequence[Example]
     labels: tuple[str, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -148,8 +151,15 @@ class Corpus:
             if isinstance(examples, tuple)
             else LazySequence(lambda: compress(examples, kept), int(kept.sum()))
         )
-        corpus = replace(self, examples=chosen)
+        corpus = replace(self, examples=chosen, left_out={})
         vars(corpus)["index"] = self.index.where(kept)  # no second pass over the texts
+        return corpus
+
+    def described(self, *, name: str | None = None, left_out: Mapping[str, int]) -> "Corpus":
+        """Return the same rows under another name, with other counts of what was left out."""
+        corpus = replace(self, name=name or self.name, left_out=left_out)
+        if "index" in vars(self):
+            vars(corpus)["index"] = self.index
         return corpus
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.artifact import DataCard
 from app.errors import DataError, InvalidInput
+from training.data.accounting import (
+    IN_TEST,
+    KNOWN_UNLABELLED,
+    NOT_ASKED_FOR,
+    Rows,
+    add_up,
+    count_rows,
+    name_label,
+    name_labels,
+    nothing_left,
+)
 from training.data.corpus import Corpus
 from training.data.formats import SplitName
 from training.data.readers import Format, list_splits, read
@@ -59,14 +71,15 @@ class Source:
     def read(self, split: SplitName) -> Corpus:
         """Read one split; `test` comes from `test_path`, or is held out from the file.
 
+        Every row that was read is in the corpus or in its `left_out`.
+
         Raises:
             DataError: See `training.data.readers.read`.
         """
         if self.test_share and split != "unlabelled":
-            whole = replace(self, test_share=0.0).read("train")
-            rest, test = hold_out(whole, share=self.test_share)
-            name = f"{whole.name.removesuffix('train')}test"
-            return rest if split == "train" else replace(test, name=name)
+            parts = self._divide()
+            part, other = parts if split == "train" else reversed(parts)
+            return part.described(left_out={**part.left_out, NOT_ASKED_FOR: count_rows(other)})
         apart = split == "test" and self.test_path is not None
         path = Path(self.test_path if apart and self.test_path else self.path)
         if apart and path.is_file():
@@ -80,6 +93,32 @@ class Source:
             group_column=self.group_column,
             delimiter=self.delimiter,
             labels=self.labels,
+        )
+
+    def read_parts(self, *, test: bool) -> tuple[Corpus, Corpus | None]:
+        """Read the training part, and the test part if there is one.
+
+        Args:
+            test: Whether to read test files. A part that is held out is always returned.
+
+        Returns:
+            Both parts. Every row that was read is in one of them or in its `left_out`.
+
+        Raises:
+            DataError: See `training.data.readers.read`.
+        """
+        if self.test_share:
+            return self._divide()
+        return self.read("train"), self.read("test") if test and self.has_test() else None
+
+    def _divide(self) -> tuple[Corpus, Corpus]:
+        """Read the file, and hold out its test part."""
+        whole = replace(self, test_share=0.0).read("train")
+        rest, test = hold_out(whole, share=self.test_share)
+        name = f"{whole.name.removesuffix('train')}test"
+        return (
+            rest.described(left_out=whole.left_out),
+            test.described(name=name, left_out=test.left_out),
         )
 
     def read_unlabelled(self) -> Corpus | None:
@@ -105,6 +144,7 @@ class Dataset:
         test: Texts for the final metrics, duplicates included, so that results compare with
             published ones; a held-out share has each text once. None if there is no test split.
         card: The data card for the manifest.
+        rows: Where every row that was read went.
     """
 
     train: Corpus
@@ -112,6 +152,7 @@ class Dataset:
     validation: Corpus
     test: Corpus | None
     card: DataCard
+    rows: Rows
 
 
 def load_dataset(
@@ -128,46 +169,72 @@ def load_dataset(
     not read, and the few of its texts that also occur in training stay there.
 
     Raises:
-        DataError: A file is invalid, or the test split has labels that training lacks.
+        DataError: A file is invalid, no text is left, or the test split has labels that training
+            lacks.
     """
-    corpus = source.read("train")
-    fingerprint_of_all = fingerprint(corpus)
-    if len(corpus.labels) < 2:
+    whole, test = source.read_parts(test=read_test)
+    if len(whole.labels) < 2:
         raise DataError(
-            f"{corpus.name}: there must be at least two labels. Received: only {corpus.labels[0]!r}"
+            f"{whole.name}: there must be at least two labels. Received: only "
+            f"{name_label(whole.labels[0])!r}"
         )
-    test = source.read("test") if read_test and source.has_test() else None
-    counts = {"rows": len(corpus)}
-    if test is not None:
-        if unknown := set(test.labels) - set(corpus.labels):
-            raise DataError(
-                f"test texts must carry labels of the training texts, {', '.join(corpus.labels)}. "
-                f"Received: {', '.join(sorted(unknown))}"
-            )
-        corpus, counts["dropped_because_in_test"] = exclude(corpus, test)
-        counts["test"] = len(test)
-    sides = split(corpus, validation_share=validation_share, seed=seed)
-    counts |= sides.counts()
+    corpus, dropped = whole, add_up(whole.left_out)
+    if test is not None and read_test:
+        corpus, dropped[IN_TEST] = _leave_out_test(whole, test)
+    sides = split(corpus, validation_share=validation_share, seed=seed, earlier=dropped)
     splits = {"train": sides.train, "validation": sides.validation}
+    counts = {"rows": len(whole), **_as_dropped(dropped), **sides.counts()}
+    dropped = add_up(dropped, sides.dropped.counts())
     if test is not None:
+        dropped = add_up(dropped, test.left_out)
+    if test is not None and read_test:
+        counts |= {"test": len(test), **_as_dropped(test.left_out, of="test_")}
         splits["test"] = test
-    unlabelled_corpus = (source.read_unlabelled() if unlabelled else None) or Corpus("none", (), ())
-    if len(unlabelled_corpus):
-        counts["dropped_unlabelled"] = 0
-        for other in (test, sides.validation, sides.train):
-            if other is not None:
-                unlabelled_corpus, dropped = exclude(unlabelled_corpus, other)
-                counts["dropped_unlabelled"] += dropped
-        counts["unlabelled"] = len(unlabelled_corpus)
+    used = {name: len(side) for name, side in splits.items()}
+    if test is not None:
+        used["test"] = len(test)
+    read = count_rows(whole) + count_rows(test)
+    unlabelled_texts = (source.read_unlabelled() if unlabelled else None) or Corpus("none", (), ())
+    if len(unlabelled_texts):
+        read += count_rows(unlabelled_texts)
+        dropped = add_up(dropped, unlabelled_texts.left_out, {KNOWN_UNLABELLED: 0})
+        for other in reversed(splits.values()):
+            unlabelled_texts, known = exclude(unlabelled_texts, other)
+            dropped[KNOWN_UNLABELLED] += known
+        counts["dropped_unlabelled"] = dropped[KNOWN_UNLABELLED]
+        counts["unlabelled"] = used["unlabelled"] = len(unlabelled_texts)
     return Dataset(
         train=sides.train,
-        unlabelled=unlabelled_corpus,
+        unlabelled=unlabelled_texts,
         validation=sides.validation,
-        test=test,
+        test=test if read_test else None,
         card=DataCard(
-            name=corpus.name,
-            fingerprint=fingerprint_of_all,
+            name=whole.name,
+            fingerprint=fingerprint(whole),
             counts=counts,
             splits={name: fingerprint(side) for name, side in splits.items()},
         ),
+        rows=Rows(read, used, dropped),
     )
+
+
+def _leave_out_test(corpus: Corpus, test: Corpus) -> tuple[Corpus, int]:
+    """Remove the test texts from the training texts; return the rest, and how many they were.
+
+    Raises:
+        DataError: A test text has a label that training lacks, or no training text is left.
+    """
+    if unknown := sorted(set(test.labels) - set(corpus.labels)):
+        raise DataError(
+            f"test texts must carry labels of the training texts, {name_labels(corpus.labels)}. "
+            f"Received: {name_labels(unknown)}"
+        )
+    rest, in_test = exclude(corpus, test)
+    if not len(rest):
+        raise nothing_left(corpus.name, len(corpus), {IN_TEST: in_test}, "to learn from")
+    return rest, in_test
+
+
+def _as_dropped(left_out: Mapping[str, int], of: str = "") -> dict[str, int]:
+    """Counts of rows that were left out, under their names in a data card."""
+    return {f"dropped_{of}{reason}": count for reason, count in left_out.items()}

@@ -12,12 +12,14 @@ import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import DataError
+from training.data.accounting import CONFLICTS, DUPLICATES, add_up, name_label, nothing_left
 from training.data.corpus import Corpus, Digests, digest, join_digests, text_key
 from training.support.arrays import Int64Array
 
@@ -39,6 +41,10 @@ class Dropped:
     duplicates: int
     conflicts: int
 
+    def counts(self) -> dict[str, int]:
+        """Return the numbers by reason."""
+        return {DUPLICATES: self.duplicates, CONFLICTS: self.conflicts}
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -53,8 +59,7 @@ class Split:
         return {
             "train": len(self.train),
             "validation": len(self.validation),
-            "dropped_duplicates": self.dropped.duplicates,
-            "dropped_conflicting_labels": self.dropped.conflicts,
+            **{f"dropped_{reason}": count for reason, count in self.dropped.counts().items()},
         }
 
 
@@ -108,7 +113,7 @@ def hold_out(corpus: Corpus, *, share: float) -> tuple[Corpus, Corpus]:
 
     Returns:
         The remaining rows, unchanged, and the test set, de-duplicated: a text that was repeated a
-        hundred times counts once.
+        hundred times counts once. Its `left_out` has the copies that were dropped.
 
     Raises:
         DataError: The share is out of its bounds, or one of the two sides is empty.
@@ -121,8 +126,12 @@ def hold_out(corpus: Corpus, *, share: float) -> tuple[Corpus, Corpus]:
             f"{corpus.name}: the test share must leave texts on both sides. Received: {share} of "
             f"{len(corpus)} rows"
         )
-    test, _ = deduplicate(corpus.where(held_out))
-    return corpus.where(~held_out), test
+    test, dropped = deduplicate(corpus.where(held_out))
+    if not len(test):
+        raise nothing_left(
+            f"{corpus.name}, held out", int(held_out.sum()), dropped.counts(), "to test on"
+        )
+    return corpus.where(~held_out), test.described(left_out=dropped.counts())
 
 
 def exclude(corpus: Corpus, other: Corpus) -> tuple[Corpus, int]:
@@ -137,7 +146,13 @@ def exclude(corpus: Corpus, other: Corpus) -> tuple[Corpus, int]:
     return corpus.where(kept), int((~kept).sum())
 
 
-def split(corpus: Corpus, *, validation_share: float, seed: int) -> Split:
+def split(
+    corpus: Corpus,
+    *,
+    validation_share: float,
+    seed: int,
+    earlier: Mapping[str, int] = MappingProxyType({}),
+) -> Split:
     """De-duplicate, then move whole groups to validation until each label has its share there.
 
     Groups are visited twice in the order of their digests: at first a group moves if no label
@@ -147,19 +162,23 @@ def split(corpus: Corpus, *, validation_share: float, seed: int) -> Split:
         corpus: Labelled texts.
         validation_share: The share of each label in validation, above 0 and below 1.
         seed: Decides the order of the groups.
+        earlier: Rows that were dropped before, by reason, for the message when nothing is left.
 
     Returns:
         Both sides in the order of `corpus`. Every label is on both sides.
 
     Raises:
-        DataError: A label has fewer than two texts, or its groups are too large to be divided
-            between the sides.
+        DataError: No text is left, a label has fewer than two texts, or its groups are too large to
+            be divided between the sides.
     """
     if not 0 < validation_share < 1:
         raise DataError(
             f"the validation share must be above 0 and below 1. Received: {validation_share}"
         )
     unique, dropped = deduplicate(corpus)
+    if not len(unique):
+        left_out = add_up(earlier, dropped.counts())
+        raise nothing_left(corpus.name, sum(left_out.values()), left_out, "to learn from")
     missing = np.array([max(1, round(validation_share * n)) for n in unique.counts().values()])
     validation = np.zeros(len(unique), np.bool_)
     digests = group_digests(unique, seed)
@@ -215,7 +234,7 @@ def _check_every_label(
     for label, count in side.items():
         if not count:
             raise DataError(
-                f"train and validation must both have texts labelled {label!r}. "
+                f"train and validation must both have texts labelled {name_label(label)!r}. "
                 f"Received: {whole[label]} different texts, in groups that cannot be shared out "
                 f"with a validation share of {validation_share}"
             )

@@ -19,6 +19,7 @@ from app.artifact import ONNX, TOKENIZER, read_manifest
 from app.errors import InvalidInput
 from app.text.encoder import TextEncoder
 from training.config import Config, ModelConfig
+from training.data.accounting import print_rows
 from training.data.batches import batches_by_length, pad_with_lengths
 from training.data.dataset import Source, load_dataset
 from training.export.onnx_graph import build_onnx
@@ -90,6 +91,7 @@ def measure_pace(version: Path, source: Source, *, rounds: int) -> Pace:
             for ids, lengths in batches:
                 model.run(ids, lengths)
             durations.append(time.perf_counter() - began)
+    print_rows(dataset.rows)
     return Pace(*([len(texts) / duration for duration in durations] for durations in seconds))
 
 

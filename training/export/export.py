@@ -26,6 +26,7 @@ from app.errors import DataError, InvalidInput, UnusableVersion
 from app.text.encoder import Encoded, TextConfig, TextEncoder
 from app.text.padding import Int32Array
 from training.config import Config
+from training.data.accounting import print_rows
 from training.data.corpus import Corpus
 from training.data.dataset import Dataset, Source, load_dataset
 from training.export.golden import GOLDEN_TEXTS
@@ -121,6 +122,7 @@ def export(
         _write_report(folder, manifest, trained, validation, reference)
         write_manifest(folder, manifest)
     _print_results(metrics, onnx_record)
+    print_rows(trained.dataset.rows)
     return target
 
 

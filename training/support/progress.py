@@ -43,8 +43,8 @@ def progress_bar(
 
 
 def print_line(text: str) -> None:
-    """Print one line, neither wrapped nor highlighted."""
-    console.print(text, highlight=False, soft_wrap=True)
+    """Print one line as it is: neither wrapped nor highlighted, and brackets are no markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

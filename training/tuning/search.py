@@ -19,6 +19,7 @@ from rich.console import Console
 
 from app.errors import DataError, InvalidInput
 from training.config import Config
+from training.data.accounting import print_rows
 from training.data.dataset import Dataset, Source, load_dataset
 from training.fit.run import MODEL
 from training.support.progress import progress_bar
@@ -97,6 +98,7 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
         )
     best = max(complete, key=lambda trial: (trial.value, -trial.number))
     write_tune_report(folder / REPORT, config, search, done, best)
+    print_rows(dataset.rows)
     return Best(float(best.values[0]), search.space.setting(best.params), folder / REPORT)
 
 
