@@ -11,6 +11,7 @@ from tests.deferred import deferred
 from training.data.corpus import Corpus, Example
 
 with deferred():
+    from training.data.labels import order_labels
     from training.data.readers import read
     from training.data.split import (
         Dropped,
@@ -19,7 +20,6 @@ with deferred():
         fingerprint,
         group_digests,
         hold_out,
-        order_labels,
         split,
         split_by_group,
         split_rows,

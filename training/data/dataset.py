@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from app.artifact import DataCard
@@ -21,7 +21,7 @@ from training.data.accounting import (
 )
 from training.data.corpus import Corpus
 from training.data.formats import SplitName
-from training.data.readers import Format, list_splits, read
+from training.data.readers import Format, ReadOptions, list_splits, read
 from training.data.split import exclude, fingerprint, hold_out, split
 
 
@@ -34,12 +34,19 @@ class Source:
         test_path: The test texts, if they are not part of `path`.
         test_share: Share of a file's texts to hold out as the test split; 0 for none. The choice
             depends on the texts alone.
-        format: The format of both paths.
-        text_column: See `training.data.readers.read`.
-        label_column: See `training.data.readers.read`.
-        group_column: See `training.data.readers.read`.
-        delimiter: See `training.data.readers.read`.
-        labels: See `training.data.readers.read`.
+        format: The format of both paths. For this and the rest see
+            `training.data.readers.ReadOptions`.
+        text_column: See there.
+        label_column: See there.
+        group_column: See there.
+        delimiter: See there.
+        labels: See there.
+        encoding: See there.
+        quoting: See there.
+        header: See there.
+        drop_labels: See there.
+        skip_bad_rows: See there.
+        bad_rows_file: Where bad rows are written; not stored with a run.
     """
 
     path: str
@@ -51,6 +58,12 @@ class Source:
     delimiter: str | None = None
     labels: dict[str, str] | None = None
     test_share: float = 0.0
+    encoding: str | None = None
+    quoting: bool | None = None
+    header: bool = True
+    drop_labels: tuple[str, ...] = ()
+    skip_bad_rows: bool = False
+    bad_rows_file: str | None = None
 
     def __post_init__(self) -> None:
         """Validate `test_share`.
@@ -84,16 +97,7 @@ class Source:
         path = Path(self.test_path if apart and self.test_path else self.path)
         if apart and path.is_file():
             split = "train"  # a file has one split only
-        return read(
-            path,
-            split=split,
-            format=self.format,
-            text_column=self.text_column,
-            label_column=self.label_column,
-            group_column=self.group_column,
-            delimiter=self.delimiter,
-            labels=self.labels,
-        )
+        return read(path, split=split, options=self._options(of_test=apart))
 
     def read_parts(self, *, test: bool) -> tuple[Corpus, Corpus | None]:
         """Read the training part, and the test part if there is one.
@@ -120,6 +124,12 @@ class Source:
             rest.described(left_out=whole.left_out),
             test.described(name=name, left_out=test.left_out),
         )
+
+    def _options(self, *, of_test: bool) -> ReadOptions:
+        """Return how the files are read; only bad rows of `path` are written to a file."""
+        shared = {field.name for field in fields(ReadOptions)} - {"bad_rows_file"}
+        aside = None if of_test or self.bad_rows_file is None else Path(self.bad_rows_file)
+        return ReadOptions(**{name: getattr(self, name) for name in shared}, bad_rows_file=aside)
 
     def read_unlabelled(self) -> Corpus | None:
         """Read the unlabelled split, if there is one."""

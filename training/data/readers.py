@@ -1,127 +1,198 @@
 r"""Read data sets in common file formats as a `Corpus`.
 
-| format   | file                                                                             |
-|----------|----------------------------------------------------------------------------------|
-| `tsv`    | a folder with `train.tsv`, `test.tsv`, `unlabeled.tsv` (or one such file): a      |
-|          | header `id, sentiment, review`, no quoting, one record per line feed, 0 or 1      |
-| `tree`   | the aclImdb folder: `train/pos/*.txt`, `train/neg`, `train/unsup`, `test/...`     |
-| `kaggle` | `labeledTrainData.tsv`: the same header, cells in quotes with `\"` inside         |
-| `csv`    | any CSV or TSV with a header, quoted as in RFC 4180; the columns can be named     |
-| `gop`    | `Sentiment.csv`, the tweets of the first GOP debate                               |
+| format         | file                                                                        |
+|----------------|-----------------------------------------------------------------------------|
+| `tsv`          | a folder with `train.tsv`, `test.tsv`, `unlabeled.tsv` (or one such file): a |
+|                | header `id, sentiment, review`, no quoting, one record per line, 0 or 1      |
+| `tree`         | the aclImdb folder: `train/pos/*.txt`, `train/neg`, `train/unsup`, `test/...` |
+| `kaggle`       | `labeledTrainData.tsv`: the same header, cells in quotes with `\"` inside     |
+| `gop`          | `Sentiment.csv`, the tweets of the first GOP debate                          |
+| `airline`      | `Tweets.csv`, tweets about airlines                                          |
+| `sentiment140` | tweets in six columns without a header, in Latin-1, labelled 0 and 4         |
+| `csv`          | any CSV or TSV; the columns can be named                                     |
+| `jsonl`, `fasttext`, `parquet`, `excel` | see `app.tables.table`                              |
 
-Every file may be compressed with gzip. Reviews of one film (`urls_pos.txt` and similar files) and
-copies of one tweet form a group, which a split keeps together. Errors name the row (the header is
-row 1) and the rule, and never repeat a text.
+Every file may be packed with gzip or zip. Reviews of one film (`urls_pos.txt` and similar files)
+and copies of one tweet form a group, which a split keeps together. Errors name the row (the header
+is row 1) and the rule, and never repeat a text or a label.
 """
 
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from app.errors import DataError
+from app.tables.containers import STANDARD_INPUT, open_table_bytes
+from app.tables.rows import BadRow, BadRows
+from app.tables.table import Refuse, TableFormat, TableOptions, open_table
 from training.data.corpus import Corpus, Example, LazySequence
 from training.data.formats import (
+    KNOWN_FORMATS,
     TSV_HEADER,
     TSV_HEADER_UNLABELLED,
     TSV_STEMS,
+    Columns,
+    KnownFormat,
     Record,
     SplitName,
-    delimiter_of,
+    detect_known_format,
     find_file,
-    kaggle_cells,
-    plain_cells,
-    read_csv,
-    read_lines,
-    read_rows,
+    open_reviews,
+    read_reviews,
+    read_table,
     read_tree,
-    read_tsv,
-    shorten,
     tree_folders,
-    with_retweet_groups,
 )
-from training.data.split import order_labels
+from training.data.labels import BINARY_CODES, Found, LabelRules, order_labels, plain_label
 
-Format = Literal["auto", "tsv", "tree", "kaggle", "csv", "gop"]
-_LABEL_NAMES: Final = {
-    "negative": "negative",
-    "neg": "negative",
-    "neutral": "neutral",
-    "neu": "neutral",
-    "positive": "positive",
-    "pos": "positive",
+Format = Literal[
+    "auto",
+    "tsv",
+    "tree",
+    "kaggle",
+    "csv",
+    "jsonl",
+    "fasttext",
+    "parquet",
+    "excel",
+    "gop",
+    "airline",
+    "sentiment140",
+]
+BAD_ROWS: Final = "bad_rows"
+DROPPED_LABELS: Final = "dropped_labels"
+"""Reasons in `Corpus.left_out`."""
+_TABLE_FORMATS: Final[Mapping[str, TableFormat]] = {
+    "csv": "csv",
+    "jsonl": "json-lines",
+    "fasttext": "fasttext",
+    "parquet": "parquet",
+    "excel": "excel",
 }
-_TSV_CODES: Final = {"0": "negative", "1": "positive"}
-_LABEL_CODES: Final = (
-    _TSV_CODES,
-    {"-1": "negative", "1": "positive"},
-    {"-1": "negative", "0": "neutral", "1": "positive"},
-)
-_MOST_LABELS: Final = 100
-_GOP_COLUMNS: Final = frozenset({"text", "sentiment", "tweet_id"})
+_MOST_NAMES: Final = 24
 
 
-def read(
-    path: Path,
-    *,
-    split: SplitName = "train",
-    format: Format = "auto",  # noqa: A002 - the word people use for it
-    text_column: str | None = None,
-    label_column: str | None = None,
-    group_column: str | None = None,
-    delimiter: str | None = None,
-    labels: Mapping[str, str] | None = None,
-) -> Corpus:
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How labelled texts are read from a file.
+
+    Attributes:
+        format: One of the table above; `auto` detects it.
+        text_column: For tables, the column of texts, by name or by number from 1. Default: `text`,
+            `review` or `sentence`.
+        label_column: The column of labels. Default: `label` or `sentiment`.
+        group_column: A column; rows with equal values stay on one side of a split.
+        delimiter: For `csv`; see `app.tables.table.TableOptions`.
+        encoding: See there.
+        quoting: See there.
+        header: See there.
+        labels: Names of the file's labels by value, or by range of numbers, such as
+            `{"1-2": "negative", "4-5": "positive"}`. Default: 0/1 for `tsv` and `kaggle`; otherwise
+            negative, neutral, positive in any case, or 0/1, -1/1, -1/0/1. If no label is such a
+            name, labels are used as they are, in lower case.
+        drop_labels: Values and ranges whose rows are left out.
+        skip_bad_rows: Whether rows that break a rule are left out; otherwise they are an error.
+        bad_rows_file: Where such rows are written.
+    """
+
+    format: Format = "auto"
+    text_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoting: bool | None = None
+    header: bool = True
+    labels: Mapping[str, str] | None = None
+    drop_labels: Sequence[str] = ()
+    skip_bad_rows: bool = False
+    bad_rows_file: Path | None = None
+
+    @property
+    def names_columns(self) -> bool:
+        """Whether an option is given that only tables have."""
+        columns = self.text_column, self.label_column, self.group_column, self.delimiter
+        return any(columns) or not self.header
+
+    def columns(self) -> Columns:
+        """Return the columns that were named."""
+        return Columns(self.text_column, self.label_column, self.group_column)
+
+
+Records = Callable[[Refuse], Iterable[Record]]
+"""Starts a pass over the rows of a file; bad rows go to the function it is given."""
+
+
+def read(path: Path, *, split: SplitName = "train", options: ReadOptions | None = None) -> Corpus:
     """Read one split of a data set.
 
     The files are validated now and read again by every pass over the examples.
 
     Args:
-        path: A folder (`tsv`, `tree`) or a file.
+        path: A folder (`tsv`, `tree`) or a file; `-` is standard input.
         split: The split of a folder. A file has one split, read as `train`, or as `unlabelled`
             to ignore its labels; `test` is an error, so that nobody tests on training texts.
-        format: One of the table above; `auto` detects it.
-        text_column: For `csv`, the column of texts. Default: `text` or `review`.
-        label_column: For `csv`, the column of labels. Default: `label` or `sentiment`.
-        group_column: For `csv`, a column; rows with equal values stay on one side of a split.
-        delimiter: For `csv`, the character between cells. Default: from the suffix.
-        labels: Names of the file's labels, such as `{"0": "negative", "4": "positive"}`.
-            Default: 0/1 for `tsv` and `kaggle`; otherwise negative, neutral, positive in any case,
-            or 0/1, -1/1, -1/0/1. If no label is such a name, labels are used as they are, in lower
-            case.
+        options: How it is read.
 
     Raises:
         DataError: The path is missing, the format is unknown or a row is invalid; on a later pass,
             the rows have changed.
+        InvalidInput: An option is invalid.
     """
+    options = options or ReadOptions()
     path = _step_in(path)
-    if format == "auto":
-        named = text_column or label_column or group_column or delimiter
-        format = "csv" if named else _detect(path)  # noqa: A001
-    if not path.exists():
+    if path != STANDARD_INPUT and not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
-    if path.is_file() and split == "test":
+    if not path.is_dir() and split == "test":
         raise DataError(
             f"{path}: a single file has no test part; give the file of test texts its own path"
         )
+    format_name = _detect(path, options) if options.format == "auto" else options.format
+    labels, source = options.labels, path
+    records: Records
+    match format_name:
+        case "tsv" | "kaggle":
+            table = open_reviews(path, split, kaggle=format_name == "kaggle")
+            source = table.path
+            labels = labels or BINARY_CODES
+            records = lambda refuse: read_reviews(path, table, refuse)  # noqa: E731
+        case "tree":
+            records = lambda refuse: read_tree(path, split)  # noqa: E731
+        case _:
+            known = _as_known(format_name, options)
+            labels = labels or known.labels
+            opened = open_table(path, known.options)
+            records = lambda refuse: read_table(  # noqa: E731
+                opened, split, known.columns, refuse, tweets=known.tweets
+            )
+    rules = LabelRules(labels, options.drop_labels)
+    name = f"{_bare_name(path)} {split}"
+    return _collect(name, source, records, split, rules, options)
 
-    if format in ("tsv", "kaggle"):
-        labels = labels or _TSV_CODES
 
-    def records() -> Iterable[Record]:
-        match format:
-            case "tsv" | "kaggle":
-                return read_tsv(path, split, plain_cells if format == "tsv" else kaggle_cells)
-            case "tree":
-                return read_tree(path, split)
-            case "gop":
-                tweets = read_csv(path, split, "text", "sentiment", None, delimiter)
-                return with_retweet_groups(tweets)
-            case _:
-                return read_csv(path, split, text_column, label_column, group_column, delimiter)
-
-    return _collect(f"{_bare_name(path)} {split}", path, records, split, labels)
+def _as_known(format_name: str, options: ReadOptions) -> KnownFormat:
+    """Return a format with the options that were given."""
+    known = KNOWN_FORMATS.get(format_name)
+    if known is None:
+        table_format = _TABLE_FORMATS.get(format_name, "auto")
+        known = KnownFormat(Columns(), TableOptions(format=table_format), tweets=False)
+    columns, table = known.columns, known.options
+    return replace(
+        known,
+        columns=Columns(
+            options.text_column or columns.text,
+            options.label_column or columns.label,
+            options.group_column,
+        ),
+        options=replace(
+            table,
+            encoding=options.encoding or table.encoding,
+            delimiter=options.delimiter or table.delimiter,
+            quoting=table.quoting if options.quoting is None else options.quoting,
+            header=table.header and options.header,
+        ),
+    )
 
 
 def list_splits(path: Path) -> tuple[SplitName, ...]:
@@ -138,33 +209,34 @@ def list_splits(path: Path) -> tuple[SplitName, ...]:
 # Format detection
 
 
-def _detect(path: Path) -> Format:
-    """Detect the format from the names in a folder or the first two lines of a file."""
+def _detect(path: Path, options: ReadOptions) -> str:
+    """Detect the format from the names in a folder or the beginning of a file."""
     if path.is_dir():
         if _is_tree(path):
             return "tree"
         if any(find_file(path, f"{stem}.tsv") for stem in TSV_STEMS.values()):
             return "tsv"
+        names = sorted(item.name for item in path.iterdir())
+        shown = [repr(name) for name in names[:_MOST_NAMES]]
+        if len(names) > _MOST_NAMES:
+            shown.append(f"and {len(names) - _MOST_NAMES} more")
         raise DataError(
             f"{path}: a folder must hold train.tsv (or train.tsv.gz) with the columns id, "
             "sentiment, review, or the aclImdb tree with train/pos and train/neg. Received: "
-            + (shorten(sorted(item.name for item in path.iterdir())) or "an empty folder")
+            + (", ".join(shown) or "an empty folder")
         )
-    with closing(read_lines(path)) as lines:
-        header, first = next(lines, ""), next(lines, "")
-    if not header:
-        raise DataError(f"{path}: the file is empty")
-    if header.rstrip("\r\n").split("\t") in (TSV_HEADER, TSV_HEADER_UNLABELLED):
-        return "kaggle" if first.startswith('"') else "tsv"
-    if delimiter_of(path) is None:
-        raise DataError(
-            f"{path}: the format cannot be detected; the name must end in .csv or .tsv, or the "
-            "first line must be the columns id, sentiment, review separated by tabs. Otherwise "
-            "name the format and the delimiter"
-        )
-    with closing(read_rows(path, None)) as rows:
-        _, names = next(rows, ("", []))
-    return "gop" if _GOP_COLUMNS.issubset(names) else "csv"
+    if options.names_columns:
+        return "table"
+    with open_table_bytes(path) as opened:
+        start = opened.start
+    header, _, rest = start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    cells = tuple(header.rstrip(b"\r").decode("utf-8", "replace").split("\t"))
+    if cells in (TSV_HEADER, TSV_HEADER_UNLABELLED):
+        return "kaggle" if rest.startswith(b'"') else "tsv"
+    if known := detect_known_format(start, ()):
+        return known
+    table = open_table(path, TableOptions(encoding=options.encoding, quoting=options.quoting))
+    return detect_known_format(start, table.columns) or "table"
 
 
 def _step_in(path: Path) -> Path:
@@ -178,7 +250,9 @@ def _is_tree(path: Path) -> bool:
 
 
 def _bare_name(path: Path) -> str:
-    name = path.resolve().name.removesuffix(".gz")
+    if path == STANDARD_INPUT:
+        return "standard input"
+    name = path.resolve().name.removesuffix(".gz").removesuffix(".zip")
     return name if path.is_dir() else Path(name).stem
 
 
@@ -188,81 +262,69 @@ def _bare_name(path: Path) -> str:
 def _collect(
     name: str,
     path: Path,
-    records: Callable[[], Iterable[Record]],
+    records: Records,
     split: SplitName,
-    labels: Mapping[str, str] | None,
+    rules: LabelRules,
+    options: ReadOptions,
 ) -> Corpus:
     """Validate every row and return a corpus that reads its examples on demand."""
-    size, most = 0, max(_MOST_LABELS, len(labels or ()))
-    firsts: dict[str, Record] = {}  # bounded: a wrong column may have millions of values
-    for record in records():
-        size += 1
-        if not record.text.strip():
-            raise DataError(f"{record.place}: the text must not be empty")
-        if len(firsts) <= most:
-            firsts.setdefault(_plain(record.label), record)
+    size, dropped = 0, 0
+    found: dict[str, Found] = {}  # bounded: a wrong column may have millions of values
+    plain = _Plain()
+    labelled = split != "unlabelled"
+    with BadRows(str(path), skip=options.skip_bad_rows, aside=options.bad_rows_file) as bad:
+        for record in records(bad.add):
+            row = record.row
+            if not record.text.strip():
+                bad.add(BadRow(row.number, row.line, "the text must not be empty", row.raw))
+                continue
+            label = plain[record.label]
+            if labelled and rules.drops(label):
+                dropped += 1
+                continue
+            size += 1
+            if label not in found and len(found) <= rules.most:
+                found[label] = Found(record.label, row.number, row.line)
+    left_out = {BAD_ROWS: bad.count, DROPPED_LABELS: dropped}
     if not size:
-        raise DataError(f"{path}: there are no rows to read")
-    names = {} if split == "unlabelled" else _label_names(firsts, labels)
+        counts = ", ".join(
+            f"{count:,} {reason.replace('_', ' ')}" for reason, count in left_out.items() if count
+        )
+        raise DataError(
+            f"{path}: there are no rows to read" + (f". Received: {counts}" if counts else "")
+        )
+    names = rules.name(path, found) if labelled else {}
 
     def read_examples() -> Iterator[Example]:
         count = 0
-        for count, row in enumerate(records(), start=1):
-            label = names.get(_plain(row.label)) if names else ""
-            if count > size or label is None:
+        for record in records(_ignore):
+            label = plain[record.label]
+            if not record.text.strip() or (labelled and rules.drops(label)):
+                continue
+            count += 1
+            shown = names.get(label) if labelled else ""
+            if count > size or shown is None:
                 break
-            yield Example(row.text, label, row.group)
+            yield Example(record.text, shown, record.group)
         else:
             if count == size:
                 return
         raise DataError(f"{path}: the data must not change while it is in use; its rows changed")
 
-    found = order_labels(names[label] for label in firsts) if names else ()
-    return Corpus(name, LazySequence(read_examples, size), found)
+    labels = order_labels(names[label] for label in found) if labelled else ()
+    counted = {reason: count for reason, count in left_out.items() if count}
+    return Corpus(name, LazySequence(read_examples, size), labels, counted)
 
 
-def _label_names(
-    firsts: Mapping[str, Record], labels: Mapping[str, str] | None
-) -> Mapping[str, str]:
-    """Return the mapping of labels to names that covers all labels of the file."""
-    known: list[Mapping[str, str]] = [_LABEL_NAMES, *_LABEL_CODES]
-    rule = (
-        "negative, neutral or positive, or one of the codes 0 and 1, -1 and 1, or -1, 0 and 1, "
-        "used consistently; name other labels with --label"
-    )
-    if labels is not None:
-        known = [{_plain(value): _shown(name) for value, name in labels.items()}]
-        rule = f"one of {shorten(sorted(labels))}"
-    for vocabulary in known:
-        if firsts.keys() <= vocabulary.keys():
-            return vocabulary
-    if labels is None and not firsts.keys() & _LABEL_NAMES.keys():
-        return _as_they_are(firsts)
-    nearest = max(known, key=lambda vocabulary: len(firsts.keys() & vocabulary.keys()))
-    stranger = next(row for label, row in firsts.items() if label not in nearest)
-    raise DataError(
-        f"{stranger.place}: the label must be {rule}. Received: {shorten([stranger.label])}"
-    )
+class _Plain(dict[str, str]):
+    """Normalized labels by cell; bounded, as a wrong column may have millions of values."""
+
+    def __missing__(self, label: str) -> str:
+        plain = plain_label(label)
+        if len(self) < 1_000:
+            self[label] = plain
+        return plain
 
 
-def _as_they_are(firsts: Mapping[str, Record]) -> Mapping[str, str]:
-    """Use custom labels unchanged, unless the column does not look like labels."""
-    too_many = len(firsts) > _MOST_LABELS
-    if too_many or "" in firsts:
-        odd = next(iter(firsts.values())) if too_many else firsts[""]
-        found = f"more than {_MOST_LABELS}" if too_many else str(len(firsts))
-        raise DataError(
-            f"{odd.place}: labels must not be empty, and there may be at most {_MOST_LABELS} "
-            f"different ones. Received: {found} different ones; is this the right column?"
-        )
-    return {label: _shown(row.label) for label, row in firsts.items()}
-
-
-def _plain(label: str) -> str:
-    """Normalize a label for comparison."""
-    return unicodedata.normalize("NFC", label).strip().casefold()
-
-
-def _shown(label: str) -> str:
-    """Return a label as predictions show it; unlike casefold, lower keeps groß and καλός."""
-    return unicodedata.normalize("NFC", label).strip().lower()
+def _ignore(bad: BadRow) -> None:
+    """Leave out a bad row that the first pass has counted."""

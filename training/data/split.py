@@ -9,7 +9,7 @@ library versions, or the order of the rows.
 """
 
 import hashlib
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -23,7 +23,6 @@ from training.data.accounting import CONFLICTS, DUPLICATES, add_up, name_label, 
 from training.data.corpus import Corpus, Digests, digest, join_digests, text_key
 from training.support.arrays import Int64Array
 
-CANONICAL_ORDER: Final = ("negative", "neutral", "positive")
 _TEST_SEED: Final = 0
 """`hold_out` has no seed of its own: a test set is the same for every recipe."""
 
@@ -61,13 +60,6 @@ class Split:
             "validation": len(self.validation),
             **{f"dropped_{reason}": count for reason, count in self.dropped.counts().items()},
         }
-
-
-def order_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Sort distinct labels: negative, neutral and positive first, then any others by name."""
-    found = set(labels)
-    known = [label for label in CANONICAL_ORDER if label in found]
-    return (*known, *sorted(found - set(CANONICAL_ORDER)))
 
 
 def fingerprint(corpus: Corpus) -> str:

@@ -1,0 +1,99 @@
+"""Rows of Parquet files and Excel workbooks, as strings; each needs its library."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from app.errors import DataError, MissingLibrary
+from app.tables.rows import Row
+
+
+def read_parquet(
+    path: Path, file: IO[bytes], columns: Sequence[str] | None = None
+) -> tuple[list[str], Iterator[Row]]:
+    """Return the columns of a Parquet file and its rows; the first row has number 1.
+
+    Args:
+        path: For messages.
+        file: Can be sought in.
+        columns: Which columns to read; by default all.
+
+    Raises:
+        DataError: The file is damaged.
+        MissingLibrary: pyarrow is not installed.
+    """
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ModuleNotFoundError as error:
+        raise MissingLibrary(
+            f"{path}: reading Parquet needs pyarrow: pip install valence[tables]"
+        ) from error
+    try:
+        parquet = ParquetFile(file)
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path}: the Parquet file is damaged or cut short") from error
+    names = list(parquet.schema_arrow.names)
+    kept = names if columns is None else [name for name in names if name in columns]
+
+    def rows() -> Iterator[Row]:
+        number = 0
+        try:
+            for batch in parquet.iter_batches(columns=kept):
+                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    number += 1
+                    yield Row(number, number, [_spell(cell) for cell in cells])
+        except (ArrowException, OSError) as error:
+            raise DataError(f"{path}: the Parquet file is damaged after row {number}") from error
+
+    return kept, rows()
+
+
+def read_workbook(path: Path, file: IO[bytes]) -> tuple[str, Iterator[Row]]:
+    """Return the name of a workbook's first sheet and its rows, the header included.
+
+    Every row has as many cells as the first one. Rows without any cell are no rows.
+
+    Raises:
+        DataError: The file is damaged.
+        MissingLibrary: openpyxl is not installed.
+    """
+    try:
+        from openpyxl import load_workbook
+    except ModuleNotFoundError as error:
+        raise MissingLibrary(
+            f"{path}: reading Excel needs openpyxl: pip install valence[tables]"
+        ) from error
+    try:
+        workbook = load_workbook(file, read_only=True, data_only=True)
+        sheet = workbook.worksheets[0]
+    except Exception as error:
+        # openpyxl raises whatever the broken XML provokes
+        raise DataError(f"{path}: the Excel workbook is damaged or has no sheet") from error
+
+    def rows() -> Iterator[Row]:
+        number = width = 0
+        for line, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+            spelled = [_spell(cell) for cell in cells]
+            if not any(spelled):
+                continue
+            number += 1
+            if number == 1:
+                width = max(i for i, cell in enumerate(spelled, start=1) if cell)
+            yield Row(number, line, [*spelled, *[""] * width][:width])
+
+    return str(sheet.title), rows()
+
+
+def _spell(value: Any) -> str:
+    """Return a value as CSV would hold it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)
