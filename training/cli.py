@@ -11,15 +11,17 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from app import __version__
 from app.command_line import FAILED, OK, WRONG_CALL, Parser
 from app.errors import InvalidInput, ValenceError
+from app.tables.characters import check_encoding
 from training.config import Config
 from training.configs import ALL_TUTORIALS, TUTORIALS, config_names, load_config
 from training.data.dataset import Source
 from training.data.formats import SplitName
+from training.data.readers import Format
 from training.support.tensorflow_import import import_tensorflow
 
 _EXAMPLES = """\
@@ -334,6 +336,7 @@ def _run_tune(options: argparse.Namespace) -> None:
     print(f"Best: {best.accuracy:.4f} using {best.setting}\n{best.report / 'report.html'}")
     # With "=", since a value may begin with a dash: --label=-1=negative.
     source = [f"--{name}={value}" for name, value in _source_options(options)]
+    source += _source_flags(options)
     command = ["valence-train", "train", f"--config={options.config}", *source]
     changes = [f"--set={change}" for change in (*options.set, *best.changes())]
     print(f"try: {shlex.join([*command, *changes])}")
@@ -514,22 +517,62 @@ def _add_source(verb: argparse.ArgumentParser, *, required: bool) -> None:
     data.add_argument(
         "--format",
         default="auto",
-        choices=["auto", "tsv", "tree", "kaggle", "csv", "gop"],
+        choices=list(get_args(Format)),
         help="format of the files [%(default)s: recognized from their content]",
     )
-    data.add_argument("--text-column", help="CSV: column of the texts")
-    data.add_argument("--label-column", help="CSV: column of the labels")
+    columns = "by name, or by number from 1"
+    data.add_argument("--text-column", metavar="COLUMN", help=f"column of the texts, {columns}")
+    data.add_argument("--label-column", metavar="COLUMN", help=f"column of the labels, {columns}")
     data.add_argument(
-        "--group-column", help="CSV: rows with equal values stay on one side of the split"
+        "--group-column",
+        metavar="COLUMN",
+        help="rows with equal values in this column stay on one side of the split",
     )
     data.add_argument(
         "--label",
         action="append",
         default=[],
         metavar="VALUE=NAME",
-        help="name for a label value of the file, as in 4=positive; repeat for each",
+        help="name for a label value of the file, or for a range of numbers, as in 4=positive or "
+        "4-5=positive; repeat for each",
     )
-    data.add_argument("--delimiter", help="CSV: cell delimiter [from the file suffix]")
+    data.add_argument(
+        "--drop-label",
+        dest="drop_labels",
+        action="append",
+        default=[],
+        metavar="VALUE",
+        help="leave out the rows with this label, or with one in this range; may be repeated",
+    )
+    _add_table_options(data)
+
+
+def _add_table_options(data: argparse._ArgumentGroup) -> None:
+    """Options that say how a table is written, where its bytes do not tell."""
+    data.add_argument(
+        "--encoding", help="such as cp1252 or gb18030 [UTF-8, or by its mark]"
+    )
+    data.add_argument(
+        "--delimiter", help="CSV: character between cells; \\t is a tab [from the first lines]"
+    )
+    data.add_argument(
+        "--quoting",
+        action=argparse.BooleanOptionalAction,
+        help="CSV: whether cells may be quoted [yes, but a quoted cell that holds what looks like "
+        "whole rows is refused]",
+    )
+    data.add_argument(
+        "--no-header",
+        dest="header",
+        action="store_false",
+        help="CSV, Excel: the first row is a row like the others; columns are given by number",
+    )
+    data.add_argument(
+        "--skip-bad-rows",
+        dest="bad_rows_file",
+        metavar="FILE",
+        help="write rows that break a rule to this CSV file, and go on without them",
+    )
 
 
 def _read_source(options: argparse.Namespace) -> Source:
@@ -543,17 +586,31 @@ def _read_source(options: argparse.Namespace) -> Source:
         group_column=options.group_column,
         delimiter=options.delimiter,
         labels=_label_names(options.label),
+        encoding=options.encoding and check_encoding(options.encoding),
+        quoting=options.quoting,
+        header=options.header,
+        drop_labels=tuple(options.drop_labels),
+        skip_bad_rows=options.bad_rows_file is not None,
+        bad_rows_file=options.bad_rows_file,
     )
 
 
 def _source_options(options: argparse.Namespace) -> list[tuple[str, object]]:
     """The options behind `_read_source`, by name, without those left at their default."""
     names = ("data", "test", "test_share", "format", "text_column", "label_column", "group_column")
-    given = [(name, getattr(options, name)) for name in (*names, "delimiter")]
+    given = [(name, getattr(options, name)) for name in (*names, "delimiter", "encoding")]
     given += [("label", assignment) for assignment in options.label]
+    given += [("drop_label", value) for value in options.drop_labels]
+    given += [("skip_bad_rows", options.bad_rows_file)]
     return [
         (name.replace("_", "-"), value) for name, value in given if value not in (None, "auto", 0.0)
     ]
+
+
+def _source_flags(options: argparse.Namespace) -> list[str]:
+    """The flags behind `_read_source` that were given."""
+    quoting = {True: ["--quoting"], False: ["--no-quoting"]}.get(options.quoting, [])
+    return [*quoting, *([] if options.header else ["--no-header"])]
 
 
 def _label_names(assignments: Sequence[str]) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -448,7 +448,7 @@ def _write_run(
             data["counts"]["without_tokens"] = without_tokens
         run = Run(
             config=asdict(config),
-            source=source,
+            source=replace(source, bad_rows_file=None),
             labels=dataset.train.labels,
             data=data,
             history=result.history,

@@ -186,7 +186,9 @@ class Table:
         if self._looks_like_header():
             more = len(self.columns) - _MOST_SHOWN
             names = [repr(name) for name in self.columns[:_MOST_SHOWN]]
-            return "the columns: " + ", ".join([*names, *([f"and {more} more"] if more > 0 else [])])
+            return "the columns: " + ", ".join(
+                [*names, *([f"and {more} more"] if more > 0 else [])]
+            )
         count = len(self.columns)
         return f"{count} column{'s' * (count != 1)} with other names"
 

@@ -96,6 +96,10 @@ class Server:
         lines = self._log.read_text(errors="replace").split("\n")
         return sum(_parse(line).get("event") in events for line in lines)
 
+    def log_lines(self) -> list[str]:
+        """Return the lines of the log so far."""
+        return self._log.read_text(errors="replace").splitlines()
+
     def usage(self) -> Usage | None:
         """Processor time and memory so far, children included."""
         return read_usage(self._process.pid) if self._process else None

@@ -32,7 +32,7 @@ from load_tests.bench.server import Server, serve
 from load_tests.bench.swaps import publish
 from load_tests.bench.texts import make_texts
 from load_tests.soak.clients import CROWD, HEADER_TIMEOUT_S, Client, World
-from load_tests.soak.faults import Kills, Reloads, all_ready, repeat
+from load_tests.soak.faults import Kills, Reloads, all_ready, get_json, repeat
 from load_tests.soak.truth import Line, Probabilities, Truth
 from load_tests.soak.verdict import Ledger, Outcome, Sample, describe, judge, summarize
 
@@ -46,6 +46,8 @@ _WARM_UP_S: Final = 5.0
 _QUIET_S: Final = 8.0
 """Longer than the service waits for clients that do not close."""
 _READY_TIMEOUT_S: Final = 60.0
+_LAST_LINES: Final = 40
+"""Lines of the server's log in the message of a soak that failed."""
 _RELOAD_PAUSE_S: Final = 2.0
 _KILL_PAUSE_S: Final = 15.0
 
@@ -215,7 +217,11 @@ def _rest(server: Server) -> Sample:
     until = time.monotonic() + _READY_TIMEOUT_S
     while not all_ready(server.port):
         if time.monotonic() > until:
-            raise BenchError(f"not all workers were ready within {_READY_TIMEOUT_S:.0f} s")
+            raise BenchError(
+                f"not all workers were ready within {_READY_TIMEOUT_S:.0f} s. "
+                f"/readyz: {json.dumps(get_json(server.port, '/readyz'))}\n"
+                + "\n".join(server.log_lines()[-_LAST_LINES:])
+            )
         time.sleep(0.1)
     time.sleep(_QUIET_S)
     return _sample(server, time.monotonic(), None)

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 _SERVING = {"app.artifact", "app.text", "app.telemetry", "app.errors"}
-_FOR_TRAINING = {"app", "app.text", "app.artifact", "app.errors"}
+_FOR_TRAINING = {"app", "app.text", "app.artifact", "app.tables", "app.errors"}
 """`app` itself holds the version number and imports nothing."""
 
 ALLOWED: dict[str, set[str]] = {
@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "app.errors": set(),
     "app.command_line": set(),
     "app.text": {"app.errors"},
+    "app.tables": {"app.errors"},
     "app.artifact": {"app.text", "app.errors"},
     "app.telemetry": set(),
     "app.serving": _SERVING,
@@ -118,6 +119,9 @@ LIBRARIES = {
     "onnx": {"training.models.onnx_writer", "training.export", "training.evaluation.pace"},
     "keras": {"training"},
     "sklearn": {"training"},
+    "pyarrow": {"app.tables.columnar"},
+    "openpyxl": {"app.tables.columnar"},
+    "charset_normalizer": {"app.tables.characters"},
     "optuna": {"training.tuning"},
     "matplotlib": {
         *("training.reports", "training.evaluation"),

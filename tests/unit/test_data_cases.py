@@ -70,4 +70,6 @@ def test_bad_rows_are_written_aside(case: dict[str, Any], tmp_path: Path) -> Non
 def test_every_file_has_a_case() -> None:
     """No file lies in the folder without a row in the table."""
     files = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file()}
-    assert files - {"cases.toml"} == {case["file"] for case in CASES} | {"copies/conflicts_only.csv"}
+    assert files - {"cases.toml"} == {case["file"] for case in CASES} | {
+        "copies/conflicts_only.csv"
+    }

@@ -101,7 +101,7 @@ def test_tsv_without_films_has_no_groups(tmp_path: Path) -> None:
     [
         ("7_9\t2\tgood", "row 3: the label must be one of '0', '1'. Received: '2'"),
         ("7_9\t1", "row 3: a row must have as many cells as the header, 3. Received: 2"),
-        ("7_9\t1\tgood\tfilm", "row 3: a row must have as many cells as the header, 3. Received: 4"),
+        ("7_9\t1\tgood\tx", "row 3: a row must have as many cells as the header, 3. Received: 4"),
         ("7_9\t1\t \x85", "row 3: the text must not be empty"),
     ],
 )  # fmt: skip

@@ -71,6 +71,7 @@ class Source:
         Raises:
             InvalidInput: `test_share` is out of range, or another test split exists.
         """
+        object.__setattr__(self, "drop_labels", tuple(self.drop_labels))  # JSON has lists
         if not 0 <= self.test_share < 1:
             raise InvalidInput(
                 f"the test share must be at least 0 and below 1. Received: {self.test_share}"
