@@ -13,6 +13,8 @@ from typing import Final
 from app.errors import DataError
 from training.data.corpus import Corpus
 
+BAD_ROWS: Final = "bad_rows"
+UNWANTED_LABELS: Final = "unwanted_labels"
 DUPLICATES: Final = "duplicates"
 CONFLICTS: Final = "conflicting_labels"
 IN_TEST: Final = "because_in_test"
@@ -21,6 +23,8 @@ NOT_ASKED_FOR: Final = "other_part"
 LEARNED: Final = "learned"
 CALIBRATED: Final = "calibrated"
 REASONS: Final[Mapping[str, str]] = {
+    BAD_ROWS: "rows that break a rule",
+    UNWANTED_LABELS: "rows with a label that is left out",
     DUPLICATES: "copies of a text that was kept",
     CONFLICTS: "copies of a text whose labels disagree",
     IN_TEST: "training rows whose text is in test",

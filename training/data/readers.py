@@ -26,6 +26,7 @@ from app.errors import DataError
 from app.tables.containers import STANDARD_INPUT, open_table_bytes
 from app.tables.rows import BadRow, BadRows
 from app.tables.table import Refuse, TableFormat, TableOptions, open_table
+from training.data.accounting import BAD_ROWS, UNWANTED_LABELS
 from training.data.corpus import Corpus, Example, LazySequence
 from training.data.formats import (
     KNOWN_FORMATS,
@@ -60,9 +61,6 @@ Format = Literal[
     "airline",
     "sentiment140",
 ]
-BAD_ROWS: Final = "bad_rows"
-DROPPED_LABELS: Final = "dropped_labels"
-"""Reasons in `Corpus.left_out`."""
 _TABLE_FORMATS: Final[Mapping[str, TableFormat]] = {
     "csv": "csv",
     "jsonl": "json-lines",
@@ -285,7 +283,7 @@ def _collect(
             size += 1
             if label not in found and len(found) <= rules.most:
                 found[label] = Found(record.label, row.number, row.line)
-    left_out = {BAD_ROWS: bad.count, DROPPED_LABELS: dropped}
+    left_out = {BAD_ROWS: bad.count, UNWANTED_LABELS: dropped}
     if not size:
         counts = ", ".join(
             f"{count:,} {reason.replace('_', ' ')}" for reason, count in left_out.items() if count
