@@ -549,9 +549,7 @@ def _add_source(verb: argparse.ArgumentParser, *, required: bool) -> None:
 
 def _add_table_options(data: argparse._ArgumentGroup) -> None:
     """Options that say how a table is written, where its bytes do not tell."""
-    data.add_argument(
-        "--encoding", help="such as cp1252 or gb18030 [UTF-8, or by its mark]"
-    )
+    data.add_argument("--encoding", help="such as cp1252 or gb18030 [UTF-8, or by its mark]")
     data.add_argument(
         "--delimiter", help="CSV: character between cells; \\t is a tab [from the first lines]"
     )

@@ -34,7 +34,9 @@ def main() -> int:
     if not guided:
         sys.stdout.write("atheris has no wheel for this system: left out\n")
     for name in HARNESSES if guided else ():
-        failed |= not _run_atheris(name, max(1, options.seconds // 6), options.out)
+        failed |= not _run_atheris(
+            name, max(1, options.seconds // (2 * len(HARNESSES))), options.out
+        )
     outcome = run_against_server(options.seconds / 2)
     sys.stdout.write(f"openapi: {outcome.describe()}\n")
     return 1 if failed or outcome.failures or outcome.statuses[500] else 0

@@ -1,4 +1,6 @@
-"""What must hold for any bytes a client may send. Hypothesis and atheris call the same functions.
+"""What must hold for any bytes a client may send, and for any file.
+
+Hypothesis and atheris call the same functions.
 
 Each takes bytes and raises if a rule is broken: `AssertionError`, or whatever the service raised.
 """
@@ -15,6 +17,8 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.body import Limits, PredictCall, parse_predict, parse_timeout_s
 from app.errors import InvalidHTTP, InvalidInput
 from tests.door import Door, report_errors
+from tests.fuzzing import tables
+from tests.fuzzing.tables import check_table
 
 LIMITS: Final = Limits(
     max_text_chars=50, max_texts=5, max_body_bytes=10_000, request_timeout_ms=1000
@@ -180,7 +184,12 @@ def _check_responses(written: bytes, asked: int, *, ended: bool) -> None:
     assert ended or not refused
 
 
-HARNESSES: Final = {"body": check_body, "timeout": check_timeout, "framing": check_framing}
+HARNESSES: Final = {
+    "body": check_body,
+    "timeout": check_timeout,
+    "framing": check_framing,
+    "table": check_table,
+}
 """The functions, by the name of what they check."""
 
 _GET: Final = b"GET /a HTTP/1.1\r\nHost: valence\r\n\r\n"
@@ -220,5 +229,6 @@ SEEDS: Final[dict[str, Sequence[bytes]]] = {
         b"\0GET /%00%zz%ff HTTP/1.1\r\nHost: a\r\n\r\n",
         b"\0GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
+    "table": tables.SEEDS,
 }
 """What each of them begins with."""

@@ -9,6 +9,7 @@ from tests.fuzzing.harness import (
     SEEDS,
     check_body,
     check_framing,
+    check_table,
     check_timeout,
 )
 
@@ -45,3 +46,29 @@ def test_bodies(seed: bytes, at: int, noise: bytes) -> None:
 def test_timeouts(header: bytes) -> None:
     """Any deadline."""
     check_timeout(header)
+
+
+table_pieces = st.sampled_from(
+    [
+        b"good",
+        b"bad,1",
+        b'"',
+        b'""',
+        b",",
+        b"\t",
+        b"\n",
+        b"\r\n",
+        b"\n\n",
+        b"\x85",
+        b"\xff",
+        b"{",
+        b"}",
+    ]
+)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.binary(min_size=2, max_size=2), st.lists(table_pieces, max_size=30).map(b"".join))
+def test_tables(options: bytes, content: bytes) -> None:
+    """Files of quotation marks, delimiters, line feeds and a few words, with any options."""
+    check_table(options + content)
