@@ -367,8 +367,9 @@ class Service:
             if not reasons:
                 self.repository.hold(plan)
             self._explain_difference(plan, reasons)
-        if not reasons or plan.generation != self._member.generation[0]:
-            self._release_unneeded()  # what it lacks in effect, it will try to load again
+        # Plans may change faster than models load: the next one needs what this one has loaded.
+        self.repository.wanted = plan if reasons and self.repository.plan is None else None
+        self._release_unneeded()
         self._member.report({"prepared": plan.generation, "reasons": reasons})
 
     async def _load_agreed(self, key: str, digest: str, plan: Plan) -> Version:

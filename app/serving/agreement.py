@@ -95,12 +95,18 @@ class _Member:
     Attributes:
         offer: What it could load at the first start: digests and reasons, by version.
         prepared: The generations that it can serve.
+        asked: The generation that it prepares now; None if it has answered.
+        next: What it is asked to prepare afterwards.
+        retried: The generation that it cannot prepare, and will be asked for again in a while.
         problem: Why it cannot prepare the plan in effect.
         retry_s: The delay before it tries again.
     """
 
     offer: Message | None = None
     prepared: set[int] = field(default_factory=set)
+    asked: int | None = None
+    next: Plan | None = None
+    retried: set[int] = field(default_factory=set)
     problem: str = ""
     retry_s: float = _FIRST_RETRY_S
 
@@ -166,8 +172,9 @@ class Agreement:
         return self.plan.to_message() if self.plan is not None else None
 
     def join(self, number: int) -> None:
-        """A member was started; it knows the plan in effect."""
-        self._members[number] = _Member()
+        """A member was started; it knows the plan in effect, and prepares it."""
+        asked = self.plan.generation if self.plan is not None else None
+        self._members[number] = _Member(asked=asked)
 
     def leave(self, number: int) -> None:
         """A member has ended."""
@@ -292,7 +299,7 @@ class Agreement:
         if waiting:
             proposal.preparing = waiting[0]
             self._host.call_later(_PREPARE_TIMEOUT_S, partial(self._expire, proposal, waiting[0]))
-            self._host.tell(waiting[0], {"prepare": proposal.plan.to_message()})
+            self._ask(waiting[0], proposal.plan)
         elif members:
             self._commit(proposal)
         elif proposal.excluded:
@@ -329,11 +336,36 @@ class Agreement:
             return
         for number, member in list(self._members.items()):
             if self.plan.generation not in member.prepared:
-                self._host.tell(number, {"prepare": self.plan.to_message()})
+                self._ask(number, self.plan)
+
+    def _ask(self, number: int, plan: Plan) -> None:
+        """Ask a member to prepare a plan, once it has answered for the one before.
+
+        Plans may change faster than a newcomer loads one, so only the latest waits for it. A
+        proposal is not replaced by the plan in effect, which comes next in any case.
+        """
+        member = self._members[number]
+        if member.asked is None:
+            member.asked = plan.generation
+            self._host.tell(number, {"prepare": plan.to_message()})
+        elif member.next is None or plan.generation > member.next.generation:
+            member.next = plan
+
+    def _ask_next(self, number: int, member: _Member) -> None:
+        """Ask a member that has answered for what it still has to prepare."""
+        proposed = self._proposal.plan if self._proposal is not None else None
+        waiting, member.next = member.next, None
+        if self._members.get(number) is not member or member.asked is not None:
+            return
+        if waiting is not None and waiting is proposed:
+            self._ask(number, waiting)
+        elif self.plan is not None and self.plan.generation not in member.prepared | member.retried:
+            self._ask(number, self.plan)
 
     def _handle_prepared(
         self, number: int, member: _Member, generation: int, reasons: Mapping[str, str]
     ) -> None:
+        member.asked = None
         if not reasons:
             member.prepared.add(generation)
         proposal = self._proposal
@@ -345,15 +377,17 @@ class Agreement:
             else:
                 self._advance()
         elif self.plan is not None and generation == self.plan.generation:
-            self._handle_newcomer(number, member, reasons)
-        elif self.plan is not None and self.plan.generation not in member.prepared:
-            self._host.tell(number, {"prepare": self.plan.to_message()})
+            self._handle_newcomer(number, member, generation, reasons)
+        self._ask_next(number, member)
 
-    def _handle_newcomer(self, number: int, member: _Member, reasons: Mapping[str, str]) -> None:
+    def _handle_newcomer(
+        self, number: int, member: _Member, generation: int, reasons: Mapping[str, str]
+    ) -> None:
         """A member has tried to prepare the plan in effect."""
         before = member.problem
         member.problem = "; ".join(f"{key}: {reason}" for key, reason in reasons.items())
         if reasons:
+            member.retried = {generation}
             self._host.call_later(member.retry_s, partial(self._retry, number, member))
             member.retry_s = min(2 * member.retry_s, _MAX_RETRY_S)
         else:
@@ -368,8 +402,9 @@ class Agreement:
             logger.log(level, event, extra={"worker": number, "reason": member.problem})
 
     def _retry(self, number: int, member: _Member) -> None:
+        member.retried.clear()
         if self._members.get(number) is member and member.problem and self.plan is not None:
-            self._host.tell(number, {"prepare": self.plan.to_message()})
+            self._ask(number, self.plan)
 
     def _handle_failure(self, proposal: _Proposal, number: int, reasons: Mapping[str, str]) -> None:
         """A member cannot prepare a proposal: refuse the versions that are to blame."""

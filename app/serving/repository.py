@@ -185,6 +185,7 @@ class Repository:
         unreadable: The models whose folder cannot be read, with the reason.
         notes: As `Agreement.notes`.
         plan: The plan in effect, if this process holds it.
+        wanted: A plan of which some versions could not be loaded; the others stay held.
         on_adopt: Called when another plan has taken effect.
         waiting_for: Why no plan is held, for the answers to requests.
     """
@@ -201,6 +202,7 @@ class Repository:
         self.unreadable: dict[str, str] = {}
         self.notes: dict[str, dict[str, str]] = {}
         self.plan: Plan | None = None
+        self.wanted: Plan | None = None
         self.on_adopt: Callable[[], None] = lambda: None
         self.waiting_for = "the repository of models is being read"
         self._set_default = default
@@ -380,7 +382,12 @@ class Repository:
     def take_unneeded(self) -> list[Version]:
         """The versions that no plan needs any more; they are no longer held."""
         needed = {id(v) for each in self._prepared.values() for v in each.versions.values()}
-        unneeded = [version for version in self._held.values() if id(version) not in needed]
+        wanted = self.wanted.digests.items() if self.wanted is not None else ()
+        unneeded = [
+            version
+            for key, version in self._held.items()
+            if id(version) not in needed and key not in wanted
+        ]
         for version in unneeded:
             del self._held[version.key, version.digest]
         return unneeded

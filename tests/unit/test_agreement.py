@@ -490,3 +490,23 @@ def test_alias_takes_over_from_a_removed_version(group: Group) -> None:
     del group.files["lstm/2"]
     set_aliases(group, stable=1)
     assert group.serving == {"lstm/1": "a", "bow/1": "c"}
+
+
+def test_a_slow_newcomer_is_asked_for_the_latest_plan() -> None:
+    """Plans that change faster than a newcomer loads them do not queue up for it."""
+    group = Group(1, 2)
+    group.pass_time(0)
+    group.silent.add(2)
+    group.restart(2)
+    group.prepared.clear()
+    for number in range(3, 8):
+        group.files[f"lstm/{number}"] = f"file {number}"
+        group.files.pop(f"lstm/{number - 1}")
+        group.pass_time(4 * POLL_S)
+        assert group.answering("lstm") == number
+    assert 2 not in group.prepared
+    group.silent.clear()
+    group.agreement.receive(2, {"prepared": 1, "reasons": {"lstm/2": "its folder is not there"}})
+    group.pass_time(0)
+    assert group.prepared.count(2) == 1
+    assert group.generation in group.held[2]

@@ -1,6 +1,7 @@
 """What a worker holds while it prepares a plan."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,4 +64,31 @@ async def test_another_plan_is_dropped_meanwhile(tmp_path: Path) -> None:
     await until(lambda: len(worker.reports) == 2)
     assert [list(report["reasons"]) for report in worker.reports] == [["lstm/1"], []]
     assert service.lifecycle.ready
+    await service.drain()
+
+
+async def test_next_plan_needs_what_was_loaded(tmp_path: Path) -> None:
+    """A newcomer whose plan was replaced while it loaded loads the rest, and nothing twice."""
+    for name, number in (("bow", 1), ("lstm", 1), ("lstm", 2)):
+        write_version(tmp_path, name, number)
+    digests = {key: digest_manifest(tmp_path / key) for key in ("bow/1", "lstm/1", "lstm/2")}
+    first = Plan(5, "lstm", {key: digests[key] for key in ("bow/1", "lstm/1")})
+    second = Plan(6, "lstm", {key: digests[key] for key in ("bow/1", "lstm/2")})
+    worker = Worker(first)
+    shutil.rmtree(tmp_path / "lstm" / "1")
+    loaded: list[str] = []
+
+    def load(folder: Path) -> Engine:
+        loaded.append(str(folder.relative_to(tmp_path)))
+        return FakeEngine()
+
+    service = create_service(Settings(models_dir=tmp_path, threads=1), load=load, workers=worker)
+    service.start()
+    await until(lambda: len(worker.reports) == 1)
+    worker.generation[0] = 6
+    service.obey({"serving": 6})
+    service.obey({"prepare": second.to_message()})
+    await until(lambda: len(worker.reports) == 2)
+    assert service.lifecycle.ready
+    assert loaded == ["bow/1", "lstm/2"]
     await service.drain()
