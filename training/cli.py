@@ -440,7 +440,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     from training.evaluation.evaluate import EvaluationRequest, evaluate_version
     from training.evaluation.summary import print_evaluation
 
-    one_file = options.data.is_file() and options.test is None and not options.test_share
+    one_file = not options.data.is_dir() and options.test is None and not options.test_share
     split: SplitName = options.split or ("train" if one_file else "test")
     request = EvaluationRequest(
         source=_read_source(options),
