@@ -30,6 +30,11 @@ class Channel(Protocol):
     write_paused: bool
 
     @property
+    def has_queued(self) -> bool:
+        """Whether requests wait behind the one that is answered."""
+        ...
+
+    @property
     def common_headers(self) -> Headers:
         """The headers of every response."""
         ...
@@ -237,7 +242,9 @@ class Exchange:
         lines = [_STATUS_LINES[status]]
         for name, value in (*self._channel.common_headers, *headers):
             if name == b"connection":
-                self.keep_alive = self.keep_alive and value != b"close"
+                # The application does not know of pipelined requests: they are answered first.
+                if value == b"close" and (self.more_body or not self._channel.has_queued):
+                    self.keep_alive = False
                 continue
             if name == b"content-length":
                 self._left = int(value)

@@ -35,7 +35,10 @@ _LINGER_BYTES: Final = 64 * 2**20
 _FIRST_REQUEST_S: Final = 0.1
 """In a shutdown, how long a new connection may take to send its first request."""
 _MAX_QUEUED: Final = 8
-"""So many pipelined requests wait before the connection is read no further."""
+"""So many pipelined requests wait before the connection is parsed and read no further."""
+_SLICE_BYTES: Final = 16 * 1024
+"""A larger read is parsed in slices. One read can hold thousands of requests, each of which takes
+twenty times the memory of its bytes."""
 _PROBE_S: Final = 0.05
 """How often a client that has closed its side is looked for while its request is in progress."""
 _MAX_WITHOUT_BODY: Final = 2 * MAX_HEAD_BYTES
@@ -125,6 +128,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._may_ask_all = True
         self._refusal = 0
         self._deaf = self._eof = self._last = self._read_paused = False
+        self._unparsed = memoryview(b"")  # what was read behind the requests that wait
         self._closing = self._lingering = self._probed = False
         self._droppable_bytes = _LINGER_BYTES
         self._writable: asyncio.Future[None] | None = None
@@ -144,6 +148,7 @@ class HTTPProtocol(asyncio.Protocol):
             if exchange is not None and not exchange.complete:
                 exchange.disconnect()
         self._queue.clear()
+        self._unparsed = self._unparsed[:0]
         self._active = self._incoming = None
         self._parser = self._transport = None  # they hold this object
         self._closing = True
@@ -187,12 +192,28 @@ class HTTPProtocol(asyncio.Protocol):
                 self.write(answer)
                 self._since = self._connections.clock()
                 return
+        if len(data) <= _SLICE_BYTES:
+            self._receive(data)
+        else:
+            self._unparsed = memoryview(data)
+            self._receive_slices()
+
+    def _receive_slices(self) -> None:
+        """Parse a large read until enough requests wait; `_resume_reading` parses the rest."""
+        while self._unparsed and len(self._queue) < _MAX_QUEUED:
+            data, self._unparsed = self._unparsed[:_SLICE_BYTES], self._unparsed[_SLICE_BYTES:]
+            if self._closing or self._deaf:
+                self._drop(len(data))
+            else:
+                self._receive(data)
+
+    def _receive(self, data: bytes | memoryview) -> None:
         self._read_bytes = len(data)
         self._read_ends_message = self._read_has_body = False
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            start = b"" if self._read_ends_message else data
+            start = b"" if self._read_ends_message else bytes(data)
             self._reject(self._fault or classify_parse_error(str(error), start))
             return
         if self._phase != _NOTHING:
@@ -201,14 +222,14 @@ class HTTPProtocol(asyncio.Protocol):
     # --- the connection, called by the server and by the sweep
 
     def shutdown(self) -> None:
-        """Close as soon as the request that has arrived is answered.
+        """Close as soon as every request that was received is answered.
 
-        Of pipelined requests it is the one in progress: after `Connection: close` a client must
-        repeat the others (RFC 9112, section 9.6).
+        A client must repeat those behind the response with `Connection: close` (RFC 9112, section
+        9.6): of pipelined requests, what was not parsed yet.
         """
         self._last = True
         if self._active is not None:
-            self._active.keep_alive = False
+            (self._queue[-1] if self._queue else self._active).keep_alive = False
         elif self._new and self._phase == _NOTHING:
             self._loop.call_later(_FIRST_REQUEST_S, self._close_if_idle)
         else:
@@ -224,7 +245,7 @@ class HTTPProtocol(asyncio.Protocol):
             if waited > limits.write_timeout_s:
                 self.abort()
         elif self._phase == _HEAD:
-            if waited > limits.header_timeout_s:
+            if waited > limits.header_timeout_s and not self._read_paused:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         elif self._phase == _BODY:
             least = (waited - limits.body_grace_s) * limits.min_body_bytes_per_s
@@ -249,8 +270,7 @@ class HTTPProtocol(asyncio.Protocol):
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
-    def _parse(self, data: bytes) -> None:
-        rest: bytes | memoryview = data
+    def _parse(self, rest: bytes | memoryview) -> None:
         while rest and self._parser is not None:
             try:
                 self._parser.feed_data(rest)
@@ -442,6 +462,11 @@ class HTTPProtocol(asyncio.Protocol):
     # --- responses, called by the exchanges
 
     @property
+    def has_queued(self) -> bool:
+        """Whether requests wait behind the one that is answered."""
+        return bool(self._queue)
+
+    @property
     def common_headers(self) -> Headers:
         """The headers of every response."""
         return self._state.default_headers
@@ -533,11 +558,16 @@ class HTTPProtocol(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._transport is not None and self._read_paused:
-            self._read_paused = False
-            if self._phase == _BODY:  # what the server did not read was not late
-                self._since = self._connections.clock()
+        if self._transport is None or not self._read_paused:
+            return
+        if self._phase != _NOTHING:  # what the server did not read was not late
+            self._since = self._connections.clock()
+            if self._phase == _BODY:
                 self._received = 0
+        if self._unparsed:
+            self._receive_slices()
+        if self._transport is not None and (len(self._queue) < _MAX_QUEUED or self._closing):
+            self._read_paused = False
             self._transport.resume_reading()
 
     def _has_unread_bytes(self) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.exchange import Exchange
 from app.api.framing import MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from app.api.protocol import HTTPProtocol
 from tests.door import Door, echo_path, report_errors
@@ -194,6 +195,31 @@ async def test_pipelined_requests() -> None:
     assert client.wire.reading
 
 
+async def test_thousands_of_pipelined_requests_in_one_read() -> None:
+    """Requests are parsed as earlier ones are answered: a read of 190 kB does not become 5 MB."""
+    gate = asyncio.Event()
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await echo_path(scope, receive, send)
+
+    client = Door(answer).connect().send(b"".join(GET % b"%d" % i for i in range(5000)))
+    assert sum(isinstance(each, Exchange) for each in gc.get_objects()) < 500
+    assert not client.wire.reading
+    gate.set()
+    await until(lambda: client.wire.written.endswith(b"/4999"))
+    assert client.bodies == [b"/%d" % i for i in range(5000)]
+    assert client.wire.reading
+
+
+async def test_garbage_far_behind_a_request() -> None:
+    """What a large read has behind its fault is dropped, after the answers to what is before."""
+    requests = b"".join(GET % b"%d" % i for i in range(1000))
+    client = Door(echo_path).connect().send(requests + b"SECRET\r\n\r\n" + requests)
+    await until(lambda: client.wire.ended)
+    assert client.statuses == [200] * 1000 + [400]
+
+
 async def test_requests_after_the_last() -> None:
     """Requests behind one with `Connection: close` are not answered."""
     last = head(HOST, b"Connection: close", line=b"GET /a HTTP/1.1")
@@ -337,6 +363,26 @@ async def test_slow_body_of_a_request_that_is_answered() -> None:
     assert client.wire.closed
 
 
+async def test_head_that_the_server_does_not_read() -> None:
+    """Behind many pipelined requests a head is in time: the server was what took long."""
+    gate = asyncio.Event()
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await echo_path(scope, receive, send)
+
+    door = Door(answer, header_timeout_s=10)
+    requests = [GET % b"a"] * 9 + [GET % b"b"]
+    client = door.connect().send(b"".join(requests)[:-9])
+    door.wait(500)
+    gate.set()
+    await until(lambda: len(client.statuses) == 9)
+    door.wait(10)
+    client.send(requests[-1][-9:])
+    await until(lambda: len(client.statuses) == 10)
+    assert client.statuses == [200] * 10
+
+
 async def test_request_that_takes_long() -> None:
     """The time that the application takes is not the client's."""
     gate = asyncio.Event()
@@ -461,6 +507,23 @@ async def test_shutdown_answers_what_is_in_progress() -> None:
     await until(lambda: client.wire.closed)
     assert client.statuses == [200]
     assert b"connection: close" in client.wire.written
+
+
+@pytest.mark.parametrize("says_close", [False, True])
+async def test_shutdown_answers_pipelined_requests(says_close: bool) -> None:
+    """In a shutdown pipelined requests are answered, too, even if the application would close."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        headers = {"connection": "close"} if says_close else {}
+        await PlainTextResponse(scope["path"], headers=headers)(scope, receive, send)
+
+    client = Door(answer).connect().send(b"".join(GET % b"%d" % i for i in range(5)))
+    client.protocol.shutdown()
+    await until(lambda: client.wire.closed)
+    assert client.bodies == [b"/0", b"/1", b"/2", b"/3", b"/4"]
+    *_, last = client.wire.written.split(b"HTTP/1.1 ")
+    assert (client.wire.written.count(b"connection: close"), last.count(b"close")) == (1, 1)
 
 
 async def test_two_line_header() -> None:
