@@ -18,7 +18,7 @@ from typing import Any, Final
 import uvicorn
 
 from app import __version__
-from app.api.connections import Connections
+from app.api.connections import CONNECTIONS_REASON, Connections
 from app.api.error_handlers import refuse_http
 from app.api.health import state_of
 from app.api.keys import Keys
@@ -172,6 +172,10 @@ class _SupervisorMetrics:
     def count_death(self, reason: str) -> None:
         """Count in `valence_worker_deaths_total`."""
         self._metrics.worker_deaths.labels(reason).inc()
+
+    def count_unaccepted(self) -> None:
+        """Count in `valence_rejected_total`."""
+        self._metrics.rejected.labels(CONNECTIONS_REASON).inc()
 
 
 def _work(settings: Settings, shared: Shared, link: Link) -> int:

@@ -25,6 +25,9 @@ class NoLedger(Tally):
     def count_death(self, reason: str) -> None:
         """Ignore it."""
 
+    def count_unaccepted(self) -> None:
+        """Ignore it."""
+
 
 def raise_error(_link: Link) -> int:
     raise ValueError("SECRET")

@@ -29,6 +29,7 @@ _MAX_RESTART_DELAY_S: Final = 30.0
 _SNAPSHOT_TIMEOUT_S: Final = 1.0
 _ACCEPTS_PER_WAKEUP: Final = 64
 _ACCEPT_PAUSE_S: Final = 0.1
+_LOG_EVERY_S: Final = 60.0
 _HEARTBEAT_CHECK_S: Final = 1.0
 _UNRESPONSIVE_AFTER_S: Final = 3.0
 """Without a heartbeat; no load delays heartbeats, sent ten times a second, as long as this."""
@@ -77,6 +78,10 @@ class Ledger(Aggregation, Protocol):
 
     def count_death(self, reason: str) -> None:
         """Count a worker that has died: `killed`, `failed` or `unresponsive`."""
+        ...
+
+    def count_unaccepted(self) -> None:
+        """Count an attempt to accept a connection for which no file descriptor was free."""
         ...
 
 
@@ -184,6 +189,7 @@ class Supervisor:
         self._workers: dict[int, _Worker] = {}
         self._accepting = False
         self._undispatched: socket.socket | None = None
+        self._exhaustion_logged_at = -_LOG_EVERY_S
         self._checked_at = self._resumed_at = time.monotonic()
         self._signals = self._hangups = 0
         self._died: set[int] = set()
@@ -420,6 +426,14 @@ class Supervisor:
         self._accepting = False
         self._timers.enter(_ACCEPT_PAUSE_S, 0, self._resume_accepting)
 
+    def _report_exhaustion(self, error: OSError) -> None:
+        """Count a connection that cannot be accepted yet; log it once a minute."""
+        self._ledger.count_unaccepted()
+        now = time.monotonic()
+        if now >= self._exhaustion_logged_at + _LOG_EVERY_S:
+            self._exhaustion_logged_at = now
+            logger.warning("connections are exhausted", extra={"reason": error.strerror})
+
     def _accept(self) -> bool:
         """Accept connections and dispatch them.
 
@@ -432,7 +446,8 @@ class Supervisor:
                     self._undispatched, _ = self._listener.accept()
             except (BlockingIOError, ConnectionError):  # none is waiting, or the client has left
                 return False
-            except OSError:
+            except OSError as error:
+                self._report_exhaustion(error)
                 self._pause_accepting()
                 return False
             if not self._dispatch(self._undispatched):

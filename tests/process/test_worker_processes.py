@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -121,6 +122,19 @@ def test_readiness_covers_all_workers(shared: ServerProcess) -> None:
     with shared.client() as client:
         answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["workers"]) == (200, ["ready", "ready"])
+
+
+def test_no_free_file_descriptor(shared: ServerProcess) -> None:
+    """While the supervisor has no file descriptor for a connection it waits: logged and counted."""
+    pid, kind = shared.process.pid, resource.RLIMIT_NOFILE
+    soft, hard = resource.prlimit(pid, kind)
+    with shared.client() as client, ThreadPoolExecutor() as pool:
+        resource.prlimit(pid, kind, (3, hard))
+        status = pool.submit(ask, client)
+        event = shared.wait_for("connections are exhausted")
+        resource.prlimit(pid, kind, (soft, hard))
+        assert (status.result(), event["reason"]) == (200, "Too many open files")
+        assert read_metric(client, "rejected_total", reason="connections") > 0
 
 
 def test_metrics_cover_all_workers(server: ServerProcess, clients: list[httpx.Client]) -> None:
