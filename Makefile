@@ -21,6 +21,8 @@ TEST_PROCESSES ?= 2
 FETCH := $(BIN)/valence-train fetch imdb downloads them; DATA=... names another folder
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Some images set it. TensorFlow takes three times as long to import where nothing is compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test long accuracy compatibility check format lock lowest

@@ -16,39 +16,27 @@ with deferred():
     from training.evaluation.baselines import LEAKING, score_majority
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of tweets with retweets, and a version trained on it."""
-    folder = tmp_path_factory.mktemp("shop")
+@pytest.mark.slow
+def test_what_stands_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report has the version, the trigram model and the most frequent class on the same texts.
+
+    What the recipe reaches on a split that leaks stands there too, with a sentence that says so.
+    """
     rows = [
         (start + sample.text, sample.label, "")
         for sample in make_corpus(150, seed=2, labels=("negative", "negative", "positive"))
         for start in ("", "RT @ann: ", "RT @bob: ")
     ]
-    with (folder / "Sentiment.csv").open("w", encoding="utf-8", newline="") as file:
+    with (tmp_path / "Sentiment.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "sentiment", "tweet_id"), *rows])
-    data = ("--data", folder / "Sentiment.csv", "--test-share", 0.3)
+    data = ("--data", tmp_path / "Sentiment.csv", "--test-share", 0.3)
     recipe = ("--config=smoke", "--name=tweets", "--set=epochs=3", "--set=max_length=32")
-    assert call("train", *recipe, *data, "--run", folder / "run") == 0
-    assert call("export", "--run", folder / "run", "--models", folder) == 0
-    return folder
-
-
-def evaluate(shop: Path, *options: object) -> int:
-    """Evaluate the version on the tweets that were held out."""
-    data = ("--data", shop / "Sentiment.csv", "--test-share", 0.3)
-    return call("evaluate", shop / "tweets" / "1", *data, *options)
-
-
-@pytest.mark.slow
-def test_what_stands_beside(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The report has the version, the trigram model and the most frequent class on the same texts.
-
-    What the recipe reaches on a split that leaks stands there too, with a sentence that says so.
-    """
-    assert evaluate(shop, "--baselines", "--leaking") == 0
+    run, version = tmp_path / "run", tmp_path / "tweets" / "1"
+    assert call("train", *recipe, *data, "--run", run) == 0
+    assert call("export", "--run", run, "--models", tmp_path) == 0
+    assert call("evaluate", version, *data, "--baselines", "--leaking") == 0
     assert "trigram model" in capsys.readouterr().out
-    report = shop / "tweets" / "1" / "report"
+    report = version / "report"
     split = json.loads((report / "metrics.json").read_text())["splits"]["test"]
     own, trigrams, majority, leaking = split["beside"]
     assert own["metrics"] == pytest.approx(split["metrics"], abs=1e-6)
@@ -72,10 +60,11 @@ def test_what_stands_beside(shop: Path, capsys: pytest.CaptureFixture[str]) -> N
     ],
 )
 def test_baselines_of_nothing(
-    shop: Path, capsys: pytest.CaptureFixture[str], options: list[str], fault: str
+    workshop: Workshop, capsys: pytest.CaptureFixture[str], options: list[str], fault: str
 ) -> None:
     """Baselines belong to the test texts of a version, and a leaking split beside them."""
-    assert evaluate(shop, *options) == 2
+    version = workshop.models / "bow" / "1"
+    assert call("evaluate", version, "--data", workshop.data, *options) == 2
     assert fault in capsys.readouterr().err
 
 
