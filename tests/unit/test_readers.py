@@ -1,6 +1,7 @@
 import csv
 import gzip
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ TWEETS = "id,sentiment,text,tweet_id\n"
 def read(path: Path, *, split: SplitName = "train", **options: Any) -> Corpus:
     """What a data set is read as, with the options by name."""
     return readers.read(path, split=split, options=ReadOptions(**options))
+
+
+@cache
+def real(name: str, split: SplitName = "train") -> Corpus:
+    """A split of a real data set, read once."""
+    return read(real_data(name), split=split)
 
 
 def tsv(folder: Path, *rows: str, name: str = "train.tsv") -> Path:
@@ -411,6 +418,12 @@ def test_gop_copies_share_a_group(tmp_path: Path, copy: str) -> None:
     assert first.group == second.group
 
 
+def test_gop_takes_long_texts(tmp_path: Path) -> None:
+    """A text of any length, which is no tweet, is read in linear time."""
+    path = write(tmp_path / "Sentiment.csv", f"{TWEETS}1,Positive,{'a' * 300_000},7\n")
+    assert [item.group for item in read(path).examples] == ["a" * 40]
+
+
 # Any file
 
 
@@ -499,7 +512,7 @@ def test_corpus_is_named_after_its_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_imdb_has_25000_reviews(split: SplitName) -> None:
     """Each labelled IMDB split has 12,500 reviews of either label, all with their film."""
-    corpus = read(real_data("imdb"), split=split)
+    corpus = real("imdb", split)
     assert corpus.counts() == {"negative": 12_500, "positive": 12_500}
     assert None not in {item.group for item in corpus.examples}
     assert max(Counter(item.group for item in corpus.examples).values()) <= 30
@@ -508,7 +521,7 @@ def test_imdb_has_25000_reviews(split: SplitName) -> None:
 @pytest.mark.data
 def test_imdb_train_has_its_markup_and_duplicates() -> None:
     """`<br />` stands in 14,665 train reviews, and 96 rows repeat another one."""
-    corpus = read(real_data("imdb"))
+    corpus = real("imdb")
     assert sum("<br />" in text for text in corpus.texts()) == 14_665
     assert deduplicate(corpus)[1].duplicates == 96
 
@@ -516,7 +529,7 @@ def test_imdb_train_has_its_markup_and_duplicates() -> None:
 @pytest.mark.data
 def test_imdb_splits_share_one_film_and_123_texts() -> None:
     """One film is in train and test, and 123 texts are."""
-    train, test = read(real_data("imdb")), read(real_data("imdb"), split="test")
+    train, test = real("imdb"), real("imdb", "test")
     films = {item.group for item in train.examples} & {item.group for item in test.examples}
     assert len(films) == 1
     assert exclude(test, train)[1] == exclude(train, test)[1] == 123
@@ -525,7 +538,7 @@ def test_imdb_splits_share_one_film_and_123_texts() -> None:
 @pytest.mark.data
 def test_imdb_has_50000_unlabelled_reviews() -> None:
     """The unlabelled split is read without labels."""
-    corpus = read(real_data("imdb"), split="unlabelled")
+    corpus = real("imdb", "unlabelled")
     assert (len(corpus), corpus.labels) == (50_000, ())
 
 
@@ -539,13 +552,13 @@ def test_genuine_kaggle_file_is_whole_up_to_its_cut(tmp_path: Path) -> None:
     (tmp_path / "whole.tsv").write_bytes(b"\n".join(lines[:-1]))
     sample = read(tmp_path / "whole.tsv")
     assert len(sample) == 1554
-    assert exclude(sample, read(real_data("imdb")))[1] == 1554
+    assert exclude(sample, real("imdb"))[1] == 1554
 
 
 @pytest.mark.data
 def test_gop_has_13871_tweets() -> None:
     """The tweets have their three labels, and 7,686 begin with RT."""
-    corpus = read(real_data("gop/Sentiment.csv.gz"))
+    corpus = real("gop/Sentiment.csv.gz")
     assert corpus.counts() == {"negative": 8493, "neutral": 3142, "positive": 2236}
     assert sum(text.startswith("RT @") for text in corpus.texts()) == 7686
     assert len({" ".join(text.split()) for text in corpus.texts()}) == 10_402
@@ -554,5 +567,5 @@ def test_gop_has_13871_tweets() -> None:
 @pytest.mark.data
 def test_gop_ties_are_26_texts() -> None:
     """131 tweets carry conflicting labels; for 26 of them no label has the most copies."""
-    corpus = read(real_data("gop/Sentiment.csv.gz"))
+    corpus = real("gop/Sentiment.csv.gz")
     assert len(deduplicate(corpus)[0]) == 10_402 - 26

@@ -1,6 +1,7 @@
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from app.errors import DataError
 from tests.corpus import make_corpus, real_data
 from tests.deferred import deferred
 from training.data.corpus import Corpus, Example
+from training.data.formats import SplitName
 
 with deferred():
     from training.data.labels import order_labels
@@ -24,6 +26,12 @@ with deferred():
         split_by_group,
         split_rows,
     )
+
+
+@cache
+def real(name: str, split: SplitName = "train") -> Corpus:
+    """A split of a real data set, read once."""
+    return read(real_data(name), split=split)
 
 
 def corpus_of(examples: Iterable[Example | tuple[str, str]]) -> Corpus:
@@ -285,8 +293,7 @@ def test_split_refuses_a_side_without_a_label(rows: Sequence[Example]) -> None:
 @pytest.mark.data
 def test_imdb_split_keeps_films_apart() -> None:
     """On IMDB no film is on both sides, neither has a test text, and labels are balanced."""
-    folder = real_data("imdb")
-    train, test = read(folder), read(folder, split="test")
+    train, test = real("imdb"), real("imdb", "test")
     train, leaked = exclude(train, test)
     sides = split(train, validation_share=0.1, seed=1)
     assert leaked == 123
@@ -300,9 +307,8 @@ def test_imdb_split_keeps_films_apart() -> None:
 @pytest.mark.data
 def test_imdb_unlabelled_holds_test_reviews() -> None:
     """`exclude` removes the 270 unlabelled rows of IMDB that are test reviews."""
-    folder = real_data("imdb")
-    test = read(folder, split="test")
-    kept, removed = exclude(read(folder, split="unlabelled"), test)
+    test = real("imdb", "test")
+    kept, removed = exclude(real("imdb", "unlabelled"), test)
     assert (len(kept), removed) == (50_000 - 270, 270)
     assert set(kept.texts()).isdisjoint(test.texts())
 
@@ -310,13 +316,13 @@ def test_imdb_unlabelled_holds_test_reviews() -> None:
 @pytest.mark.data
 def test_imdb_test_has_its_known_duplicates() -> None:
     """199 rows of the IMDB test split are duplicates."""
-    dropped = deduplicate(read(real_data("imdb"), split="test"))[1]
+    dropped = deduplicate(real("imdb", "test"))[1]
     assert dropped == Dropped(duplicates=199, conflicts=0)
 
 
 @pytest.mark.data
 def test_gop_split_keeps_retweets_with_their_original() -> None:
     """Tweets that differ only in `RT @name:` and links are on one side; 26 ties are removed."""
-    sides = split(read(real_data("gop/Sentiment.csv.gz")), validation_share=0.2, seed=1)
+    sides = split(real("gop/Sentiment.csv.gz"), validation_share=0.2, seed=1)
     assert groups(sides.train).isdisjoint(groups(sides.validation))
     assert len(sides.train) + len(sides.validation) == 10_402 - 26

@@ -299,7 +299,8 @@ def with_retweet_group(record: Record) -> Record:
     because a retweet is cut off at 140 characters.
     """
     bare = _ENTITY.sub(" ", _LINK.sub(" ", record.text.casefold()))
-    repeated = _WORD.findall(_RETWEET.sub(" ", bare)) or _WORD.findall(bare)
+    retweet = _RETWEET.match(bare)  # at the beginning or nowhere: `sub` would try every place
+    repeated = _WORD.findall(bare, retweet.end() if retweet else 0) or _WORD.findall(bare)
     group = " ".join(repeated)[:_BEGINNING].rstrip()
     return Record(record.row, record.text, record.label, group or None)
 
