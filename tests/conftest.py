@@ -16,6 +16,7 @@ from app.telemetry.metrics import Metrics
 from tests import trained
 from tests.deferred import import_deferred
 from tests.fakes import Running, run_service, write_version
+from tests.published import publish
 
 # Settings of the environment do not apply to tests; VALENCE_DATA is read by the tests themselves.
 for variable in list(os.environ):
@@ -84,6 +85,14 @@ def fake_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("fake_models")
     for name, number in (("lstm", 1), ("lstm", 2), ("bow", 1)):
         write_version(models, name, number)
+    return models
+
+
+@pytest.fixture(scope="session")
+def bow_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the bundled `bow` alone, which is loaded fastest. Do not write to it."""
+    models = tmp_path_factory.mktemp("bow_models")
+    publish(models, "bow", 2)
     return models
 
 

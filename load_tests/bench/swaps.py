@@ -34,7 +34,6 @@ _SWAP_TIMEOUT_S: Final = 60
 _TIMEOUT_S: Final = 30
 _WARM_SWAPS: Final = 5
 """Swaps before the memory is compared: the allocator's first pages come with them."""
-_CALM_S: Final = 1.0
 _SEED: Final = 12
 
 
@@ -201,6 +200,7 @@ def measure(
     clients: int,
     rate: float,
     report: Callable[[str], None],
+    calm_s: float = 1.0,
 ) -> Outcome:
     """Swap versions under load.
 
@@ -211,6 +211,7 @@ def measure(
         clients: Clients of the load.
         rate: Their requests per second.
         report: Called with a line after every swap.
+        calm_s: Seconds between two swaps; five times as long before the first.
 
     Raises:
         BenchError: A version did not take over in time.
@@ -224,7 +225,7 @@ def measure(
             serve(models, "onnx", ("--reload-poll-s", "0", *options)) as server,
             load(server.port, bodies, clients=clients, rate=rate) as answers,
         ):
-            time.sleep(5 * _CALM_S)
+            time.sleep(5 * calm_s)
             times: list[tuple[float, float]] = []
             memory = [_memory(server)]
             for number in range(2, swaps + 2):
@@ -233,7 +234,7 @@ def measure(
                 began = time.perf_counter()
                 _swap(server, answers, number)
                 times.append((began, time.perf_counter()))
-                time.sleep(_CALM_S)
+                time.sleep(calm_s)
                 memory.append(_memory(server))
                 report(
                     f"version {number} after {times[-1][1] - began:.1f} s, "

@@ -2,12 +2,13 @@ import json
 import socket
 from collections.abc import Iterator
 from http.client import HTTPResponse
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from tests.server import PATIENCE_S, ROOT, ServerProcess
+from tests.server import PATIENCE_S, ServerProcess
 
 BODY = b'{"text": "superb"}'
 
@@ -63,9 +64,9 @@ class Wire:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
+def server(bow_models: Path) -> Iterator[ServerProcess]:
     """A ready server."""
-    with ServerProcess(ROOT / "models", "--max-body-bytes", "1000") as running:
+    with ServerProcess(bow_models, "--max-body-bytes", "1000") as running:
         running.wait_for("the service is ready")
         yield running
 

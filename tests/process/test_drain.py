@@ -2,11 +2,12 @@ import asyncio
 import random
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server import ROOT, ServerProcess
+from tests.server import ServerProcess
 
 BODY = b'{"text": "superb"}'
 REQUEST = (
@@ -64,10 +65,10 @@ async def ask_until_the_end(server: ServerProcess) -> Account:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sparse_connections(workers: str) -> None:
+def test_sparse_connections(workers: str, bow_models: Path) -> None:
     """At SIGTERM no request is lost on many connections that rarely ask, and each is told."""
     options = ("--workers", workers, "--threads", "1", "--drain-delay-s", str(DELAY_S))
-    with ServerProcess(ROOT / "models", *options) as server:
+    with ServerProcess(bow_models, *options) as server:
         account = asyncio.run(ask_until_the_end(server))
         assert (account.lost, account.told) == (0, CONNECTIONS)
         assert server.wait() == 0

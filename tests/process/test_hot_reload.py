@@ -52,7 +52,9 @@ def versions(client: httpx.Client) -> dict[int, dict[str, object]]:
 @needs_workers
 def test_swaps_under_load() -> None:
     """Hot swaps lose no request; after a new version has answered, the old one never does."""
-    outcome = measure(SOURCE, swaps=5, options=TWO, clients=8, rate=80, report=lambda _line: None)
+    outcome = measure(
+        SOURCE, swaps=5, options=TWO, clients=8, rate=80, report=lambda _: None, calm_s=0.2
+    )
     assert len({answer.version for answer in outcome.answers}) == 6
     assert (outcome.lost, outcome.mixed) == (0, 0)
 

@@ -4,21 +4,22 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server import PATIENCE_S, ROOT, ServerProcess
+from tests.server import PATIENCE_S, ServerProcess
 
 RST_AT_CLOSE = struct.pack("ii", 1, 0)
 GET = b"GET /livez HTTP/1.1\r\nHost: valence\r\n\r\n"
 
 
 @pytest.fixture(scope="module", params=["1", "2"], ids=["one process", "two workers"])
-def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+def server(request: pytest.FixtureRequest, bow_models: Path) -> Iterator[ServerProcess]:
     """A ready server with 128 file descriptors, which gives a head two seconds."""
     options = ("--workers", request.param, "--threads", "1", "--header-timeout-s", "2")
-    with ServerProcess(ROOT / "models", *options, setup="ulimit -n 128") as running:
+    with ServerProcess(bow_models, *options, setup="ulimit -n 128") as running:
         running.wait_for("the service is ready")
         yield running
 

@@ -27,23 +27,23 @@ BODY = b'{"text": "superb"}'
 _COUNTER = re.compile(r'^valence_requests_total\{.*route="/predict".*\} (\S+)$', re.MULTILINE)
 
 
-def start(*options: str, models: Path = ROOT / "models") -> ServerProcess:
+def start(models: Path, *options: str) -> ServerProcess:
     server = ServerProcess(models, *options)
     server.wait_for("the service is ready")
     return server
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[ServerProcess]:
+def shared(bow_models: Path) -> Iterator[ServerProcess]:
     """A server with two workers, for tests that do not change its state."""
-    with start(*TWO) as server:
+    with start(bow_models, *TWO) as server:
         yield server
 
 
 @pytest.fixture
-def server() -> Iterator[ServerProcess]:
+def server(bow_models: Path) -> Iterator[ServerProcess]:
     """A server with two workers, for tests that kill, stop or signal them."""
-    with start(*TWO, "--drain-delay-s", "600") as server:
+    with start(bow_models, *TWO, "--drain-delay-s", "600") as server:
         yield server
 
 
@@ -178,7 +178,7 @@ def test_replacement_that_cannot_load(tmp_path: Path) -> None:
     """
     models = shutil.copytree(ROOT / "models" / "bow", tmp_path / "models" / "bow").parent
     graph = next(models.glob("bow/*/model.onnx"))
-    with start(*TWO, models=models) as server:
+    with start(models, *TWO) as server:
         graph.rename(tmp_path / "model.onnx")
         os.kill(children(server)[0], signal.SIGKILL)
         failed = server.wait_for("worker differs")
@@ -246,9 +246,9 @@ def test_drain(server: ServerProcess) -> None:
     assert server.wait() == 0
 
 
-def test_connections_in_the_backlog() -> None:
+def test_connections_in_the_backlog(bow_models: Path) -> None:
     """A request that was sent before the port is closed is answered, even if not accepted yet."""
-    with start(*TWO) as server, server.client() as client:
+    with start(bow_models, *TWO) as server, server.client() as client:
         server.process.send_signal(signal.SIGSTOP)
         with ExitStack() as connections:
             waiting = [connections.enter_context(Wire(client.base_url)) for _ in range(200)]
@@ -273,9 +273,9 @@ def test_keyboard(server: ServerProcess) -> None:
     assert server.stop(signal.SIGINT) == 0
 
 
-def test_parent_that_ignores_children() -> None:
+def test_parent_that_ignores_children(bow_models: Path) -> None:
     """A worker that dies is replaced, even where the parent of the service ignores SIGCHLD."""
-    with ServerProcess(ROOT / "models", *TWO, setup="trap '' CHLD") as server:
+    with ServerProcess(bow_models, *TWO, setup="trap '' CHLD") as server:
         server.wait_for("the service is ready")
         os.kill(children(server)[0], signal.SIGKILL)
         assert server.wait_for("worker died")["status"] == -signal.SIGKILL
@@ -284,9 +284,9 @@ def test_parent_that_ignores_children() -> None:
         assert server.stop() == 0
 
 
-def test_one_worker() -> None:
+def test_one_worker(bow_models: Path) -> None:
     """With WORKERS=1 there is one process."""
-    with start("--workers", "1", "--engine", "onnx") as server:
+    with start(bow_models, "--workers", "1", "--engine", "onnx") as server:
         assert children(server) == []
         with server.client() as client:
             assert client.get("/readyz").json()["workers"] is None

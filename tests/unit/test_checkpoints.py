@@ -134,7 +134,12 @@ def fit(config: Config, folder: Path, *more: keras.callbacks.Callback) -> dict[s
 
 @pytest.mark.parametrize(
     ("schedule", "optimizer"),
-    [("plateau", "adam"), ("cosine", "sgd"), ("exponential", "adam"), ("constant", "sgd")],
+    [
+        ("plateau", "adam"),
+        ("cosine", "sgd"),
+        pytest.param("exponential", "adam", marks=pytest.mark.slow),
+        pytest.param("constant", "sgd", marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one(
     schedule: str, optimizer: str, tmp_path: Path

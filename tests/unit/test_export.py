@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -38,6 +38,38 @@ def contents(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
+class Again(NamedTuple):
+    """What became of one more export of `bow`, beside its version 4.
+
+    Attributes:
+        version: The new version.
+        encoded: The texts that were tokenized.
+        tensor_float_32: Whether TensorFloat-32, which was on before, is on.
+    """
+
+    version: Path
+    encoded: set[str]
+    tensor_float_32: bool
+
+
+@pytest.fixture(scope="module")
+def again(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Again:
+    """Export `bow` once more, without a report. Do not write."""
+    models, encoded, tokenize = tmp_path_factory.mktemp("models"), set(), TextEncoder.tokenize
+    shutil.copytree(workshop.models / "bow" / "1", models / "bow" / "4")
+
+    def watch(encoder: TextEncoder, text: str) -> list[str]:
+        encoded.add(text)
+        return tokenize(encoder, text)
+
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TextEncoder, "tokenize", watch)
+        patch.setattr("training.export.export.write_report", lambda *_: None)
+        version = export(workshop.runs / "bow", models)
+    return Again(version, encoded, tf.config.experimental.tensor_float_32_execution_enabled())
+
+
 @pytest.mark.parametrize("name", ["lstm", "bow"])
 def test_files_of_a_version(workshop: Workshop, name: str) -> None:
     """A version has every file of the contract, and all of them are in the manifest."""
@@ -68,23 +100,11 @@ def test_golden_rows(workshop: Workshop) -> None:
     assert any("<br" in row.text for row in rows)
 
 
-@pytest.mark.usefixtures("no_report")
-def test_test_texts_are_not_scored(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_test_texts_are_not_scored(workshop: Workshop, again: Again) -> None:
     """Export compares the fingerprint of the test texts, and never encodes them."""
-    seen = set()
-    tokenize = TextEncoder.tokenize
-
-    def watch(encoder: TextEncoder, text: str) -> list[str]:
-        seen.add(text)
-        return tokenize(encoder, text)
-
-    monkeypatch.setattr(TextEncoder, "tokenize", watch)
-    export(workshop.runs / "bow", tmp_path / "models")
     source = Source(str(workshop.data))
-    assert seen.isdisjoint(source.read("test").texts())
-    assert not seen.isdisjoint(source.read("train").texts())
+    assert again.encoded.isdisjoint(source.read("test").texts())
+    assert not again.encoded.isdisjoint(source.read("train").texts())
 
 
 def test_the_report_of_an_export(workshop: Workshop) -> None:
@@ -115,12 +135,10 @@ def test_no_path_of_the_machine(workshop: Workshop) -> None:
         assert path.is_dir() or str(workshop.data).encode() not in path.read_bytes(), path.name
 
 
-@pytest.mark.usefixtures("no_report")
-def test_versions_count_up(workshop: Workshop, tmp_path: Path) -> None:
+def test_versions_count_up(workshop: Workshop, again: Again) -> None:
     """The next version is one above the highest; an existing version is never overwritten."""
-    models = tmp_path / "models"
-    shutil.copytree(workshop.models / "bow" / "1", models / "bow" / "4")
-    assert export(workshop.runs / "bow", models).name == "5"
+    assert again.version.name == "5"
+    models = again.version.parents[1]
     before = contents(models)
     with pytest.raises(InvalidInput, match="bow/4 exists"):
         export(workshop.runs / "bow", models, version=4)
@@ -142,12 +160,9 @@ def test_disagreement_leaves_nothing(
     assert contents(tmp_path) == []
 
 
-@pytest.mark.usefixtures("no_report")
-def test_full_precision(workshop: Workshop, tmp_path: Path) -> None:
+def test_full_precision(again: Again) -> None:
     """Export switches TensorFloat-32 off, so golden rows are the same on GPU and CPU."""
-    tf.config.experimental.enable_tensor_float_32_execution(True)
-    export(workshop.runs / "bow", tmp_path / "models")
-    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+    assert not again.tensor_float_32
 
 
 @pytest.mark.parametrize("answer", [0.50002, float("nan")])
@@ -208,13 +223,16 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
     """A CSV file with three labels and no test texts can be trained on and exported."""
     labels = ("negative", "neutral", "positive")
     path = write_csv(tmp_path / "mine.csv", make_corpus(240, seed=4, labels=labels))
-    config = load_config("smoke").replace(name="three", epochs=6)
+    config = load_config("smoke").replace(
+        name="three", epochs=1, architecture="embedding", hidden=(4,), truncation="post"
+    )
     train_run(config, Source(str(path)), tmp_path / "run")
     folder = export(tmp_path / "run", tmp_path / "models")
     manifest = read_manifest(folder)
     assert manifest.labels == labels
     assert set(manifest.metrics) == {"validation"}
     assert ExportedModel(folder).score_texts(["so-so"]).shape == (1, 3)
+    check_engines(folder, architecture="embedding")
 
 
 @pytest.mark.parametrize(
@@ -225,10 +243,9 @@ def test_three_classes_from_one_file(tmp_path: Path) -> None:
             marks=pytest.mark.slow,
         ),
         {"cell": "simple", "cleaning": "alphanumeric", "length_rule": "deviations"},
-        {"architecture": "embedding", "hidden": (4,), "truncation": "post"},
         {"architecture": "bow", "ngram_logits": 3, "nb_weighting": True},
     ],
-    ids=["gru", "simple", "embedding", "n-grams"],
+    ids=["gru", "simple", "n-grams"],
 )
 @pytest.mark.usefixtures("no_report")
 def test_every_architecture(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -237,12 +254,15 @@ def test_every_architecture(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = load_config("smoke").replace(epochs=1, ngram_logits_buckets=256, **changes)
     train_run(config, Source(str(data)), tmp_path / "run")
     folder = export(tmp_path / "run", tmp_path / "models")
+    check_engines(folder, architecture=config.model.architecture)
+
+
+def check_engines(folder: Path, *, architecture: str) -> None:
+    """Check that a version is whole, and that the answers of both engines agree."""
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    assert (manifest.engines["onnx"]["precision"], manifest.architecture) == (
-        "fp32",
-        config.model.architecture,
-    )
+    precision = manifest.engines["onnx"]["precision"]
+    assert (precision, manifest.architecture) == ("fp32", architecture)
     for row in read_golden(folder):
         np.testing.assert_allclose(row.expected("onnx"), row.probabilities, atol=1e-5)
 

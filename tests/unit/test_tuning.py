@@ -194,7 +194,6 @@ def test_a_trial_can_be_stopped(data: Path, tmp_path: Path) -> None:
     config = CONFIG.replace(epochs=9, stop_patience=9)
     assert train_once(dataset, tmp_path / "model.keras", config, report) is None
     assert epochs == [1, 2]
-    assert train_once(dataset, tmp_path / "model.keras", config.replace(epochs=2), report)
 
 
 def test_a_setting_that_diverges(
