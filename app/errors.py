@@ -18,7 +18,9 @@ ValenceError
 ├── InferenceFailed      the model raised, or returned invalid probabilities
 ├── UnusableVersion      an exported version failed its checks
 ├── MissingLibrary       the library of the engine is not installed
-└── DataError            a file given to training is wrong
+├── DataError            a file given to training is wrong
+├── CannotWrite          a result cannot be written: the disk is full, say
+└── CannotResume         what an unfinished training left is damaged
 
 A message states the rule and what was received; it never quotes a user's text.
 HTTP statuses are in `app.api.error_handlers` alone.
@@ -113,3 +115,11 @@ class MissingLibrary(ValenceError):
 
 class DataError(ValenceError):
     """A file given to training is missing or malformed. The message names file, row and rule."""
+
+
+class CannotWrite(ValenceError):
+    """A result cannot be written. The message names the path, the reason and what to do."""
+
+
+class CannotResume(ValenceError):
+    """An unfinished training is damaged. The message names the file and what to do."""

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from app import __version__
 from app.artifact import TOKENIZER
-from app.errors import DataError
+from app.errors import CannotResume, DataError
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.config import Config
@@ -34,7 +34,7 @@ from training.distillation.teacher import fit_teacher
 from training.distillation.teacher_data import TeacherInput, TeacherOutput
 from training.features.store import VectorStore
 from training.features.vector_files import FileVectors, read_vectors
-from training.fit.checkpoints import CHECKPOINT_INTERVAL_S
+from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, FRESH
 from training.fit.loop import fit_model, recipe_callbacks
 from training.fit.optimizers import build_optimizer, class_weights
 from training.fit.run import MODEL, RUN, Run
@@ -45,7 +45,7 @@ from training.fit.workspace import (
     temporary_workspace,
 )
 from training.models.build import NGRAM_EMBEDDINGS, NGRAM_LOGITS, WORD_EMBEDDINGS, build_model
-from training.support.files import atomic_folder, check_target
+from training.support.files import atomic_folder, atomic_path, check_target
 from training.support.progress import console, print_line, track
 
 _COVERAGE: Final = "coverage.json"
@@ -100,6 +100,8 @@ def train_run(
         DataError: The data is missing or invalid, or the loss became infinite or NaN.
         InvalidInput: `folder` exists and is no run, another process is writing it, or the
             unfinished training had another recipe or other data.
+        CannotResume: The unfinished training is damaged.
+        CannotWrite: The disk is full, read-only or broken; the training can be resumed.
     """
     check_target(folder, replaces=RUN)
     with open_workspace(folder, checkpoint_every_s=checkpoint_every, fresh=fresh) as workspace:
@@ -153,7 +155,8 @@ def train(
         unlabelled: Further texts for the teacher and for pretrained embeddings.
         examples: Training examples to use instead of the labels of `training`.
         tensorboard: Where to write logs for TensorBoard, if anywhere.
-        workspace: Where intermediate results are kept; a temporary folder by default.
+        workspace: Where intermediate results are kept; by default a temporary folder beside
+            `checkpoint`.
         callbacks: Called after those of the recipe.
 
     Raises:
@@ -162,7 +165,7 @@ def train(
     """
     with ExitStack() as stack:
         if workspace is None:
-            workspace = stack.enter_context(temporary_workspace())
+            workspace = stack.enter_context(temporary_workspace(checkpoint.parent))
         tf.config.experimental.enable_op_determinism()
         encoder = _fit_encoder(config, training, workspace)
         vectors = _read_word_vectors(config, encoder, workspace)
@@ -176,12 +179,12 @@ def train(
         model = _build_compiled(config, encoder, training.labels)
         if not workspace.checkpoints.exists():
             _initialize(model, config, features, vectors, learned, workspace)
+        coverage = _read_coverage(workspace)
         _print_sizes(config, encoder, model, learned, held_out)
         fit_callbacks = [*recipe_callbacks(config, checkpoint, tensorboard), *callbacks]
         history = _fit(config, model, learned, held_out, fit_callbacks, workspace)
         if teacher is not None and config.model.ngram_logits:
             add_ngram_logits(checkpoint, teacher, held_out)
-        coverage = json.loads((workspace.folder / _COVERAGE).read_text(encoding="utf-8"))
         without_tokens = {
             # With a teacher, unlabelled texts follow those of the split. A row begins with BEGIN.
             "train": int((learned.lengths[: len(training)] == 1).sum()),
@@ -346,7 +349,8 @@ def _initialize(
     if config.model.pretrain_embeddings:
         model.get_layer(WORD_EMBEDDINGS).vectors = features.word_vectors(config.model.embedding_dim)
     coverage = {} if vectors is None else _load_word_vectors(model, config, features, vectors)
-    (workspace.folder / _COVERAGE).write_text(json.dumps(coverage), encoding="utf-8")
+    with atomic_path(workspace.folder / _COVERAGE) as partial:
+        partial.write_text(json.dumps(coverage), encoding="utf-8")
     if config.model.nb_weighting:
         with console.status("Counting n-grams"):
             model.get_layer(NGRAM_LOGITS).fit_ratio(learned, learned.targets.argmax(axis=1))
@@ -363,6 +367,16 @@ def _load_word_vectors(
         f"{Path(config.model.embeddings_file).name} covers {coverage['vocabulary']:.1%} of the "
         f"vocabulary and {coverage['tokens']:.1%} of the training tokens"
     )
+    return coverage
+
+
+def _read_coverage(workspace: Workspace) -> dict[str, float]:
+    """Read what `_initialize` wrote, perhaps in an earlier process."""
+    path = workspace.folder / _COVERAGE
+    try:
+        coverage: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CannotResume(f"{path} is missing or damaged. {FRESH}") from error
     return coverage
 
 
@@ -427,7 +441,12 @@ def _identity(config: Config, dataset: Dataset) -> Mapping[str, Mapping[str, Any
             "splits": dataset.card.splits,
             "unlabelled": fingerprint(dataset.unlabelled),
         },
-        "code": {"version": __version__, "workspace_format": WORKSPACE_FORMAT},
+        "code": {
+            "version": __version__,
+            "workspace_format": WORKSPACE_FORMAT,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        },
     }
 
 
@@ -448,7 +467,7 @@ def _write_run(
             data["counts"]["without_tokens"] = without_tokens
         run = Run(
             config=asdict(config),
-            source=replace(source, bad_rows_file=None),
+            source=replace(source.absolute(), bad_rows_file=None),
             labels=dataset.train.labels,
             data=data,
             history=result.history,

@@ -82,6 +82,11 @@ class Source:
                 f"Received: {self.test_share} of {self.path}"
             )
 
+    def absolute(self) -> Source:
+        """The same source for a process with another working directory."""
+        test_path = self.test_path and str(Path(self.test_path).absolute())
+        return replace(self, path=str(Path(self.path).absolute()), test_path=test_path)
+
     def read(self, split: SplitName) -> Corpus:
         """Read one split; `test` comes from `test_path`, or is held out from the file.
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import math
 import time
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,14 +21,21 @@ from typing import Final
 import keras
 import numpy as np
 
-from app.errors import InvalidInput
+from app.errors import CannotResume, InvalidInput
 from training.fit.callback_state import restore_state, save_state
 from training.support.files import atomic_path
 from training.support.progress import TOKENS_PER_SECOND
 
 CHECKPOINT_INTERVAL_S: Final = 60.0
 """Seconds between checkpoints: how much work a kill may lose."""
+FRESH: Final = "--fresh discards the unfinished training and starts again"
+"""What to do if a training cannot be resumed."""
 _FILE: Final = "checkpoint.npz"
+_DAMAGE: Final = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What reading a damaged file raises."""
 
 
 @dataclass(slots=True)
@@ -142,16 +151,24 @@ class CheckpointManager:
         Returns None, and changes nothing, if there is no checkpoint.
 
         Call it after `on_train_begin`, in which callbacks reset themselves.
+
+        Raises:
+            CannotResume: The checkpoint is damaged, or is of another model.
         """
         self._started = self._written = time.monotonic()
         if not self.exists():
             return None
-        with np.load(self._path) as arrays:
-            state = json.loads(str(arrays["state"]))
-            for number, variable in enumerate(_variables(model)):
-                variable.assign(arrays[f"variable_{number}"])
-        restore_state(callbacks.callbacks, state["callbacks"])
-        self.last = Position(**state["position"])
+        variables = _variables(model)
+        try:
+            with np.load(self._path) as arrays:
+                state = json.loads(str(arrays["state"]))
+                values = [arrays[f"variable_{number}"] for number in range(len(arrays.files) - 1)]
+            self.last = Position(**state["position"])
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+            restore_state(callbacks.callbacks, state["callbacks"])
+        except _DAMAGE as error:
+            raise CannotResume(f"{self._path} is damaged. {FRESH}") from error
         return Position(**state["position"])
 
 

@@ -7,22 +7,21 @@ when the run is complete, and kept when the training is stopped before.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from app.errors import InvalidInput
-from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, CheckpointManager
+from app.errors import CannotResume, InvalidInput
+from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, FRESH, CheckpointManager
 from training.support.cache import DiskCache
-from training.support.files import remove, remove_empty
+from training.support.files import atomic_path, lock_folder, remove, remove_empty
 
-WORKSPACE_FORMAT: Final = 2
+WORKSPACE_FORMAT: Final = 3
 """Raised when checkpoints and cached results written before can no longer be read."""
 _IDENTITY: Final = "training.json"
 
@@ -50,11 +49,15 @@ class Workspace:
         Raises:
             InvalidInput: The unfinished training here has another identity; the message lists the
                 differences.
+            CannotResume: Its identity is damaged.
         """
         wanted = json.loads(json.dumps(identity))
-        content = json.dumps(wanted, indent=1) + "\n"
-        path = self.cache.path(_IDENTITY, lambda path: path.write_text(content, encoding="utf-8"))
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        path = self.folder / _IDENTITY
+        if not path.exists():
+            self.discard()  # left by a training that was killed while it removed its workspace
+            with atomic_path(path) as partial:
+                partial.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        stored = _read_identity(path)
         if stored != wanted:
             raise InvalidInput(
                 f"the unfinished training in {self.folder} must be resumed with the arguments it "
@@ -63,7 +66,8 @@ class Workspace:
             )
 
     def discard(self) -> None:
-        """Remove everything in it."""
+        """Remove everything in it; the identity first, because nothing is resumed without it."""
+        remove(self.folder / _IDENTITY)
         for item in self.folder.iterdir():
             remove(item)
 
@@ -95,7 +99,7 @@ def open_workspace(
         if fresh:
             workspace.discard()
         yield workspace
-        remove(folder)
+        workspace.discard()
     except KeyboardInterrupt:
         last = workspace.checkpoints.last
         at = f" to resume at {last}" if last else ""
@@ -108,28 +112,38 @@ def open_workspace(
 
 
 @contextmanager
-def temporary_workspace() -> Iterator[Workspace]:
-    """Open a workspace without checkpoints, for a training that is never resumed."""
-    with tempfile.TemporaryDirectory() as folder:
+def temporary_workspace(parent: Path) -> Iterator[Workspace]:
+    """Open a workspace in `parent` without checkpoints, for a training that is never resumed."""
+    with tempfile.TemporaryDirectory(prefix=".training-", dir=parent) as folder:
         yield Workspace(Path(folder), checkpoint_every_s=math.inf)
 
 
 def _lock(folder: Path) -> int:
-    """Create the folder and lock it; the lock ends with the process, even if it is killed."""
+    """Create the folder and lock it; the lock ends with the process, even if it is killed.
+
+    Raises:
+        InvalidInput: Another process has locked it.
+    """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
+        lock = lock_folder(folder)
+        if lock is not None:
+            return lock
+        if folder.exists():  # else another training has just removed it
             raise InvalidInput(
                 f"one training at a time may write a run. Received: {folder}, in use by another"
-            ) from error
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), folder.stat()):
-                return lock
-        os.close(lock)  # of a folder that another training has just removed
+            )
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    """Read what `claim` wrote."""
+    try:
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(part, dict) for part in stored.values()):
+            return stored
+    except (ValueError, AttributeError, OSError):
+        pass
+    raise CannotResume(f"{path} is damaged. {FRESH}")
 
 
 def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

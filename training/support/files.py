@@ -1,13 +1,16 @@
 """Atomic writes: a result is complete or absent, whatever ends the process.
 
 Everything is written to a temporary path beside its destination, flushed to disk, and renamed. A
-rename within one file system is atomic.
+rename within one file system is atomic. A full disk ends in one sentence with the path.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,12 +18,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from app.errors import InvalidInput
+from app.errors import CannotWrite, InvalidInput, ValenceError
 
 _AT_FDCWD: Final = -100
 """From `fcntl.h`: relative paths start at the working directory."""
 _RENAME_EXCHANGE: Final = 2
 """From `linux/fs.h`."""
+_SCRATCH: Final = re.compile(r"\..+\.[a-z0-9_]{8}\.partial")
+"""The names of scratch folders: 8 random characters of `tempfile`."""
+_WRITE_ERRORS: Final = {
+    code: os.strerror(code)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+}
+_FULL_DATABASE: Final = "database or disk is full"
+"""What SQLite says."""
 
 
 @contextmanager
@@ -35,13 +46,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Yields:
         Where to write: a path that does not exist, in the same folder and with the same suffix.
+
+    Raises:
+        CannotWrite: The disk is full, read-only or broken.
     """
     partial = path.with_name(f".partial.{path.name}")
     remove(partial)
     try:
-        yield partial
-        _flush(partial)
-        partial.replace(path)
+        with explained_writes(path):
+            yield partial
+            _flush(partial)
+            partial.replace(path)
     finally:
         remove(partial)
 
@@ -60,9 +75,10 @@ def atomic_folder(folder: Path, *, replaces: str | None = None) -> Iterator[Path
 
     Raises:
         InvalidInput: `folder` exists and must not be replaced.
+        CannotWrite: The disk is full, read-only or broken.
     """
     folder = check_target(folder, replaces=replaces)
-    with scratch_folder(folder) as partial:
+    with explained_writes(folder), scratch_folder(folder) as partial:
         yield partial
         _flush(partial)
         if folder.exists() and replaces:
@@ -89,18 +105,93 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     """Create a hidden temporary folder beside `target`, so that a rename moves results into place.
 
     Missing parents of `target` are created, and removed again if they are still empty at the end.
+    Scratch folders that killed processes left there are removed first.
     """
     missing = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(
-        tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    )
-    scratch.chmod(0o755)  # mkdtemp's folders are private; the service must be able to read results
+    _remove_abandoned(target.parent)
+    scratch, lock = _create_locked(target)
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
         remove_empty(missing)
+
+
+def _create_locked(target: Path) -> tuple[Path, int]:
+    """Create a scratch folder and lock it; the lock ends with the process, even if it is killed."""
+    while True:
+        name = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        lock = lock_folder(Path(name))
+        if lock is not None:
+            Path(name).chmod(
+                0o755
+            )  # mkdtemp's are private; the service must be able to read results
+            return Path(name), lock
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the scratch folders that no process has locked."""
+    for path in parent.iterdir():
+        if _SCRATCH.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            with suppress(OSError):  # a file system without locks, or another user's
+                if (lock := lock_folder(path)) is not None:
+                    shutil.rmtree(path, ignore_errors=True)
+                    os.close(lock)
+
+
+def lock_folder(folder: Path) -> int | None:
+    """Lock a folder until the descriptor is closed or the process ends.
+
+    Returns:
+        The descriptor; None if another process has the lock or has just removed the folder.
+    """
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), folder.stat()):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return None
+
+
+@contextmanager
+def explained_writes(path: Path) -> Iterator[None]:
+    """Turn the failure of a disk within the block into `CannotWrite`, which names `path`."""
+    try:
+        yield
+    except ValenceError:
+        raise
+    except Exception as error:
+        reason = find_write_error(error)
+        if reason is None:
+            raise
+        raise CannotWrite(
+            f"{path} cannot be written: {reason}. Make room there or name another folder, then run "
+            "the same command again"
+        ) from error
+
+
+def find_write_error(error: BaseException | None) -> str | None:
+    """Why writing failed; None if this is another error.
+
+    HDF5, TensorFlow and SQLite have exceptions of their own, which quote the system's words.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
+            return _WRITE_ERRORS[error.errno]
+        message = str(error)
+        for reason in (*_WRITE_ERRORS.values(), _FULL_DATABASE):
+            if reason in message:
+                return reason
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def exchange(one: Path, other: Path) -> None:
