@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from app.artifact import CUDNN_SIGNATURE, SIGNATURE, TEXT_SIGNATURE
-from tests.architectures import CONFIGS, batch, make_model
+from app.text.vocabulary import BEGIN, PAD, UNKNOWN
+from tests.architectures import CONFIGS, VOCABULARY, batch, make_model
 from tests.deferred import deferred
 from tests.trained import Workshop
 from training.config import Config, ModelConfig, PreprocessingConfig
@@ -79,6 +80,29 @@ def test_it_is_the_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_inputs_that_break_the_rules(name: str) -> None:
+    """What is no id counts as unknown, a row without a length as a text without tokens."""
+    graph = ServingGraph(make_model(name), temperature=1.0)
+    broken = np.array([[BEGIN, 7, -1, 9], [5, 5, 5, 5], [BEGIN, 7, VOCABULARY, PAD]], np.int32)
+    mended = np.array([[BEGIN, 7, UNKNOWN, 9], [BEGIN] + [PAD] * 3, [BEGIN, 7] + [UNKNOWN] * 2])
+    answers = graph(broken, np.array([9, 0, 4], np.int32))
+    expected = graph(mended.astype(np.int32), np.array([4, 1, 4], np.int32))
+    np.testing.assert_allclose(answers, expected, atol=1e-6)
+    for width in (0, 5):
+        assert graph(np.zeros((0, width), np.int32), np.zeros(0, np.int32)).shape == (0, 3)
+
+
+def test_an_empty_batch_of_each_signature(workshop: Workshop) -> None:
+    """Every signature that runs on a CPU takes an empty batch, the one of raw texts too."""
+    none = np.zeros(0, np.int32)
+    for name in ("lstm", "bow"):
+        signatures = tf.saved_model.load(str(workshop.models / name / "1")).signatures
+        scored = signatures[SIGNATURE](ids=tf.zeros((0, 3), tf.int32), lengths=tf.constant(none))
+        of_texts = signatures[TEXT_SIGNATURE](text=tf.constant([], tf.string))
+        assert scored["probabilities"].shape == of_texts["probabilities"].shape == (0, 2)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_only_an_lstm_runs_on_cudnn(name: str) -> None:
     """Models with an LSTM can run on cuDNN, and no others."""
     assert ServingGraph(make_model(name), temperature=1.0).has_lstm is name.startswith("lstm")
@@ -116,6 +140,8 @@ def test_packed_for_cudnn(model: keras.Model, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", lstm_of_cudnn)
     answers = ServingGraph(model, temperature=1.0).on_cudnn(ids, lengths)
     np.testing.assert_allclose(answers, model.predict(ids, verbose=0), atol=1e-5)
+    empty = ServingGraph(model, temperature=1.0).on_cudnn(ids[:0], lengths[:0])
+    assert empty.shape == (0, 3)
 
 
 def operations(signature: Any) -> Iterator[Any]:

@@ -10,6 +10,11 @@ Input shape:
 
 Output shape:
     `probabilities`: float32 (batch, classes).
+
+Other programs run the graph too, so inputs that break these rules have an answer: an empty batch
+gets no rows, a length below 1 counts as a text without tokens, a length above the width as the
+width, and an id that is none as the unknown id. Without this ONNX Runtime ends the process on an
+empty batch, returns NaN for a length of 0, and counts negative ids from the end of a table.
 """
 
 from collections.abc import Sequence
@@ -19,7 +24,7 @@ import keras
 import numpy as np
 import onnx
 
-from app.text.vocabulary import PAD
+from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from training.models.build import (
     NGRAM_EMBEDDINGS,
     NGRAM_LOGITS,
@@ -27,6 +32,7 @@ from training.models.build import (
     PAD_AND_FLATTEN,
     POOL,
     WORD_EMBEDDINGS,
+    count_ids,
     has_layer,
     hidden_layers,
     recurrent_layers,
@@ -40,7 +46,7 @@ from training.models.layers.recurrent import Directions, add_states
 from training.models.layers.sequence import add_flatten, add_padded_ids, add_pool
 from training.models.layers.word_embeddings import Float16Array, add_word_embeddings, stored_vectors
 from training.models.layers.word_presence import add_word_presence
-from training.models.onnx_writer import GraphWriter, add_positions, integers
+from training.models.onnx_writer import INT32, GraphWriter, add_positions, integers
 from training.support.arrays import Float32Array
 
 Precision = Literal["fp32", "int8"]
@@ -67,14 +73,17 @@ def build_onnx(
     weights = [layer.get_weights() for layer in hidden]
     weights.append([each / temperature for each in model.get_layer(OUTPUT).get_weights()])
     graph = GraphWriter()
-    ids = _real_ids(graph)
+    is_bag = model.name == "bow"  # the sum of no rows is 0, so it may be empty
+    given, lengths = ("ids", "lengths") if is_bag else _never_empty(graph)
+    ids = _valid_ids(graph, given, lengths, vocabulary=count_ids(model))
     kernel, bias = weights[0]
-    if model.name == "bow":
+    if is_bag:
         product = add_word_presence(graph, ids, kernel)
     elif model.name == "embedding":
-        product = graph.add("MatMul", _flat_embeddings(graph, ids, model), kernel)
+        flat = _flat_embeddings(graph, ids, model, features=len(kernel))
+        product = graph.add("MatMul", flat, kernel)
     else:
-        product = _pooled_states(graph, ids, model, kernel, precision)
+        product = _pooled_states(graph, ids, lengths, model, kernel, precision)
     features = graph.add("Add", product, bias)
     for layer, (kernel, bias) in zip(hidden, weights[1:], strict=True):
         features = add_dense(graph, add_activation(graph, features, layer), kernel, bias)
@@ -82,26 +91,65 @@ def build_onnx(
         layer = model.get_layer(NGRAM_LOGITS)
         ngrams = add_ngram_logits(graph, ids, layer, temperature=temperature)
         features = graph.add("Add", features, ngrams)
-    return graph.finish(graph.add("Softmax", features, axis=-1), classes=len(weights[-1][1]))
+    probabilities = graph.add("Softmax", features, axis=-1)
+    if not is_bag:
+        batch = graph.add("Shape", "ids", start=0, end=1)
+        probabilities = graph.add("Slice", probabilities, integers(0), batch, integers(0))
+    return graph.finish(probabilities, classes=len(weights[-1][1]))
 
 
-def _real_ids(graph: GraphWriter) -> str:
-    """The ids, with `PAD` behind each row's length: int32 (batch, width)."""
-    real = graph.add("Less", add_positions(graph), graph.add("Unsqueeze", "lengths", integers(1)))
-    return graph.add("Where", real, "ids", np.array(PAD, np.int32))
+def _never_empty(graph: GraphWriter) -> tuple[str, str]:
+    """The ids with at least one row and one column, and their lengths.
+
+    Recurrent operators end the process on an empty batch.
+    """
+    missing = graph.add("Sub", integers(1, 1), graph.add("Shape", "ids"))  # (2,)
+    missing = graph.add("Max", missing, integers(0))
+    behind = graph.add("Concat", integers(0, 0), missing, axis=0)
+    ids = graph.add("Pad", "ids", behind, np.array(PAD, np.int32))
+    rows = graph.add("Slice", missing, integers(0), integers(1))
+    behind = graph.add("Concat", integers(0), rows, axis=0)
+    lengths = graph.add("Pad", "lengths", behind, np.array(0, np.int32))
+    return ids, lengths
 
 
-def _flat_embeddings(graph: GraphWriter, ids: str, model: keras.Model) -> str:
+def _valid_ids(graph: GraphWriter, ids: str, lengths: str, *, vocabulary: int) -> str:
+    """The ids from `UNKNOWN` to the last of the vocabulary, `PAD` behind each row's length.
+
+    A row without a length is that of a text without tokens: it has `BEGIN` alone.
+
+    Returns:
+        int32 (batch, width).
+    """
+    nearest = graph.add(
+        "Clip", ids, np.array(UNKNOWN, np.int32), np.array(vocabulary - 1, np.int32)
+    )
+    known = graph.add("Where", graph.add("Equal", ids, nearest), ids, np.array(UNKNOWN, np.int32))
+    positions = add_positions(graph, ids)
+    first = graph.add("Equal", positions, np.array(0, np.int32))
+    behind = graph.add("Where", first, np.array(BEGIN, np.int32), np.array(PAD, np.int32))
+    real = graph.add("Less", positions, graph.add("Unsqueeze", lengths, integers(1)))
+    return graph.add("Where", real, known, behind)
+
+
+def _flat_embeddings(graph: GraphWriter, ids: str, model: keras.Model, *, features: int) -> str:
     vectors = stored_vectors(model.get_layer(WORD_EMBEDDINGS))
     vectors[PAD] = 0
     padded = add_padded_ids(graph, ids, model.get_layer(PAD_AND_FLATTEN))
-    return add_flatten(graph, _embed(graph, padded, vectors, model, time_axis=1))
+    embedded = _embed(graph, padded, vectors, model, time_axis=1)
+    return add_flatten(graph, embedded, features=features)
 
 
 def _pooled_states(
-    graph: GraphWriter, ids: str, model: keras.Model, kernel: Float32Array, precision: Precision
+    graph: GraphWriter,
+    ids: str,
+    lengths: str,
+    model: keras.Model,
+    kernel: Float32Array,
+    precision: Precision,
 ) -> str:
     """The pooled states of the last recurrent layer, times `kernel`: (batch, units)."""
+    lengths = _clip_lengths(graph, ids, lengths)
     layers, pool = recurrent_layers(model), model.get_layer(POOL)
     vectors = stored_vectors(model.get_layer(WORD_EMBEDDINGS))
     if precision == "int8":
@@ -112,15 +160,22 @@ def _pooled_states(
         kernel = ignore_sentinels(kernel, parts=poolings * len(layers[-1]))
     transposed = graph.add("Transpose", ids, perm=[1, 0])
     states = _embed(graph, transposed, vectors, model, time_axis=0)  # (width, batch, features)
-    states = _run_layers(graph, layers, states, precision, last=pool.pooling == "last")
-    pooled = states if pool.pooling == "last" else add_pool(graph, states, pool)
+    states = _run_layers(graph, layers, states, lengths, precision, last=pool.pooling == "last")
+    pooled = states if pool.pooling == "last" else add_pool(graph, states, lengths, pool)
     return graph.add("MatMul", pooled, kernel)
+
+
+def _clip_lengths(graph: GraphWriter, ids: str, lengths: str) -> str:
+    """The lengths, from 1 to the width of `ids`: int32 (batch,)."""
+    width = graph.add("Cast", graph.add("Shape", ids, start=1, end=2), to=INT32)
+    return graph.add("Min", graph.add("Max", lengths, np.array(1, np.int32)), width)
 
 
 def _run_layers(
     graph: GraphWriter,
     layers: Sequence[Directions],
     steps: str,
+    lengths: str,
     precision: Precision,
     *,
     last: bool,
@@ -130,9 +185,9 @@ def _run_layers(
         only_last = last and index == len(layers) - 1
         if precision == "int8":
             below = len(layers[index - 1]) if index else 0
-            steps = add_int8_states(graph, directions, steps, below=below, last=only_last)
+            steps = add_int8_states(graph, directions, steps, lengths, below=below, last=only_last)
         else:
-            steps = add_states(graph, directions, steps, last=only_last)
+            steps = add_states(graph, directions, steps, lengths, last=only_last)
     return steps
 
 

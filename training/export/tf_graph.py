@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from app.text.vocabulary import PAD
+from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from training.models.build import (
     NGRAM_EMBEDDINGS,
     NGRAM_LOGITS,
@@ -22,6 +22,7 @@ from training.models.build import (
     POOL,
     WORD_EMBEDDINGS,
     WORD_PRESENCE,
+    count_ids,
     has_layer,
     hidden_layers,
     recurrent_layers,
@@ -38,6 +39,8 @@ from training.models.layers.word_presence import WordPresenceGraph
 
 class ServingGraph(tf.Module):  # type: ignore[misc]
     """Ids and lengths to calibrated probabilities.
+
+    Inputs that break the rules have the answers that `training.export.onnx_graph` gives them.
 
     Args:
         model: A trained model of `build_model`.
@@ -60,6 +63,7 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
             else None
         )
         self._temperature = temperature
+        self._vocabulary = count_ids(model)
 
     def __call__(self, ids: Any, lengths: Any) -> Any:
         """Score a batch.
@@ -83,14 +87,25 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
         return self._score(self._features.on_cudnn, ids, lengths)
 
     def _score(self, read: Callable[[Any, Any], Any], ids: Any, lengths: Any) -> Any:
-        ids = tf.where(tf.sequence_mask(lengths, tf.shape(ids)[1]), ids, PAD)
+        batch = tf.shape(ids)[0]
+        ids, lengths = self._make_valid(ids, lengths)
         features = read(ids, lengths)
         for layer in self._hidden:
             features = layer(features)
         logits = self._output(features)
         if self._ngram_logits is not None:
             logits += self._ngram_logits(ids)
-        return tf.nn.softmax(logits / self._temperature)
+        return tf.nn.softmax(logits / self._temperature)[:batch]
+
+    def _make_valid(self, ids: Any, lengths: Any) -> tuple[Any, Any]:
+        """At least one row and column, lengths from 1 to the width, and known ids in each row."""
+        rows, columns = tf.unstack(tf.maximum(1 - tf.shape(ids), 0))
+        ids, lengths = tf.pad(ids, [[0, rows], [0, columns]]), tf.pad(lengths, [[0, rows]])
+        width = tf.shape(ids)[1]
+        ids = tf.where((ids > PAD) & (ids < self._vocabulary), ids, UNKNOWN)
+        behind = tf.where(tf.range(width) == 0, BEGIN, PAD)
+        ids = tf.where(tf.sequence_mask(lengths, width), ids, behind)
+        return ids, tf.clip_by_value(lengths, 1, width)
 
 
 class _BagOfWords(tf.Module):  # type: ignore[misc]

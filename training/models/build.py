@@ -68,6 +68,13 @@ def has_layer(model: keras.Model, name: str) -> bool:
     return any(layer.name == name for layer in model.layers)
 
 
+def count_ids(model: keras.Model) -> int:
+    """The number of ids a model knows, special ids included."""
+    if has_layer(model, WORD_PRESENCE):
+        return int(model.get_layer(WORD_PRESENCE).vocabulary)
+    return int(model.get_layer(WORD_EMBEDDINGS).input_dim)
+
+
 def hidden_layers(model: keras.Model) -> list[keras.layers.Dense]:
     """The dense layers between the features and the output, in order."""
     return _numbered(model, HIDDEN)

@@ -40,7 +40,13 @@ _HELD_OPEN: Final = 30.0  # its sigmoid and its tanh are 1 in single precision
 
 
 def add_int8_states(
-    graph: GraphWriter, directions: Directions, steps: str, *, below: int = 0, last: bool = False
+    graph: GraphWriter,
+    directions: Directions,
+    steps: str,
+    lengths: str,
+    *,
+    below: int = 0,
+    last: bool = False,
 ) -> str:
     """Run an LSTM with int8 weights; see `add_states`.
 
@@ -49,6 +55,7 @@ def add_int8_states(
         directions: The Keras layers.
         steps: The result of this function for the layer below; or, for the lowest layer, float32
             (width, batch, features + SENTINELS), see `add_sentinels`.
+        lengths: int32 (batch,), each from 1 to width.
         below: Directions of the layer below; 0 for the lowest layer.
         last: Whether to return only the last state of each direction.
 
@@ -67,7 +74,7 @@ def add_int8_states(
     states = graph.add(
         "DynamicQuantizeLSTM",
         *(steps, kernels, recurrents, biases),
-        *("lengths", "", "", ""),  # initial states of 0, no peepholes
+        *(lengths, "", "", ""),  # initial states of 0, no peepholes
         *(kernel_scales, zeros, recurrent_scales, zeros),
         microsoft=True,
         output=int(last),

@@ -58,7 +58,7 @@ def cell_of(layer: keras.layers.RNN) -> Cell:
 
 
 def add_states(
-    graph: GraphWriter, directions: Directions, steps: str, *, last: bool = False
+    graph: GraphWriter, directions: Directions, steps: str, lengths: str, *, last: bool = False
 ) -> str:
     """Run a recurrent layer over rows of unequal length; steps behind a row's end are not run.
 
@@ -66,6 +66,7 @@ def add_states(
         graph: Receives the nodes.
         directions: The Keras layers.
         steps: float32 (width, batch, features).
+        lengths: int32 (batch,), each from 1 to width.
         last: Whether to return only the last state of each direction.
 
     Returns:
@@ -81,7 +82,7 @@ def add_states(
         kernels.transpose(0, 2, 1),  # (directions, gates * units, features)
         recurrents.transpose(0, 2, 1),
         biases,
-        "lengths",
+        lengths,
         output=int(last),
         hidden_size=recurrents.shape[1],
         direction=onnx_direction(directions),

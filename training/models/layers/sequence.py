@@ -190,7 +190,7 @@ class PadAndFlattenGraph(tf.Module):  # type: ignore[misc]
 # `Reverse` is the attribute `direction` of a recurrent operator.
 
 
-def add_pool(graph: GraphWriter, states: str, layer: Pool) -> str:
+def add_pool(graph: GraphWriter, states: str, lengths: str, layer: Pool) -> str:
     """`Pool` of (width, batch, units), `last` excepted: that is an output of recurrent operators.
 
     Recurrent operators leave zeros behind the length of a row. Zeros change neither a sum nor a
@@ -201,7 +201,7 @@ def add_pool(graph: GraphWriter, states: str, layer: Pool) -> str:
         pooled.append(graph.add("Relu", graph.add("ReduceMax", states, integers(0), keepdims=0)))
     if "mean" in layer.pooling:
         total = graph.add("ReduceSum", states, integers(0), keepdims=0)
-        steps = graph.add("Cast", "lengths", to=FLOAT)
+        steps = graph.add("Cast", lengths, to=FLOAT)
         pooled.append(graph.add("Div", total, graph.add("Unsqueeze", steps, integers(1))))
     return graph.add("Concat", *pooled, axis=1) if len(pooled) > 1 else pooled[0]
 
@@ -212,6 +212,6 @@ def add_padded_ids(graph: GraphWriter, ids: str, layer: PadAndFlatten) -> str:
     return graph.add("Slice", padded, integers(0), integers(layer.length), integers(1))
 
 
-def add_flatten(graph: GraphWriter, steps: str) -> str:
-    """(batch, length, dim) → (batch, length * dim); the vector of `PAD` must be 0."""
-    return graph.add("Reshape", steps, integers(0, -1))
+def add_flatten(graph: GraphWriter, steps: str, *, features: int) -> str:
+    """(batch, length, dim) → (batch, features); the vector of `PAD` must be 0."""
+    return graph.add("Reshape", steps, integers(0, features))  # -1 fails for an empty batch
