@@ -12,9 +12,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from app import __version__
-from app.artifact import read_manifest, read_verified
+from app.artifact import Manifest, read_manifest
 from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest
-from app.errors import InvalidInput, UnusableVersion, ValenceError
+from app.errors import InvalidInput, MissingLibrary, UnusableVersion, ValenceError
 from app.serving.repository import Repository, Version
 from app.settings import ENV_PREFIX, Settings, explain_settings_error, unknown_variables
 
@@ -230,13 +230,14 @@ def _complain_about_variables() -> None:
 
 
 def _models(options: argparse.Namespace) -> int:
-    """List the versions in the repository, without loading an engine."""
+    """List the versions in the repository; only --verify loads them, as the service does."""
     settings = _read_settings(options)
     _complain_about_variables()
+    logging.getLogger("app").addHandler(logging.NullHandler())  # rows have the reasons
     repository = Repository(settings.models_dir, settings.default_model)
     repository.scan()
     rows = [
-        _inspect(repository, version, verify=options.verify)
+        _inspect(repository, version, settings if options.verify else None)
         for versions in repository.versions.values()
         for version in versions
     ]
@@ -247,7 +248,7 @@ def _models(options: argparse.Namespace) -> int:
     for row in () if options.json else rows:
         default = " (default)" if row["default"] else ""
         details = ", ".join(row["labels"]) if row["usable"] else row["reason"]
-        state = "ok" if row["usable"] else "unusable"
+        state = ("ok" if row["verified"] else "not verified") if row["usable"] else "unusable"
         print(f"{row['model']}/{row['version']}{default}: {state}: {details}")
     for name, reason in repository.unreadable.items():
         _complain(f"{name}: {reason}", FAILED)
@@ -257,23 +258,30 @@ def _models(options: argparse.Namespace) -> int:
     return FAILED if repository.unreadable else OK
 
 
-def _inspect(repository: Repository, version: Version, *, verify: bool) -> dict[str, Any]:
-    """One row of `valence models`."""
+def _inspect(repository: Repository, version: Version, verify: Settings | None) -> dict[str, Any]:
+    """One row of `valence models`; `verify` has the settings of the service to verify it for."""
     row: dict[str, Any] = {
         "model": version.name,
         "version": version.number,
         "default": version.name == repository.default,
         "usable": True,
+        "verified": verify is not None,
     }
     try:
-        manifest = (read_verified if verify else read_manifest)(version.folder)
-    except UnusableVersion as error:
+        manifest = _load(verify, version) if verify else read_manifest(version.folder)
+    except (UnusableVersion, MissingLibrary) as error:
         return row | {"usable": False, "reason": str(error)}
     return row | {
         "labels": list(manifest.labels),
         "architecture": manifest.architecture,
         "created": manifest.created,
     }
+
+
+def _load(settings: Settings, version: Version) -> Manifest:
+    from app.main import load_once
+
+    return load_once(settings, version.folder)
 
 
 def _key(options: argparse.Namespace) -> int:
@@ -321,9 +329,13 @@ def _make_parser() -> Parser:
     models = _add_command(
         commands, "models", _models, "list the models in the repository", _MODELS_EXAMPLES
     )
-    models.add_argument("--verify", action="store_true", help="check the sha256 of every file")
+    models.add_argument(
+        "--verify",
+        action="store_true",
+        help="load every version as the service does, with all its checks",
+    )
     models.add_argument("--json", action="store_true", help="print the list as JSON")
-    _add_settings(models, "models_dir", "default_model")
+    _add_settings(models, "models_dir", "default_model", "engine", "device")
     key = _add_command(commands, "key", _key, "make an API key", _KEY_EXAMPLES)
     key.add_argument("name", help="whose key it is")
     key.add_argument(

@@ -119,12 +119,15 @@ class GoldenRow(_Record):
         answers: The probabilities from other engines, by name. Each engine is compared with its
             own: int8 weights differ more from the SavedModel than one engine may differ between
             two machines.
+        labels: The label of each probability; empty in versions that were exported before rows
+            had them. A manifest with other labels, or in another order, does not belong to the row.
     """
 
     text: str
     ids: tuple[int, ...]
     probabilities: tuple[float, ...]
     answers: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
     def expected(self, engine: str) -> tuple[float, ...]:
         """The probabilities that an engine must reproduce."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
@@ -29,7 +30,7 @@ from app.api.health import register_metrics, register_models, register_probes
 from app.api.keys import OPEN_PATHS, KeyCheck, Keys
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
-from app.artifact import ONNX
+from app.artifact import ONNX, Manifest
 from app.errors import InvalidInput
 from app.service import Alone, Service
 from app.serving.engines import (
@@ -41,7 +42,7 @@ from app.serving.engines import (
 )
 from app.serving.hardware import memory_limit, visible_cores
 from app.serving.predictor import Prediction
-from app.serving.repository import Repository, Version
+from app.serving.repository import Repository, Version, load_version
 from app.serving.request_queue import BatchPolicy
 from app.settings import Settings
 from app.telemetry.logs import log_loop_errors
@@ -208,6 +209,12 @@ async def predict_once(
 ) -> tuple[Version, Prediction]:
     """Predict one text with the version that would answer in the service; see `Service`."""
     return await create_service(settings).predict_once(text, model=model, number=number)
+
+
+def load_once(settings: Settings, folder: Path) -> Manifest:
+    """Load a version as the service does, with all its checks, and return its manifest."""
+    load = partial(load_engine, options=engine_options(settings))
+    return load_version(folder, load).manifest
 
 
 def batch_policy(settings: Settings) -> BatchPolicy:

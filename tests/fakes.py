@@ -136,7 +136,12 @@ def write_version(
     write_golden(
         folder,
         [
-            GoldenRow(text=text, ids=tuple(row.tolist()), probabilities=tuple(output.tolist()))
+            GoldenRow(
+                text=text,
+                ids=tuple(row.tolist()),
+                probabilities=tuple(output.tolist()),
+                labels=LABELS,
+            )
             for text, row, output in zip(GOLDEN_TEXTS, rows, outputs, strict=True)
         ],
     )

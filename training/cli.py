@@ -22,6 +22,7 @@ from training.configs import ALL_TUTORIALS, TUTORIALS, config_names, load_config
 from training.data.dataset import Source
 from training.data.formats import SplitName
 from training.data.readers import Format
+from training.support.files import find_write_error
 from training.support.tensorflow_import import import_tensorflow
 
 _EXAMPLES = """\
@@ -66,6 +67,11 @@ def _explain(error: Exception) -> tuple[int, str]:
         return FAILED, (
             f"training needs the package {error.name}, which is not installed: "
             "run make setup, or install valence[train]"
+        )
+    if (reason := find_write_error(error)) is not None:
+        return (
+            FAILED,
+            f"a file cannot be written: {reason}. Make room, then run the same command again",
         )
     return FAILED, f"unexpected {type(error).__name__}; --debug shows the traceback"
 
@@ -362,6 +368,11 @@ def _add_export(verbs: Verbs) -> None:
         "--models", type=Path, default=Path("models"), help="model repository [%(default)s]"
     )
     verb.add_argument("--version", type=int, help="version number [the next free one]")
+    verb.add_argument(
+        "--new-labels",
+        action="store_true",
+        help="export it even if the newest version of this name has other labels",
+    )
     _add_source(verb, required=False)
 
 
@@ -370,7 +381,14 @@ def _run_export(options: argparse.Namespace) -> None:
     from training.export.export import export
 
     source = _read_source(options) if options.data else None
-    print(export(options.run_folder, options.models, source=source, version=options.version))
+    folder = export(
+        options.run_folder,
+        options.models,
+        source=source,
+        version=options.version,
+        new_labels=options.new_labels,
+    )
+    print(folder)
 
 
 def _add_evaluate(verbs: Verbs) -> None:

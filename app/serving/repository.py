@@ -556,6 +556,7 @@ def _load_verified(
     if encoder.fingerprint() != manifest.text_fingerprint:
         raise UnusableVersion(f"{TOKENIZER} is not the one the model was trained with")
     golden = read_golden(folder)
+    _compare_labels(golden, manifest.labels)
     _replay_ids(encoder, golden)
     engine = load_engine(folder)
     answers = _replay_probabilities(engine, golden, manifest)
@@ -592,6 +593,15 @@ def _compare(
         mean_difference=float(np.abs(answers - before).mean()),
         changed_labels=float((answers.argmax(axis=1) != before.argmax(axis=1)).mean()),
     )
+
+
+def _compare_labels(golden: Iterable[GoldenRow], labels: tuple[str, ...]) -> None:
+    for number, row in enumerate(golden, start=1):
+        if row.labels and row.labels != labels:
+            raise UnusableVersion(
+                f"{MANIFEST} must have the labels of golden row {number} in their order, "
+                f"{', '.join(row.labels)}. Received: {', '.join(labels)}"
+            )
 
 
 def _replay_ids(encoder: TextEncoder, golden: Iterable[GoldenRow]) -> None:

@@ -1,6 +1,7 @@
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from app import __version__
 from app import main as composition
 from app.__main__ import main
 from app.api.keys import Keys, read_keys
+from app.artifact import read_golden, read_manifest, write_golden, write_manifest
 from app.serving import engines
 from tests.fakes import FakeEngine, lock, write_version
 
@@ -258,6 +260,8 @@ def test_models(fake_models: Path, capsys: Output) -> None:
         ("lstm", 1, True),
     ]
     assert call("models", "--models-dir", fake_models) == 0
+    assert "lstm/2 (default): not verified: negative, positive" in capsys.readouterr().out
+    assert call("models", "--models-dir", fake_models, "--verify") == 0
     assert "lstm/2 (default): ok: negative, positive" in capsys.readouterr().out
 
 
@@ -267,17 +271,47 @@ def test_unreadable_model(tmp_path: Path, capsys: Output, monkeypatch: pytest.Mo
     lock(write_version(tmp_path, "lstm", 1).parent, monkeypatch)
     assert call("models", "--models-dir", tmp_path) == 1
     captured = capsys.readouterr()
-    assert "bow/1: ok" in captured.out
+    assert "bow/1: not verified" in captured.out
     assert "lstm: its folder cannot be read: Permission denied" in captured.err
 
 
-def test_models_verify(tmp_path: Path, capsys: Output) -> None:
-    """--verify compares every file with its sha256; without it only the manifest is read."""
-    (write_version(tmp_path, "lstm", 1) / "saved_model.pb").write_bytes(b"altered")
-    assert models(tmp_path, capsys)[0] == 0
+def alter_file(version: Path) -> None:
+    """Change a file of a version."""
+    (version / "saved_model.pb").write_bytes(b"altered")
+
+
+def alter_answers(version: Path) -> None:
+    """Change what the model answered at export, and the digests with it."""
+    rows = [row.model_copy(update={"probabilities": (0.0, 1.0)}) for row in read_golden(version)]
+    write_golden(version, rows)
+    write_manifest(version, read_manifest(version))
+
+
+def reorder_labels(version: Path) -> None:
+    """Change the order of the labels in the manifest by hand."""
+    manifest = json.loads((version / "manifest.json").read_text())
+    manifest["labels"].reverse()
+    (version / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("alter", "reason"),
+    [
+        (alter_file, "saved_model.pb must have 25 bytes"),
+        (alter_answers, "golden row 1 must get its probabilities"),
+        (reorder_labels, "negative, positive. Received: positive, negative"),
+    ],
+)
+def test_models_verify(
+    tmp_path: Path, capsys: Output, alter: Callable[[Path], None], reason: str
+) -> None:
+    """--verify says what the service would say; without it a version counts as not verified."""
+    alter(write_version(tmp_path, "lstm", 1))
+    status, (row,) = models(tmp_path, capsys)
+    assert (status, row["usable"], row["verified"]) == (0, True, False)
     status, (row,) = models(tmp_path, capsys, "--verify")
-    assert status == 1
-    assert (row["usable"], "saved_model.pb" in row["reason"]) == (False, True)
+    assert (status, row["usable"], row["verified"]) == (1, False, True)
+    assert reason in row["reason"]
 
 
 def test_key(tmp_path: Path, capsys: Output) -> None:

@@ -1,5 +1,6 @@
 """Export writes a complete version that agrees with the trained model, or nothing."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,42 @@ def test_versions_count_up(workshop: Workshop, again: Again) -> None:
     with pytest.raises(InvalidInput, match="bow/4 exists"):
         export(workshop.runs / "bow", models, version=4)
     assert contents(models) == before
+
+
+@pytest.mark.usefixtures("no_report")
+def test_other_labels_than_the_newest_version(workshop: Workshop, tmp_path: Path) -> None:
+    """Other labels than those of the newest version, or another order, need `new_labels`."""
+    newest = tmp_path / "models" / "bow" / "3"
+    shutil.copytree(workshop.models / "bow" / "1", newest)
+    manifest = json.loads((newest / "manifest.json").read_text())
+    for labels in (["positive", "negative"], ["bad", "good"], ["negative", "neutral", "positive"]):
+        content = manifest | {"version": 3, "labels": labels}
+        (newest / "manifest.json").write_text(json.dumps(content))
+        before = contents(tmp_path)
+        with pytest.raises(InvalidInput, match=f"bow/3 in their order, {', '.join(labels)}"):
+            export(workshop.runs / "bow", tmp_path / "models")
+        assert contents(tmp_path) == before
+    folder = export(workshop.runs / "bow", tmp_path / "models", new_labels=True)
+    assert (folder.name, read_manifest(folder).labels) == ("4", ("negative", "positive"))
+    assert {row.labels for row in read_golden(folder)} == {("negative", "positive")}
+
+
+def test_the_data_of_a_run_is_found_from_any_folder(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run stores where its data is, and data that has moved is named in one sentence."""
+    monkeypatch.chdir(workshop.data.parent)
+    source = Source(workshop.data.name, test_path="test.csv")
+    assert source.absolute() == Source(str(workshop.data), test_path=f"{Path.cwd()}/test.csv")
+    assert Path(Run.read(workshop.runs / "lstm").source.path).is_absolute()
+    run = tmp_path / "run"
+    shutil.copytree(workshop.runs / "lstm", run)
+    moved = json.loads((run / "run.json").read_text())
+    moved["source"]["path"] = "data/imdb"
+    (run / "run.json").write_text(json.dumps(moved))
+    with pytest.raises(DataError, match=rf"{Path.cwd()}/data/imdb, which does not exist; name"):
+        export(run, tmp_path / "models")
+    assert contents(tmp_path / "models") == []
 
 
 def test_disagreement_leaves_nothing(

@@ -272,6 +272,14 @@ def other_labels(folder: Path) -> None:
     edit_manifest(folder, labels=["negative", "neutral", "positive"])
 
 
+def labels_in_another_order(folder: Path) -> None:
+    edit_manifest(folder, labels=["positive", "negative"])
+
+
+def renamed_label(folder: Path) -> None:
+    edit_manifest(folder, labels=["bad", "positive"])
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -287,7 +295,9 @@ def other_labels(folder: Path) -> None:
         (other_ids, "golden row 2 must get the same ids"),
         (other_probabilities, "golden row 2 must get its probabilities"),
         (nan_probabilities, "golden row 2 must have 2 probabilities"),
-        (other_labels, "fails on the golden rows"),
+        (other_labels, "must have the labels of golden row 1 in their order, negative, positive"),
+        (labels_in_another_order, "Received: positive, negative"),
+        (renamed_label, "Received: bad, positive"),
     ],
 )
 def test_damaged_version(folder: Path, damage: Callable[[Path], None], reason: str) -> None:
@@ -305,6 +315,15 @@ def test_intact_version(folder: Path) -> None:
         2,
         "fake",
     )
+
+
+def test_golden_rows_without_labels(folder: Path) -> None:
+    """A version whose rows have no labels, as older exports wrote them, is loaded."""
+    rows = [row.model_copy(update={"labels": ()}) for row in read_golden(folder)]
+    write_golden(folder, rows)
+    edit_manifest(folder)
+    assert "labels" not in (folder / GOLDEN).read_text()
+    assert load_version(folder, load_fake).manifest.labels == ("negative", "positive")
 
 
 def test_engine_with_other_results(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.artifact import DataCard
 from app.errors import DataError, InvalidInput
+from app.tables.containers import STANDARD_INPUT
 from training.data.accounting import (
     IN_TEST,
     KNOWN_UNLABELLED,
@@ -84,8 +85,8 @@ class Source:
 
     def absolute(self) -> Source:
         """The same source for a process with another working directory."""
-        test_path = self.test_path and str(Path(self.test_path).absolute())
-        return replace(self, path=str(Path(self.path).absolute()), test_path=test_path)
+        test_path = self.test_path and _absolute(self.test_path)
+        return replace(self, path=_absolute(self.path), test_path=test_path)
 
     def read(self, split: SplitName) -> Corpus:
         """Read one split; `test` comes from `test_path`, or is held out from the file.
@@ -254,3 +255,7 @@ def _leave_out_test(corpus: Corpus, test: Corpus) -> tuple[Corpus, int]:
 def _as_dropped(left_out: Mapping[str, int], of: str = "") -> dict[str, int]:
     """Counts of rows that were left out, under their names in a data card."""
     return {f"dropped_{of}{reason}": count for reason, count in left_out.items()}
+
+
+def _absolute(path: str) -> str:
+    return path if Path(path) == STANDARD_INPUT else str(Path(path).absolute())

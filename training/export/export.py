@@ -19,6 +19,7 @@ from app.artifact import (
     DataCard,
     GoldenRow,
     Manifest,
+    read_manifest,
     write_golden,
     write_manifest,
 )
@@ -83,7 +84,12 @@ class _Validation:
 
 
 def export(
-    run_folder: Path, models: Path, *, source: Source | None = None, version: int | None = None
+    run_folder: Path,
+    models: Path,
+    *,
+    source: Source | None = None,
+    version: int | None = None,
+    new_labels: bool = False,
 ) -> Path:
     """Write `models/<name>/<version>/` from a finished training run.
 
@@ -95,19 +101,24 @@ def export(
         models: The repository of models.
         source: Where the data is now, if it has moved since the training.
         version: The version's number; by default one above the highest.
+        new_labels: Whether its labels may differ from those of the newest version of this name.
 
     Returns:
         The new folder.
 
     Raises:
-        DataError: The run is incomplete, or the data is not what the model was trained on.
-        InvalidInput: The version exists already.
+        DataError: The run is incomplete, or the data is missing or not what the model was trained
+            on.
+        InvalidInput: The version exists already, or has other labels than the newest one.
         UnusableVersion: The exported model and the Keras model disagree.
+        CannotWrite: The disk is full, read-only or broken.
     """
     _compute_in_full_precision()
     run = Run.read(run_folder)
     config = Config.from_mapping(run.config)
     target = _new_version(models / config.name, version)
+    if not new_labels:
+        _check_labels(models / config.name, run.labels)
     trained = _load(run_folder, run, config, source or run.source)
     round_to_float16(trained.model)
     validation = _calibrate(trained)
@@ -116,7 +127,7 @@ def export(
         save_model(folder, trained.model, trained.encoder, temperature=temperature)
         reference = _score(ExportedModel(folder), trained, validation)
         onnx, onnx_record = export_onnx(folder, trained.model, reference, temperature=temperature)
-        write_golden(folder, _golden_rows(reference, onnx))
+        write_golden(folder, _golden_rows(reference, onnx, run.labels))
         metrics = _measure(reference, onnx, run.labels)
         manifest = _describe(trained, int(target.name), temperature, metrics, onnx_record)
         _write_report(folder, manifest, trained, validation, reference)
@@ -133,7 +144,7 @@ def _compute_in_full_precision() -> None:
 
 def _new_version(folder: Path, version: int | None) -> Path:
     """The folder of the new version."""
-    existing = {int(path.name) for path in folder.glob("*") if path.name.isdecimal()}
+    existing = _list_versions(folder)
     number = version if version is not None else max(existing, default=0) + 1
     if number < 1:
         raise InvalidInput(f"a version must be an integer of 1 or more. Received: {number}")
@@ -142,7 +153,39 @@ def _new_version(folder: Path, version: int | None) -> Path:
     return folder / str(number)
 
 
+def _list_versions(folder: Path) -> set[int]:
+    return {int(path.name) for path in folder.glob("*") if path.name.isdecimal()}
+
+
+def _check_labels(folder: Path, labels: tuple[str, ...]) -> None:
+    """Compare the labels of a run with those of the newest version that can be read.
+
+    The new version will answer the requests that the newest one answers today.
+
+    Raises:
+        InvalidInput: They differ, or are in another order.
+    """
+    for number in sorted(_list_versions(folder), reverse=True):
+        try:
+            newest = read_manifest(folder / str(number)).labels
+        except UnusableVersion:
+            continue
+        if newest != labels:
+            raise InvalidInput(
+                f"a new version must have the labels of {folder.name}/{number} in their order, "
+                f"{', '.join(newest)}. Received: {', '.join(labels)}; --new-labels exports it all "
+                "the same, and clients of this model get the new labels"
+            )
+        return
+
+
 def _load(run_folder: Path, run: Run, config: Config, source: Source) -> _Trained:
+    for path in filter(None, (source.path, source.test_path)):
+        if not Path(path).exists():
+            raise DataError(
+                f"export reads the data of {run_folder} again. Received: {Path(path).absolute()}, "
+                "which does not exist; name the data with --data, and with the options of train"
+            )
     encoder = TextEncoder.load(run_folder / TOKENIZER)
     model = _load_model(run_folder / MODEL)
     dataset = load_dataset(source, validation_share=config.loop.validation_share, seed=config.seed)
@@ -215,7 +258,9 @@ def check_parity(signature: str, answers: Probabilities, expected: Probabilities
         )
 
 
-def _golden_rows(reference: Reference, onnx: Kept | None) -> list[GoldenRow]:
+def _golden_rows(
+    reference: Reference, onnx: Kept | None, labels: tuple[str, ...]
+) -> list[GoldenRow]:
     """The golden texts with the answers of the SavedModel and, if it is kept, of `model.onnx`."""
     return [
         GoldenRow(
@@ -223,6 +268,7 @@ def _golden_rows(reference: Reference, onnx: Kept | None) -> list[GoldenRow]:
             ids=tuple(reference.golden[i].tolist()),
             probabilities=tuple(reference.golden_answers[i].tolist()),
             answers={_ONNX: tuple(onnx.answers.golden[i].tolist())} if onnx else {},
+            labels=labels,
         )
         for i, text in enumerate(GOLDEN_TEXTS)
     ]
