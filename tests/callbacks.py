@@ -20,7 +20,7 @@ class Undeclared(Counter):
 
 
 class Stop(keras.callbacks.Callback):  # type: ignore[misc]
-    """Interrupts a training at the beginning of a step."""
+    """Interrupts a training at the beginning of a step, or behind the last one of an epoch."""
 
     state_attributes: ClassVar = ()
 
@@ -33,4 +33,8 @@ class Stop(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if (self._epoch, batch) == self._at:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self._at[0] and self._at[1] >= self.params["steps"]:
             raise KeyboardInterrupt

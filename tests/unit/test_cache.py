@@ -1,5 +1,6 @@
 """The cache on disk: computed once, complete or absent."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,34 @@ def test_arrays_are_computed_once(tmp_path: Path) -> None:
     for name, array in arrays.items():
         assert array.dtype == expected[name].dtype
         np.testing.assert_array_equal(array, expected[name])
+
+
+def write_folder(path: Path) -> None:
+    """Write a folder of two files, as a shard is one."""
+    path.mkdir()
+    for name in ("ids", "ends"):
+        (path / name).write_bytes(name.encode() * 1000)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "ids").unlink(),
+        lambda path: (path / "ids").write_bytes(b"ids" * 999),
+        lambda path: (path / "ids").write_bytes(b"sdi" * 1000),
+        lambda path: (path / "more").touch(),
+        lambda path: (path.parent / ".thing.crc32").unlink(),
+        lambda path: (path.parent / ".thing.crc32").write_bytes(b"\xff"),
+    ],
+    ids=["missing", "cut", "altered", "another file", "no checksum", "damaged checksum"],
+)
+def test_a_damaged_result_is_created_again(
+    tmp_path: Path, damage: Callable[[Path], object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The next training computes what was damaged since, and says so."""
+    path = DiskCache(tmp_path).path("thing", write_folder)
+    before = {each.name: each.read_bytes() for each in path.iterdir()}
+    damage(path)
+    assert DiskCache(tmp_path).path("thing", write_folder) == path
+    assert {each.name: each.read_bytes() for each in path.iterdir()} == before
+    assert f"{path} is damaged and is computed again" in capfd.readouterr().err

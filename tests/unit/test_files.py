@@ -1,15 +1,21 @@
 """Atomic writes: a result is complete or absent, and nothing else is touched."""
 
+import errno
+import fcntl
+import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from app.errors import InvalidInput
+from app.errors import CannotWrite, DataError, InvalidInput
 from tests.server import ROOT
 from training.support import files
-from training.support.files import atomic_folder, atomic_path, exchange
+from training.support.files import atomic_folder, atomic_path, exchange, explained_writes
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -126,6 +132,63 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"vectors.npz": b"new"}
 
 
+def test_scratch_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    """A scratch folder that no process has locked is removed by the next writer beside it."""
+    names = (".4.abcd_123.partial", ".5.abcd1234.partial", ".mine.partial", ".5.ABCD1234.partial")
+    for name in names:
+        (tmp_path / name / "inner").mkdir(parents=True)
+    held = os.open(tmp_path / names[0], os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with atomic_folder(tmp_path / "6"):
+        pass
+    os.close(held)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["6", names[0], *names[2:]])
+    with atomic_folder(tmp_path / "7"):
+        pass
+    assert not (tmp_path / names[0]).exists()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Writing more than 10,000 bytes to a file fails, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk(tmp_path: Path) -> None:
+    """One sentence has the path, the reason and what to do; nothing half-written is left."""
+    rule = "vectors.npz cannot be written: File too large. Make room there"
+    with pytest.raises(CannotWrite, match=rule), atomic_path(tmp_path / "vectors.npz") as path:
+        np.savez(path, vectors=np.zeros(5000))
+    with (
+        pytest.raises(CannotWrite, match="2 cannot be written: File too large"),
+        atomic_folder(tmp_path / "2") as folder,
+    ):
+        (folder / "model.onnx").write_bytes(bytes(20_000))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), CannotWrite),
+        (OSError(errno.EROFS, "Read-only file system"), CannotWrite),
+        (RuntimeError("Unable to write: No space left on device"), CannotWrite),
+        (ValueError("database or disk is full"), CannotWrite),
+        (OSError(errno.ENOENT, "No such file or directory"), FileNotFoundError),
+        (DataError("a text must not be empty"), DataError),
+        (RuntimeError("out of memory"), RuntimeError),
+    ],
+)
+def test_only_errors_of_the_disk_are_explained(error: Exception, raised: type[Exception]) -> None:
+    """Errors of libraries that quote the system are recognized; all others stay what they are."""
+    with pytest.raises(raised), explained_writes(Path("run")):
+        raise error
+
+
 @pytest.mark.parametrize("write", [atomic_path, atomic_folder])
 def test_content_is_flushed_before_the_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: object
@@ -205,4 +268,5 @@ def test_killed_at_any_step(tmp_path: Path, replaces: str) -> None:
     before = "['2'] 2 old" if replaces else "[] 0 none"
     assert (seen[0], seen[-1]) == (before, "['2'] 2 new")
     assert set(seen) == {before, "['2'] 2 new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
     assert len(seen) > 10

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import DataError, InvalidInput
+from app.errors import CannotWrite, DataError, InvalidInput
 from tests.corpus import write
 from tests.deferred import deferred
 from training.configs import load_config
@@ -20,6 +20,7 @@ from training.configs import load_config
 with deferred():
     from optuna.trial import TrialState
 
+    from training.tuning import study as studies
     from training.tuning.space import Setting, load_space
     from training.tuning.study import Pruner, Sampler, Search, Study, open_study, plan_search
 
@@ -228,6 +229,36 @@ def test_a_damaged_study(tmp_path: Path) -> None:
     write(tmp_path / "study" / "study.db", "not a database, but long enough for a header" * 4)
     with pytest.raises(DataError, match=r"study\.db: not a study made by valence-train tune"):
         try_all(tmp_path / "study", how)
+
+
+def test_a_study_with_damaged_pages(tmp_path: Path) -> None:
+    """A database that is damaged behind its header is an error that names it and what to do."""
+    how = search(tmp_path, GRID, "grid", trials=3)
+    try_all(tmp_path / "study", how)
+    path = tmp_path / "study" / "study.db"
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(DataError, match=r"study\.db(: not a study| is damaged\. Choose another)"):
+        try_all(tmp_path / "study", replace(how, trials=6))
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that cannot be written says so, with its path; later it is resumed."""
+    how = search(tmp_path, GRID, "grid")
+    try_all(tmp_path / "study", replace(how, trials=1))
+
+    def fill(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite takes the disk for full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "_write_ahead", fill)
+        rule = r"study\.db cannot be written: database or disk is full"
+        with (
+            pytest.raises(CannotWrite, match=rule),
+            open_study(tmp_path / "study", how, {}) as study,
+        ):
+            study.stored.set_user_attr("large", "x" * 10**6)
+    assert len(try_all(tmp_path / "study", how)) == 5
 
 
 @pytest.mark.parametrize(

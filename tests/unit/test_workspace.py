@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from app.errors import InvalidInput
+from app.errors import CannotResume, InvalidInput
 from tests.corpus import make_corpus, write_csv
 from tests.deferred import deferred
 from training.configs import load_config
 
 with deferred():
     from training.data.dataset import Source
+    from training.fit import workspace as workspaces
     from training.fit.checkpoints import Position
     from training.fit.run import Run
     from training.fit.workspace import open_workspace
@@ -89,6 +90,48 @@ def test_a_fresh_training_discards_the_unfinished_one(tmp_path: Path) -> None:
     with open_workspace(tmp_path / "run", fresh=True) as workspace:
         assert list(workspace.folder.iterdir()) == []
         workspace.claim({"config": {"units": 2}})
+
+
+def test_a_workspace_whose_removal_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it is never resumed, by the same training or another one."""
+    before, after, left = {"config": {"units": 1}}, {"config": {"units": 2}}, [2]
+
+    def remove_some(path: Path) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        path.unlink()
+
+    with pytest.raises(KeyboardInterrupt):
+        stop(tmp_path / "run", before)
+    folder = tmp_path / ".run.training"
+    for name in ("checkpoint.npz", "tokenizer.json"):
+        (folder / name).touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(workspaces, "remove", remove_some)
+        with pytest.raises(KeyboardInterrupt), open_workspace(tmp_path / "run") as workspace:
+            workspace.claim(before)
+    assert len(list(folder.iterdir())) == 2  # of four files
+    with open_workspace(tmp_path / "run") as workspace:
+        workspace.claim(after)
+        assert [path.name for path in folder.iterdir()] == ["training.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"config": 1}', b"\xff"])
+def test_a_damaged_identity(tmp_path: Path, content: bytes) -> None:
+    """It is refused in one sentence that names the file and what to do; nothing is lost."""
+    with pytest.raises(KeyboardInterrupt):
+        stop(tmp_path / "run", {"config": {"units": 1}})
+    path = tmp_path / ".run.training" / "training.json"
+    path.write_bytes(content)
+    with (
+        pytest.raises(CannotResume, match=r"training\.json is damaged\. --fresh discards"),
+        open_workspace(tmp_path / "run") as workspace,
+    ):
+        workspace.claim({"config": {"units": 1}})
+    assert (path.parent / "made").exists()
 
 
 def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
@@ -29,7 +30,7 @@ from sqlalchemy.pool import QueuePool
 
 from app.errors import DataError, InvalidInput
 from training.config import Config, current_names
-from training.support.files import atomic_folder
+from training.support.files import atomic_folder, explained_writes
 from training.tuning.gaussian_process import GaussianProcessSampler
 from training.tuning.space import Setting, Space
 
@@ -233,16 +234,22 @@ def _check_made_with(folder: Path, earlier: Mapping[str, Any], made: Mapping[str
 @contextmanager
 def _storage(path: Path) -> Iterator[RDBStorage]:
     try:
-        # Without a URL, in which ?, % and { of the path would have a meaning.
-        connect = partial(sqlite3.connect, path, check_same_thread=False)
-        storage = RDBStorage("sqlite://", {"creator": connect, "poolclass": QueuePool})
-        event.listen(storage.engine, "connect", _write_ahead)
-        storage.remove_session()
-        storage.engine.dispose()  # closes the connection opened before the listener was added
+        with explained_writes(path):
+            # Without a URL, in which ?, % and { of the path would have a meaning.
+            connect = partial(sqlite3.connect, path, check_same_thread=False)
+            storage = RDBStorage("sqlite://", {"creator": connect, "poolclass": QueuePool})
+            event.listen(storage.engine, "connect", _write_ahead)
+            storage.remove_session()
+            storage.engine.dispose()  # closes the connection opened before the listener was added
     except SQLAlchemyError as error:
         raise DataError(f"{path}: not a study made by valence-train tune") from error
     try:
-        yield storage
+        with explained_writes(path):
+            yield storage
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise DataError(
+            f"{path} is damaged. Choose another folder with --study, or remove this one"
+        ) from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
