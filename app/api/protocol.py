@@ -117,6 +117,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._read_ends_message = self._read_has_body = False
         self._without_body = 0  # bytes of the reads in a row that brought nothing of a body
         self._timed = False
+        self._began_behind = False  # in a read that began with another message: not measured
         self._fault = 0
         # Requests: one is answered, the others wait; the last of them may still be received.
         self._active: Exchange | None = None
@@ -293,7 +294,7 @@ class HTTPProtocol(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._phase = _HEAD
-        self._timed = False
+        self._timed = self._began_behind = False
         self._received = 0
         self._url = b""
         self._headers = []
@@ -320,7 +321,8 @@ class HTTPProtocol(asyncio.Protocol):
             return
         version, target, headers = parser.get_http_version(), self._url, self._headers
         fault = check_head(version, target, self._framing)
-        may_be_large = self._received + self._read_bytes > MAX_HEAD_BYTES
+        received = self._received + self._read_bytes
+        may_be_large = self._began_behind or received > MAX_HEAD_BYTES
         if not fault and may_be_large and size_of_head(target, headers) > MAX_HEAD_BYTES:
             fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         if fault:
@@ -409,6 +411,7 @@ class HTTPProtocol(asyncio.Protocol):
                 self._since = self._connections.clock()
             if self._read_ends_message:  # this read began with an earlier message
                 self._read_bytes = size_of_head(self._url, self._headers)
+                self._began_behind = True
         self._received += self._read_bytes
         if self._phase == _HEAD:
             if not self._headers and len(self._url) > MAX_TARGET_BYTES:

@@ -112,6 +112,17 @@ async def test_refused(request_bytes: bytes, status: int, at_once: bool) -> None
     assert sample(door.metrics, "requests_total", **labels) == 1
 
 
+@pytest.mark.parametrize("read_first", range(1000, MAX_HEAD_BYTES, 15_000))
+async def test_large_head_behind_a_request(read_first: int) -> None:
+    """A head is measured whole, however much of it came in one read with the request before."""
+    client = Door(echo_path).connect()
+    large, request = REFUSED["large header"][0], head(HOST, line=b"GET /a HTTP/1.1")
+    client.send(request + large[:read_first])
+    client.send(large[read_first:])
+    await until(lambda: client.wire.ended)
+    assert client.statuses == [200, 431]
+
+
 @pytest.mark.parametrize("method", [b"BREW", b"get", b"PUTT"])
 async def test_unknown_method(method: bytes) -> None:
     """A method that HTTP does not know gets 501, where its line came in one piece."""
