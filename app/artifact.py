@@ -20,6 +20,9 @@ GOLDEN: Final = "golden.jsonl"
 ONNX: Final = "model.onnx"
 """The same model for ONNX Runtime; optional."""
 REPORT: Final = "report"
+LEARNED: Final = "learned.bin"
+"""Digests of the texts that the version was trained on, for `valence-train evaluate`; optional, and
+not read by the service."""
 
 SIGNATURE: Final = "serve_ids"
 """The signature that the service calls: `ids` int32 (b, t), `lengths` int32 (b,) →

@@ -442,6 +442,11 @@ def _add_comparison_options(verb: argparse.ArgumentParser) -> None:
         "--again", action="store_true", help="score test texts again that were scored before"
     )
     verb.add_argument(
+        "--include-learned",
+        action="store_true",
+        help="score texts too that the version has learned from [they are left out]",
+    )
+    verb.add_argument(
         "--baselines",
         action="store_true",
         help="compare with the most frequent class and the trigram model; own test texts only",
@@ -470,6 +475,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         again=options.again,
         baselines=options.baselines,
         leaking=options.leaking,
+        include_learned=options.include_learned,
     )
     print_evaluation(evaluate_version(options.version_folder, request))
     if options.report:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from app import __version__
-from app.artifact import TOKENIZER
+from app.artifact import LEARNED, TOKENIZER
 from app.errors import CannotResume, DataError
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
@@ -26,6 +26,7 @@ from training.data.accounting import print_rows
 from training.data.batches import ScoringBatches, TrainingBatches
 from training.data.corpus import Corpus
 from training.data.dataset import Dataset, Source, load_dataset
+from training.data.learned import Learned
 from training.data.preprocessing import build_encoder
 from training.data.shards import Shard, TrainingExample, training_examples, write_shard
 from training.data.split import fingerprint, group_digests
@@ -462,6 +463,7 @@ def _write_run(
     with atomic_folder(folder, replaces=RUN) as partial:
         for name in (MODEL, TOKENIZER):
             shutil.copyfile(workspace.folder / name, partial / name)
+        Learned.of(dataset).write(partial / LEARNED)
         data = dataset.card.model_dump()
         if without_tokens := sum(result.without_tokens.values()):
             data["counts"]["without_tokens"] = without_tokens

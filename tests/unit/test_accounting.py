@@ -153,11 +153,12 @@ def test_labels_in_messages() -> None:
 
 
 @pytest.mark.data
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "recipe", "source"),
     [
         ("tweets-lstm/1", "tweets_lstm", {"path": "gop/Sentiment.csv.gz", "test_share": 0.15}),
-        pytest.param("bow/2", "bow", {"path": "imdb"}, marks=pytest.mark.slow),
+        ("bow/2", "bow", {"path": "imdb"}),
     ],
 )
 def test_bundled_versions(version: str, recipe: str, source: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What `evaluate` finds, and what becomes of it."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from app.artifact import digest, list_files, read_manifest, verify_files, write_manifest
 from app.errors import DataError, InvalidInput, UnusableVersion
 from app.serving.engines import EngineOptions, choose_engine
-from tests.corpus import make_corpus, write_csv
+from tests.corpus import Sample, make_corpus, write_csv
 from tests.deferred import deferred
 from tests.trained import Workshop, call
 from training.support import files
@@ -39,7 +40,9 @@ def own(workshop: Workshop) -> EvaluationRequest:
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> EvaluationRequest:
     """Texts that no version knows of."""
-    path = write_csv(tmp_path_factory.mktemp("mine") / "mine.csv", make_corpus(60, seed=8))
+    known = make_corpus(400, seed=1)
+    new = [sample for sample in make_corpus(70, seed=8) if sample not in known]
+    path = write_csv(tmp_path_factory.mktemp("mine") / "mine.csv", new[:60])
     return EvaluationRequest(Source(str(path)), "train")
 
 
@@ -53,11 +56,17 @@ def evaluated(
 
 
 def copy_version(
-    workshop: Workshop, models: Path, name: str = "lstm", *, number: int = 1, **changes: Any
+    workshop: Workshop,
+    models: Path,
+    name: str = "lstm",
+    *,
+    number: int = 1,
+    without: Sequence[str] = (),
+    **changes: Any,
 ) -> Path:
     """A version of the workshop to write to, under a number, with changes of its manifest."""
     source, folder = workshop.models / name / "1", models / name / str(number)
-    shutil.copytree(source, folder)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*without))
     manifest = read_manifest(source)
     write_manifest(folder, manifest.model_copy(update={"version": number, **changes}))
     return folder
@@ -340,6 +349,62 @@ def test_an_altered_version(workshop: Workshop, mine: EvaluationRequest, tmp_pat
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(UnusableVersion, match=r"bow/1: tokenizer\.json must have"):
         evaluate_version(folder, mine)
+
+
+# --- texts that a version has learned from ---
+
+
+@pytest.fixture
+def mixed(workshop: Workshop, tmp_path: Path) -> EvaluationRequest:
+    """30 texts that the versions were trained on, half of them labelled wrongly, then 12 new."""
+    known = Source(str(workshop.data)).read("train").texts()[:30]
+    samples = [Sample(text, ("negative", "positive")[n % 2]) for n, text in enumerate(known)]
+    path = write_csv(tmp_path / "mixed.csv", [*samples, *make_corpus(12, seed=8)])
+    return EvaluationRequest(Source(str(path)), "train")
+
+
+def test_learned_texts_are_left_out(
+    workshop: Workshop, mixed: EvaluationRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only new texts are scored, and every row is accounted for; mistakes keep their places."""
+    folder = workshop.models / "bow" / "1"
+    found = evaluate_version(folder, mixed)
+    assert found.split["of"] == "12 texts of mixed train"
+    assert (found.rows.read, found.rows.used) == (42, {"scored": 12})
+    assert sum((found.learned or {}).values()) == 30
+    assert all(row["text"] > 30 for row in found.split["mistakes"])
+    assert call("evaluate", folder, "--data", mixed.source.path) == 0
+    said = capsys.readouterr()
+    assert "Left out: " in said.out
+    assert "--include-learned" in said.out
+    assert "scored" in said.err
+
+
+def test_learned_texts_are_scored_where_that_is_asked_for(
+    workshop: Workshop, mixed: EvaluationRequest
+) -> None:
+    """All texts are scored with `include_learned`, and the evaluation says how many are not new."""
+    found = evaluate_version(workshop.models / "bow" / "1", replace(mixed, include_learned=True))
+    assert found.split["of"] == "42 texts of mixed train"
+    assert found.rows.used == {"scored": 42}
+    assert sum((found.learned or {}).values()) == 30
+
+
+def test_nothing_but_learned_texts(workshop: Workshop) -> None:
+    """The training file itself is an error with the numbers, and no metric."""
+    request = EvaluationRequest(Source(str(workshop.data)), "train")
+    with pytest.raises(DataError, match=r"400 rows, all dropped: 360 .* trained on, 40 .*calibrat"):
+        evaluate_version(workshop.models / "bow" / "1", request)
+
+
+def test_an_older_version_cannot_say(
+    workshop: Workshop, mixed: EvaluationRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A version without the list of its texts says that it does not know."""
+    folder = copy_version(workshop, tmp_path, "bow", without=["learned.bin"])
+    assert evaluate_version(folder, mixed).learned is None
+    assert call("evaluate", folder, "--data", mixed.source.path) == 0
+    assert "did not list the texts of a training" in capsys.readouterr().out
 
 
 # --- beside another version ---

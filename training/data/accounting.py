@@ -20,8 +20,9 @@ CONFLICTS: Final = "conflicting_labels"
 IN_TEST: Final = "because_in_test"
 KNOWN_UNLABELLED: Final = "unlabelled"
 NOT_ASKED_FOR: Final = "other_part"
-LEARNED: Final = "learned"
+LEARNED_FROM: Final = "learned"
 CALIBRATED: Final = "calibrated"
+LEARNED_UNLABELLED: Final = "learned_unlabelled"
 REASONS: Final[Mapping[str, str]] = {
     BAD_ROWS: "rows that break a rule",
     UNWANTED_LABELS: "rows with a label that is left out",
@@ -30,8 +31,9 @@ REASONS: Final[Mapping[str, str]] = {
     IN_TEST: "training rows whose text is in test",
     KNOWN_UNLABELLED: "unlabelled texts that are in another split",
     NOT_ASKED_FOR: "rows of the other part of the file",
-    LEARNED: "texts that the version was trained on",
-    CALIBRATED: "texts that the version was calibrated on",
+    LEARNED_FROM: "texts that the version was trained on",
+    CALIBRATED: "texts that the version was chosen and calibrated on",
+    LEARNED_UNLABELLED: "texts that the version was trained on without their labels",
 }
 """What a reason is called in tables and messages; any other is shown by its name."""
 

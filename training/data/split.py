@@ -126,6 +126,15 @@ def hold_out(corpus: Corpus, *, share: float) -> tuple[Corpus, Corpus]:
     return corpus.where(~held_out), test.described(left_out=dropped.counts())
 
 
+def share_that_leaves(corpus: Corpus, rows: int) -> float | None:
+    """Return a share with which `hold_out` leaves this many rows; None if there is none."""
+    if not 0 < rows < len(corpus):
+        return None
+    digests = np.sort(group_digests(corpus, _TEST_SEED))
+    last, following = (int.from_bytes(digest[:8]) for digest in digests[-rows - 1 :][:2].tolist())
+    return (last + following) / 2**65 if last < following else None
+
+
 def exclude(corpus: Corpus, other: Corpus) -> tuple[Corpus, int]:
     """Remove every text of `corpus` that `other` contains too, whatever its label.
 

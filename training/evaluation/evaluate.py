@@ -8,13 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from app.artifact import MANIFEST, REPORT, Manifest, read_verified
 from app.errors import DataError, InvalidInput, MissingLibrary, UnusableVersion
+from training.data.accounting import Rows, add_up, count_rows, name_labels, nothing_left
 from training.data.corpus import Corpus
 from training.data.dataset import Source
 from training.data.formats import SplitName
+from training.data.learned import find_learned
 from training.data.split import fingerprint
 from training.evaluation.record import record_test
 from training.evaluation.served import EngineName, ServedVersion, list_engines
@@ -28,7 +32,10 @@ from training.reports.report import (
     write_report,
 )
 from training.reports.scores import Scored, compare_paired, measure
+from training.support.arrays import Int64Array
 from training.support.files import atomic_folder
+
+SCORED: Final = "scored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ class EvaluationRequest:
         again: Whether to score the test split again when its metrics are already recorded.
         baselines: Whether to score simpler models on the version's own test split too.
         leaking: Whether to also train and score the recipe on a split with leakage.
+        include_learned: Whether to score texts too that the version has learned from.
     """
 
     source: Source
@@ -56,6 +64,7 @@ class EvaluationRequest:
     again: bool = False
     baselines: bool = False
     leaking: bool = False
+    include_learned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,10 @@ class Evaluation:
             versions recorded before such details existed.
         recorded: Whether the metrics were read from the version instead of being computed.
         own: Whether the texts are the version's own test split, whose metrics its manifest holds.
+        rows: Where every row that was read went.
+        learned: By use (see `training.data.accounting`), texts that the version has learned from;
+            None if that cannot be known. They are among the scored ones only if asked for.
+        without_tokens: Scored texts in which the tokenizer finds nothing.
     """
 
     version: str
@@ -78,6 +91,26 @@ class Evaluation:
     split: Mapping[str, Any]
     recorded: bool
     own: bool
+    rows: Rows
+    learned: Mapping[str, int] | None
+    without_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The texts to score.
+
+    Attributes:
+        corpus: The texts.
+        positions: Where each stands among those that were read, int64 (texts,), from 0.
+        rows: Where every row that was read went.
+        learned: See `Evaluation`.
+    """
+
+    corpus: Corpus
+    positions: Int64Array
+    rows: Rows
+    learned: Mapping[str, int] | None
 
 
 def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
@@ -85,6 +118,7 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
 
     The version's own test split, recognized by its fingerprint, is scored once, by every engine
     that can run the version. The metrics go into manifest and report, and later calls return them.
+    Of any other texts, those that the version has learned from are left out.
 
     Args:
         folder: `models/<name>/<version>`.
@@ -93,7 +127,8 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
     Raises:
         InvalidInput: The options contradict each other, or the report folder cannot be used.
         UnusableVersion: The version, or the one to compare with, fails its checks.
-        DataError: The data is invalid or has labels that the model does not know.
+        DataError: The data is invalid, has labels that the model does not know, or has no text
+            that the version has not learned from.
         MissingLibrary: The library of the engine is not installed.
     """
     _check(request)
@@ -101,14 +136,16 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
         manifest = read_verified(folder)
     except UnusableVersion as error:
         raise UnusableVersion(f"{folder}: {error}") from error
-    corpus = request.source.read(request.split)
-    own = fingerprint(corpus) == manifest.data.splits.get("test")
+    whole = request.source.read(request.split)
+    own = fingerprint(whole) == manifest.data.splits.get("test")
     if request.baselines and not own:
         raise InvalidInput(
-            f"--baselines must be of the version's own test texts. Received: {corpus.name}"
+            f"--baselines must be of the version's own test texts. Received: {whole.name}"
         )
     if own and "test" in manifest.metrics and not request.again:
-        return _read_out(folder, manifest, corpus, request)
+        return _read_out(folder, manifest, whole, request)
+    chosen = _choose_texts(folder, manifest, whole, request, own=own)
+    corpus = chosen.corpus
     writing = atomic_folder(request.report, replaces=METRICS) if request.report else nullcontext()
     with writing as aside:
         other = _find_other(folder, manifest.labels, request)
@@ -134,9 +171,15 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
             ),
             recorded=False,
             own=own,
+            rows=chosen.rows,
+            learned=chosen.learned,
+            without_tokens=int((scored.tokens == 0).sum()),
         )
+        for mistake in evaluation.split["mistakes"]:
+            # Its position in the file, also where texts before it were left out.
+            mistake["text"] = int(chosen.positions[mistake["text"] - 1]) + 1
         if aside is not None:
-            _write_apart(aside, manifest, evaluation, corpus.texts() if request.texts else None)
+            _write_apart(aside, manifest, evaluation, whole.texts() if request.texts else None)
         if own:
             record_test(folder, manifest, evaluation.metrics, evaluation.split)
     return evaluation
@@ -162,6 +205,35 @@ def _check(request: EvaluationRequest) -> None:
         )
 
 
+def _choose_texts(
+    folder: Path, manifest: Manifest, whole: Corpus, request: EvaluationRequest, *, own: bool
+) -> _Chosen:
+    """Choose the texts to score: all, or those that the version has not learned from.
+
+    Raises:
+        DataError: No text is left.
+    """
+    new = np.ones(len(whole), np.bool_)
+    # Training never learns from its own test texts.
+    found = None if own else find_learned(folder, manifest, request.source)
+    learned = {}
+    for use, used in found.find(whole).items() if found else ():
+        learned[use] = int((used & new).sum())
+        new &= ~used
+    if request.include_learned or new.all():
+        kept, dropped = np.ones_like(new), dict(whole.left_out)
+    else:
+        kept, dropped = new, add_up(whole.left_out, learned)
+    if not kept.any():
+        raise nothing_left(
+            whole.name, count_rows(whole), dropped, "to score; --include-learned scores them too"
+        )
+    corpus = whole if kept.all() else whole.where(kept)
+    rows = Rows(count_rows(whole), {SCORED: len(corpus)}, dropped)
+    known = own or found is not None
+    return _Chosen(corpus, np.flatnonzero(kept), rows, learned if known else None)
+
+
 def _read_out(
     folder: Path, manifest: Manifest, corpus: Corpus, request: EvaluationRequest
 ) -> Evaluation:
@@ -179,6 +251,8 @@ def _read_out(
         split=Report.read(folder / REPORT).splits.get("test", {}),
         recorded=True,
         own=True,
+        rows=Rows(count_rows(corpus), {SCORED: len(corpus)}, corpus.left_out),
+        learned={},
     )
 
 
@@ -190,8 +264,8 @@ def _find_other(
         other = ServedVersion.load(request.against, request.engine)
         if set(other.manifest.labels) != set(labels):
             raise DataError(
-                f"--against must have the same labels, {', '.join(labels)}. "
-                f"Received: {', '.join(other.manifest.labels)}"
+                f"--against must have the same labels, {name_labels(labels)}. "
+                f"Received: {name_labels(other.manifest.labels)}"
             )
         return other
     for earlier in _list_earlier(folder.resolve()):

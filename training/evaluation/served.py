@@ -27,6 +27,7 @@ from app.serving.hardware import visible_cores
 from app.serving.repository import load_version
 from app.serving.shapes import choose_batch
 from app.text.encoder import Encoded, TextEncoder
+from training.data.accounting import name_labels
 from training.data.corpus import Corpus
 from training.reports.scores import Scored, collect
 from training.support.progress import track
@@ -76,8 +77,8 @@ class ServedVersion:
         labels = self.manifest.labels
         if unknown := set(corpus.labels) - set(labels):
             raise DataError(
-                f"labels must be among those of the model, {', '.join(labels)}. "
-                f"Received: {', '.join(sorted(unknown))}"
+                f"labels must be among those of the model, {name_labels(labels)}. "
+                f"Received: {name_labels(sorted(unknown))}"
             )
         encoded = [self.encoder.encode(text) for text in track(corpus.texts(), "Encoding")]
         return collect(corpus, labels, encoded, self._run(encoded))

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from training.data.accounting import name_reason, print_rows
 from training.evaluation.evaluate import Evaluation
 from training.reports.comparison import Entry, make_table
 from training.reports.report import FIGURES
@@ -45,6 +46,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
             f"McNemar's test p {against['mcnemar_p_value']:.2g}.",
             soft_wrap=True,
         )
+    if (sentence := _tell_learned(evaluation)) is not None:
+        console.print(sentence, markup=False, soft_wrap=True)
     if evaluation.recorded:
         console.print(
             "The test split is scored once; these metrics were recorded earlier. "
@@ -53,3 +56,21 @@ def print_evaluation(evaluation: Evaluation) -> None:
         )
     elif evaluation.own:
         console.print("Recorded in the version's manifest and report.", soft_wrap=True)
+    print_rows(evaluation.rows, {"those scored": evaluation.without_tokens})
+
+
+def _tell_learned(evaluation: Evaluation) -> str | None:
+    """A sentence about scored texts that the version may have learned from; None if none are."""
+    if evaluation.learned is None:
+        return (
+            f"{evaluation.version} is of a release that did not list the texts of a training, and "
+            "these texts are not its data as a whole; so any of them that it has learned from are "
+            "among those scored."
+        )
+    known = {use: count for use, count in evaluation.learned.items() if count}
+    if not known:
+        return None
+    told = ", ".join(f"{count:,} {name_reason(use)}" for use, count in known.items())
+    if evaluation.rows.dropped.keys() & known.keys():
+        return f"Left out: {told}; --include-learned scores them too."
+    return f"The scored texts include {told}: these metrics are not those of new texts."

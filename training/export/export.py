@@ -1,5 +1,6 @@
 """Export a finished run as a version folder: complete and checked, or not at all."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from app import __version__
 from app.artifact import (
+    LEARNED,
     REPORT,
     SIGNATURE,
     TOKENIZER,
@@ -128,6 +130,8 @@ def export(
         reference = _score(ExportedModel(folder), trained, validation)
         onnx, onnx_record = export_onnx(folder, trained.model, reference, temperature=temperature)
         write_golden(folder, _golden_rows(reference, onnx, run.labels))
+        if (run_folder / LEARNED).is_file():  # runs of earlier releases lack it
+            shutil.copyfile(run_folder / LEARNED, folder / LEARNED)
         metrics = _measure(reference, onnx, run.labels)
         manifest = _describe(trained, int(target.name), temperature, metrics, onnx_record)
         _write_report(folder, manifest, trained, validation, reference)
