@@ -46,6 +46,18 @@ class Parser(argparse.ArgumentParser):
         self._check_words(arguments)
         return super().parse_known_args(arguments, namespace)
 
+    def parse_args(  # type: ignore[override]  # argparse overloads it by namespace
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """Parse arguments. Words that are too many may be a text, which no message repeats."""
+        options, more = self.parse_known_args(args, namespace)
+        if more:
+            self.error(
+                f"there are {len(more)} arguments more than are taken; a text or a path with "
+                "spaces goes in quotes"
+            )
+        return options
+
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and where to read on, and exit."""
         self.exit(WRONG_CALL, f"{self.prog}: {message}\n{self.prog} --help shows how to call it\n")

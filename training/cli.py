@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `valence-train fetch | train | tune | export | evaluate | pace`.
+"""Command line of the pipeline: `valence-train VERB`, with a verb for each step.
 
 Each verb has two functions: `_add_VERB` declares its options, `_run_VERB` runs it. A verb imports
 what it needs when it runs, TensorFlow above all, so that `--help` answers at once.
@@ -28,6 +28,7 @@ from training.support.tensorflow_import import import_tensorflow
 _EXAMPLES = """\
 examples:
   valence-train fetch imdb --to data/imdb
+  valence-train check data/imdb
   valence-train train --config lstm --data data/imdb
   valence-train export --run runs/lstm
   valence-train evaluate models/lstm/1 --data data/imdb
@@ -85,7 +86,15 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"valence-train {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_fetch, _add_train, _add_tune, _add_export, _add_evaluate, _add_pace):
+    for add in (
+        _add_fetch,
+        _add_check,
+        _add_train,
+        _add_tune,
+        _add_export,
+        _add_evaluate,
+        _add_pace,
+    ):
         add(verbs)
     return parser
 
@@ -144,6 +153,50 @@ def _run_fetch(options: argparse.Namespace) -> None:
 
     folder = fetch_imdb(options.to, archive=options.archive)
     print(f"{folder}\ntry: valence-train train --config bow --data {folder}")
+
+
+def _add_check(verbs: Verbs) -> None:
+    verb = _add_verb(
+        verbs,
+        "check",
+        _run_check,
+        summary="say what a training would learn from a data set",
+        description="Read a data set as training would, and say what it would learn from: rows by "
+        "label and split, copies and conflicts, lengths, texts that are odd, leaks, and rows to "
+        "look at, by number. Nothing is trained, and no text is repeated.",
+        examples=[
+            "valence-train check data/imdb",
+            "valence-train check mine.csv --text-column body --label-column stars"
+            " --label 4-5=positive --label 1-2=negative --drop-label 3 --report runs/check",
+        ],
+    )
+    verb.add_argument("data", type=Path, help="folder or file of labelled texts")
+    verb.add_argument(
+        "--config",
+        default="lstm",
+        choices=config_names(),
+        help="the recipe: its tokens, its length and its split [%(default)s]",
+    )
+    _add_set(verb)
+    verb.set_defaults(name=None, embeddings=None)
+    verb.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="write a page with pictures to this folder"
+    )
+    _add_source_options(verb.add_argument_group("data"))
+
+
+def _run_check(options: argparse.Namespace) -> None:
+    from training.inspection.summary import CHECK, print_survey, write_survey
+    from training.inspection.survey import survey
+    from training.support.files import check_target
+
+    if options.report:
+        check_target(options.report, replaces=CHECK)
+    found = survey(_read_source(options), _read_config(options, options.config))
+    print_survey(found)
+    if options.report:
+        write_survey(options.report, found)
+        print(options.report / "report.html")
 
 
 def _add_train(verbs: Verbs) -> None:
@@ -530,7 +583,12 @@ def _add_source(verb: argparse.ArgumentParser, *, required: bool) -> None:
     data.add_argument(
         "--data", type=Path, required=required, help="folder or file of labelled texts"
     )
-    data.add_argument("--test", type=Path, help="test texts, if not in --data")
+    _add_source_options(data)
+
+
+def _add_source_options(data: argparse._ArgumentGroup) -> None:
+    """Options that say how the data is read, and what is test."""
+    data.add_argument("--test", type=Path, help="test texts, if not in the data")
     data.add_argument(
         "--test-share",
         type=float,

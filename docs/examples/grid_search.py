@@ -2,6 +2,7 @@
 
     python docs/examples/grid_search.py data/imdb
     python docs/examples/grid_search.py mine.csv --batch-sizes 10 20 --epochs 1 2
+    python docs/examples/grid_search.py mine.csv --text-column body --label-column stars
 
 Uses the training texts only. Every cell is trained once per fold, and the best cell once more on
 all texts.
@@ -16,10 +17,11 @@ import numpy as np
 from keras.wrappers import SKLearnClassifier
 from sklearn.model_selection import GridSearchCV
 
+from app.errors import ValenceError
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import pad_rows
 from app.text.vocabulary import Vocabulary
-from training.data.readers import read
+from training.data.readers import ReadOptions, read
 
 WORDS, LENGTH = 5_000, 200
 
@@ -43,13 +45,24 @@ def main() -> None:
     """Search the grid; print every cell and the best one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder or file of labelled texts")
+    parser.add_argument("--text-column", help="column of the texts, by name or by number from 1")
+    parser.add_argument("--label-column", help="column of the labels, by name or number")
+    parser.add_argument("--delimiter", help="CSV: character between cells [from the first lines]")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[10, 20, 40])
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--folds", type=int, default=3)
     options = parser.parse_args()
     keras.utils.disable_interactive_logging()
 
-    corpus = read(options.data, split="train")
+    columns = ReadOptions(
+        text_column=options.text_column,
+        label_column=options.label_column,
+        delimiter=options.delimiter,
+    )
+    try:
+        corpus = read(options.data, split="train", options=columns)
+    except ValenceError as error:
+        parser.exit(1, f"grid_search: {error}\n")
     rules = TextConfig(max_length=LENGTH, head=LENGTH // 4)
     tokenize = TextEncoder(rules, Vocabulary(())).tokenize
     words = Vocabulary.build(map(tokenize, corpus.texts()), size=WORDS, min_count=1)

@@ -49,6 +49,10 @@ ALLOWED: dict[str, set[str]] = {
     "training.features": {*_FOR_TRAINING, "training.config", "training.data", "training.support"},
     "training.fit": {*_FOR_TRAINING, "training.config", "training.data", "training.support"},
     "training.reports": {*_FOR_TRAINING, "training.data", "training.support"},
+    "training.inspection": {
+        *_FOR_TRAINING,
+        *("training.config", "training.data", "training.reports", "training.support"),
+    },
     "training.models": {
         *_FOR_TRAINING,
         *("training.features", "training.data", "training.config", "training.support"),
@@ -89,7 +93,8 @@ ALLOWED: dict[str, set[str]] = {
         *_FOR_TRAINING,
         "app.command_line",
         *("training.config", "training.configs", "training.data", "training.evaluation"),
-        *("training.export", "training.support", "training.train", "training.tuning"),
+        *("training.export", "training.inspection", "training.support", "training.train"),
+        "training.tuning",
     },
     "training.__main__": {"training.cli"},
     "load_tests": set(),

@@ -12,20 +12,26 @@ from tests.corpus import make_corpus, write_csv
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
-def test_grid_search(tmp_path: Path) -> None:
-    """A Keras model inside GridSearchCV: every cell is printed, and the best one last."""
-    data = write_csv(tmp_path / "texts.csv", make_corpus(24, seed=3))
-    command = [sys.executable, "docs/examples/grid_search.py", str(data)]
-    options = ["--batch-sizes", "8", "12", "--epochs", "1", "--folds", "2"]
-    done = subprocess.run(
-        [*command, *options],
+def run_grid_search(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the example in a shell."""
+    return subprocess.run(
+        [sys.executable, "docs/examples/grid_search.py", *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.slow
+def test_grid_search(tmp_path: Path) -> None:
+    """A Keras model inside GridSearchCV: every cell is printed, and the best one last."""
+    data = write_csv(tmp_path / "texts.csv", make_corpus(24, seed=3))
+    data.write_text(data.read_text().replace("text,label", "body,stars", 1))
+    columns = ["--text-column", "body", "--label-column", "stars"]
+    options = ["--batch-sizes", "8", "12", "--epochs", "1", "--folds", "2"]
+    done = run_grid_search(data, *columns, *options)
     assert done.returncode == 0, done.stderr
     *cells, best = done.stdout.splitlines()
     settings = ["{'batch_size': 8, 'epochs': 1}", "{'batch_size': 12, 'epochs': 1}"]
@@ -33,3 +39,13 @@ def test_grid_search(tmp_path: Path) -> None:
     figure, setting = best.removeprefix("Best: ").split(" using ")
     assert figure == max(line.split()[0] for line in cells)
     assert setting in settings
+
+
+@pytest.mark.slow
+def test_a_missing_file() -> None:
+    """A file that is not there is one sentence on stderr, and the exit status 1."""
+    done = run_grid_search("no/such.csv")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == (
+        "grid_search: no/such.csv: there is no such file or folder"
+    )

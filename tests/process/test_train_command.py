@@ -36,7 +36,7 @@ def call(*arguments: object) -> int:
 
 
 @pytest.mark.parametrize(
-    "verb", [[], ["fetch"], ["train"], ["tune"], ["export"], ["evaluate"], ["pace"]]
+    "verb", [[], ["fetch"], ["check"], ["train"], ["tune"], ["export"], ["evaluate"], ["pace"]]
 )
 def test_help(verb: list[str], capsys: Output) -> None:
     """The help of every verb has an example to copy."""

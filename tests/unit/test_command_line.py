@@ -94,6 +94,14 @@ def test_misspelt_word(arguments: tuple[str, ...], words: str, capsys: Output) -
     assert words in capsys.readouterr().err
 
 
+def test_a_text_without_quotes(capsys: Output) -> None:
+    """A text that was not quoted is a wrong call, and no word of it is repeated."""
+    assert call("predict", "I", "loathe", "-x", "this") == 2
+    error = capsys.readouterr().err
+    assert "3 arguments more than are taken; a text or a path with spaces goes in quotes" in error
+    assert not {"loathe", "-x", "this"} & set(error.split())
+
+
 @pytest.mark.parametrize("text", ["--not a bad film", "-1"])
 def test_text_that_begins_with_a_dash(fake_models: Path, text: str, capsys: Output) -> None:
     """A text may begin with a dash, as long as it cannot be an option."""

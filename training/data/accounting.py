@@ -71,15 +71,18 @@ class Rows:
                 f"in {', '.join([*self.used, *map(name_reason, self.dropped)])}"
             )
 
-    def table(self) -> list[str]:
-        """The lines of a table: rows read, those of each split, and dropped ones by reason."""
-        cells = [("rows read", self.read)]
-        cells += [(f"  {name}", count) for name, count in self.used.items()]
-        cells += [
-            (f"  dropped: {name_reason(reason)}", count)
-            for reason, count in self.dropped.items()
-            if count
+    def cells(self) -> list[tuple[str, int]]:
+        """The rows of a table: rows read, those of each split, and dropped ones by reason."""
+        dropped = self.dropped.items()
+        return [
+            ("rows read", self.read),
+            *((f"  {name}", count) for name, count in self.used.items()),
+            *((f"  dropped: {name_reason(reason)}", count) for reason, count in dropped if count),
         ]
+
+    def table(self) -> list[str]:
+        """The lines of that table, with the numbers in one column."""
+        cells = self.cells()
         wide = max(len(name) for name, _ in cells)
         digits = max(len(f"{count:,}") for _, count in cells)
         return [f"{name:<{wide}}  {count:>{digits},}" for name, count in cells]

@@ -190,6 +190,35 @@ def load_dataset(
             lacks.
     """
     whole, test = source.read_parts(test=read_test)
+    return split_dataset(
+        whole,
+        test,
+        (source.read_unlabelled() if unlabelled else None) or Corpus("none", (), ()),
+        validation_share=validation_share,
+        seed=seed,
+        read_test=read_test,
+    )
+
+
+def split_dataset(
+    whole: Corpus,
+    test: Corpus | None,
+    unlabelled: Corpus,
+    *,
+    validation_share: float,
+    seed: int,
+    read_test: bool = True,
+) -> Dataset:
+    """Split what was read; see `load_dataset`.
+
+    Args:
+        whole: The training part, as read.
+        test: The test part, if there is one.
+        unlabelled: Texts without labels; may be empty.
+        validation_share: Share of the training part.
+        seed: Of the split.
+        read_test: Without it, the test part is only counted.
+    """
     if len(whole.labels) < 2:
         raise DataError(
             f"{whole.name}: there must be at least two labels. Received: only "
@@ -211,18 +240,17 @@ def load_dataset(
     if test is not None:
         used["test"] = len(test)
     read = count_rows(whole) + count_rows(test)
-    unlabelled_texts = (source.read_unlabelled() if unlabelled else None) or Corpus("none", (), ())
-    if len(unlabelled_texts):
-        read += count_rows(unlabelled_texts)
-        dropped = add_up(dropped, unlabelled_texts.left_out, {KNOWN_UNLABELLED: 0})
+    if len(unlabelled):
+        read += count_rows(unlabelled)
+        dropped = add_up(dropped, unlabelled.left_out, {KNOWN_UNLABELLED: 0})
         for other in reversed(splits.values()):
-            unlabelled_texts, known = exclude(unlabelled_texts, other)
+            unlabelled, known = exclude(unlabelled, other)
             dropped[KNOWN_UNLABELLED] += known
         counts["dropped_unlabelled"] = dropped[KNOWN_UNLABELLED]
-        counts["unlabelled"] = used["unlabelled"] = len(unlabelled_texts)
+        counts["unlabelled"] = used["unlabelled"] = len(unlabelled)
     return Dataset(
         train=sides.train,
-        unlabelled=unlabelled_texts,
+        unlabelled=unlabelled,
         validation=sides.validation,
         test=test if read_test else None,
         card=DataCard(

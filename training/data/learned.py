@@ -22,7 +22,7 @@ from app.artifact import LEARNED, Manifest
 from app.errors import DataError
 from training.config import Config
 from training.data.accounting import CALIBRATED, LEARNED_FROM, LEARNED_UNLABELLED
-from training.data.corpus import Corpus
+from training.data.corpus import Corpus, short_digests
 from training.data.dataset import Dataset, Source, load_dataset
 from training.data.split import fingerprint, share_that_leaves
 from training.support.arrays import BoolArray
@@ -49,11 +49,11 @@ class Learned:
             CALIBRATED: dataset.validation,
             LEARNED_UNLABELLED: dataset.unlabelled,
         }
-        return cls({use: np.sort(_digests(corpus)) for use, corpus in corpora.items()})
+        return cls({use: np.sort(short_digests(corpus)) for use, corpus in corpora.items()})
 
     def find(self, corpus: Corpus) -> dict[str, BoolArray]:
         """For each use, whether a text was used so, bool (rows,)."""
-        digests = _digests(corpus)
+        digests = short_digests(corpus)
         return {use: np.isin(digests, known) for use, known in self.texts.items()}
 
     def write(self, path: Path) -> None:
@@ -117,11 +117,3 @@ def _with_its_test_share(source: Source, rows: int) -> Source:
     whole = replace(source, test_share=0.0)
     share = share_that_leaves(whole.read("train"), rows)
     return whole if share is None else replace(source, test_share=share)
-
-
-def _digests(corpus: Corpus) -> NDArray[np.uint64]:
-    """The first 8 bytes of the digest of each text, uint64 (rows,)."""
-    if not len(corpus):
-        return np.empty(0, np.uint64)
-    keys = np.ascontiguousarray(corpus.index.keys).view(">u8").reshape(len(corpus), -1)
-    return keys[:, 0].astype(np.uint64)

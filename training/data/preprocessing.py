@@ -41,7 +41,7 @@ def tokenizing_config(config: Config) -> TextConfig:
     return TextConfig(max_length=2, head=0, **_CLEANING_RULES[config.text.cleaning])
 
 
-def text_config(config: Config, token_counts: Sequence[int]) -> TextConfig:
+def text_config(config: Config, token_counts: Sequence[int] | Int32Array) -> TextConfig:
     """The text rules of a recipe, with the maximum length and where texts are truncated.
 
     Args:

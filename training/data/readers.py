@@ -303,7 +303,7 @@ def _collect(
             shown = names.get(label) if labelled else ""
             if count > size or shown is None:
                 break
-            yield Example(record.text, shown, record.group)
+            yield Example(record.text, shown, record.group, record.row.number)
         else:
             if count == size:
                 return

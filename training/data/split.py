@@ -81,10 +81,17 @@ def deduplicate(corpus: Corpus) -> tuple[Corpus, Dropped]:
     """
     labels = corpus.index.labels
     texts, text_of = np.unique(corpus.index.keys, return_inverse=True)
-    votes = np.zeros((len(texts), len(corpus.labels)), np.int32)
-    np.add.at(votes, (text_of, labels), 1)
-    decided = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
-    agrees = decided[text_of] & (labels == votes.argmax(axis=1)[text_of])
+    # Votes per text and label that occur: a million texts with a hundred labels take no more.
+    classes = max(len(corpus.labels), 1)
+    cells, votes = np.unique(text_of * classes + labels, return_counts=True)
+    text, label = np.divmod(cells, classes)
+    most = np.zeros(len(texts), votes.dtype)
+    np.maximum.at(most, text, votes)
+    leads = votes == most[text]
+    decided = np.bincount(text[leads], minlength=len(texts)) == 1
+    majority = np.zeros(len(texts), np.int64)
+    majority[text[leads]] = label[leads]
+    agrees = decided[text_of] & (labels == majority[text_of])
 
     rows = np.flatnonzero(agrees)
     _, first = np.unique(text_of[rows], return_index=True)

@@ -115,7 +115,9 @@ def _parse(path: Path, line: int, numbers: Sequence[str]) -> Float32Array:
     try:
         vector = np.array(numbers, np.float32)
     except ValueError as error:
-        raise DataError(f"{path}, line {line}: all values must be numbers: {error}") from error
+        raise DataError(
+            f"{path}, line {line}: all values must be numbers. Received: another value"
+        ) from error
     if not np.isfinite(vector).all():
         raise DataError(f"{path}, line {line}: all values must be finite")
     return vector

@@ -191,6 +191,37 @@ def draw_scatters(
     )
 
 
+def draw_labels(counts: Mapping[str, Mapping[str, int]]) -> Picture:
+    """Draw the texts of each label as a bar, divided by where they went.
+
+    Args:
+        counts: For each label the number of texts by destination, in the same order for all.
+    """
+    names = [shorten(label) for label in counts]
+    places = np.arange(len(names))
+    ends = np.zeros(len(names))
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDE[0], 1.4 + 0.3 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        parts = list(next(iter(counts.values()), {}))
+        for part, colour in zip(parts, _cycle(len(parts)), strict=True):
+            widths = np.array([row[part] for row in counts.values()])
+            axes.barh(places, widths, left=ends, color=colour, height=0.7, label=part)
+            ends += widths
+        axes.set_yticks(places, names)
+        axes.invert_yaxis()
+        axes.set(title="Labels", xlabel="Texts")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(visible=False, axis="y")
+        axes.legend()
+        png = _render(figure)
+    told = "; ".join(
+        f"{label}: {', '.join(f'{count:,} {part}' for part, count in row.items())}"
+        for label, row in counts.items()
+    )
+    return Picture(png, alt=f"Bars of texts by label. {told}", caption="Rows by label and split.")
+
+
 def draw_confusion(matrix: IntArray, labels: Sequence[str]) -> Picture:
     """Draw the confusion matrix: counts, and shares of each true label."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

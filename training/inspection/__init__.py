@@ -1,0 +1,1 @@
+"""What a training would learn from a data set, told without training."""
