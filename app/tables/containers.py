@@ -1,7 +1,9 @@
 """The bytes of a table, whatever it is packed in: plain, gzip or zip, a file or standard input."""
 
+import atexit
 import gzip
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -9,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -57,18 +60,15 @@ def open_table_bytes(path: Path) -> Iterator[Opened]:
     A zip archive must hold one file. An Excel workbook, itself a zip archive, is left as it is.
 
     Args:
-        path: The file; `-` is standard input, which can be opened once.
+        path: The file; `-` is standard input, of which a copy is read, so it can be opened again.
 
     Raises:
         DataError: The file is missing, unreadable, damaged, or of a kind that is no table.
     """
     with _translated_errors(path):
-        if path == STANDARD_INPUT:
-            with _unpacked(path, sys.stdin.buffer) as opened:
-                yield opened
-        else:
-            with path.open("rb") as packed, _unpacked(path, packed) as opened:
-                yield opened
+        source = _spool_standard_input() if path == STANDARD_INPUT else path
+        with source.open("rb") as packed, _unpacked(path, packed) as opened:
+            yield opened
 
 
 @contextmanager
@@ -189,3 +189,14 @@ class _Replayed(io.RawIOBase):
         self._start = self._start[len(buffer) :]
         buffer[: len(chunk)] = chunk
         return len(chunk)
+
+
+@cache
+def _spool_standard_input() -> Path:
+    """Copy standard input to a temporary file, once; the file is removed when the process ends."""
+    handle, name = tempfile.mkstemp(prefix="valence-", suffix=".table")
+    path = Path(name)
+    atexit.register(path.unlink, missing_ok=True)
+    with os.fdopen(handle, "wb") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+    return path

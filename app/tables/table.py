@@ -12,14 +12,8 @@ Each may be packed with gzip, or alone in a zip archive. Rows are read one by on
 memory.
 """
 
-import atexit
-import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -29,7 +23,6 @@ from app.tables.columnar import read_parquet, read_workbook
 from app.tables.containers import (
     PARQUET_MAGIC,
     SAMPLE_BYTES,
-    STANDARD_INPUT,
     Opened,
     is_workbook,
     open_table_bytes,
@@ -96,8 +89,7 @@ class Table:
         self.delimiter: str | None = None
         self.sheet: str | None = None
         self._options = options
-        self._file = spool_standard_input() if path == STANDARD_INPUT else path
-        with open_table_bytes(self._file) as opened:
+        with open_table_bytes(self.path) as opened:
             if not opened.start:
                 raise DataError(f"{path}: the file is empty")
             self.format = self._detect_format(opened.start)
@@ -131,7 +123,7 @@ class Table:
             DataError: The file is damaged.
         """
         width = len(self.columns)
-        with open_table_bytes(self._file) as opened:
+        with open_table_bytes(self.path) as opened:
             for row in self._read(opened, refuse):
                 if len(row.cells) == width or self.format == "excel":
                     yield row
@@ -319,7 +311,7 @@ def open_table(path: Path, options: TableOptions | None = None) -> Table:
     """Tell how a table is written from its first bytes, and read the names of its columns.
 
     Args:
-        path: The file; `-` is standard input, which is copied to a temporary file first.
+        path: The file; `-` is standard input.
         options: What is known already.
 
     Raises:
@@ -334,14 +326,3 @@ def bare_suffix(path: Path) -> str:
     """Return the suffix in lower case, without that of the packing."""
     name = path.name.lower()
     return Path(name.removesuffix(".gz").removesuffix(".zip")).suffix
-
-
-@cache
-def spool_standard_input() -> Path:
-    """Copy standard input to a temporary file, once; the file is removed when the process ends."""
-    handle, name = tempfile.mkstemp(prefix="valence-", suffix=".table")
-    path = Path(name)
-    atexit.register(path.unlink, missing_ok=True)
-    with os.fdopen(handle, "wb") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
-    return path

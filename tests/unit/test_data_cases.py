@@ -1,6 +1,8 @@
 """Files that people bring, one row each: `tests/data_cases/cases.toml`."""
 
 import csv
+import gzip
+import io
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.errors import ValenceError
+from app.tables import containers
 from tests.deferred import deferred
 
 with deferred():
@@ -73,3 +76,14 @@ def test_every_file_has_a_case() -> None:
     assert files - {"cases.toml"} == {case["file"] for case in CASES} | {
         "copies/conflicts_only.csv"
     }
+
+
+def test_standard_input_is_read_again_by_every_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` is a file like the others, packed or not, however often its texts are needed."""
+    content = gzip.compress(b"text,label\nfine soup,1\nstale bread,0\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    containers._spool_standard_input.cache_clear()
+    corpus = Source("-").read("train")
+    assert corpus.texts() == corpus.texts() == ["fine soup", "stale bread"]
+    assert corpus.name == "standard input train"
+    containers._spool_standard_input.cache_clear()
