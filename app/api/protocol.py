@@ -115,6 +115,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._received = 0  # bytes of its head before this read; then bytes since its body began
         self._read_bytes = 0
         self._read_ends_message = self._read_has_body = False
+        self._body_bytes = 0  # of the body that is being received
         self._without_body = 0  # bytes of the reads in a row that brought nothing of a body
         self._timed = False
         self._began_behind = False  # in a read that began with another message: not measured
@@ -202,11 +203,20 @@ class HTTPProtocol(asyncio.Protocol):
     def _receive_slices(self) -> None:
         """Parse a large read until enough requests wait; `_resume_reading` parses the rest."""
         while self._unparsed and len(self._queue) < _MAX_QUEUED:
-            data, self._unparsed = self._unparsed[:_SLICE_BYTES], self._unparsed[_SLICE_BYTES:]
+            size = max(_SLICE_BYTES, self._body_left())
+            data, self._unparsed = self._unparsed[:size], self._unparsed[size:]
             if self._closing or self._deaf:
                 self._drop(len(data))
             else:
                 self._receive(data)
+
+    def _body_left(self) -> int:
+        """How many bytes belong to the body that is being received; 0 if that is unknown."""
+        if self._phase == _BODY and self._incoming is not None:
+            for name, value in self._incoming.scope["headers"]:
+                if name == b"content-length":
+                    return int(value) - self._body_bytes
+        return 0
 
     def _receive(self, data: bytes | memoryview) -> None:
         self._read_bytes = len(data)
@@ -331,7 +341,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._note_head()
         self._phase = _BODY
         self._timed = False
-        self._received = self._without_body = 0
+        self._received = self._without_body = self._body_bytes = 0
         if target.startswith(b"/"):
             raw_path, _, query = target.partition(b"#")[0].partition(b"?")
         elif target == b"*":
@@ -390,6 +400,7 @@ class HTTPProtocol(asyncio.Protocol):
     def on_body(self, piece: bytes) -> None:
         """Part of the body."""
         self._read_has_body = True
+        self._body_bytes += len(piece)
         if self._incoming is not None and self._incoming.feed(piece):
             self._pause_reading()
 

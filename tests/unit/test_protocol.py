@@ -223,6 +223,20 @@ async def test_thousands_of_pipelined_requests_in_one_read() -> None:
     assert client.wire.reading
 
 
+@pytest.mark.parametrize("size", [20_000, 300_000])
+async def test_requests_behind_a_large_body(size: int) -> None:
+    """A body ends where its length says, whatever large reads it comes in."""
+    body = b"POST /0 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (size, b"x" * size)
+    data = body + b"".join(GET % b"%d" % i for i in range(1, 9))
+    client = Door(echo_path).connect()
+    client.send(data[:100_000])
+    for start in range(100_000, len(data), 100_000):
+        await asyncio.sleep(0)  # the application takes what has come
+        client.send(data[start : start + 100_000])
+    await until(lambda: len(client.statuses) == 9)
+    assert client.bodies == [b"/%d" % i for i in range(9)]
+
+
 async def test_garbage_far_behind_a_request() -> None:
     """What a large read has behind its fault is dropped, after the answers to what is before."""
     requests = b"".join(GET % b"%d" % i for i in range(1000))
