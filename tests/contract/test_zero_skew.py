@@ -64,14 +64,14 @@ def ids_of(encoder: TextEncoder, texts: list[str]) -> list[list[int]]:
     return [row[:length] for row, length in rows]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(st.text(CHARACTERS, max_size=40), min_size=1, max_size=5))
 def test_graph_and_encoder_give_the_same_ids(texts: list[str]) -> None:
     """The graph reads any Unicode text as the encoder does: same ids, same truncation."""
     assert ids_of(encoder, texts) == [encoder.encode(text).ids.tolist() for text in texts]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(st.text(CHARACTERS | st.sampled_from("rRtT _\v\n\u00a0"), max_size=40), min_size=1))
 def test_the_same_ids_of_cleaned_texts(texts: list[str]) -> None:
     """That holds for texts of which a recipe keeps letters and digits alone."""

@@ -28,6 +28,15 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+workers_first = pytest.mark.parametrize(
+    "server",
+    [pytest.param(ONE, marks=pytest.mark.slow), pytest.param(TWO, marks=needs_workers)],
+    ids=["one", "two"],
+    indirect=True,
+)
+"""One process in make long alone: it takes the same path as each worker."""
+
+
 @pytest.fixture(params=[ONE, pytest.param(TWO, marks=needs_workers)], ids=["one", "two"])
 def server(request: pytest.FixtureRequest, models: Path) -> Iterator[ServerProcess]:
     """A ready server of one process, or of two workers; it looks when it gets SIGHUP."""
@@ -74,6 +83,7 @@ def test_new_version(server: ServerProcess, models: Path) -> None:
     assert compared["changed_labels"] == 0
 
 
+@workers_first
 def test_bad_version(server: ServerProcess, models: Path) -> None:
     """A version that fails its checks serves nowhere, with the reason; the old one serves on."""
     (publish(models, "bow", 2) / "model.onnx").write_bytes(b"half")
@@ -90,6 +100,7 @@ def test_bad_version(server: ServerProcess, models: Path) -> None:
     assert answers(server) == {("bow", 2)}
 
 
+@workers_first
 def test_other_labels(server: ServerProcess, models: Path) -> None:
     """A version with its labels in another order takes over only if an alias says so."""
     manifest = json.loads((SOURCE / "manifest.json").read_text())

@@ -154,7 +154,8 @@ def test_a_termination_says_how_to_resume(tmp_path: Path, capsys: Output) -> Non
     """
     data = write_tsv_folder(tmp_path / "data", train=60, test=20)
     run = tmp_path / "runs" / "run"
-    typed = ["train", "--config", "smoke", "--data", str(data), "--run", str(run)]
+    recipe = ["--config", "smoke", "--set", "architecture=embedding"]
+    typed = ["train", *recipe, "--data", str(data), "--run", str(run)]
     endless = ["--set", "epochs=1000", "--set", "stop_patience=1000"]
     command = [sys.executable, "-m", "training", *typed, *endless]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
@@ -208,6 +209,7 @@ def test_any_labels_in_any_script(tmp_path: Path) -> None:
     trained = call(
         *("train", "--config", "smoke", "--name", "feelings", "--data", data, "--run", run),
         *("--text-column", "κείμενο", "--label-column", "τι", "--set", "epochs=6"),
+        *("--set", "architecture=embedding"),
     )
     exported = call("export", "--run", run, "--models", models)
     assert (trained, exported) == (0, 0)

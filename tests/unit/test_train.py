@@ -139,7 +139,7 @@ def test_word_vectors_from_a_file(source: Source, tmp_path: Path) -> None:
 
 def test_ngram_embeddings(source: Source, tmp_path: Path) -> None:
     """The model contains frozen n-gram vectors; only their projection is learned."""
-    config = TINY.replace(epochs=1, ngram_embeddings=500, ngram_embedding_dim=3)
+    config = LOOP.replace(epochs=1, ngram_embeddings=500, ngram_embedding_dim=3)
     kept = []
     for epochs in (1, 2):
         train_run(config.replace(epochs=epochs), source, tmp_path / f"run{epochs}")
@@ -314,7 +314,7 @@ def test_infinite_loss(
 ) -> None:
     """A training that diverges fails, and leaves nothing behind."""
     monkeypatch.setattr("training.features.ngram_vectors.MAX_BUCKETS", 2**14)
-    config = TINY.replace(epochs=1, learning_rate=1e38, **change)  # type: ignore[arg-type]
+    config = LOOP.replace(epochs=1, learning_rate=1e38, **change)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="the validation loss must stay finite"):
         train_run(config, source, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
