@@ -492,7 +492,7 @@ def test_alias_takes_over_from_a_removed_version(group: Group) -> None:
     assert group.serving == {"lstm/1": "a", "bow/1": "c"}
 
 
-def test_a_slow_newcomer_is_asked_for_the_latest_plan() -> None:
+def test_slow_newcomer() -> None:
     """Plans that change faster than a newcomer loads them do not queue up for it."""
     group = Group(1, 2)
     group.pass_time(0)

@@ -85,7 +85,7 @@ def outcome(run: Path) -> tuple[dict[str, list[float]], list[np.ndarray]]:
     return history, [np.asarray(w) for w in model.get_weights()]
 
 
-def test_a_killed_training_ends_as_if_it_had_not_been(
+def test_killed_training(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """After SIGKILL in the middle of an epoch, the same command gives identical weights."""
@@ -173,7 +173,7 @@ def check_kills(config: Config, folder: Path, *, kills: int, seed: int) -> None:
     ],
     ids=lambda change: change["schedule"],
 )
-def test_a_killed_training_equals_an_uninterrupted_one(
+def test_killed_anywhere(
     change: dict[str, Any], tmp_path: Path
 ) -> None:
     """Metrics, learning rates, weights and the kept model are identical, wherever it is killed."""

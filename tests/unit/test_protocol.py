@@ -206,7 +206,7 @@ async def test_pipelined_requests() -> None:
     assert client.wire.reading
 
 
-async def test_thousands_of_pipelined_requests_in_one_read() -> None:
+async def test_large_read() -> None:
     """Requests are parsed as earlier ones are answered: a read of 190 kB does not become 5 MB."""
     gate = asyncio.Event()
 
