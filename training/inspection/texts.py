@@ -103,9 +103,8 @@ def is_foreign(text: str, tokens: Sequence[str]) -> bool:
         if sum(map(_is_not_latin, letters)) > _FOREIGN_LETTERS * len(letters):
             return True
     read = tokens[:_READ_WORDS]
-    return len(read) >= _ENOUGH_WORDS and sum(
-        token in ENGLISH for token in read
-    ) < _FEWEST_ENGLISH * len(read)
+    english = sum(map(ENGLISH.__contains__, read))
+    return len(read) >= _ENOUGH_WORDS and english < _FEWEST_ENGLISH * len(read)
 
 
 def _is_not_latin(letter: str) -> bool:
@@ -116,7 +115,9 @@ def _is_not_latin(letter: str) -> bool:
 
 def _digest_words(tokens: Sequence[str]) -> int:
     """A digest of the words of a text; 0 if it has few."""
-    words = [token for token in tokens if token not in {"!", "?"}]
+    words = tokens
+    if "!" in tokens or "?" in tokens:
+        words = [token for token in tokens if token not in {"!", "?"}]
     if len(words) < _NEAR_WORDS:
         return 0
     digest = hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
