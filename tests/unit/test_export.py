@@ -1,9 +1,11 @@
 """Export writes a complete version that agrees with the trained model, or nothing."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,16 +238,36 @@ def test_other_test_texts(workshop: Workshop, tmp_path: Path) -> None:
     assert contents(tmp_path) == ["learned.csv"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PK no model"])
-def test_a_run_without_its_model(workshop: Workshop, tmp_path: Path, content: bytes | None) -> None:
-    """If the model of a run is missing or damaged, the error names the file."""
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.keras", lambda _: None),
+        ("model.keras", lambda _: b""),
+        ("model.keras", lambda _: b"PK no model"),
+        ("model.keras", lambda content: content[: len(content) // 2]),
+        ("model.keras", lambda content: content.replace(b"config", b"cOnfig")),
+        ("model.keras", lambda content: content[:9000] + bytes(100) + content[9100:]),
+        ("tokenizer.json", lambda _: None),
+        ("tokenizer.json", lambda content: content[:-9]),
+        ("run.json", lambda content: content.replace(b'"val_loss": [', b'"val_loss": [null, ')),
+        ("run.json", lambda content: content.replace(b'"val_loss"', b'"other"')),
+        ("run.json", lambda content: content.replace(b'"fingerprint": "', b'"fingerprint": "?')),
+        ("run.json", lambda content: content.replace(b'"labels": [', b'"labels": [1, ')),
+    ],
+)
+def test_a_damaged_run(
+    workshop: Workshop, tmp_path: Path, name: str, damage: Callable[[bytes], bytes | None]
+) -> None:
+    """If a file of a run is missing or damaged, the error names the run and the file."""
     run = tmp_path / "run"
     shutil.copytree(workshop.runs / "lstm", run)
-    (run / "model.keras").unlink()
+    content = damage((run / name).read_bytes())
+    (run / name).unlink()
     if content is not None:
-        (run / "model.keras").write_bytes(content)
-    with pytest.raises(DataError, match=r"model\.keras: not the model"):
+        (run / name).write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(name)) as refused:
         export(run, tmp_path / "models")
+    assert str(run) in str(refused.value)
 
 
 def test_other_data(workshop: Workshop, tmp_path: Path) -> None:

@@ -92,30 +92,29 @@ def test_a_fresh_training_discards_the_unfinished_one(tmp_path: Path) -> None:
         workspace.claim({"config": {"units": 2}})
 
 
-def test_a_workspace_whose_removal_was_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is left of it is never resumed, by the same training or another one."""
-    before, after, left = {"config": {"units": 1}}, {"config": {"units": 2}}, [2]
+def test_the_identity_is_removed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that is killed while it removes its workspace leaves nothing to be resumed."""
+    removed: list[str] = []
+    remove = workspaces.remove
+    monkeypatch.setattr(
+        workspaces, "remove", lambda path: removed.append(path.name) or remove(path)
+    )
+    with open_workspace(tmp_path / "run") as workspace:
+        workspace.claim({"config": {"units": 1}})
+        (workspace.folder / "checkpoint.npz").touch()
+        removed.clear()
+    assert removed[0] == "training.json"
+    assert "checkpoint.npz" in removed
 
-    def remove_some(path: Path) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        path.unlink()
 
-    with pytest.raises(KeyboardInterrupt):
-        stop(tmp_path / "run", before)
+def test_a_workspace_without_an_identity_is_discarded(tmp_path: Path) -> None:
+    """What is left of a workspace that was being removed is never mixed with another training."""
     folder = tmp_path / ".run.training"
+    (folder / "training").mkdir(parents=True)
     for name in ("checkpoint.npz", "tokenizer.json"):
         (folder / name).touch()
-    with monkeypatch.context() as patch:
-        patch.setattr(workspaces, "remove", remove_some)
-        with pytest.raises(KeyboardInterrupt), open_workspace(tmp_path / "run") as workspace:
-            workspace.claim(before)
-    assert len(list(folder.iterdir())) == 2  # of four files
     with open_workspace(tmp_path / "run") as workspace:
-        workspace.claim(after)
+        workspace.claim({"config": {"units": 2}})
         assert [path.name for path in folder.iterdir()] == ["training.json"]
 
 

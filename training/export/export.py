@@ -190,7 +190,10 @@ def _load(run_folder: Path, run: Run, config: Config, source: Source) -> _Traine
                 f"export reads the data of {run_folder} again. Received: {Path(path).absolute()}, "
                 "which does not exist; name the data with --data, and with the options of train"
             )
-    encoder = TextEncoder.load(run_folder / TOKENIZER)
+    try:
+        encoder = TextEncoder.load(run_folder / TOKENIZER)
+    except UnusableVersion as error:
+        raise DataError(f"{run_folder}: {error}. Train it again") from error
     model = _load_model(run_folder / MODEL)
     dataset = load_dataset(source, validation_share=config.loop.validation_share, seed=config.seed)
     _check_splits(DataCard(**run.data).splits, dataset.card.splits)
@@ -200,8 +203,8 @@ def _load(run_folder: Path, run: Run, config: Config, source: Source) -> _Traine
 def _load_model(path: Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: not the model of a finished training") from error
+    except Exception as error:  # of zip, JSON, HDF5 or Keras
+        raise DataError(f"{path}: not the model of a finished training. Train it again") from error
 
 
 def _check_splits(trained: Mapping[str, str], received: Mapping[str, str]) -> None:

@@ -11,10 +11,11 @@ Input shape:
 Output shape:
     `probabilities`: float32 (batch, classes).
 
-Other programs run the graph too, so inputs that break these rules have an answer: an empty batch
-gets no rows, a length below 1 counts as a text without tokens, a length above the width as the
-width, and an id that is none as the unknown id. Without this ONNX Runtime ends the process on an
-empty batch, returns NaN for a length of 0, and counts negative ids from the end of a table.
+Other programs run the graph too, so inputs that break these rules have an answer or an error: a
+length below 1 counts as a text without tokens, and an id below 0, or `PAD` within a text, as the
+unknown id. A recurrent graph refuses an empty batch, on which ONNX Runtime would end the process,
+and lengths above the width; a lookup refuses ids above the vocabulary. A node costs more than a
+microsecond, so there are few for this.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from typing import Literal
 import keras
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from training.models.build import (
@@ -32,7 +34,6 @@ from training.models.build import (
     PAD_AND_FLATTEN,
     POOL,
     WORD_EMBEDDINGS,
-    count_ids,
     has_layer,
     hidden_layers,
     recurrent_layers,
@@ -46,7 +47,7 @@ from training.models.layers.recurrent import Directions, add_states
 from training.models.layers.sequence import add_flatten, add_padded_ids, add_pool
 from training.models.layers.word_embeddings import Float16Array, add_word_embeddings, stored_vectors
 from training.models.layers.word_presence import add_word_presence
-from training.models.onnx_writer import INT32, GraphWriter, add_positions, integers
+from training.models.onnx_writer import GraphWriter, add_positions, integers
 from training.support.arrays import Float32Array
 
 Precision = Literal["fp32", "int8"]
@@ -73,17 +74,15 @@ def build_onnx(
     weights = [layer.get_weights() for layer in hidden]
     weights.append([each / temperature for each in model.get_layer(OUTPUT).get_weights()])
     graph = GraphWriter()
-    is_bag = model.name == "bow"  # the sum of no rows is 0, so it may be empty
-    given, lengths = ("ids", "lengths") if is_bag else _never_empty(graph)
-    ids = _valid_ids(graph, given, lengths, vocabulary=count_ids(model))
+    ids = _valid_ids(graph, begins=model.name != "bow")
     kernel, bias = weights[0]
-    if is_bag:
+    if model.name == "bow":
         product = add_word_presence(graph, ids, kernel)
     elif model.name == "embedding":
         flat = _flat_embeddings(graph, ids, model, features=len(kernel))
         product = graph.add("MatMul", flat, kernel)
     else:
-        product = _pooled_states(graph, ids, lengths, model, kernel, precision)
+        product = _pooled_states(graph, ids, model, kernel, precision)
     features = graph.add("Add", product, bias)
     for layer, (kernel, bias) in zip(hidden, weights[1:], strict=True):
         features = add_dense(graph, add_activation(graph, features, layer), kernel, bias)
@@ -91,45 +90,24 @@ def build_onnx(
         layer = model.get_layer(NGRAM_LOGITS)
         ngrams = add_ngram_logits(graph, ids, layer, temperature=temperature)
         features = graph.add("Add", features, ngrams)
-    probabilities = graph.add("Softmax", features, axis=-1)
-    if not is_bag:
-        batch = graph.add("Shape", "ids", start=0, end=1)
-        probabilities = graph.add("Slice", probabilities, integers(0), batch, integers(0))
-    return graph.finish(probabilities, classes=len(weights[-1][1]))
+    return graph.finish(graph.add("Softmax", features, axis=-1), classes=len(weights[-1][1]))
 
 
-def _never_empty(graph: GraphWriter) -> tuple[str, str]:
-    """The ids with at least one row and one column, and their lengths.
+def _valid_ids(graph: GraphWriter, *, begins: bool) -> str:
+    """The ids from `UNKNOWN` on, and `PAD` behind each row's length: int32 (batch, width).
 
-    Recurrent operators end the process on an empty batch.
+    Args:
+        graph: Receives the nodes.
+        begins: Whether a row without a length gets `BEGIN`, as a text without tokens has it; for a
+            bag of words it is no word.
     """
-    missing = graph.add("Sub", integers(1, 1), graph.add("Shape", "ids"))  # (2,)
-    missing = graph.add("Max", missing, integers(0))
-    behind = graph.add("Concat", integers(0, 0), missing, axis=0)
-    ids = graph.add("Pad", "ids", behind, np.array(PAD, np.int32))
-    rows = graph.add("Slice", missing, integers(0), integers(1))
-    behind = graph.add("Concat", integers(0), rows, axis=0)
-    lengths = graph.add("Pad", "lengths", behind, np.array(0, np.int32))
-    return ids, lengths
-
-
-def _valid_ids(graph: GraphWriter, ids: str, lengths: str, *, vocabulary: int) -> str:
-    """The ids from `UNKNOWN` to the last of the vocabulary, `PAD` behind each row's length.
-
-    A row without a length is that of a text without tokens: it has `BEGIN` alone.
-
-    Returns:
-        int32 (batch, width).
-    """
-    nearest = graph.add(
-        "Clip", ids, np.array(UNKNOWN, np.int32), np.array(vocabulary - 1, np.int32)
-    )
-    known = graph.add("Where", graph.add("Equal", ids, nearest), ids, np.array(UNKNOWN, np.int32))
-    positions = add_positions(graph, ids)
-    first = graph.add("Equal", positions, np.array(0, np.int32))
-    behind = graph.add("Where", first, np.array(BEGIN, np.int32), np.array(PAD, np.int32))
-    real = graph.add("Less", positions, graph.add("Unsqueeze", lengths, integers(1)))
-    return graph.add("Where", real, known, behind)
+    positions = add_positions(graph)
+    behind: str | NDArray[np.int32] = np.array(PAD, np.int32)
+    if begins:
+        is_first = graph.add("Equal", positions, np.array(0, np.int32))
+        behind = graph.add("Where", is_first, np.array(BEGIN, np.int32), behind)
+    real = graph.add("Less", positions, graph.add("Unsqueeze", "lengths", integers(1)))
+    return graph.add("Where", real, graph.add("Max", "ids", np.array(UNKNOWN, np.int32)), behind)
 
 
 def _flat_embeddings(graph: GraphWriter, ids: str, model: keras.Model, *, features: int) -> str:
@@ -141,15 +119,10 @@ def _flat_embeddings(graph: GraphWriter, ids: str, model: keras.Model, *, featur
 
 
 def _pooled_states(
-    graph: GraphWriter,
-    ids: str,
-    lengths: str,
-    model: keras.Model,
-    kernel: Float32Array,
-    precision: Precision,
+    graph: GraphWriter, ids: str, model: keras.Model, kernel: Float32Array, precision: Precision
 ) -> str:
     """The pooled states of the last recurrent layer, times `kernel`: (batch, units)."""
-    lengths = _clip_lengths(graph, ids, lengths)
+    lengths = _valid_lengths(graph)
     layers, pool = recurrent_layers(model), model.get_layer(POOL)
     vectors = stored_vectors(model.get_layer(WORD_EMBEDDINGS))
     if precision == "int8":
@@ -165,10 +138,14 @@ def _pooled_states(
     return graph.add("MatMul", pooled, kernel)
 
 
-def _clip_lengths(graph: GraphWriter, ids: str, lengths: str) -> str:
-    """The lengths, from 1 to the width of `ids`: int32 (batch,)."""
-    width = graph.add("Cast", graph.add("Shape", ids, start=1, end=2), to=INT32)
-    return graph.add("Min", graph.add("Max", lengths, np.array(1, np.int32)), width)
+def _valid_lengths(graph: GraphWriter) -> str:
+    """The lengths, at least 1: int32 (batch,). The lookup of the first one fails if there is none.
+
+    A recurrent operator itself refuses lengths above the width.
+    """
+    one = np.array(1, np.int32)
+    first = graph.add("Gather", "lengths", integers(0))
+    return graph.add("Max", "lengths", graph.add("Clip", first, one, one))
 
 
 def _run_layers(

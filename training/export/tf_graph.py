@@ -40,7 +40,9 @@ from training.models.layers.word_presence import WordPresenceGraph
 class ServingGraph(tf.Module):  # type: ignore[misc]
     """Ids and lengths to calibrated probabilities.
 
-    Inputs that break the rules have the answers that `training.export.onnx_graph` gives them.
+    Inputs that break the rules have an answer: an empty batch gets no rows, a length below 1 counts
+    as a text without tokens, one above the width as the width, and what is no id of a token as the
+    unknown id.
 
     Args:
         model: A trained model of `build_model`.

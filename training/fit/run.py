@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from app.errors import DataError
+from pydantic import TypeAdapter, ValidationError
+
+from app.artifact import DataCard
+from app.errors import DataError, InvalidInput
 from training.data.dataset import Source
 
 RUN: Final = "run.json"
@@ -54,11 +57,24 @@ class Run:
         """
         path = folder / RUN
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            content["source"] = Source(**content["source"])
-            content["labels"] = tuple(content["labels"])
-            return cls(**content)
+            return _parse(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise DataError(f"{path}: a run folder must have this file, made by train") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            reason = f"{where}: {first['msg']}"
+            raise DataError(f"{path}: not the description of a run: {reason}") from error
+        except (ValueError, KeyError, TypeError, RecursionError, InvalidInput) as error:
             raise DataError(f"{path}: not the description of a run: {error}") from error
+
+
+def _parse(content: Any) -> Run:
+    """A run from the JSON that `Run.write` wrote, with every value of its type."""
+    content["source"] = Source(**content["source"])
+    content["labels"] = tuple(content["labels"])
+    run: Run = TypeAdapter(Run).validate_python(asdict(Run(**content)))
+    DataCard(**run.data)
+    if not run.history.get("val_loss"):
+        raise ValueError("its history has no val_loss")
+    return run

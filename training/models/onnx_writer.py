@@ -109,8 +109,8 @@ def integers(*values: int) -> NDArray[np.int64]:
     return np.array(values, np.int64)
 
 
-def add_positions(graph: GraphWriter, ids: str = "ids") -> str:
+def add_positions(graph: GraphWriter) -> str:
     """0, 1, 2, ... for each column of `ids`: int32 (width,)."""
-    width = graph.add("Squeeze", graph.add("Shape", ids, start=1, end=2), integers(0))
+    width = graph.add("Squeeze", graph.add("Shape", "ids", start=1, end=2), integers(0))
     width = graph.add("Cast", width, to=INT32)
     return graph.add("Range", np.array(0, np.int32), width, np.array(1, np.int32))
