@@ -51,9 +51,10 @@ training.features.ngram_vectors.MAX_BUCKETS = 2**14
 limit, count, active = int(sys.argv[1]), 0, False
 
 def happen(*_, **__):
-    global count
+    global active, count
     count += active
-    if count == limit:
+    if active and count == limit:
+        active = False  # the kill is an event itself
         os.kill(os.getpid(), signal.SIGKILL)
 
 def listen(event, arguments):

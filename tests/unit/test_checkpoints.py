@@ -164,12 +164,12 @@ def check_kills(config: Config, folder: Path, *, kills: int, seed: int) -> None:
     [
         # Losses that fall by less than the `min_delta` of `ReduceLROnPlateau`.
         {"schedule": "plateau", "learning_rate": 1e-5, "keep": "last"},
-        {"schedule": "plateau", "optimizer": "nadam", "ema_momentum": 0.9, "warmup_epochs": 0.5},
-        {"schedule": "cosine", "optimizer": "sgd", "momentum": 0.9, "keep": "last"},
-        pytest.param(
-            {"schedule": "exponential", "optimizer": "rmsprop", "clip_norm": 1.0},
-            marks=pytest.mark.slow,
-        ),
+        {
+            "schedule": "exponential",
+            "optimizer": "nadam",
+            "ema_momentum": 0.9,
+            "warmup_epochs": 0.5,
+        },
     ],
     ids=lambda change: change["schedule"],
 )
@@ -180,7 +180,7 @@ def test_killed_anywhere(
     config = load_config("smoke").replace(
         **{"epochs": 4, "learning_rate": 0.05, "word_dropout": 0.3, **change}
     )
-    check_kills(config, tmp_path, kills=2, seed=1)
+    check_kills(config, tmp_path, kills=2, seed=3)
 
 
 @pytest.mark.slow
