@@ -85,9 +85,7 @@ def outcome(run: Path) -> tuple[dict[str, list[float]], list[np.ndarray]]:
     return history, [np.asarray(w) for w in model.get_weights()]
 
 
-def test_killed_training(
-    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_killed_training(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """After SIGKILL in the middle of an epoch, the same command gives identical weights."""
     typed = arguments(data, tmp_path / "killed", "--checkpoint-every=0")
     step = 4 * 2 + 3  # the third of the third epoch
@@ -173,9 +171,7 @@ def check_kills(config: Config, folder: Path, *, kills: int, seed: int) -> None:
     ],
     ids=lambda change: change["schedule"],
 )
-def test_killed_anywhere(
-    change: dict[str, Any], tmp_path: Path
-) -> None:
+def test_killed_anywhere(change: dict[str, Any], tmp_path: Path) -> None:
     """Metrics, learning rates, weights and the kept model are identical, wherever it is killed."""
     config = load_config("smoke").replace(
         **{"epochs": 4, "learning_rate": 0.05, "word_dropout": 0.3, **change}
