@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from app.errors import DataError
 from training.data.accounting import CONFLICTS, DUPLICATES, add_up, name_label, nothing_left
 from training.data.corpus import Corpus, Digests, digest, join_digests, text_key
-from training.support.arrays import Int64Array
+from training.support.arrays import BoolArray, Int64Array
 
 _TEST_SEED: Final = 0
 """`hold_out` has no seed of its own: a test set is the same for every recipe."""
@@ -68,7 +68,7 @@ def fingerprint(corpus: Corpus) -> str:
     Every (label, text) pair is hashed as JSON, and the sorted digests are hashed again. So a
     repeated row matters, while the order of rows, the groups and the name do not.
     """
-    return hashlib.sha256(np.sort(corpus.index.pairs).tobytes()).hexdigest()
+    return hashlib.sha256(np.sort(corpus.index.pairs).data).hexdigest()
 
 
 def deduplicate(corpus: Corpus) -> tuple[Corpus, Dropped]:
@@ -187,22 +187,28 @@ def split(
     if not len(unique):
         left_out = add_up(earlier, dropped.counts())
         raise nothing_left(corpus.name, sum(left_out.values()), left_out, "to learn from")
-    missing = np.array([max(1, round(validation_share * n)) for n in unique.counts().values()])
-    validation = np.zeros(len(unique), np.bool_)
-    digests = group_digests(unique, seed)
-    for accept in (_within_shares, _closer_to_shares):
-        for rows in _rows_by_group(digests):
-            if not missing.any():
-                break
-            after = missing - np.bincount(unique.index.labels[rows], minlength=len(missing))
-            if not validation[rows[0]] and accept(missing, after):
-                validation[rows] = True
-                missing = after
-
+    validation = _choose_validation(unique, validation_share=validation_share, seed=seed)
     sides = Split(unique.where(~validation), unique.where(validation), dropped)
     for side in (sides.train, sides.validation):
         _check_every_label(side.counts(), unique.counts(), validation_share)
     return sides
+
+
+def _choose_validation(corpus: Corpus, *, validation_share: float, seed: int) -> BoolArray:
+    """Whether each row moves to validation, bool (rows,); see `split`."""
+    labels = corpus.index.labels
+    missing = np.array([max(1, round(validation_share * n)) for n in corpus.counts().values()])
+    validation = np.zeros(len(corpus), np.bool_)
+    digests = group_digests(corpus, seed)
+    for accept in (_within_shares, _closer_to_shares):
+        for rows in _rows_by_group(digests):
+            if not missing.any():
+                break
+            after = missing - np.bincount(labels[rows], minlength=len(missing))
+            if not validation[rows[0]] and accept(missing, after):
+                validation[rows] = True
+                missing = after
+    return validation
 
 
 def group_digests(corpus: Corpus, seed: int = _TEST_SEED) -> Digests:

@@ -13,7 +13,7 @@ import numpy as np
 from training.data.split import split_by_group
 from training.support.arrays import FloatArray, IntArray
 
-SAMPLE: Final = 10_000
+SAMPLE: Final = 8_000
 """At most so many texts are judged by the linear model."""
 _FEWEST: Final = 50
 """With fewer texts, a model says nothing about them."""

@@ -17,7 +17,7 @@ from app.text.padding import Int32Array
 from training.data.corpus import Corpus
 from training.support.arrays import BoolArray
 
-SAMPLE_TOKENS: Final = 300
+SAMPLE_TOKENS: Final = 200
 """Tokens of a sampled text that are kept."""
 FOREIGN_RULE: Final = (
     "over half of its letters are not Latin, or it has 15 words or more and under 1 in 20 of them "
