@@ -127,7 +127,7 @@ def test_the_command(tmp_path: Path) -> None:
     An earlier report in the folder is replaced.
     """
     secret = [Sample(f"{sample.text} xyzzy", sample.label) for sample in SAMPLES]
-    path = write_csv(tmp_path / "m.csv", [*secret, *secret[:5], Sample("🎉", "positive")])
+    path = write_csv(tmp_path / "m.csv", [*secret, *secret[:40], Sample("🎉", "positive")])
     report = tmp_path / "report"
     write(report / "check.json", "{}")
     program = (
@@ -139,10 +139,11 @@ def test_the_command(tmp_path: Path) -> None:
         [*command, "--report", str(report)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 texts without a token, such as emoji alone: rows 207" in done.stdout
+    assert "1 texts without a token, such as emoji alone: rows 242" in done.stdout
+    assert "rows dropped from the test part" in done.stdout
     written = {path.name: path.read_bytes() for path in report.iterdir()}
     assert set(written) == {"check.json", "report.html", "labels.png", "lengths.png"}
-    assert json.loads(written["check.json"])["rows"]["read"] == 206
+    assert json.loads(written["check.json"])["rows"]["read"] == 241
     assert not any(b"xyzzy" in content for content in [done.stdout.encode(), *written.values()])
 
 

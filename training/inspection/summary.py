@@ -114,3 +114,6 @@ def _tell_labels(survey: Survey) -> Iterator[str]:
     yield "  ".join([f"{'label':<{wide}}", *(f"{name:>10}" for name in columns)])
     for label, counts in survey.labels.items():
         yield "  ".join([f"{label:<{wide}}", *(f"{count:>10,}" for count in counts.values())])
+    listed = sum(sum(counts.values()) for counts in survey.labels.values())
+    if others := survey.rows.read - listed - survey.rows.used.get("unlabelled", 0):
+        yield f"  and {others:,} rows dropped from the test part, without labels, or by the reader"

@@ -54,7 +54,8 @@ class Survey:
         name: Of the training texts.
         recipe: The recipe whose rules were applied.
         rows: Where every row went.
-        labels: For each label the number of texts in each split, and `dropped`.
+        labels: For each label the number of texts in each split, and those `dropped` from the
+            training part.
         lengths: Of the training texts, from `training.reports.report.describe_lengths`.
         findings: Rows by what is odd about them.
         surprises: Rows to look at, each with the reason.
