@@ -152,26 +152,3 @@ def test_nothing_to_learn_from(tmp_path: Path, capsys: pytest.CaptureFixture[str
     path = write(tmp_path / "m.csv", "text,label\n" + "same,negative\nsame,positive\n" * 2)
     assert main(["check", str(path)]) == 1
     assert "no text is left to learn from. Received: 4 rows" in capsys.readouterr().err
-
-
-def peak_of_check(path: Path) -> int:
-    """The most memory that the command takes, in bytes."""
-    program = (
-        "import resource, sys\nfrom training.cli import main\nstatus = main(sys.argv[1:])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\nsys.exit(status)"
-    )
-    command = [sys.executable, "-c", program, "check", str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return int(done.stdout.splitlines()[-1])
-
-
-@pytest.mark.slow
-def test_a_file_is_never_in_memory(tmp_path: Path) -> None:
-    """A file takes some hundred bytes a row and a bounded sample, however long its texts are."""
-    few, many = tmp_path / "few.csv", tmp_path / "many.csv"
-    long = " ".join(SAMPLES[n].text for n in range(40))[:2_000].replace('"', "")
-    for path, rows in ((few, 10_000), (many, 100_000)):
-        lines = (f'"{n} {long}",{("negative", "positive")[n % 2]}\n' for n in range(rows))
-        write(path, "".join(["text,label\n", *lines]))
-    assert many.stat().st_size > 190e6
-    assert peak_of_check(many) - peak_of_check(few) < 90_000 * 500
