@@ -222,11 +222,10 @@ def test_every_optimizer_continues_exactly(optimizer: str, tmp_path: Path) -> No
     """A model restored into another process takes the same steps, bit by bit."""
     config = load_config("smoke").replace(optimizer=optimizer, ema_momentum=0.9, clip_norm=0.5)
     first, other = (Steps(compiled(seed, build_optimizer(config))) for seed in (1, 2))
-    first.run(2)
-    other.run(1)
+    first.run(1)
     CheckpointManager(tmp_path).save(first.model, with_callbacks(first.model), Position())
     CheckpointManager(tmp_path).restore(other.model, with_callbacks(other.model))
-    assert all(map(np.array_equal, first.run(2), other.run(2)))
+    assert all(map(np.array_equal, first.run(1), other.run(1)))
 
 
 def compiled(seed: int, optimizer: keras.optimizers.Optimizer | None = None) -> keras.Model:
@@ -283,20 +282,19 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
     content, values = path.read_bytes(), [np.asarray(v) for v in model.variables]
     draw = random.Random(3)
-    places = [draw.randrange(len(content)) for _ in range(60)]
+    places = [draw.randrange(len(content)) for _ in range(24)]
     damaged = [content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :] for at in places]
-    damaged += [content[:at] for at in places[:10]]
-    messages = []
+    damaged += [content[:at] for at in (0, 1, 99, *places[:3])]
+    messages, other = [], compiled(2)
     for each in damaged:
         path.write_bytes(each)
-        other = compiled(2)
         try:
             CheckpointManager(tmp_path).restore(other, with_callbacks(other))
         except CannotResume as error:
             messages.append(str(error))
         else:
             assert all(map(np.array_equal, [np.asarray(v) for v in other.variables], values))
-    assert len(messages) > 40
+    assert len(messages) > 15
     assert set(messages) == {f"{path} is damaged. {FRESH}"}
 
 

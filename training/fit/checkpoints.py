@@ -160,7 +160,8 @@ class CheckpointManager:
             return None
         variables = _variables(model)
         try:
-            with np.load(self._path) as arrays:
+            # Opened here, because NumPy leaves the file open if it is no archive.
+            with self._path.open("rb") as file, np.load(file) as arrays:
                 state = json.loads(str(arrays["state"]))
                 values = [arrays[f"variable_{number}"] for number in range(len(arrays.files) - 1)]
             self.last = Position(**state["position"])
