@@ -109,16 +109,24 @@ def test_killed_at_twenty_points(recipe: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     events = int(done.stdout.splitlines()[-1])
 
-    killed, draw = Training(recipe, data, tmp_path / "runs" / "killed"), random.Random(recipe)
-    for _ in range(KILLS):
-        done = killed.start(kill_at=draw.randint(1, 2 * events // KILLS))
-        if done.returncode == 0:
-            break
+    killed = Training(recipe, data, tmp_path / "runs" / "killed")
+    draw, kills = random.Random(recipe), 0
+    while kills < KILLS:
+        done = killed.start(kill_at=draw.randint(1, events // 4))
+        if done.returncode == 0:  # after a few kills it ends, and another training begins
+            compare(killed, whole)
+            continue
         assert done.returncode == -signal.SIGKILL, done.stderr
+        kills += 1
     assert killed.start().returncode == 0
+    compare(killed, whole)
+    assert sorted(path.name for path in killed.run.parent.iterdir()) == ["killed", "whole"]
+
+
+def compare(killed: Training, whole: Training) -> None:
+    """Compare what both trainings wrote."""
     history, weights, tokenizer = killed.outcome()
     expected_history, expected_weights, expected_tokenizer = whole.outcome()
     assert history == expected_history
     assert tokenizer == expected_tokenizer
     assert all(map(np.array_equal, weights, expected_weights))
-    assert sorted(path.name for path in killed.run.parent.iterdir()) == ["killed", "whole"]
