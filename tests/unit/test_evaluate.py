@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.artifact import digest, list_files, read_manifest, verify_files, write_manifest
-from app.errors import DataError, InvalidInput, UnusableVersion
+from app.artifact import (
+    digest,
+    list_files,
+    read_golden,
+    read_manifest,
+    verify_files,
+    write_golden,
+    write_manifest,
+)
+from app.errors import CannotWrite, DataError, InvalidInput, UnusableVersion
 from app.serving.engines import EngineOptions, choose_engine
 from tests.corpus import Sample, make_corpus, write_csv
 from tests.deferred import deferred
@@ -67,6 +75,9 @@ def copy_version(
     """A version of the workshop to write to, under a number, with changes of its manifest."""
     source, folder = workshop.models / name / "1", models / name / str(number)
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*without))
+    if "labels" in changes:
+        rows = read_golden(source)
+        write_golden(folder, [row.model_copy(update={"labels": changes["labels"]}) for row in rows])
     manifest = read_manifest(source)
     write_manifest(folder, manifest.model_copy(update={"version": number, **changes}))
     return folder
@@ -244,7 +255,7 @@ def test_a_failure_leaves_the_version(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(record, "write_manifest", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CannotWrite, match="No space"):
         evaluate_version(folder, own)
     assert contents(tmp_path) == before
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
