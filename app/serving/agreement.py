@@ -388,7 +388,7 @@ class Agreement:
         member.problem = "; ".join(f"{key}: {reason}" for key, reason in reasons.items())
         if reasons:
             member.retried = {generation}
-            self._host.call_later(member.retry_s, partial(self._retry, number, member))
+            self._host.call_later(member.retry_s, partial(self._retry, number, member, generation))
             member.retry_s = min(2 * member.retry_s, _MAX_RETRY_S)
         else:
             member.retry_s = _FIRST_RETRY_S
@@ -401,7 +401,9 @@ class Agreement:
             level = logging.ERROR if member.problem else logging.INFO
             logger.log(level, event, extra={"worker": number, "reason": member.problem})
 
-    def _retry(self, number: int, member: _Member) -> None:
+    def _retry(self, number: int, member: _Member, generation: int) -> None:
+        if member.retried != {generation}:  # another plan has failed since
+            return
         member.retried.clear()
         if self._members.get(number) is member and member.problem and self.plan is not None:
             self._ask(number, self.plan)
@@ -420,7 +422,7 @@ class Agreement:
 
     def _expire(self, proposal: _Proposal, number: int) -> None:
         if self._proposal is proposal and proposal.preparing == number:
-            proposal.preparing = None
+            proposal.preparing = self._members[number].asked = None
             reason = f"it was not loaded within {_PREPARE_TIMEOUT_S:.0f} s"
             self._handle_failure(proposal, number, dict.fromkeys(proposal.candidates, reason))
 

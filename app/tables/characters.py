@@ -3,11 +3,13 @@
 import codecs
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from app.errors import DataError, InvalidInput
-from app.tables.containers import Opened
+from app.tables.containers import SAMPLE_BYTES, Opened
 from app.tables.rows import BadRow
 
 _MARKS: Final = (
@@ -26,6 +28,9 @@ _CYRILLIC_AND_GREEK: Final = (
     "mac_cyrillic",
     "mac_greek",
 )
+_NO_ENCODINGS_OF_FILES: Final = ("idna", "punycode", "unicode_escape", "raw_unicode_escape")
+_MOST_GUESSES: Final = 3
+_MOST_LINE_BYTES: Final = 2**26
 _GUESS_BYTES: Final = 2**16
 _SHOWN_NAMES: Final = {
     "utf-8-sig": "UTF-8",
@@ -56,21 +61,21 @@ def check_encoding(name: str) -> str:
     Raises:
         InvalidInput: There is no such encoding of text.
     """
-    try:
-        info = codecs.lookup(name)
-        "a".encode(name)
-    except (LookupError, ValueError) as error:
+    known = None
+    with suppress(LookupError, ValueError):
+        known = codecs.lookup(name).name if "a\n".encode(name).decode(name) == "a\n" else None
+    if known is None or known in _NO_ENCODINGS_OF_FILES:
         raise InvalidInput(
-            "the encoding must be one that Python knows, such as utf-8, utf-16, cp1252 or gb18030. "
+            "the encoding must be one of files, such as utf-8, utf-16, cp1252 or gb18030. "
             f"Received: {name!r}"
-        ) from error
-    return info.name
+        )
+    return known
 
 
 def detect_encoding(start: bytes, name: str | None) -> str:
     """Return the encoding of a table: the one that was named, that of its mark, or UTF-8.
 
-    A byte order mark wins over `utf-8` and `utf-16`, which are the same encoding without one.
+    A byte order mark of UTF-8 is no part of the text in any case.
     """
     marked = next((encoding for mark, encoding in _MARKS if start.startswith(mark)), None)
     if name is None:
@@ -104,24 +109,27 @@ def describe_bytes(start: bytes) -> str:
 
     This is advice only: a wrong guess would read, and train on, other words.
     """
-    charset = _guess(start)
-    if charset is None:
+    charsets = _guess(start)
+    if not charsets:
         return "pass the encoding of the file, as in --encoding cp1252"
+    charset = charsets[0]
     if charset.startswith(_SINGLE_BYTE) and charset not in _CYRILLIC_AND_GREEK:
         return (
             "the bytes look like a European encoding of one byte per character; pass its name, "
             "such as --encoding cp1252 (Windows, western) or --encoding cp1250 (central)"
         )
-    return f"the bytes look like {charset}; if that is so, pass --encoding {charset}"
+    others = f" (or {' or '.join(charsets[1:])})" if charsets[1:] else ""
+    return f"the bytes look like {charset}{others}; if that is so, pass --encoding {charset}"
 
 
-def _guess(start: bytes) -> str | None:
+def _guess(start: bytes) -> list[str]:
+    """The encodings that fit bytes, the likeliest first."""
     try:
         from charset_normalizer import from_bytes  # only advice depends on it
     except ModuleNotFoundError:
-        return None
-    best = from_bytes(start[:_GUESS_BYTES]).best()
-    return None if best is None or best.encoding in ("utf_8", "ascii") else best.encoding
+        return []
+    found = [match.encoding for match in from_bytes(start[:_GUESS_BYTES])]
+    return [name for name in found if name not in ("utf_8", "ascii")][:_MOST_GUESSES]
 
 
 class Lines:
@@ -133,10 +141,12 @@ class Lines:
     Args:
         opened: The bytes.
         encoding: As from `detect_encoding`.
+        name: The file, for messages.
     """
 
-    def __init__(self, opened: Opened, encoding: str) -> None:
+    def __init__(self, opened: Opened, encoding: str, name: str) -> None:
         self._start, self._file = opened
+        self._name = name
         self._encoding = encoding
         self._undecodable: _Undecodable | None = None
 
@@ -157,6 +167,14 @@ class Lines:
         )
         return BadRow(number, line, rule, raw, describe_bytes(self._start), alone=True)
 
+    def sample(self) -> list[str]:
+        """Return whole lines of the beginning, without their ends."""
+        text = self._start.decode(self._encoding, "replace").removeprefix("\ufeff")
+        lines = text.split("\n")
+        if len(self._start) == SAMPLE_BYTES and len(lines) > 1:
+            lines.pop()  # it may be cut
+        return [line.removesuffix("\r") for line in lines]
+
     def forget_fault(self) -> None:
         """Forget lines that could not be decoded and will be read again."""
         self._undecodable = None
@@ -173,7 +191,13 @@ class Lines:
             encoding, read = "utf-8", 1
             if first:
                 yield self._decode(first, encoding, read)
-        for number, line in enumerate(self._file, start=read + 1):
+        whole_lines = iter(partial(self._file.readline, _MOST_LINE_BYTES), b"")
+        for number, line in enumerate(whole_lines, start=read + 1):
+            if len(line) == _MOST_LINE_BYTES:
+                raise DataError(
+                    f"{self._name} line {number}: a line must have less than "
+                    f"{_MOST_LINE_BYTES // 2**20} MiB. Received: more"
+                )
             try:
                 yield line.decode(encoding)
             except UnicodeDecodeError:
@@ -193,11 +217,11 @@ class Lines:
         try:
             for line in characters:
                 number += 1
-                yield line
+                yield line if number > 1 else line.removeprefix("\ufeff")
         except UnicodeError as error:
             raise DataError(
-                f"after line {number}: the text must be {show_encoding(self._encoding)}. "
-                "Received: other bytes; is the file cut short?"
+                f"{self._name} after line {number}: the text must be "
+                f"{show_encoding(self._encoding)}. Received: other bytes; is the file cut short?"
             ) from error
         finally:
             characters.detach()

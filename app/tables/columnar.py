@@ -1,23 +1,28 @@
 """Rows of Parquet files and Excel workbooks, as strings; each needs its library."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from app.errors import DataError, MissingLibrary
-from app.tables.rows import Row
+from app.tables.rows import BadRow, Row
 
 
 def read_parquet(
-    path: Path, file: IO[bytes], columns: Sequence[str] | None = None
+    path: Path,
+    file: IO[bytes],
+    refuse: Callable[[BadRow], None] | None = None,
+    plain: Collection[int] | None = None,
 ) -> tuple[list[str], Iterator[Row]]:
     """Return the columns of a Parquet file and its rows; the first row has number 1.
 
     Args:
         path: For messages.
         file: Can be sought in.
-        columns: Which columns to read; by default all.
+        refuse: Called with each row that is not yielded.
+        plain: The positions of the columns to read, whose values must not be nested; the others
+            are empty. Default: all, nested or not.
 
     Raises:
         DataError: The file is damaged.
@@ -35,19 +40,37 @@ def read_parquet(
     except (ArrowException, OSError) as error:
         raise DataError(f"{path}: the Parquet file is damaged or cut short") from error
     names = list(parquet.schema_arrow.names)
-    kept = names if columns is None else [name for name in names if name in columns]
+    read = sorted(range(len(names)) if plain is None else plain)
+
+    def values() -> Iterator[Sequence[Any]]:
+        for batch in parquet.iter_batches(columns=[names[i] for i in read]):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
     def rows() -> Iterator[Row]:
         number = 0
-        try:
-            for batch in parquet.iter_batches(columns=kept):
-                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    number += 1
-                    yield Row(number, number, [_spell(cell) for cell in cells])
-        except (ArrowException, OSError) as error:
-            raise DataError(f"{path}: the Parquet file is damaged after row {number}") from error
+        remaining = values()
+        while True:
+            try:
+                found = next(remaining, None)
+            except (ArrowException, OSError, ValueError, OverflowError) as error:
+                raise DataError(
+                    f"{path}: the Parquet file is damaged after row {number}, or has values that "
+                    "Python cannot hold"
+                ) from error
+            if found is None:
+                return
+            number += 1
+            if plain is not None and any(isinstance(v, dict | list | bytes) for v in found):
+                rule = "a text, a label or a group must be a string or a number. Received: another"
+                if refuse is not None:
+                    refuse(BadRow(number, number, rule, ""))
+                continue
+            cells = [""] * len(names)
+            for i, value in zip(read, found, strict=True):
+                cells[i] = _spell(value)
+            yield Row(number, number, cells)
 
-    return kept, rows()
+    return names, rows()
 
 
 def read_workbook(path: Path, file: IO[bytes]) -> tuple[str, Iterator[Row]]:
@@ -68,13 +91,20 @@ def read_workbook(path: Path, file: IO[bytes]) -> tuple[str, Iterator[Row]]:
     try:
         workbook = load_workbook(file, read_only=True, data_only=True)
         sheet = workbook.worksheets[0]
+        sheet.reset_dimensions()  # what the file says of them may be wrong
     except Exception as error:
         # openpyxl raises whatever the broken XML provokes
         raise DataError(f"{path}: the Excel workbook is damaged or has no sheet") from error
 
+    def lines() -> Iterator[tuple[int, Sequence[Any]]]:
+        try:
+            yield from enumerate(sheet.iter_rows(values_only=True), start=1)
+        except Exception as error:  # as above
+            raise DataError(f"{path}: the Excel workbook has a damaged sheet") from error
+
     def rows() -> Iterator[Row]:
         number = width = 0
-        for line, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+        for line, cells in lines():
             spelled = [_spell(cell) for cell in cells]
             if not any(spelled):
                 continue

@@ -4,6 +4,7 @@ import atexit
 import gzip
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,9 @@ _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _EXCEL_MEMBER: Final = "xl/workbook.xml"
 _BUFFER_BYTES: Final = 2**18
 _UNREADABLE: Final = (
+    (_GZIP, "a file that was packed twice", "unpack it once"),
+    (b"PK\x03\x04", "a zip archive in another one", "unpack it once"),
+    (b"\x89PNG", "a picture", "give the table itself"),
     (b"BZh", "a bzip2 file", "unpack it with bunzip2"),
     (b"\xfd7zXZ\x00", "an xz file", "unpack it with unxz"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard file", "unpack it with unzstd"),
@@ -37,6 +41,9 @@ _UNREADABLE: Final = (
     (b"\x80\x04\x95", "a Python pickle", "write the table as Parquet"),
 )
 PARQUET_MAGIC: Final = b"PAR1"
+_MAGIC_BYTES: Final = 256
+_TAB: Final = 9
+_ASCII: Final = 0x7E
 SAMPLE_BYTES: Final = 2**18
 """The beginning of a table, from which its kind, encoding and delimiter are told."""
 
@@ -81,6 +88,10 @@ def _translated_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: a table must be a file. Received: a folder") from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: the compressed file is damaged or cut short") from error
+    except (NotImplementedError, RuntimeError) as error:  # of zipfile
+        raise DataError(
+            f"{path}: a zip archive must be packed by Deflate, and not encrypted. Received: another"
+        ) from error
     except OSError as error:
         raise DataError(f"{path}: the file cannot be read: {error.strerror or error}") from error
 
@@ -122,7 +133,7 @@ def _only_member(path: Path, members: zipfile.ZipFile) -> zipfile.ZipInfo:
     files = [
         item
         for item in members.infolist()
-        if not item.is_dir() and not item.filename.startswith("__MACOSX/")
+        if not item.is_dir() and not re.match(r"(__MACOSX|(.*/)?\.)", item.filename)
     ]
     if len(files) != 1:
         raise DataError(f"{path}: a zip archive must hold one file. Received: {len(files)} files")
@@ -134,11 +145,16 @@ def _only_member(path: Path, members: zipfile.ZipFile) -> zipfile.ZipInfo:
 def _check_kind(path: Path, start: bytes) -> None:
     """Refuse files that are no table, by their first bytes."""
     for magic, kind, advice in _UNREADABLE:
-        if start.startswith(magic):
+        if start.startswith(magic) and _has_controls(start[:_MAGIC_BYTES]):
             raise DataError(
                 f"{path}: a table must be CSV, TSV, JSON lines, fastText, Parquet or Excel, plain "
                 f"or in gzip or zip. Received: {kind}; {advice}"
             )
+
+
+def _has_controls(start: bytes) -> bool:
+    """Whether bytes hold control characters that no text has: some magics are words."""
+    return any(byte < _TAB or byte > _ASCII for byte in start)
 
 
 def _begin(file: IO[bytes] | gzip.GzipFile) -> Opened:

@@ -1,17 +1,17 @@
 """Rows of CSV and TSV files, quoted as in RFC 4180 or not at all.
 
-A stray quotation mark may swallow the rows up to the next one, and the result is a valid row. So a
-quoted cell with line feeds in it is compared with its neighbours, and its lines are read again one
-by one if they look like rows themselves.
+A stray quotation mark may swallow the rows up to the next one, and the result is a valid row. So
+the lines of a row that spans several are compared with the rows at the beginning of the table, and
+read again one by one if most of them look like rows themselves.
 """
 
 import csv
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.errors import DataError
+from app.errors import InvalidInput
 from app.tables.characters import Lines
 from app.tables.rows import BadRow, Row
 
@@ -20,6 +20,7 @@ MOST_CHARACTERS: Final = 2**24
 DELIMITERS: Final = (",", "\t", ";", "|")
 _MOST_LINES: Final = 10_000
 _SAMPLE_ROWS: Final = 100
+_MOST_VALUES: Final = 100
 _ADVICE: Final = (
     "if quotation marks are ordinary characters in this file, pass --no-quoting; "
     "if the cell is right as it is, pass --quoting"
@@ -92,6 +93,7 @@ class _Feed:
 
     def __init__(self, lines: Iterable[str], most: int | None) -> None:
         self.row: list[str] = []
+        self.again = False  # whether the current row begins with a line that was taken back
         self._lines, self._most = iter(lines), most
         self._returned: deque[str] = deque()
 
@@ -101,112 +103,160 @@ class _Feed:
     def __next__(self) -> str:
         if self._most is not None and len(self.row) >= self._most:
             raise _TooManyLines
+        if not self.row:
+            self.again = bool(self._returned)
         line = self._returned.popleft() if self._returned else next(self._lines)
         self.row.append(line)
         return line
 
-    def take_back(self) -> str:
-        """Read all lines of the current row but the first again, and return the first."""
+    def take_back(self) -> None:
+        """Read all lines of the current row but the first again."""
         first, *rest = self.row
         self._returned.extendleft(reversed(rest))
         self.row = [first]
-        return first
 
 
 class _TooManyLines(Exception):
     """A cell has more lines than texts have."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Why a row is bad.
+
+    Attributes:
+        rule: The rule and what was received.
+        advice: What helps.
+        endless: Whether its quotation mark has no pair, so that the lines after it are rows.
+    """
+
+    rule: str
+    advice: str = ""
+    endless: bool = False
+
+
 def _read_quoted(lines: Lines, dialect: Dialect, refuse: Callable[[BadRow], None]) -> Iterator[Row]:
     feed = _Feed(lines, None if dialect.quoting else _MOST_LINES)
     reader = csv.reader(feed, delimiter=dialect.delimiter, strict=True)
-    shapes = _Shapes()
-    number, line = 0, 1
+    neighbours = _Neighbours(lines.sample(), dialect.delimiter)
+    number, line, width = 0, 1, 0
     while True:
         feed.row.clear()
-        rule, advice = "", ""
+        fault: _Fault | None = None
         cells: list[str] = []
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            rule = _rule_of(str(error))
+            fault = _explain(str(error))
         except _TooManyLines:
-            rule, advice = (
-                f"a cell must have at most {_MOST_LINES:,} lines. Received: more",
-                _ADVICE,
-            )
-        if not rule and not cells:
+            rule = f"a cell must have at most {_MOST_LINES:,} lines. Received: more"
+            fault = _Fault(rule, _ADVICE, endless=True)
+        if fault is None and not cells:
             line += 1
             continue
         number += 1
-        if not rule and len(feed.row) > 1 and dialect.quoting is None:
-            count = shapes.count_swallowed(feed.row, cells, dialect.delimiter)
-            if count:
-                rule = (
-                    "a quoted cell must not hold what looks like whole rows. Received: one from "
-                    f"row {number} to row {number + count - 1}"
-                )
-                advice = _ADVICE
-        if rule:
-            raw = feed.take_back()
+        width = width or len(cells)
+        if len(feed.row) > 1 and dialect.quoting is None:
+            if fault is None:
+                fault = _check_span(feed.row, len(cells), width, number, neighbours)
+            if fault is not None and (fault.endless or neighbours.are_rows(feed.row, width)):
+                feed.take_back()
+        elif (
+            fault is None and feed.again and feed.row[0].count('"') % 2 and dialect.quoting is None
+        ):
+            fault = _Fault("a quotation mark must have its pair. Received: one", _ADVICE)
+        raw = "".join(feed.row)
+        if fault is not None:
             lines.forget_fault()
-            refuse(BadRow(number, line, rule, raw.removesuffix("\n"), advice))
-        elif (fault := lines.find_fault(number, line, "".join(feed.row))) is not None:
-            refuse(fault)
+            refuse(BadRow(number, line, fault.rule, raw, fault.advice))
+        elif (undecodable := lines.find_fault(number, line, raw)) is not None:
+            refuse(undecodable)
         else:
-            shapes.add(cells)
-            yield Row(number, line, cells, "".join(feed.row))
+            yield Row(number, line, cells, raw)
         line += len(feed.row)
 
 
-class _Shapes:
-    """What the cells of each column look like: empty, one word or number, or several words."""
+def _check_span(
+    lines: Sequence[str], cells: int, width: int, number: int, neighbours: "_Neighbours"
+) -> _Fault | None:
+    """Check a row of several lines, which may have swallowed rows."""
+    if neighbours.are_rows(lines, width):
+        last = number + sum(1 for line in lines if line.strip("\r\n")) - 1
+        return _Fault(
+            "a quoted cell must not hold what looks like whole rows. Received: one from row "
+            f"{number} to row {last}",
+            _ADVICE,
+        )
+    if cells != width:
+        return _Fault(
+            f"a row must have as many cells as the header, {width}. Received: {cells}, in "
+            f"{len(lines)} lines; is a quotation mark or a delimiter missing?",
+            _ADVICE,
+        )
+    return None
 
-    def __init__(self) -> None:
-        self._seen: list[set[str]] = []
-        self._rows = 0
 
-    def add(self, cells: Sequence[str]) -> None:
-        """Learn from a row."""
-        if self._rows >= _SAMPLE_ROWS:
-            return
-        if self._rows == 0:
-            self._seen = [set() for _ in cells]  # the header: its words say nothing of the cells
-        elif len(cells) == len(self._seen):
-            for seen, cell in zip(self._seen, cells, strict=True):
-                seen.add(_shape(cell))
-        self._rows += 1
+class _Neighbours:
+    """What rows look like in a table, from its first lines.
 
-    def count_swallowed(self, lines: Sequence[str], cells: Sequence[str], delimiter: str) -> int:
-        """Return how many rows the lines of one row look like; 0 if they are no rows.
+    In a column of few values, such as the labels, a cell has one of them; in other columns it is
+    one word or several, as their cells are.
 
-        Every line must have the cells of a whole row, and beside the text, cells of the shapes that
-        their columns have elsewhere.
-        """
-        texts = {column for column, cell in enumerate(cells) if "\n" in cell}
-        count = 0
-        for line in lines:
-            bare = line.rstrip("\r\n")
-            if not bare:
-                continue
-            split = bare.split(delimiter)
-            if len(split) != len(cells):
-                return 0
-            for column, cell in enumerate(split):
-                seen = self._seen[column] if column < len(self._seen) else set()
-                expected = seen or {_shape(cells[column])}
-                if column not in texts and _shape(cell.strip('"')) not in expected:
-                    return 0
-            count += 1
-        return count
+    Args:
+        lines: The first lines; those that are no rows matter little.
+        delimiter: Between cells.
+    """
+
+    def __init__(self, lines: Sequence[str], delimiter: str) -> None:
+        self._delimiter = delimiter
+        rows = [line.split(delimiter) for line in lines if line]
+        width = len(rows[0]) if rows else 0
+        columns = list(zip(*(row for row in rows[1:] if len(row) == width), strict=True))
+        self._values = [self._find_values(column) for column in columns]
+        self._shapes = [{_shape(cell) for cell in column} for column in columns]
+
+    def _find_values(self, column: Sequence[str]) -> set[str] | None:
+        """The values of a column that has few; None if it has many."""
+        counts = Counter(cell.strip().strip('"') for cell in column)
+        repeated = {value for value, count in counts.items() if count > 1}
+        few = 2 * sum(counts[value] for value in repeated) > len(column)
+        return repeated if few and len(repeated) <= _MOST_VALUES else None
+
+    def are_rows(self, lines: Sequence[str], width: int) -> bool:
+        """Whether most lines of a row look like rows; all of them, if no column has few values."""
+        if width < 2:  # every line has one cell
+            return False
+        bare = [line.rstrip("\r\n") for line in lines]
+        bare = [line for line in bare if line]
+        alike = sum(self._is_row(line, width) for line in bare)
+        return alike == len(bare) or (any(self._values) and 2 * alike > len(bare))
+
+    def _is_row(self, line: str, width: int) -> bool:
+        cells = line.split(self._delimiter)
+        if len(cells) != width:
+            return False
+        if len(self._values) != width:
+            return True
+        return all(
+            _shape(cell) in shapes if values is None else cell.strip().strip('"') in values
+            for cell, values, shapes in zip(cells, self._values, self._shapes, strict=True)
+        )
 
 
 def _shape(cell: str) -> str:
-    if not cell:
+    bare = cell.strip().strip('"')
+    if not bare:
         return "empty"
-    return "words" if len(cell.split()) > 1 or cell != cell.strip() else "word"
+    return "words" if len(bare.split()) > 1 else "word"
+
+
+def _explain(message: str) -> _Fault:
+    """The fault behind a message of the csv module."""
+    endless = "unexpected end of data" in message or "field larger" in message
+    advice = "" if "new-line character" in message else _ADVICE
+    return _Fault(_rule_of(message), advice, endless)
 
 
 def _rule_of(message: str) -> str:
@@ -263,11 +313,11 @@ def check_delimiter(delimiter: str) -> str:
     r"""Return the delimiter that an option names; `\t` and `tab` are a tab.
 
     Raises:
-        DataError: It is not one character, or one that quoting and lines need.
+        InvalidInput: It is not one character, or one that quoting and lines need.
     """
     named = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
     if len(named) != 1 or named in '"\r\n':
-        raise DataError(
+        raise InvalidInput(
             "the delimiter must be one character other than a quotation mark or the end of a line. "
             f"Received: {delimiter!r}"
         )

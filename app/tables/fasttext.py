@@ -26,8 +26,8 @@ def read_fasttext(lines: Lines, refuse: Callable[[BadRow], None]) -> Iterator[Ro
         if (fault := lines.find_fault(number, line_number, bare)) is not None:
             refuse(fault)
             continue
-        label, _, text = bare.partition(" ")
-        text = text.lstrip()
+        label, *rest = bare.split(None, 1)
+        text = rest[0] if rest else ""
         if not label.startswith(PREFIX) or label == PREFIX:
             rule = f"a line must begin with {PREFIX}NAME and a space. Received: another beginning"
         elif text.startswith(PREFIX):

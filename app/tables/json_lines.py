@@ -1,23 +1,30 @@
 """Rows of JSON lines: one object per line; its keys are the columns."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final
 
 from app.tables.characters import Lines
 from app.tables.rows import BadRow, Row
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
 
 def read_json_lines(
-    lines: Lines, columns: Sequence[str], refuse: Callable[[BadRow], None]
+    lines: Lines,
+    columns: Sequence[str],
+    refuse: Callable[[BadRow], None],
+    plain: Collection[int] = (),
 ) -> Iterator[Row]:
     """Yield the values of `columns` of each object, as strings; blank lines are no rows.
 
-    Numbers and booleans are spelled as in JSON; null and a key that is missing are empty.
+    Other values than strings are spelled as in JSON; null and a key that is missing are empty.
 
     Args:
         lines: The lines.
         columns: The keys.
+        plain: The positions of columns whose values must not be objects or arrays.
         refuse: Called with each row that is not yielded.
     """
     number = 0
@@ -31,7 +38,7 @@ def read_json_lines(
             continue
         try:
             item = parse_object(bare)
-            cells = [_spell(item.get(key)) for key in columns]
+            cells = [_spell(item.get(key), i in plain) for i, key in enumerate(columns)]
         except ValueError as error:
             refuse(BadRow(number, line_number, str(error), bare))
             continue
@@ -59,16 +66,19 @@ def parse_object(line: str) -> dict[str, Any]:
     return item
 
 
-def _spell(value: Any) -> str:
+def _spell(value: Any, plain: bool) -> str:
     if isinstance(value, str):
+        if plain and not value.isascii() and _SURROGATE.search(value):
+            raise ValueError("a string must be Unicode. Received: half of a surrogate pair")
         return value
     if value is None:
         return ""
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    raise ValueError(
-        f"a value must be a string, a number, true, false or null. Received: {_kind(value)}"
-    )
+    if plain and isinstance(value, dict | list):
+        raise ValueError(
+            "a text, a label or a group must be a string, a number, true, false or null. "
+            f"Received: {_kind(value)}"
+        )
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _kind(value: Any) -> str:

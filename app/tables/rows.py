@@ -5,15 +5,17 @@ rows. Messages name the row, its line and the rule, and never repeat a cell.
 """
 
 import csv
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from app.errors import DataError
+from app.errors import CannotWrite, DataError, InvalidInput
 
 _MOST_LISTED: Final = 10
+_SKIP: Final = "--skip-bad-rows FILE writes such rows to a file and goes on without them"
+_COLUMNS: Final = ("row", "line", "rule", "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,16 @@ class BadRows:
         skip: Whether bad rows are skipped; otherwise the pass ends in an error that lists the first
             ten of them.
         aside: The CSV file to which skipped rows are written, with the columns `row`, `line`,
-            `rule` and `raw`. It appears when the pass has ended, also when no row was bad.
+            `rule` and `raw`. It appears when the pass has ended, also when no row was bad. Of the
+            files that exist, only an earlier file of bad rows is replaced.
 
     Attributes:
         count: The number of bad rows so far.
 
     Raises:
+        CannotWrite: `aside` cannot be written.
         DataError: On leaving, or at the tenth bad row, unless they are skipped.
+        InvalidInput: `aside` is something else than a file of bad rows.
     """
 
     def __init__(self, name: str, *, skip: bool = False, aside: Path | None = None) -> None:
@@ -91,23 +96,22 @@ class BadRows:
 
     def __enter__(self) -> "BadRows":
         if self._aside is not None:
-            self._partial = self._aside.with_name(f".{self._aside.name}.{os.getpid()}.partial")
-            try:
+            _check_aside(self._aside)
+            self._partial = self._aside.with_name(f".{self._aside.name}.partial")
+            with _explained_writes(self._aside):
                 self._file = self._partial.open("w", newline="", encoding="utf-8")
-            except OSError as error:
-                raise DataError(
-                    f"{self._aside}: the file of bad rows cannot be written: {error.strerror}"
-                ) from error
-            self._writer = csv.writer(self._file, lineterminator="\n")
-            self._writer.writerow(["row", "line", "rule", "raw"])
+                self._writer = csv.writer(self._file, lineterminator="\n")
+                self._writer.writerow(_COLUMNS)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if self._file is not None and self._aside is not None:
-            self._file.close()
-            if kind is None:
-                self._partial.replace(self._aside)
-            else:
+            try:
+                with _explained_writes(self._aside):
+                    self._file.close()
+                    if kind is None:
+                        self._partial.replace(self._aside)
+            finally:
                 self._partial.unlink(missing_ok=True)
         if kind is None:
             self._refuse()
@@ -121,8 +125,9 @@ class BadRows:
         self.count += 1
         if self._skip:
             if self._writer is not None:
-                raw = bad.raw.encode("utf-8", "backslashreplace").decode("utf-8")
-                self._writer.writerow([bad.number, bad.line, bad.rule, raw])
+                raw = bad.raw.rstrip("\r\n").encode("utf-8", "backslashreplace").decode("utf-8")
+                with _explained_writes(self._aside):
+                    self._writer.writerow([bad.number, bad.line, bad.rule, raw])
             return
         if bad.alone:
             self._listed.clear()
@@ -136,11 +141,38 @@ class BadRows:
         first = self._listed[0]
         advice = f"; {first.advice}" if first.advice else ""
         if len(self._listed) == 1:
-            raise DataError(f"{self._name} {first.place()}: {first.rule}{advice}")
+            skip = "" if first.alone else f". {_SKIP}"
+            raise DataError(f"{self._name} {first.place()}: {first.rule}{advice}{skip}")
         more = " and perhaps more" if len(self._listed) == _MOST_LISTED else ""
         lines = "".join(f"\n  {bad.place()}: {bad.rule}" for bad in self._listed)
         raise DataError(
             f"{self._name} {first.place()}: {first.rule}{advice}. "
-            f"{len(self._listed)} rows{more} break a rule:{lines}\n"
-            "--skip-bad-rows FILE writes such rows to a file and goes on without them"
+            f"{len(self._listed)} rows{more} break a rule:{lines}\n{_SKIP}"
         )
+
+
+def _check_aside(path: Path) -> None:
+    """Refuse to replace anything but an earlier file of bad rows.
+
+    Raises:
+        InvalidInput: The path is something else.
+    """
+    start = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.readline(100)
+    if str(path) in ("-", ".", "") or (path.exists() and start.strip() != b"row,line,rule,raw"):
+        raise InvalidInput(
+            f"{path}: the file of bad rows must be a new file, or one of an earlier call. "
+            "Received: something else, which it would replace"
+        )
+
+
+@contextmanager
+def _explained_writes(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(
+            f"{path}: the file of bad rows cannot be written: {error.strerror or error}"
+        ) from error

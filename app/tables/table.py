@@ -12,7 +12,7 @@ Each may be packed with gzip, or alone in a zip archive. Rows are read one by on
 memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -22,7 +22,6 @@ from app.tables.characters import Lines, check_not_utf16, detect_encoding, show_
 from app.tables.columnar import read_parquet, read_workbook
 from app.tables.containers import (
     PARQUET_MAGIC,
-    SAMPLE_BYTES,
     Opened,
     is_workbook,
     open_table_bytes,
@@ -94,7 +93,7 @@ class Table:
                 raise DataError(f"{path}: the file is empty")
             self.format = self._detect_format(opened.start)
             if self.format not in ("parquet", "excel"):
-                self._detect_characters(opened.start)
+                self._detect_characters(opened)
             self.columns = tuple(self._read_columns(opened))
 
     def describe(self) -> str:
@@ -112,10 +111,12 @@ class Table:
         shown += [show_encoding(self.encoding)] if self.encoding else []
         return ", ".join(part for part in shown if part)
 
-    def rows(self, refuse: Refuse) -> Iterator[Row]:
+    def rows(self, refuse: Refuse, plain: Collection[int] | None = None) -> Iterator[Row]:
         """Yield the rows below the header, from the beginning.
 
         Args:
+            plain: The positions of the columns that are needed. Of JSON lines and Parquet their
+                values must not be nested, and other columns may stay empty. Default: all.
             refuse: Called with each row that breaks a rule and is not yielded, such as one with
                 more or fewer cells than there are columns; may raise.
 
@@ -124,7 +125,7 @@ class Table:
         """
         width = len(self.columns)
         with open_table_bytes(self.path) as opened:
-            for row in self._read(opened, refuse):
+            for row in self._read(opened, refuse, plain=plain):
                 if len(row.cells) == width or self.format == "excel":
                     yield row
                     continue
@@ -160,8 +161,10 @@ class Table:
                 )
             if found:
                 return found[0]
-        if wanted is not None and wanted.isdecimal() and 1 <= int(wanted) <= len(self.columns):
-            return int(wanted) - 1
+        by_number = {str(i): i for i in range(1, len(self.columns) + 1)}
+        if (number := by_number.get(wanted or "")) is not None:
+            self._check_no_header_is_lost(number, kind)
+            return number - 1
         names = f"{' or '.join(usual)}, or be given by an option"
         rule = f"named {names}" if wanted is None else f"named {wanted!r}"
         if not self._options.header:
@@ -183,6 +186,23 @@ class Table:
             )
         count = len(self.columns)
         return f"{count} column{'s' * (count != 1)} with other names"
+
+    def _check_no_header_is_lost(self, number: int, kind: str) -> None:
+        """Refuse a label that stands in the header: the file seems to have none.
+
+        Raises:
+            DataError: The header's cell occurs again below it.
+        """
+        if kind != "label" or not self._options.header or self.format not in ("csv", "excel"):
+            return
+        rows = zip(self.rows(lambda bad: None), range(_SAMPLE_LINES), strict=False)
+        name = self.columns[number - 1]
+        if any(row.cells[number - 1].strip() == name for row, _ in rows):
+            raise DataError(
+                f"{self.path} row 1: the name of a column must not be one of its values. "
+                f"Received: column {number}, whose first cell occurs again; for a file without a "
+                "header, pass --no-header"
+            )
 
     def _looks_like_header(self) -> bool:
         """Whether each name is short, no number, without white space, and not repeated below."""
@@ -216,7 +236,7 @@ class Table:
             return binary
         if wanted != "auto":
             return wanted
-        if self._options.delimiter or self._options.split_cells:
+        if self._options.delimiter is not None or self._options.split_cells:
             return "csv"
         suffix = bare_suffix(self.path)
         bare = start.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -237,8 +257,10 @@ class Table:
             )
         return "json-lines" if is_json else "csv"
 
-    def _detect_characters(self, start: bytes) -> None:
+    def _detect_characters(self, opened: Opened) -> None:
+        start = opened.start
         self.encoding = detect_encoding(start, self._options.encoding)
+        lines = Lines(opened, self.encoding, str(self.path))
         options = self._options
         if self.encoding == "utf-8":
             try:
@@ -251,11 +273,8 @@ class Table:
             self.delimiter = check_delimiter(options.delimiter)
             return
         usual = _SUFFIX_DELIMITERS.get(bare_suffix(self.path))
-        lines = start.decode(self.encoding, "replace").split("\n")
-        if len(start) == SAMPLE_BYTES and len(lines) > 1:
-            lines.pop()  # it may be cut
-        lines = [line.rstrip("\r") for line in lines if line.strip("\r")]
-        self.delimiter = detect_delimiter(lines[:_SAMPLE_LINES], usual) or usual or ","
+        sample = [line for line in lines.sample() if line]
+        self.delimiter = detect_delimiter(sample[:_SAMPLE_LINES], usual) or usual or ","
 
     def _read_columns(self, opened: Opened) -> list[str]:
         if self.format == "parquet":
@@ -274,29 +293,38 @@ class Table:
     def _read_keys(self, opened: Opened) -> list[str]:
         """Return the keys of the first objects, in the order in which they appear."""
         keys: dict[str, None] = {}
-        for line, _ in zip(Lines(opened, self.encoding), range(_SAMPLE_LINES), strict=False):
+        for line in Lines(opened, self.encoding, str(self.path)).sample()[:_SAMPLE_LINES]:
             try:
                 keys |= dict.fromkeys(parse_object(line.strip() or "{}"))
             except ValueError:
                 continue  # a bad row, reported when the rows are read
         return list(keys)
 
-    def _read(self, opened: Opened, refuse: Refuse, *, header: bool = False) -> Iterator[Row]:
+    def _read(
+        self,
+        opened: Opened,
+        refuse: Refuse,
+        *,
+        header: bool = False,
+        plain: Collection[int] | None = None,
+    ) -> Iterator[Row]:
         """Yield the rows of the opened file, the header only if asked for."""
-        rows = self._read_all(opened, refuse)
+        rows = self._read_all(opened, refuse, plain)
         if self.format in ("csv", "excel") and self._options.header and not header:
             next(rows, None)
         return rows
 
-    def _read_all(self, opened: Opened, refuse: Refuse) -> Iterator[Row]:
+    def _read_all(
+        self, opened: Opened, refuse: Refuse, plain: Collection[int] | None
+    ) -> Iterator[Row]:
         if self.format == "parquet":
-            return read_parquet(self.path, opened.file)[1]
+            return read_parquet(self.path, opened.file, refuse, plain)[1]
         if self.format == "excel":
             self.sheet, rows = read_workbook(self.path, opened.file)
             return rows
-        lines = Lines(opened, self.encoding)
+        lines = Lines(opened, self.encoding, str(self.path))
         if self.format == "json-lines":
-            return read_json_lines(lines, self.columns, refuse)
+            return read_json_lines(lines, self.columns, refuse, plain or ())
         if self.format == "fasttext":
             return read_fasttext(lines, refuse)
         quoting, split_cells = self._options.quoting, self._options.split_cells

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import ValenceError
+from app.errors import InvalidInput, ValenceError
 from app.tables import containers
 from tests.deferred import deferred
 
@@ -87,3 +87,27 @@ def test_standard_input_is_read_again_by_every_pass(monkeypatch: pytest.MonkeyPa
     assert corpus.texts() == corpus.texts() == ["fine soup", "stale bread"]
     assert corpus.name == "standard input train"
     containers._spool_standard_input.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data", ".", "linked.csv"])
+def test_only_a_file_of_bad_rows_is_replaced(tmp_path: Path, name: str) -> None:
+    """The file of bad rows replaces neither the data nor anything else that is there."""
+    data, folder = tmp_path / "data.csv", tmp_path / "data"
+    data.write_text("text,label\nfine soup,1\nstale bread,0\n")
+    folder.mkdir()
+    (tmp_path / "linked.csv").symlink_to(data)
+    with pytest.raises(InvalidInput, match="must be a new file, or one of an earlier call"):
+        Source(str(data), skip_bad_rows=True, bad_rows_file=str(tmp_path / name)).read("train")
+    assert data.read_text().startswith("text,label\n")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_file_of_bad_rows_is_replaced(tmp_path: Path) -> None:
+    """The same call may be made again."""
+    aside = tmp_path / "bad.csv"
+    for _ in range(2):
+        source = Source(
+            str(FOLDER / "texts/empty.csv"), skip_bad_rows=True, bad_rows_file=str(aside)
+        )
+        source.read("train")
+        assert aside.read_text().count("\n") == 3

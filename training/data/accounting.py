@@ -147,7 +147,7 @@ def name_labels(labels: Iterable[str]) -> str:
 
 def name_label(label: str) -> str:
     """A label of one word as it is, and any other by its length."""
-    if len(label) <= _LABEL_CHARACTERS and not any(map(str.isspace, label)):
+    if len(label) <= _LABEL_CHARACTERS and label.isprintable() and " " not in label:
         return label
     return f"a label of {len(label)} characters"
 

@@ -102,7 +102,7 @@ class Source:
             return part.described(left_out={**part.left_out, NOT_ASKED_FOR: count_rows(other)})
         apart = split == "test" and self.test_path is not None
         path = Path(self.test_path if apart and self.test_path else self.path)
-        if apart and path.is_file():
+        if apart and not path.is_dir():
             split = "train"  # a file has one split only
         return read(path, split=split, options=self._options(of_test=apart))
 

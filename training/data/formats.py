@@ -137,7 +137,8 @@ def read_table(
         label = table.find_column(columns.label, LABEL_COLUMNS, "label")
     if columns.group is not None:
         group = table.find_column(columns.group, (), "group")
-    for row in table.rows(refuse):
+    needed = {column for column in (text, label, group) if column is not None}
+    for row in table.rows(refuse, needed):
         cells = row.cells
         record = Record(
             row,

@@ -32,6 +32,7 @@ _CODES: Final = (
 )
 _RANGE: Final = re.compile(r"\s*([+-]?[\d.]+)\s*-\s*([+-]?[\d.]+)\s*")
 _LONGEST_NUMBER: Final = 30
+_MISSING: Final = frozenset({"", "nan", "null", "none", "n/a", "na", "inf", "-inf"})
 _RULE: Final = (
     "negative, neutral or positive, or one of the codes 0 and 1, -1 and 1, or -1, 0 and 1, "
     "used consistently"
@@ -55,6 +56,8 @@ def shown_label(label: str) -> str:
 def read_number(label: str) -> Decimal | None:
     """Return the number that a label is, if it is a finite one."""
     if not label or len(label) > _LONGEST_NUMBER or not label[-1].isdecimal() | (label[-1] == "."):
+        return None
+    if "_" in label:  # which Python allows in numbers
         return None
     try:
         number = Decimal(label)
@@ -102,9 +105,6 @@ class LabelPattern:
 
     Args:
         pattern: As it was typed.
-
-    Raises:
-        InvalidInput: The range ends before it begins.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -116,11 +116,8 @@ class LabelPattern:
             high = read_number(match[2])
             if high is None:
                 return
-            if high < low:
-                raise InvalidInput(
-                    f"a range of labels must end at or above its beginning. Received: {pattern!r}"
-                )
-            self._range = low, high
+            if low <= high:
+                self._range = low, high
 
     def is_value(self, plain: str) -> bool:
         """Whether the pattern is this label itself."""
@@ -173,6 +170,7 @@ class LabelRules:
         Raises:
             DataError: A label has no name.
         """
+        _check_missing(path, found)
         if self._names is not None:
             return {plain: self._named(path, plain, one) for plain, one in found.items()}
         for vocabulary in (_NAMES, *_CODES):
@@ -199,6 +197,22 @@ class LabelRules:
         )
 
 
+def _check_missing(path: object, found: Mapping[str, Found]) -> None:
+    """Refuse empty labels, and what stands for them beside numbers.
+
+    Raises:
+        DataError: A label is empty; the message says how to leave such rows out.
+    """
+    others = found.keys() - _MISSING
+    are_numbers = bool(others) and all(read_number(label) is not None for label in others)
+    for label in ("", *sorted(_MISSING - {""})):
+        if label in found and (label == "" or are_numbers):
+            shown = f"an empty one; --drop-label={label} leaves such rows out"
+            raise DataError(
+                f"{path} {found[label].place()}: labels must not be empty. Received: {shown}"
+            )
+
+
 def _wrong_label(path: object, found: Found, rule: str, advice: str) -> DataError:
     """Say which row has a wrong label; only a number is repeated: a word may be a text."""
     bare, size = found.label.strip(), len(found.label)
@@ -212,12 +226,10 @@ def _wrong_label(path: object, found: Found, rule: str, advice: str) -> DataErro
 def _as_they_are(path: object, found: Mapping[str, Found]) -> Mapping[str, str]:
     """Use labels of a file's own unchanged, unless the column does not look like labels."""
     too_many = len(found) > MOST_LABELS
-    if too_many or "" in found:
-        odd = next(iter(found.values())) if too_many else found[""]
-        count = f"more than {MOST_LABELS}" if too_many else str(len(found))
+    if too_many:
+        odd = next(iter(found.values()))
         raise DataError(
-            f"{path} {odd.place()}: labels must not be empty, and there may be at most "
-            f"{MOST_LABELS} different ones. Received: {count} different ones; is this the right "
-            "column?"
+            f"{path} {odd.place()}: there may be at most {MOST_LABELS} different labels. Received: "
+            f"more than {MOST_LABELS} different ones; is this the right column?"
         )
     return {plain: shown_label(one.label) for plain, one in found.items()}

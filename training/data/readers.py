@@ -110,8 +110,8 @@ class ReadOptions:
     @property
     def names_columns(self) -> bool:
         """Whether an option is given that only tables have."""
-        columns = self.text_column, self.label_column, self.group_column, self.delimiter
-        return any(columns) or not self.header
+        given = self.text_column, self.label_column, self.group_column, self.delimiter
+        return any(option is not None for option in given) or not self.header
 
     def columns(self) -> Columns:
         """Return the columns that were named."""
@@ -158,7 +158,7 @@ def read(path: Path, *, split: SplitName = "train", options: ReadOptions | None 
         case "tree":
             records = lambda refuse: read_tree(path, split)  # noqa: E731
         case _:
-            known = _as_known(format_name, options)
+            known = _as_known(path, format_name, options)
             labels = labels or known.labels
             opened = open_table(path, known.options)
             records = lambda refuse: read_table(  # noqa: E731
@@ -169,7 +169,7 @@ def read(path: Path, *, split: SplitName = "train", options: ReadOptions | None 
     return _collect(name, source, records, split, rules, options)
 
 
-def _as_known(format_name: str, options: ReadOptions) -> KnownFormat:
+def _as_known(path: Path, format_name: str, options: ReadOptions) -> KnownFormat:
     """Return a format with the options that were given."""
     known = KNOWN_FORMATS.get(format_name)
     if known is None:
@@ -185,12 +185,23 @@ def _as_known(format_name: str, options: ReadOptions) -> KnownFormat:
         ),
         options=replace(
             table,
-            encoding=options.encoding or table.encoding,
+            encoding=options.encoding or (table.encoding and _utf8_or(path, table.encoding)),
             delimiter=options.delimiter or table.delimiter,
             quoting=table.quoting if options.quoting is None else options.quoting,
             header=table.header and options.header,
         ),
     )
+
+
+def _utf8_or(path: Path, encoding: str) -> str:
+    """UTF-8 if the beginning of a file is, else the encoding that its format usually has."""
+    with open_table_bytes(path) as opened:
+        try:
+            opened.start.decode("utf-8")
+        except UnicodeDecodeError as error:
+            is_cut = error.end == len(opened.start)
+            return "utf-8" if is_cut else encoding
+    return "utf-8"
 
 
 def list_splits(path: Path) -> tuple[SplitName, ...]:
@@ -229,7 +240,8 @@ def _detect(path: Path, options: ReadOptions) -> str:
         start = opened.start
     header, _, rest = start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
     cells = tuple(header.rstrip(b"\r").decode("utf-8", "replace").split("\t"))
-    if cells in (TSV_HEADER, TSV_HEADER_UNLABELLED):
+    as_usual = options.encoding is None and options.quoting is None
+    if cells in (TSV_HEADER, TSV_HEADER_UNLABELLED) and as_usual:
         return "kaggle" if rest.startswith(b'"') else "tsv"
     if known := detect_known_format(start, ()):
         return known

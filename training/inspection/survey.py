@@ -175,13 +175,14 @@ def _count_labels(
     train, validation = dataset.train.counts(), dataset.validation.counts()
     tests = test.counts() if test is not None else {}
     return {
-        name_label(label): {
+        # Labels of several words may be texts, and of equal length.
+        label if name_label(label) == label else f"{name_label(label)} (class {number})": {
             "train": train[label],
             "validation": validation[label],
             **({} if test is None else {"test": tests.get(label, 0)}),
             "dropped": count - train[label] - validation[label],
         }
-        for label, count in whole.counts().items()
+        for number, (label, count) in enumerate(whole.counts().items(), start=1)
     }
 
 
