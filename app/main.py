@@ -27,6 +27,7 @@ from app.api.error_handlers import (
 )
 from app.api.gate import Gate
 from app.api.health import register_metrics, register_models, register_probes
+from app.api.inference import Inference
 from app.api.keys import OPEN_PATHS, KeyCheck, Keys
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
@@ -130,7 +131,8 @@ def create_app(
     service.metrics.declare_rejections(REJECTION_REASONS)
     register_documentation(app)
     register_error_handlers(app)
-    register_predict(app, service.repository, request_limits(settings), bodies)
+    inference = Inference(service.repository, request_limits(settings), bodies)
+    register_predict(app, inference)
     register_models(app, service.repository, service.lifecycle, workers)
     register_probes(app, service.lifecycle, workers)
     if settings.metrics_port is None:

@@ -105,6 +105,7 @@ class PredictCall:
         single: Whether the body has `text` rather than `texts`.
         model: None for the default model.
         version: A number or an alias; None for the version that answers by default.
+        timeout_s: None: the deadline is that of the header.
     """
 
     texts: list[str]
@@ -112,6 +113,7 @@ class PredictCall:
     single: bool
     model: str | None
     version: int | str | None
+    timeout_s: float | None = None
 
 
 def parse_predict(body: bytes, limits: Limits) -> PredictCall:

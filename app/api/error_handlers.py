@@ -37,6 +37,7 @@ from app.errors import (
 )
 from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 
+_JSON: Final = "application/json"
 _RETRY_S: Final = 1
 _SEE_LOG: Final = "the log of the service has more, under this request_id"
 _NOT_FROM_THE_ROUTE: Final = "Not answered by the route; the connection is closed"
@@ -268,7 +269,7 @@ def respond_to_error(scope: Scope, error: ValenceError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     # The message of an unmapped exception was not written for clients.
     detail = _SEE_LOG if problem_type is INTERNAL else str(error)
-    return _respond(context.request_id, problem_type.problem(detail), headers)
+    return _respond(scope, problem_type, detail, headers)
 
 
 def retry_after(error: Overloaded) -> int:
@@ -276,9 +277,9 @@ def retry_after(error: Overloaded) -> int:
     return max(1, math.ceil(error.retry_after_s))
 
 
-def internal_error(request_id: str) -> Response:
-    """The response to an unexpected exception, which the log has under `request_id`."""
-    return _respond(request_id, INTERNAL.problem(INTERNAL.example))
+def internal_error(scope: Scope) -> Response:
+    """The response to an unexpected exception, which the log has under the request's id."""
+    return _respond(scope, INTERNAL, INTERNAL.example)
 
 
 def refuse_http(metrics: Metrics, status: int) -> Response:
@@ -289,15 +290,28 @@ def refuse_http(metrics: Metrics, status: int) -> Response:
     problem_type = HTTP_PROBLEMS[status]
     if problem_type is TOO_MANY_CONNECTIONS:
         headers["Retry-After"] = str(_RETRY_S)
-    return _respond(request_id, problem_type.problem(problem_type.example), headers)
+    return _describe_problem(problem_type, problem_type.example, request_id, headers)
 
 
 def _respond(
-    request_id: str, problem: dict[str, Any], headers: dict[str, str] | None = None
+    scope: Scope, problem_type: ProblemType, detail: str, headers: dict[str, str] | None = None
+) -> Response:
+    """A response with an error, as the protocol of the request has them."""
+    context = context_of(scope)
+    dialect = context.dialect
+    if dialect is None:
+        return _describe_problem(problem_type, detail, context.request_id, headers)
+    slug = problem_type.slug
+    status = dialect.statuses.get(slug, problem_type.status)
+    return Response(orjson.dumps(dialect.describe(scope, slug, detail)), status, headers, _JSON)
+
+
+def _describe_problem(
+    problem_type: ProblemType, detail: str, request_id: str, headers: dict[str, str] | None
 ) -> Response:
     """A response with problem details."""
-    body = orjson.dumps(problem | {"request_id": request_id})
-    return Response(body, problem["status"], headers, PROBLEM_JSON)
+    body = orjson.dumps(problem_type.problem(detail) | {"request_id": request_id})
+    return Response(body, problem_type.status, headers, PROBLEM_JSON)
 
 
 def register_error_handlers(app: FastAPI) -> None:
@@ -320,8 +334,7 @@ def register_error_handlers(app: FastAPI) -> None:
         else:
             problem_type = ProblemType(error.status_code, "http", "The request was rejected")
             detail = "see the status"
-        request_id = context_of(request.scope).request_id
-        return _respond(request_id, problem_type.problem(detail), dict(error.headers or {}))
+        return _respond(request.scope, problem_type, detail, dict(error.headers or {}))
 
     app.add_exception_handler(ValenceError, handle_valence_error)
     app.add_exception_handler(HTTPException, handle_http_error)

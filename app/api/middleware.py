@@ -5,13 +5,14 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.body import Bodies
+from app.api.dialects import Dialect
 from app.api.security_headers import EVERYWHERE
 from app.telemetry.logs import describe_exception
 from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
@@ -23,6 +24,9 @@ CLIENT_GONE: Final = 499
 """The status in the metrics of a request whose client left before the response."""
 
 VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+PREFIX_CHARS: Final = len("/v2")
+"""So much of a path tells the protocol."""
+NO_DIALECTS: Final[Mapping[str, Dialect]] = {}
 _CONTEXT: Final = "valence.context"
 _READINESS_PROBE: Final = "/readyz"
 
@@ -44,12 +48,14 @@ class RequestContext:
         status: The status of the response.
         error: The class name of the exception that ended the request.
         rejected: The `reason` in the metric `rejected_total`; empty if it is not counted there.
+        dialect: How the client reads errors; None: as problem details.
     """
 
     __slots__ = (
         "body_bytes",
         "body_unread",
         "content_length",
+        "dialect",
         "error",
         "model",
         "rejected",
@@ -58,7 +64,8 @@ class RequestContext:
         "timeout",
     )
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, dialect: Dialect | None = None) -> None:
+        self.dialect = dialect
         self.request_id = ""
         self.model = NO_MODEL
         self.timeout: bytes | None = None
@@ -106,7 +113,8 @@ class RequestMiddleware:
         metrics: Counts the requests.
         bodies: The bodies of all requests; the one of a request is released when it ends.
         draining: Whether to close each connection after its response.
-        answer_unexpected: Makes the response to an unexpected exception from the request's id.
+        answer_unexpected: Makes the response to an unexpected exception from the scope.
+        dialects: How the clients of the other protocols read errors, by the start of their paths.
     """
 
     def __init__(
@@ -116,13 +124,15 @@ class RequestMiddleware:
         metrics: Metrics,
         bodies: Bodies,
         draining: Callable[[], bool],
-        answer_unexpected: Callable[[str], Response],
+        answer_unexpected: Callable[[Scope], Response],
+        dialects: Mapping[str, Dialect] = NO_DIALECTS,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._bodies = bodies
         self._draining = draining
         self._answer_unexpected = answer_unexpected
+        self._dialects = dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; the lifespan passes through."""
@@ -130,7 +140,8 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
-        context = scope[_CONTEXT] = RequestContext(scope)
+        dialect = self._dialects.get(scope["path"][:PREFIX_CHARS])
+        context = scope[_CONTEXT] = RequestContext(scope, dialect)
         answered = False
 
         async def send_with_headers(message: Message) -> None:
@@ -158,7 +169,7 @@ class RequestMiddleware:
                 extra={"request_id": context.request_id} | describe_exception(error),
             )
             if not answered:
-                response = self._answer_unexpected(context.request_id)
+                response = self._answer_unexpected(scope)
                 await response(scope, receive, send_with_headers)
         finally:
             self._metrics.requests_in_flight.dec()

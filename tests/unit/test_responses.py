@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.body import PredictCall
-from app.api.predict import _respond
+from app.api.predict import write_predictions
 from app.serving.predictor import Prediction, Result
 from app.serving.repository import Version
 
@@ -39,8 +39,8 @@ def test_response_is_json(
         "truncated": truncated,
     }
     about = {"model": name, "version": number}
-    single, _ = _respond(version, PredictCall(["text"], {}, True, None, None), result)
-    several, _ = _respond(version, PredictCall(["text"], {}, False, None, None), result)
+    single, _ = write_predictions(version, PredictCall(["text"], {}, True, None, None), result)
+    several, _ = write_predictions(version, PredictCall(["text"], {}, False, None, None), result)
     assert json.loads(single) == about | item
     assert json.loads(several) == about | {"predictions": [item]}
     assert all(math.isfinite(p) for p in json.loads(single)["probabilities"].values())
