@@ -3,6 +3,8 @@
 ValenceError
 ├── InvalidInput         a field of a request is wrong
 │   ├── InvalidHTTP      the body breaks its framing
+│   ├── InvalidCoding    the body is not in the content coding that its headers announce
+│   ├── UnknownCoding    the content coding is not taken
 │   ├── NotJSON          the body is not JSON
 │   └── TooLarge         a body, a list of texts or a text is over its limit
 ├── RequestTimeout       the body came too slowly
@@ -37,6 +39,14 @@ class InvalidInput(ValenceError):
 
 class InvalidHTTP(InvalidInput):
     """The body of a request breaks the framing that its headers announce."""
+
+
+class InvalidCoding(InvalidInput):
+    """The body of a request is not in the content coding that its headers announce."""
+
+
+class UnknownCoding(InvalidInput):
+    """The content coding of a request is not taken."""
 
 
 class NotJSON(InvalidInput):

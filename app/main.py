@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.api import openinference, tensorflow_serving
 from app.api.application import Application
 from app.api.body import Bodies, Limits
 from app.api.connections import ConnectionLimits
@@ -26,7 +27,7 @@ from app.api.error_handlers import (
     register_error_handlers,
 )
 from app.api.gate import Gate
-from app.api.health import register_metrics, register_models, register_probes
+from app.api.health import assess, register_metrics, register_models, register_probes
 from app.api.inference import Inference
 from app.api.keys import OPEN_PATHS, KeyCheck, Keys
 from app.api.middleware import RequestMiddleware
@@ -61,6 +62,13 @@ _KEEP_ALIVE_S: Final = 75
 _MIB: Final = 2**20
 _SUPERVISOR_BYTES: Final = 64 * _MIB
 _REQUESTS_BYTES: Final = 64 * _MIB  # for the requests that a worker has at once
+
+DIALECTS: Final = {
+    "/v1": tensorflow_serving.DIALECT,
+    "/V1": tensorflow_serving.DIALECT,
+    "/v2": openinference.DIALECT,
+}
+"""How errors are told, by the start of the path."""
 
 DESCRIPTION = """Sentiment of English texts, from models trained on real reviews.
 
@@ -112,6 +120,7 @@ def create_app(
             bodies=bodies,
             draining=lambda: service.lifecycle.draining,
             answer_unexpected=internal_error,
+            dialects=DIALECTS,
         )
 
     if keys is not None:
@@ -133,11 +142,13 @@ def create_app(
     register_error_handlers(app)
     inference = Inference(service.repository, request_limits(settings), bodies)
     register_predict(app, inference)
+    openinference.register(app, inference, partial(assess, service.lifecycle, workers))
+    tensorflow_serving.register(app, inference)
     register_models(app, service.repository, service.lifecycle, workers)
     register_probes(app, service.lifecycle, workers)
     if settings.metrics_port is None:
         register_metrics(app, service.metrics.tally, workers)
-    document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS)
+    document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS, dialects=DIALECTS)
     app.index_raw_routes()
     return app
 

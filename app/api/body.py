@@ -7,13 +7,16 @@ that must be fast. `app.api.schemas` documents the same body; a test compares th
 import json
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Never
+from typing import Any, Final, Never, TypeVar
 
 from app.errors import BodiesFull, InvalidInput, NotJSON, TooLarge
 from app.gc_tuning import gc_paused
 from app.serving.plan import ALIAS_PATTERN
+
+T = TypeVar("T")
 
 FIELDS: Final = frozenset({"text", "texts", "model", "version"})
 """The fields of the body."""
@@ -127,11 +130,18 @@ def parse_predict(body: bytes, limits: Limits) -> PredictCall:
         InvalidInput: A field is wrong. The message names the field and the rule.
         TooLarge: The text, or the list of texts, is over its limit.
     """
+    return parse_calmly(
+        body, lambda: parse_fields(read_object(parse_json(body), "the body"), limits)
+    )
+
+
+def parse_calmly(body: bytes, parse: Callable[[], T]) -> T:
+    """Parse a body, without garbage collections if it is large."""
     if len(body) <= SMALL_BODY_BYTES:
-        return _parse_predict(body, limits)
+        return parse()
     with gc_paused():  # a large body can hold millions of tiny lists
         try:
-            return _parse_predict(body, limits)
+            return parse()
         except InvalidInput as error:
             # The frames of the traceback hold the parsed body. Without them it is freed here,
             # before the collector runs again.
@@ -150,7 +160,8 @@ def parse_json(body: bytes) -> Any:
     if not body:
         raise NotJSON('the body must be JSON, as in {"text": "..."}; it is empty')
     try:
-        return _decode(body.decode("utf-8"))
+        # Some editors, and libraries of .NET, begin UTF-8 with a byte order mark.
+        return _decode(body.decode("utf-8-sig" if body.startswith(BOM_UTF8) else "utf-8"))
     except json.JSONDecodeError as error:
         raise NotJSON(f"the body must be JSON; invalid at character {error.pos + 1}") from None
     except UnicodeDecodeError as error:
@@ -206,67 +217,48 @@ def parse_timeout_s(header: bytes | None, limits: Limits) -> float:
     return milliseconds / 1e3
 
 
-def _reject_constant(name: str) -> Never:
-    raise ValueError(name)
+def read_object(value: Any, name: str) -> dict[str, Any]:
+    """An object that `parse_json` returned, as a dict.
+
+    Raises:
+        InvalidInput: It is no object, or has a field twice.
+    """
+    if not isinstance(value, tuple):
+        raise InvalidInput(f"{name} must be an object. Received: {json_type(value)}")
+    content = dict(value)
+    if len(content) < len(value):
+        raise InvalidInput(f"{name} must have each field once")
+    return content
 
 
-_decode = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_reject_constant).decode
+def require_string(value: Any, field: str) -> None:
+    """Check the type of a field.
+
+    Raises:
+        InvalidInput: It is another one.
+    """
+    if not isinstance(value, str):
+        raise InvalidInput(f"{field} must be a string. Received: {json_type(value)}")
 
 
-def _parse_predict(body: bytes, limits: Limits) -> PredictCall:
-    pairs = parse_json(body)
-    if not isinstance(pairs, tuple):
-        raise InvalidInput(f"the body must be an object. Received: {_json_type(pairs)}")
-    content = dict(pairs)
-    if not FIELDS.issuperset(content):
-        others = len(content.keys() - FIELDS)
-        raise InvalidInput(
-            f"the body must have text or texts, model and version only. Received: {others} more"
-        )
-    if len(content) < len(pairs):
-        raise InvalidInput("the body must have each field once")
-    if ("text" in content) == ("texts" in content):
-        raise InvalidInput("the body must have either text or texts")
-    model = _parse_model(content.get("model"))
-    version = _parse_version(content.get("version"))
-    if "text" in content:
-        text = content["text"]
-        _require_string(text, "text")
-        if error := check_text(text, "text", limits):
-            raise error
-        return PredictCall([text], {}, True, model, version)
-    texts, invalid = _parse_texts(content["texts"], limits)
-    return PredictCall(texts, invalid, False, model, version)
+def parse_model(model: Any) -> str | None:
+    """The name of a model; None for the default model.
 
-
-def _parse_texts(texts: Any, limits: Limits) -> tuple[list[str], dict[int, InvalidInput]]:
-    """Split a list into its valid texts and the errors of the others."""
-    if not isinstance(texts, list):
-        raise InvalidInput(f"texts must be a list. Received: {_json_type(texts)}")
-    if not texts:
-        raise InvalidInput("texts must have at least one text")
-    if len(texts) > limits.max_texts:
-        raise TooLarge(f"texts must have at most {limits.max_texts} texts. Received: {len(texts)}")
-    valid: list[str] = []
-    invalid: dict[int, InvalidInput] = {}
-    for index, text in enumerate(texts):
-        _require_string(text, f"texts[{index}]")
-        if error := check_text(text, "text", limits):
-            invalid[index] = error
-        else:
-            valid.append(text)
-    return valid, invalid
-
-
-def _parse_model(model: Any) -> str | None:
+    Raises:
+        InvalidInput: It is no string.
+    """
     if model is not None:
-        _require_string(model, "model")
+        require_string(model, "model")
     name: str | None = model
     return name
 
 
-def _parse_version(version: Any) -> int | str | None:
-    """The version as a number, or an alias; a string of digits is a number too."""
+def parse_version(version: Any) -> int | str | None:
+    """The version as a number, or an alias; a string of digits is a number too.
+
+    Raises:
+        InvalidInput: It is neither.
+    """
     is_digits = isinstance(version, str) and version.isascii() and version.isdigit()
     if is_digits and len(version) <= _MAX_VERSION_DIGITS:
         version = int(version)
@@ -277,11 +269,53 @@ def _parse_version(version: Any) -> int | str | None:
     raise InvalidInput("version must be a whole number or an alias")
 
 
-def _require_string(value: Any, field: str) -> None:
-    if not isinstance(value, str):
-        raise InvalidInput(f"{field} must be a string. Received: {_json_type(value)}")
-
-
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
     """What JSON calls the type of a value."""
     return next((name for cls, name in _JSON_TYPES if isinstance(value, cls)), "null")
+
+
+def _reject_constant(name: str) -> Never:
+    raise ValueError(name)
+
+
+_decode = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_reject_constant).decode
+
+
+def parse_fields(content: dict[str, Any], limits: Limits) -> PredictCall:
+    """As `parse_predict`, for a body that was read as an object."""
+    if not FIELDS.issuperset(content):
+        others = len(content.keys() - FIELDS)
+        raise InvalidInput(
+            f"the body must have text or texts, model and version only. Received: {others} more"
+        )
+    if ("text" in content) == ("texts" in content):
+        raise InvalidInput("the body must have either text or texts")
+    model = parse_model(content.get("model"))
+    version = parse_version(content.get("version"))
+    if "text" in content:
+        text = content["text"]
+        require_string(text, "text")
+        if error := check_text(text, "text", limits):
+            raise error
+        return PredictCall([text], {}, True, model, version)
+    texts, invalid = _parse_texts(content["texts"], limits)
+    return PredictCall(texts, invalid, False, model, version)
+
+
+def _parse_texts(texts: Any, limits: Limits) -> tuple[list[str], dict[int, InvalidInput]]:
+    """Split a list into its valid texts and the errors of the others."""
+    if not isinstance(texts, list):
+        raise InvalidInput(f"texts must be a list. Received: {json_type(texts)}")
+    if not texts:
+        raise InvalidInput("texts must have at least one text")
+    if len(texts) > limits.max_texts:
+        raise TooLarge(f"texts must have at most {limits.max_texts} texts. Received: {len(texts)}")
+    valid: list[str] = []
+    invalid: dict[int, InvalidInput] = {}
+    for index, text in enumerate(texts):
+        require_string(text, f"texts[{index}]")
+        if error := check_text(text, "text", limits):
+            invalid[index] = error
+        else:
+            valid.append(text)
+    return valid, invalid

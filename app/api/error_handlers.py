@@ -1,7 +1,7 @@
 """The one table from exceptions to statuses, and responses with problem details (RFC 9457)."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,9 +12,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.api.application import Application
+from app.api.codings import ACCEPTED
 from app.api.connections import CONNECTIONS_REASON
+from app.api.dialects import Dialect
 from app.api.framing import MAX_HEAD_BYTES, MAX_TARGET_BYTES
-from app.api.middleware import PROBLEM_JSON, context_of, make_request_id
+from app.api.middleware import (
+    NO_DIALECTS,
+    PREFIX_CHARS,
+    PROBLEM_JSON,
+    context_of,
+    make_request_id,
+)
 from app.api.schemas import Problem
 from app.api.security_headers import EVERYWHERE
 from app.errors import (
@@ -22,6 +31,7 @@ from app.errors import (
     DeadlineExceeded,
     Draining,
     InferenceFailed,
+    InvalidCoding,
     InvalidHTTP,
     InvalidInput,
     NotJSON,
@@ -32,6 +42,7 @@ from app.errors import (
     TooLarge,
     TooLate,
     Unauthorized,
+    UnknownCoding,
     UnknownModel,
     ValenceError,
 )
@@ -39,6 +50,11 @@ from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 
 _JSON: Final = "application/json"
 _RETRY_S: Final = 1
+_EXAMPLE_SCOPE: Final[Scope] = {
+    "method": "POST",
+    "path": "/v1/models/none",
+    "path_params": {"model": "none"},
+}
 _SEE_LOG: Final = "the log of the service has more, under this request_id"
 _NOT_FROM_THE_ROUTE: Final = "Not answered by the route; the connection is closed"
 _SECURITY: Final = {name.decode(): value.decode() for name, value in EVERYWHERE}
@@ -142,6 +158,18 @@ HTTP_PROBLEMS: Final = {
 PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
     InvalidHTTP: INVALID_HTTP,
     RequestTimeout: REQUEST_TIMEOUT,
+    InvalidCoding: ProblemType(
+        400,
+        "invalid-coding",
+        "The body cannot be unpacked",
+        "the body must be whole, in the coding that Content-Encoding says",
+    ),
+    UnknownCoding: ProblemType(
+        415,
+        "unknown-coding",
+        "The content coding is not taken",
+        "Content-Encoding must be gzip or deflate",
+    ),
     NotJSON: ProblemType(
         400,
         "not-json",
@@ -265,6 +293,8 @@ def respond_to_error(scope: Scope, error: ValenceError) -> Response:
         headers["Retry-After"] = str(retry_after(error))
     elif isinstance(error, NotReady | BodiesFull):
         headers["Retry-After"] = str(_RETRY_S)
+    elif isinstance(error, UnknownCoding):
+        headers["Accept-Encoding"] = ACCEPTED.decode()
     elif isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     # The message of an unmapped exception was not written for clients.
@@ -314,7 +344,7 @@ def _describe_problem(
     return Response(body, problem_type.status, headers, PROBLEM_JSON)
 
 
-def register_error_handlers(app: FastAPI) -> None:
+def register_error_handlers(app: Application) -> None:
     """Answer every exception that leaves a route with problem details."""
 
     async def handle_valence_error(request: Request, error: Exception) -> Response:
@@ -331,6 +361,9 @@ def register_error_handlers(app: FastAPI) -> None:
         elif error.status_code == 405:
             problem_type = ProblemType(405, "method-not-allowed", "Method not allowed")
             detail = "the header Allow names the methods of this route"
+            # Starlette names those of the first route with the path.
+            methods = app.methods_of(request.scope["path"])
+            error.headers = {"Allow": ", ".join(sorted(methods))}
         else:
             problem_type = ProblemType(error.status_code, "http", "The request was rejected")
             detail = "see the status"
@@ -340,7 +373,12 @@ def register_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, handle_http_error)
 
 
-def document_common_parts(app: FastAPI, *, open_paths: Collection[str] | None = None) -> None:
+def document_common_parts(
+    app: FastAPI,
+    *,
+    open_paths: Collection[str] | None = None,
+    dialects: Mapping[str, Dialect] = NO_DIALECTS,
+) -> None:
     """Add to the OpenAPI document what all routes share, and remove FastAPI's own error body.
 
     All routes share the schema `Problem`, the header `X-Request-ID`, the response 500, those that
@@ -349,6 +387,7 @@ def document_common_parts(app: FastAPI, *, open_paths: Collection[str] | None = 
     Args:
         app: The application.
         open_paths: The paths that need no API key; None if no path does.
+        dialects: How the clients of the other protocols read errors, by the start of their paths.
     """
     generate = app.openapi
 
@@ -364,14 +403,16 @@ def document_common_parts(app: FastAPI, *, open_paths: Collection[str] | None = 
                 document["components"]["securitySchemes"] = _SECURITY_SCHEMES
             for path, route in document["paths"].items():
                 needs_key = open_paths is not None and path not in open_paths
+                dialect = dialects.get(path[:PREFIX_CHARS])
                 for operation in route.values():
                     responses = operation["responses"]
                     if "HTTPValidationError" in str(responses.get("422")):
                         del responses["422"]
                     if needs_key:
                         operation["security"] = [{name: []} for name in _SECURITY_SCHEMES]
-                        _document_key_problems(responses)
-                    for status, response in document_problems(500).items():
+                        _document_key_problems(responses, dialect)
+                    internal = document_errors(dialect, 500) if dialect else document_problems(500)
+                    for status, response in internal.items():
                         responses.setdefault(str(status), response)
                     ended = _document(_NOT_FROM_THE_ROUTE, *HTTP_PROBLEMS.values())
                     responses.setdefault("default", ended)
@@ -397,13 +438,47 @@ def document_problems(*statuses: int, detail: str = "") -> dict[int | str, dict[
     return responses
 
 
-def _document_key_problems(responses: dict[str, Any]) -> None:
+def document_errors(dialect: Dialect, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """As `document_problems`, for a route of another protocol.
+
+    Args:
+        dialect: The errors of the protocol.
+        statuses: The statuses that the route may answer with, as the protocol has them.
+    """
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        types = [
+            each
+            for each in (*_ROUTE_PROBLEMS, INTERNAL)
+            if dialect.statuses.get(each.slug, each.status) == status
+        ]
+        responses[status] = _document_in(dialect, *types)
+    return responses
+
+
+def _document_in(dialect: Dialect, *types: ProblemType) -> dict[str, Any]:
+    examples = {
+        each.slug: {
+            "summary": each.title,
+            "value": dialect.describe(_EXAMPLE_SCOPE, each.slug, each.example),
+        }
+        for each in types
+    }
+    content = {"schema": {"type": "object"}, "examples": examples}
+    return {
+        "description": " · ".join(each.title for each in types),
+        "content": {_JSON: content},
+    }
+
+
+def _document_key_problems(responses: dict[str, Any], dialect: Dialect | None) -> None:
     """Add the answers to a missing, wrong or overused key to the responses of a route."""
     for error in _KEY_ERRORS:
         each = PROBLEM_TYPES[error]
-        own = _document(each.title, each)
+        own = _document_in(dialect, each) if dialect else _document(each.title, each)
         response = responses.setdefault(str(each.status), own)
-        response["content"][PROBLEM_JSON]["examples"] |= own["content"][PROBLEM_JSON]["examples"]
+        for media_type, content in own["content"].items():
+            response["content"][media_type]["examples"] |= content["examples"]
 
 
 def _document(description: str, *types: ProblemType, detail: str = "") -> dict[str, Any]:

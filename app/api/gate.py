@@ -155,7 +155,8 @@ class Gate:
             if model is None:
                 return None
             name = model[1].decode("ascii")
-        if data.find(b'"version"', end) >= 0:
+        # Errors of a body with `inputs` have another form.
+        if data.find(b'"version"', end) >= 0 or data.find(b'"inputs"', end) >= 0:
             return None
         try:
             return self._repository.find(name, None, request_id.decode("ascii"))

@@ -57,25 +57,28 @@ def register_probes(app: FastAPI, lifecycle: Lifecycle, workers: Workers | None)
 
         One worker that can answer is enough; `reason` then says what is wrong with the others.
         """
-        own = state_of(lifecycle)
-        states = current_states(own, workers)
-        first = next((state for state in states if state.ready), own)
-        ready = first.ready and not lifecycle.draining
-        response.status_code = 200 if ready else 503
-        # While the service drains, every worker has the same reason.
-        reason = explain_loss(states) if workers and not lifecycle.draining else own.reason
-        return Readiness(
-            ready=ready,
-            phase=(first if ready else own).phase,
-            reason=reason or None,
-            workers=[state.phase for state in states] if workers else None,
-        )
+        state = assess(lifecycle, workers)
+        response.status_code = 200 if state.ready else 503
+        return state
 
-    for path, probe in (("/livez", livez), ("/readyz", readyz)):
-        # Some load balancers probe with HEAD. Starlette takes `Allow` from the first route.
-        app.add_api_route(path, probe, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/livez", livez, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"], responses=_UNREADY)
+
+
+def assess(lifecycle: Lifecycle, workers: Workers | None) -> Readiness:
+    """Whether the service may receive traffic."""
+    own = state_of(lifecycle)
+    states = current_states(own, workers)
+    first = next((state for state in states if state.ready), own)
+    ready = first.ready and not lifecycle.draining
+    # While the service drains, every worker has the same reason.
+    reason = explain_loss(states) if workers and not lifecycle.draining else own.reason
+    return Readiness(
+        ready=ready,
+        phase=(first if ready else own).phase,
+        reason=reason or None,
+        workers=[state.phase for state in states] if workers else None,
+    )
 
 
 def register_metrics(app: FastAPI, tally: Tally, workers: Workers | None) -> None:

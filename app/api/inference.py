@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypeVar
 from starlette.types import Receive, Scope, Send
 
 from app.api.body import SMALL_BODY_BYTES, Bodies, Limits, parse_timeout_s
+from app.api.codings import make_decoder
 from app.api.error_handlers import respond_to_error
 from app.api.middleware import ClientGoneError, RequestContext, context_of
 from app.errors import DeadlineExceeded, NotReady, TooLarge, UnknownModel, ValenceError
@@ -19,13 +20,6 @@ from app.serving.predictor import Prediction, Result
 from app.serving.repository import Repository, Version
 from app.telemetry.metrics import UNKNOWN_MODEL
 
-SERVER_TIMING_HEADER: Final = {
-    "description": "Milliseconds spent on tokenizing, in the queue, and in the model.",
-    "schema": {
-        "type": "string",
-        "examples": ["tokenize;dur=0.061, queue;dur=0.112, infer;dur=1.930"],
-    },
-}
 JSON: Final = (b"content-type", b"application/json")
 
 _MAX_LENGTH_DIGITS: Final = 18
@@ -141,11 +135,12 @@ def require_all(result: Result) -> Sequence[Prediction]:
 async def read_body(
     receive: Receive, context: RequestContext, limits: Limits, bodies: Bodies
 ) -> bytes:
-    """Read a body up to the limit, whatever its Content-Length says.
+    """Read a body up to the limit, whatever its Content-Length says, and unpack it on the way.
 
-    Its bytes count in `bodies` until the request ends.
+    Its bytes, unpacked, count in `bodies` until the request ends.
 
     Raises:
+        UnknownCoding, InvalidCoding: It cannot be unpacked.
         TooLarge: It is longer than the limit.
         BodiesFull: All bodies together are over their limit.
         ClientGoneError: The client has disconnected.
@@ -159,24 +154,32 @@ async def read_body(
             raise TooLarge(f"the body must have at most {limit} bytes. Received: {announced}")
         if announced > SMALL_BODY_BYTES:
             bodies.require(announced, announced)
+    decoder = make_decoder(context.content_encoding)
     chunks = []
-    received, more_body = 0, True
+    arrived = received = 0
+    more_body = True
     while more_body:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         chunk = message.get("body", b"")
-        received += len(chunk)
-        if received > limit:
+        arrived += len(chunk)  # what unpacks to nothing has a limit, too
+        if arrived > limit:
             raise TooLarge(f"the body must have at most {limit} bytes. Received: more")
-        if bodies.received + len(chunk) > bodies.limit_of_large:  # seldom, so that it costs nothing
-            bodies.require(len(chunk), received)
-        bodies.received += len(chunk)
-        context.body_bytes = received
-        chunks.append(chunk)
+        for piece in (chunk,) if decoder is None else decoder.decode(chunk):
+            received += len(piece)
+            if received > limit:
+                raise TooLarge(f"the body must have at most {limit} bytes. Received: more")
+            if bodies.received + len(piece) > bodies.limit_of_large:  # seldom: it costs nothing
+                bodies.require(len(piece), received)
+            bodies.received += len(piece)
+            context.body_bytes = received
+            chunks.append(piece)
         more_body = message.get("more_body", False)
     context.body_unread = False
-    return b"".join(chunks) if len(chunks) > 1 else chunk
+    if decoder is not None:
+        decoder.finish()
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _predict(version: Version, call: Call, deadline: float) -> Result:

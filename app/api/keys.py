@@ -23,13 +23,19 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.documentation import SCRIPT, STYLE
 from app.api.error_handlers import respond_to_error
 from app.errors import InvalidInput, RateExceeded, Unauthorized, ValenceError
 from app.workers.heartbeat import make_shared_numbers
 
 logger = logging.getLogger(__name__)
 
-OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN_PATHS: Final = frozenset(
+    {
+        *("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"),
+        *("/docs", SCRIPT, STYLE, "/openapi.json"),
+    }
+)
 """Probes have no key, and a browser sends none for a page. The documentation holds no secret."""
 MAX_KEYS: Final = 1000
 """A request is compared with every key, which takes 0.1 µs each."""

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.body import Bodies
+from app.api.codings import choose_coding, packing
 from app.api.dialects import Dialect
 from app.api.security_headers import EVERYWHERE
 from app.telemetry.logs import describe_exception
@@ -28,7 +29,13 @@ PREFIX_CHARS: Final = len("/v2")
 """So much of a path tells the protocol."""
 NO_DIALECTS: Final[Mapping[str, Dialect]] = {}
 _CONTEXT: Final = "valence.context"
-_READINESS_PROBE: Final = "/readyz"
+_READINESS_PROBES: Final = frozenset(
+    {
+        *("/readyz", "/v2/health/ready", "/v2/models/{model}/ready"),
+        "/v2/models/{model}/versions/{version}/ready",
+    }
+)
+"""They answer 503 by design."""
 
 
 class ClientGoneError(Exception):
@@ -43,6 +50,8 @@ class RequestContext:
         model: The model's label in the metrics; set by the route.
         timeout: The header `X-Request-Timeout-Ms` as received.
         content_length: The header as received.
+        content_encoding: The header as received.
+        accept_encoding: The header as received.
         body_bytes: The bytes of the body that have been received by the application.
         body_unread: Whether part of the body may not have arrived.
         status: The status of the response.
@@ -52,8 +61,10 @@ class RequestContext:
     """
 
     __slots__ = (
+        "accept_encoding",
         "body_bytes",
         "body_unread",
+        "content_encoding",
         "content_length",
         "dialect",
         "error",
@@ -70,6 +81,8 @@ class RequestContext:
         self.model = NO_MODEL
         self.timeout: bytes | None = None
         self.content_length: bytes | None = None
+        self.content_encoding: bytes | None = None
+        self.accept_encoding: bytes | None = None
         self.body_bytes = 0
         self.body_unread = False
         self.status = CLIENT_GONE
@@ -83,6 +96,10 @@ class RequestContext:
             elif name == b"content-length":
                 self.content_length = value
                 self.body_unread = value != b"0"
+            elif name == b"accept-encoding":
+                self.accept_encoding = value
+            elif name == b"content-encoding":
+                self.content_encoding = value
             elif name == b"transfer-encoding":
                 self.body_unread = True
         if not self.request_id:
@@ -157,9 +174,13 @@ class RequestMiddleware:
                 message["headers"] = headers
             await send(message)
 
+        answer: Send = send_with_headers
+        if context.accept_encoding is not None:
+            coding = choose_coding(context.accept_encoding)
+            answer = packing(answer, coding) if coding else answer
         self._metrics.requests_in_flight.inc()
         try:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive, answer)
         except ClientGoneError:
             context.status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001 otherwise uvicorn logs its message
@@ -183,10 +204,11 @@ class RequestMiddleware:
         """
         route: str = getattr(scope.get("route"), "path", OTHER_ROUTE)
         self._metrics.observe_request(route, context.model, context.status, seconds)
+        if route in _READINESS_PROBES:
+            return
         if context.rejected:
             self._metrics.rejected.labels(context.rejected).inc()
-        # A readiness probe answers 503 by design.
-        if context.rejected or (context.status >= 500 and route != _READINESS_PROBE):
+        if context.rejected or context.status >= 500:
             logger.log(
                 logging.DEBUG if context.rejected else logging.WARNING,
                 "a request failed",

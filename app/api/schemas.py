@@ -4,7 +4,7 @@ FastAPI validates and writes the answers of `GET` routes with them. The body of 
 only documented here; `app.api.body` parses it.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,6 +43,47 @@ class PredictRequest(_Body):
         description="A number, or an alias such as stable or canary. If omitted: the alias stable "
         "if there is one, else the newest ready version.",
     )
+
+
+class ClassifyRequest(_Body):
+    """The body that Hugging Face's clients send."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"inputs": "A warm, funny film."},
+                {
+                    "inputs": ["A warm, funny film.", "Two hours I will never get back."],
+                    "parameters": {"top_k": 1},
+                },
+            ],
+            "required": ["inputs"],
+        }
+    )
+
+    inputs: str | list[str] | list[list[str]] = Field(
+        default_factory=str, description="One text, or a list of texts."
+    )
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="top_k, and function_to_apply, which must be softmax."
+    )
+    raw_scores: Literal[False] | None = Field(default=None, description="Must be false.")
+    truncate: bool | None = Field(
+        default=None, description="False refuses a text that is longer than the model reads."
+    )
+    model: str | None = Field(default=None, description="The default model if omitted.")
+    version: int | str | None = Field(default=None, description="A number, or an alias.")
+
+
+class LabelScore(_Body):
+    """One label of a text with its probability; the best comes first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"label": "positive", "score": 0.98}]}
+    )
+
+    label: str
+    score: float
 
 
 class ItemProblem(_Body):

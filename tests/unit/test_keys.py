@@ -303,7 +303,7 @@ async def test_routes(fake_models: Path, file: Path) -> None:
             refused = await service.client.get(path)
             assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
             assert (await service.client.get(path, headers=key)).status_code == 200
-        for path, status in (("/predict", 405), ("/none", 404), ("/livez/", 404)):
+        for path, status in (("/predict", 405), ("/none", 404), ("/livez//", 404)):
             assert (await service.client.get(path)).status_code == 401
             assert (await service.client.get(path, headers=key)).status_code == status
         assert service.sample("rejected_total", reason="unauthorized") == 6
