@@ -43,7 +43,7 @@ class RawRoute(APIRoute):
         super().__init__(path, documented, **arguments)
         self.app = endpoint
         template = _PARAMETER.sub(r"(?P<\1>[^/:]+)", re.escape(path))
-        self.pattern = re.compile(template, self.flags)
+        self.path_regex = re.compile(f"^{template}$", self.flags)
 
 
 class AnyCaseRoute(RawRoute):
@@ -82,7 +82,7 @@ class Application(FastAPI):
         Clients use the same few paths, so that a path costs one look-up after its first request.
         """
         for route in self._patterns:
-            match = route.pattern.fullmatch(path)
+            match = route.path_regex.match(path)
             if match is not None and method in (route.methods or ()):
                 found = route, match.groupdict()
                 if len(self._known) < self._most_known and len(path) <= _MAX_KNOWN_CHARS:
@@ -100,10 +100,8 @@ class Application(FastAPI):
         """The methods that a path takes; none if there is no such path."""
         methods: set[str] = set()
         for route in self.routes:
-            if isinstance(route, APIRoute | Route):
-                pattern = route.pattern if isinstance(route, RawRoute) else route.path_regex
-                if pattern.fullmatch(path):
-                    methods |= route.methods or set()
+            if isinstance(route, APIRoute | Route) and route.path_regex.match(path):
+                methods |= route.methods or set()
         if "GET" in methods:
             methods.add("HEAD")
         return methods | {"OPTIONS"} if methods else methods

@@ -46,9 +46,13 @@ GAUGES = {
 }
 # What `traffic` leaves behind. A value that is missing here is a series that a dashboard misses.
 VALUES = {
-    "route": {"/predict", "/livez", "/readyz", "/metrics", "/models", "/models/{name}", "other"},
+    "route": {
+        *("/predict", "/livez", "/readyz", "/metrics", "/models", "/models/{name}", "other"),
+        *("/v2", "/v2/models/{model}", "/v2/models/{model}/infer"),
+        *("/v1/models/{model}", "/v1/models/{model}/labels/{label}:predict"),
+    },
     "model": {"", "unknown", "lstm", "bow"},
-    "status": {"200", "404", "503"},
+    "status": {"200", "400", "404", "503"},
     "kind": {"real", "padded"},
     "reason": {
         *("queue_full", "too_late", "not_ready", "draining", "deadline", "connections"),
@@ -66,8 +70,11 @@ VALUES = {
 
 async def ask_everything(client: httpx.AsyncClient) -> None:
     """A request to every route, and requests that fail."""
-    for path in ("/livez", "/readyz", "/metrics", "/models", "/models/bow", "/made-up"):
+    paths = ("/livez", "/readyz", "/metrics", "/models", "/models/bow", "/made-up")
+    for path in (*paths, "/v2", "/v2/models/bow/", "/V1/Models/made-up"):
         await client.get(path)
+    for path in ("/v2/models/made-up/infer", "/v1/models/bow/labels/made-up:predict"):
+        await client.post(path)
     for body in ({"texts": ["good", "a bad film"]}, {"text": "good", "model": "made-up"}):
         await client.post("/predict", json=body)
 

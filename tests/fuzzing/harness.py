@@ -10,12 +10,16 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, Final
 
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.body import Limits, PredictCall, parse_predict, parse_timeout_s
+from app.api.error_handlers import problem_type_of
+from app.api.openinference import DIALECT, InferCall, parse_infer, write_infer
 from app.errors import InvalidHTTP, InvalidInput
+from app.serving.predictor import Prediction, Result
 from tests.door import Door, report_errors
 from tests.fuzzing import tables
 from tests.fuzzing.tables import check_table
@@ -184,13 +188,69 @@ def _check_responses(written: bytes, asked: int, *, ended: bool) -> None:
     assert ended or not refused
 
 
+def check_tensors(data: bytes) -> None:
+    """An inference request is answered as it asks, or is refused with a status below 500.
+
+    The first line is the header `Inference-Header-Content-Length`, empty for none; the rest is the
+    body: JSON, and behind it the binary tensors.
+    """
+    header, _, body = data.partition(b"\n")
+    refusal: InvalidInput | None = None
+    try:
+        call = parse_infer(body, header or None, LIMITS, model="m")
+    except InvalidInput as error:
+        refusal = error
+    if refusal is None:
+        _check_infer(call)
+    else:
+        problem = problem_type_of(refusal)
+        assert DIALECT.statuses.get(problem.slug, problem.status) in {400, 413}
+        assert len(str(refusal)) < _MAX_MESSAGE_CHARS
+
+
+def _check_infer(call: InferCall) -> None:
+    assert 0 < len(call.texts) <= LIMITS.max_texts
+    assert all(0 < len(text) <= LIMITS.max_text_chars and text.strip() for text in call.texts)
+    assert call.timeout_s is None or call.timeout_s > 0
+    predictions = [Prediction("b", {"a": 0.25, "b": 0.75}, 1, False) for _ in call.texts]
+    version: Any = SimpleNamespace(name="m", number=1)
+    content, headers = write_infer(version, call, Result([*predictions], 0.0, 0.0, 0.0))
+    _check_tensors(content, dict(headers), call)
+
+
+def _check_tensors(content: bytes, headers: dict[bytes, bytes], call: InferCall) -> None:
+    size = int(headers.get(b"inference-header-content-length", len(content)))
+    response = json.loads(content[:size])
+    assert response.get("id") == call.request_id
+    assert [output["name"] for output in response["outputs"]] == [name for name, _ in call.outputs]
+    left = len(content) - size
+    for output, (_, binary) in zip(response["outputs"], call.outputs, strict=True):
+        assert output["shape"][0] == len(call.texts)
+        left -= output["parameters"]["binary_data_size"] if binary else 0
+    assert left == 0
+
+
 HARNESSES: Final = {
     "body": check_body,
     "timeout": check_timeout,
     "framing": check_framing,
     "table": check_table,
+    "tensors": check_tensors,
 }
 """The functions, by the name of what they check."""
+
+
+def _infer(tensor: dict[str, Any], **members: Any) -> bytes:
+    """An inference request for two texts."""
+    own = {"name": "text", "datatype": "BYTES", "shape": [2], **tensor}
+    return json.dumps({"inputs": [own], **members}).encode()
+
+
+def _binary(blob: bytes, **members: Any) -> bytes:
+    """The same with a binary tensor, behind a line with the length of its JSON."""
+    head = _infer({"parameters": {"binary_data_size": len(blob)}}, **members)
+    return b"%d\n%b%b" % (len(head), head, blob)
+
 
 _GET: Final = b"GET /a HTTP/1.1\r\nHost: valence\r\n\r\n"
 _POST: Final = b"POST /b HTTP/1.1\r\nHost: valence\r\nContent-Length: 2\r\n\r\n{}"
@@ -210,6 +270,17 @@ SEEDS: Final[dict[str, Sequence[bytes]]] = {
         b'\xef\xbb\xbf{"text": "a"}',
         b'{"text": "a", "text": ["b"]}',
         b'{"t\\u00e9xt": "a"}',
+    ),
+    "tensors": (
+        b"\n" + _infer({"data": ["a", "b"]}),
+        b"\n" + _infer({"data": [["a"], ["b"]], "shape": [2, 1]}),
+        _binary(b"\1\0\0\0a\2\0\0\0\xc3\xa9"),
+        _binary(b"\1\0\0\0a\2\0\0\0\xc3\xa9", outputs=[{"name": "label"}]),
+        _binary(b"\xff\xff\xff\xff\0\0\0\0"),
+        _binary(b"\2\0\0\0 \0\0\0\0\0"),
+        b"\n" + _infer({"data": ["a", "b"]}, id="\ud800", parameters={"timeout": 9**30}),
+        b"\n" + _infer({"data": ["a", "b"]}, parameters={"binary_data_output": True}),
+        b"99999999999999999999\n{}",
     ),
     "timeout": (b"1", b"1000", b"1001", b"0", b"-1", b"1e3", b"\xb2", b"0000000001", b" 1"),
     "framing": (

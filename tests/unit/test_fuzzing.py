@@ -1,5 +1,7 @@
 """A short run of what `make fuzz` runs for long: any bytes, in the body and on the connection."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from tests.fuzzing.harness import (
     check_body,
     check_framing,
     check_table,
+    check_tensors,
     check_timeout,
 )
 
@@ -39,6 +42,26 @@ def test_connections(pieces: int, requests: bytes, at: int, noise: bytes) -> Non
 def test_bodies(seed: bytes, at: int, noise: bytes) -> None:
     """A body with a few bytes replaced."""
     check_body(seed[:at] + noise + seed[at + len(noise) :])
+
+
+@settings(max_examples=200, derandomize=True)
+@given(st.sampled_from(SEEDS["tensors"]), st.integers(0, 300), st.binary(max_size=4))
+def test_tensors(seed: bytes, at: int, noise: bytes) -> None:
+    """An inference request, JSON or binary, with a few bytes replaced."""
+    check_tensors(seed[:at] + noise + seed[at + len(noise) :])
+
+
+@settings(max_examples=100, derandomize=True)
+@given(
+    st.lists(st.binary(max_size=9), max_size=6), st.integers(-1, 7), st.integers(-2, 2), st.binary()
+)
+def test_elements(elements: list[bytes], count: int, more: int, tail: bytes) -> None:
+    """A binary tensor whose lengths, count and size need not be true."""
+    blob = b"".join(len(each).to_bytes(4, "little") + each for each in elements) + tail[:2]
+    parameters = {"binary_data_size": max(0, len(blob) + more)}
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [count], "parameters": parameters}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    check_tensors(b"%d\n%b%b" % (len(head), head, blob))
 
 
 @settings(max_examples=50, derandomize=True)

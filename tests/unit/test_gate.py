@@ -101,6 +101,7 @@ async def test_refused(overloaded: Gate, data: bytes) -> None:
         request(body=b'{"text": "good", "model": 5}'),
         request(body=b'{"text": "good", "model": "nobody"}'),
         request(body=b'{"text": "good", "version": 1}'),
+        request(body=b'{"inputs": "good"}'),
         b"POST /predict HTTP/1.1\r\nContent-Length: 16\r\n\r\n" + BODY,
     ],
 )
