@@ -3,6 +3,8 @@
 --   python -m load_tests.bodies 500 > bodies.jsonl
 --   BODIES=bodies.jsonl wrk -t1 -c64 -d20s --latency -s load_tests/predict.lua http://127.0.0.1:8000/predict
 --
+-- The benchmark sets REQUESTS instead, a file of whole requests.
+--
 -- At the end it prints the number of failed requests and a line of JSON. Latencies are in
 -- microseconds; errors.status counts answers with status 400 and above.
 
@@ -10,8 +12,22 @@ local requests = {}
 local sent = 0
 
 function init(_)
+  local whole = os.getenv("REQUESTS")
+  if whole then
+    read_requests(assert(io.open(whole, "rb")))
+    return
+  end
   for line in io.lines(os.getenv("BODIES")) do
     table.insert(requests, wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, line))
+  end
+end
+
+-- Each request, head and body, has a line with its size before it.
+function read_requests(file)
+  local size = file:read("*l")
+  while size do
+    table.insert(requests, file:read(tonumber(size)))
+    size = file:read("*l")
   end
 end
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Send
 
-from app.errors import InvalidCoding, UnknownCoding
+from app.errors import InvalidCoding, TooLarge, UnknownCoding
 
 MIN_BYTES: Final = 1024
 """A shorter answer fits into a packet as it is."""
@@ -81,21 +81,48 @@ def _not_whole() -> InvalidCoding:
     return InvalidCoding("the body must be whole, in the coding that Content-Encoding says")
 
 
-def make_decoder(content_encoding: bytes | None) -> Decoder | None:
-    """The decoder for a Content-Encoding; None if there is nothing to unpack.
+def unpacking(receive: Receive, content_encoding: bytes, limit: int) -> Receive:
+    """A `receive` that unpacks the body.
+
+    Args:
+        receive: Of the request.
+        content_encoding: The header.
+        limit: So many bytes may arrive, however little they unpack to.
 
     Raises:
-        UnknownCoding: The coding is not taken.
+        UnknownCoding: The coding is not taken. The new `receive` raises `InvalidCoding` and
+            `TooLarge`.
     """
-    if content_encoding is None:
-        return None
     coding = content_encoding.strip().lower()
     if coding in (b"", b"identity"):
-        return None
+        return receive
     bits = _CODINGS.get(coding)
     if bits is None:
         raise UnknownCoding("Content-Encoding must be gzip or deflate")
-    return Decoder(bits)
+    decoder = Decoder(bits)
+    pieces: Iterator[bytes] = iter(())
+    arrived, more_body = 0, True
+
+    async def receive_piece() -> Message:
+        nonlocal pieces, arrived, more_body
+        while True:
+            piece = next(pieces, None)
+            if piece is not None:
+                return {"type": "http.request", "body": piece, "more_body": True}
+            if not more_body:
+                decoder.finish()
+                return {"type": "http.request", "body": b"", "more_body": False}
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return message
+            chunk = message.get("body", b"")
+            arrived += len(chunk)
+            if arrived > limit:
+                raise TooLarge(f"the body must have at most {limit} bytes. Received: more")
+            pieces = decoder.decode(chunk)
+            more_body = message.get("more_body", False)
+
+    return receive_piece
 
 
 @lru_cache(maxsize=64)

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 from starlette.types import Receive, Scope, Send
 
 from app.api.body import SMALL_BODY_BYTES, Bodies, Limits, parse_timeout_s
-from app.api.codings import make_decoder
+from app.api.codings import unpacking
 from app.api.error_handlers import respond_to_error
 from app.api.middleware import ClientGoneError, RequestContext, context_of
 from app.errors import DeadlineExceeded, NotReady, TooLarge, UnknownModel, ValenceError
@@ -154,32 +154,26 @@ async def read_body(
             raise TooLarge(f"the body must have at most {limit} bytes. Received: {announced}")
         if announced > SMALL_BODY_BYTES:
             bodies.require(announced, announced)
-    decoder = make_decoder(context.content_encoding)
+    if context.content_encoding is not None:
+        receive = unpacking(receive, context.content_encoding, limit)
     chunks = []
-    arrived = received = 0
-    more_body = True
+    received, more_body = 0, True
     while more_body:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         chunk = message.get("body", b"")
-        arrived += len(chunk)  # what unpacks to nothing has a limit, too
-        if arrived > limit:
+        received += len(chunk)
+        if received > limit:
             raise TooLarge(f"the body must have at most {limit} bytes. Received: more")
-        for piece in (chunk,) if decoder is None else decoder.decode(chunk):
-            received += len(piece)
-            if received > limit:
-                raise TooLarge(f"the body must have at most {limit} bytes. Received: more")
-            if bodies.received + len(piece) > bodies.limit_of_large:  # seldom: it costs nothing
-                bodies.require(len(piece), received)
-            bodies.received += len(piece)
-            context.body_bytes = received
-            chunks.append(piece)
+        if bodies.received + len(chunk) > bodies.limit_of_large:  # seldom, so that it costs nothing
+            bodies.require(len(chunk), received)
+        bodies.received += len(chunk)
+        context.body_bytes = received
+        chunks.append(chunk)
         more_body = message.get("more_body", False)
     context.body_unread = False
-    if decoder is not None:
-        decoder.finish()
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join(chunks) if len(chunks) > 1 else chunk
 
 
 async def _predict(version: Version, call: Call, deadline: float) -> Result:

@@ -25,6 +25,13 @@ CLIENT_GONE: Final = 499
 """The status in the metrics of a request whose client left before the response."""
 
 VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_READ: Final = frozenset(
+    {
+        *(b"content-length", b"x-request-id", b"x-request-timeout-ms", b"accept-encoding"),
+        *(b"content-encoding", b"transfer-encoding"),
+    }
+)
+"""The headers that a context has."""
 PREFIX_CHARS: Final = len("/v2")
 """So much of a path tells the protocol."""
 NO_DIALECTS: Final[Mapping[str, Dialect]] = {}
@@ -89,18 +96,21 @@ class RequestContext:
         self.error = ""
         self.rejected = ""
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and VALID_ID.fullmatch(value):
-                self.request_id = value.decode("ascii")
-            elif name == b"x-request-timeout-ms":
-                self.timeout = value
-            elif name == b"content-length":
+            if name not in _READ:
+                continue
+            if name == b"content-length":
                 self.content_length = value
                 self.body_unread = value != b"0"
+            elif name == b"x-request-id":
+                if VALID_ID.fullmatch(value):
+                    self.request_id = value.decode("ascii")
+            elif name == b"x-request-timeout-ms":
+                self.timeout = value
             elif name == b"accept-encoding":
                 self.accept_encoding = value
             elif name == b"content-encoding":
                 self.content_encoding = value
-            elif name == b"transfer-encoding":
+            else:
                 self.body_unread = True
         if not self.request_id:
             self.request_id = make_request_id()

@@ -3,10 +3,11 @@
 A model has one input, `text`, and two outputs, `probabilities` and `label`.
 """
 
+import re
 import struct
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, Final
 
 import orjson
@@ -42,6 +43,9 @@ _MAX_LENGTH_DIGITS: Final = 18
 _LENGTH_BYTES: Final = 4
 _PLATFORMS: Final = {"onnx": "onnxruntime_onnx", "tensorflow": "tensorflow_savedmodel"}
 """What Triton calls the engines; another engine goes by its own name."""
+_NONE: Final[dict[str, Any]] = {}
+_SIZE: Final = re.compile(rb'"binary_data_size": ?(0|[1-9][0-9]{0,8})(?=[,}])')
+_MAX_KNOWN_BYTES: Final = 512
 _UNSUPPORTED: Final = frozenset({"classification", "shared_memory_region"})
 """Parameters of tensors that would change what they mean."""
 
@@ -82,7 +86,6 @@ def parse_infer(
     body: bytes,
     header_length: bytes | None,
     limits: Limits,
-    *,
     model: str,
     version: str | None = None,
 ) -> InferCall:
@@ -101,39 +104,105 @@ def parse_infer(
         InvalidInput: A member breaks a rule. The message names the member and the rule.
         TooLarge: A text, or the number of texts, is over its limit.
     """
-    size = len(body)
-    if header_length is not None:
-        digits = header_length.isdigit() and len(header_length) <= _MAX_LENGTH_DIGITS
-        size = int(header_length) if digits else -1
-        if not 0 <= size <= len(body):
-            raise InvalidInput(
-                "Inference-Header-Content-Length must be a number of bytes, at most those of the "
-                "body"
-            )
-    request = read_object(parse_json(body[:size]), "the body")
+    if header_length is None:
+        json_bytes = len(body)
+        frame, size = _read_frame(body), None
+    else:
+        json_bytes = _read_length(header_length, len(body))
+        frame, size = _find_frame(body[:json_bytes])
+    size = frame.size if size is None else size
+    left = len(body) - json_bytes
+    if (size or 0) != left:
+        raise InvalidInput(
+            f"binary_data_size of {TEXT} must be the bytes behind the JSON. Received: {size or 0} "
+            f"and {left}"
+        )
+    if frame.count > limits.max_texts:
+        raise TooLarge(
+            f"{TEXT} must have at most {limits.max_texts} elements. Received: {frame.count}"
+        )
+    if size is None:
+        texts = _read_elements(frame.data, frame.count)
+    else:
+        texts = decode_bytes(body, json_bytes, frame.count)
+    for index, text in enumerate(texts, start=1):
+        if error := check_text(text, f"element {index} of {TEXT}", limits):
+            raise error
+    number = None if version is None else parse_version(version)
+    return InferCall(texts, model, number, frame.timeout_s, frame.request_id, frame.outputs)
+
+
+def _read_length(header: bytes, most: int) -> int:
+    length = int(header) if header.isdigit() and len(header) <= _MAX_LENGTH_DIGITS else -1
+    if not 0 <= length <= most:
+        raise InvalidInput(
+            "Inference-Header-Content-Length must be a number of bytes, at most those of the body"
+        )
+    return length
+
+
+@dataclass(slots=True)
+class _Frame:
+    """What the JSON of a request says.
+
+    Attributes:
+        count: The number of texts.
+        data: The texts, if they are in it.
+        size: Bytes of the binary tensor; None if the texts are in `data`.
+        timeout_s, request_id, outputs: As in `InferCall`.
+    """
+
+    count: int
+    data: Any
+    size: int | None
+    timeout_s: float | None
+    request_id: str | None
+    outputs: _Outputs
+
+
+def _find_frame(content: bytes) -> tuple[_Frame, int | None]:
+    """As `_read_frame`, for JSON with a binary tensor behind it; the size may stand beside it.
+
+    Without its texts the JSON of a client is the same again and again, but for that size.
+    """
+    found = _SIZE.search(content) if len(content) <= _MAX_KNOWN_BYTES else None
+    if found is None or content.count(b"binary_data_size") > 1 or b'"data"' in content:
+        return _read_frame(content), None
+    start, end = found.span(1)
+    return _known_frame(content[:start] + b"0" + content[end:]), int(found[1])
+
+
+def _read_frame(content: bytes) -> _Frame:
+    request = read_object(parse_json(content), "the body")
     parameters = _read_parameters(request, "the body")
     request_id = request.get("id")
     if request_id is not None:
         _require_sendable(request_id)
-    texts = _read_texts(request.get("inputs"), body, size, limits)
-    for index, text in enumerate(texts):
-        if error := check_text(text, f"element {index + 1} of {TEXT}", limits):
-            raise error
-    return InferCall(
-        texts,
-        model,
-        parse_version(version),
-        _read_timeout_s(parameters),
-        request_id,
-        _read_outputs(
-            request.get("outputs"), _read_flag(parameters, "binary_data_output") or False
-        ),
-    )
+    inputs = request.get("inputs")
+    if type(inputs) is not list or len(inputs) != 1:
+        raise InvalidInput(f"inputs must be a list of one tensor, {TEXT}")
+    tensor = read_object(inputs[0], "an input")
+    if tensor.get("name") != TEXT:
+        raise InvalidInput(f"the name of the input must be {TEXT}")
+    if tensor.get("datatype") != "BYTES":
+        raise InvalidInput(f"the datatype of {TEXT} must be BYTES")
+    count = _read_count(tensor.get("shape"))
+    own = _read_parameters(tensor, TEXT)
+    _require_supported(own)
+    size = _read_number(own, "binary_data_size")
+    if (size is None) == ("data" not in tensor):
+        raise InvalidInput(f"{TEXT} must have either data or binary_data_size")
+    outputs = _read_outputs(request.get("outputs"), _read_flag(parameters, "binary_data_output"))
+    timeout_s = _read_timeout_s(parameters)
+    return _Frame(count, tensor.get("data"), size, timeout_s, request_id, outputs)
+
+
+_known_frame = lru_cache(maxsize=256)(_read_frame)
 
 
 def _read_parameters(tensor: dict[str, Any], name: str) -> dict[str, Any]:
     parameters = tensor.get("parameters")
-    return {} if parameters is None else read_object(parameters, f"parameters of {name}")
+    return _NONE if parameters is None else read_object(parameters, f"parameters of {name}")
 
 
 def _require_sendable(request_id: Any) -> None:
@@ -162,55 +231,22 @@ def _read_flag(parameters: dict[str, Any], name: str) -> bool | None:
 
 def _read_timeout_s(parameters: dict[str, Any]) -> float | None:
     """The parameter `timeout`, which is in microseconds; 0 stands for none."""
+    if not parameters:
+        return None
     _read_number(parameters, "priority")  # there is one level
     microseconds = _read_number(parameters, "timeout")
     return min(microseconds, 10**15) / 1e6 if microseconds else None
 
 
-def _read_texts(inputs: Any, body: bytes, start: int, limits: Limits) -> list[str]:
-    """The elements of the only input.
-
-    Args:
-        inputs: The member `inputs`.
-        body: The whole body.
-        start: Where the binary tensors begin in it.
-        limits: The limits of a request.
-    """
-    if not isinstance(inputs, list) or len(inputs) != 1:
-        raise InvalidInput(f"inputs must be a list of one tensor, {TEXT}")
-    tensor = read_object(inputs[0], "an input")
-    if tensor.get("name") != TEXT:
-        raise InvalidInput(f"the name of the input must be {TEXT}")
-    if tensor.get("datatype") != "BYTES":
-        raise InvalidInput(f"the datatype of {TEXT} must be BYTES")
-    count = _read_count(tensor.get("shape"), limits)
-    parameters = _read_parameters(tensor, TEXT)
-    _require_supported(parameters)
-    size = _read_number(parameters, "binary_data_size")
-    left = len(body) - start
-    if (size or 0) != left:
-        raise InvalidInput(
-            f"binary_data_size of {TEXT} must be the bytes behind the JSON. Received: {size or 0} "
-            f"and {left}"
-        )
-    if (size is None) == ("data" not in tensor):
-        raise InvalidInput(f"{TEXT} must have either data or binary_data_size")
-    if size is None:
-        return _read_elements(tensor["data"], count)
-    return decode_bytes(body, start, count)
-
-
-def _read_count(shape: Any, limits: Limits) -> int:
+def _read_count(shape: Any) -> int:
     """The number of texts of a tensor of shape (n,) or (n, 1)."""
-    sizes = shape if isinstance(shape, list) else []
-    if not all(isinstance(size, int) and not isinstance(size, bool) for size in sizes):
-        sizes = []
-    if len(sizes) not in (1, 2) or sizes[0] < 1 or sizes[1:] not in ([], [1]):
-        raise InvalidInput(f"the shape of {TEXT} must be [n] or [n, 1], with n at least 1")
-    count: int = sizes[0]
-    if count > limits.max_texts:
-        raise TooLarge(f"{TEXT} must have at most {limits.max_texts} elements. Received: {count}")
-    return count
+    # `type` and not `isinstance`, because a boolean is an int, too.
+    is_column = type(shape) is list and len(shape) == 2 and type(shape[1]) is int and shape[1] == 1
+    if is_column or (type(shape) is list and len(shape) == 1):
+        count = shape[0]
+        if type(count) is int and count >= 1:
+            return count
+    raise InvalidInput(f"the shape of {TEXT} must be [n] or [n, 1], with n at least 1")
 
 
 def _require_supported(parameters: dict[str, Any]) -> None:
@@ -230,8 +266,9 @@ def _read_elements(data: Any, count: int) -> list[str]:
         if len(rows) != count:
             raise InvalidInput(f"data of {TEXT} must be strings, or lists of one string each")
         data = [row[0] for row in rows]
-    for index, element in enumerate(data):
-        require_string(element, f"element {index + 1} of {TEXT}")
+    for index, element in enumerate(data, start=1):
+        if not isinstance(element, str):
+            require_string(element, f"element {index} of {TEXT}")
     texts: list[str] = data
     return texts
 
@@ -304,35 +341,75 @@ def write_infer(version: Version, call: InferCall, result: Result) -> tuple[byte
         ValenceError: The model has failed on a text.
     """
     predictions = require_all(result)
-    outputs: list[dict[str, Any]] = []
+    parts: list[Any] = []  # of each output the values, or the size of its binary form
     blobs = []
-    tensor: dict[str, Any]
     for name, binary in call.outputs:
+        values: list[Any]
         if name == LABEL:
-            values: list[Any] = [each.label for each in predictions]
-            tensor = {"name": name, "datatype": "BYTES", "shape": [len(values)]}
+            values = [each.label for each in predictions]
         else:
             values = [p for each in predictions for p in each.probabilities.values()]
-            shape = [len(predictions), len(values) // len(predictions)]
-            tensor = {"name": name, "datatype": "FP32", "shape": shape}
         if binary:
-            blob = (
-                encode_bytes(values) if name == LABEL else struct.pack(f"<{len(values)}f", *values)
-            )
-            blobs.append(blob)
-            tensor["parameters"] = {"binary_data_size": len(blob)}
+            pack = encode_bytes if name == LABEL else _pack_floats
+            blobs.append(pack(values))
+            parts.append(len(blobs[-1]))
         else:
-            tensor["data"] = values
-        outputs.append(tensor)
-    response: dict[str, Any] = {"model_name": version.name, "model_version": str(version.number)}
-    if call.request_id is not None:
-        response["id"] = call.request_id
-    response["outputs"] = outputs
-    content = orjson.dumps(response)
+            parts.append(values)
+    shape = len(predictions), len(predictions[0].probabilities)
+    about = version.name, version.number, shape, call.outputs
     if not blobs:
-        return content, [JSON]
+        return _write_json(*about, parts, call.request_id), [JSON]
+    if len(blobs) == len(parts) and call.request_id is None:
+        content = _known_json(*about, tuple(parts))
+    else:
+        content = _write_json(*about, parts, call.request_id)
     length = b"%d" % len(content)
     return b"".join((content, *blobs)), [_BINARY, (_HEADER_LENGTH, length)]
+
+
+def _write_json(
+    name: str,
+    number: int,
+    shape: tuple[int, int],
+    outputs: _Outputs,
+    parts: Sequence[Any],
+    request_id: str | None = None,
+) -> bytes:
+    """The JSON of a response.
+
+    Args:
+        name: The model.
+        number: Its version.
+        shape: Of the probabilities.
+        outputs: The outputs in the order asked.
+        parts: Of each output the values, or the size of its binary form in bytes.
+        request_id: As in `InferCall`.
+    """
+    response: dict[str, Any] = {"model_name": name, "model_version": str(number)}
+    if request_id is not None:
+        response["id"] = request_id
+    tensors: list[dict[str, Any]] = []
+    for (output, binary), part in zip(outputs, parts, strict=True):
+        tensor: dict[str, Any]
+        if output == LABEL:
+            tensor = {"name": output, "datatype": "BYTES", "shape": shape[:1]}
+        else:
+            tensor = {"name": output, "datatype": "FP32", "shape": shape}
+        if binary:
+            tensor["parameters"] = {"binary_data_size": part}
+        else:
+            tensor["data"] = part
+        tensors.append(tensor)
+    response["outputs"] = tensors
+    return orjson.dumps(response)
+
+
+_known_json = lru_cache(maxsize=256)(_write_json)
+
+
+def _pack_floats(values: Sequence[float]) -> bytes:
+    """The binary form of a tensor of FP32."""
+    return struct.pack(f"<{len(values)}f", *values)
 
 
 # --- routes
@@ -389,8 +466,12 @@ def register(app: FastAPI, inference: Inference, readiness: Callable[[], Readine
         return describe_config(find(scope))
 
     def read(scope: Scope, body: bytes) -> InferCall:
-        header = next((v for name, v in scope["headers"] if name == _HEADER_LENGTH), None)
-        parse = partial(parse_infer, body, header, limits, **scope["path_params"])
+        header = None
+        for name, value in scope["headers"]:
+            if name == _HEADER_LENGTH:
+                header = value
+        path: dict[str, str] = scope["path_params"]
+        parse = partial(parse_infer, body, header, limits, path["model"], path.get("version"))
         return parse_calmly(body, parse)
 
     def infer(scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:

@@ -52,7 +52,7 @@ class _Run:
         self.stopped = False
         self._load = load
         self._each_once = each_once
-        self._requests = [_build(load, body) for body in load.bodies]
+        self._requests = load.requests()
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._connections: set[_Connection] = set()
@@ -251,14 +251,6 @@ class _Connection(asyncio.Protocol):
         self._head = end + 4
         self._total = self._head + length
         return True
-
-
-def _build(load: Load, body: bytes) -> bytes:
-    head = (
-        f"POST {load.path} HTTP/1.1\r\nHost: 127.0.0.1:{load.port}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -16,15 +16,18 @@ class Scenario:
     Attributes:
         texts: Texts per request: 1 sends the field `text`, more send `texts`.
         connections: Concurrent connections.
+        door: The protocol; empty for the native one.
     """
 
     texts: int
     connections: int
+    door: str = ""
 
     def __str__(self) -> str:
         texts = "1 text" if self.texts == 1 else f"{self.texts} texts"
         connections = "1 connection" if self.connections == 1 else f"{self.connections} connections"
-        return f"{texts} per request, {connections}"
+        door = f", {self.door}" if self.door else ""
+        return f"{texts} per request, {connections}{door}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,15 @@ class ModelFigures:
             return sample.requests_per_s / rate if rate else None
 
         return self._over_rounds(Scenario(1, connections), ratio)
+
+    def of_other(self, scenario: Scenario, other: Scenario) -> float | None:
+        """Requests per second divided by those of another scenario in the same round."""
+
+        def ratio(r: Round, sample: Sample) -> float | None:
+            rate = r.samples[other].requests_per_s if other in r.samples else 0
+            return sample.requests_per_s / rate if rate else None
+
+        return self._over_rounds(scenario, ratio)
 
     def tail(self, scenario: Scenario) -> float | None:
         """p99 divided by p50."""

@@ -12,6 +12,12 @@ ALONE: Final = Scenario(1, 1)
 MANY: Final = Scenario(256, 4)
 """Four connections, because with one nothing is computed while a request is tokenized."""
 FLOOR: Final = "starlette"
+V2_JSON: Final = Scenario(1, 64, "/v2 in JSON")
+V2_BINARY: Final = Scenario(1, 64, "/v2 in binary")
+V1: Final = Scenario(1, 64, "/v1 in rows")
+INPUTS: Final = Scenario(1, 64, "inputs")
+DOORS: Final = (V2_JSON, V2_BINARY, V1, INPUTS)
+"""The other protocols."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,14 @@ def judge(services: Sequence[ServiceFigures]) -> list[Goal]:
         Goal(
             "lstm, 64 connections: share of real tokens",
             *(busy.real_share if busy else None, 0.85, "at least"),
+        ),
+        *(
+            Goal(f"{figures.model}, 64 connections: {name}", value, bound, "at least")
+            for figures in (lstm, bow)
+            for name, value, bound in (
+                ("/v2 in JSON / native", figures.of_other(V2_JSON, BUSY), 0.85),
+                ("/v2 in binary / in JSON", figures.of_other(V2_BINARY, V2_JSON), 1.0),
+            )
         ),
         Goal("start to ready, all models", median(service.ready_s), 1.5, "at most", "s"),
         Goal(

@@ -11,10 +11,12 @@ class Load:
 
     Attributes:
         port: The server's port on this machine.
-        bodies: JSON bodies, sent in order and repeatedly over all connections together.
+        bodies: Bodies, sent in order and repeatedly over all connections together.
         connections: The number of keep-alive connections, all of them always busy.
         seconds: The duration; wrk rounds it to whole seconds.
         path: The route.
+        json_bytes: Of each body the bytes of the JSON before its binary tensors; empty if they have
+            none.
     """
 
     port: int
@@ -22,6 +24,19 @@ class Load:
     connections: int
     seconds: float
     path: str = "/predict"
+    json_bytes: Sequence[int] = ()
+
+    def requests(self) -> list[bytes]:
+        """The requests as they are sent."""
+        start = f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+        kind = "application/octet-stream" if self.json_bytes else "application/json"
+        requests = []
+        for index, body in enumerate(self.bodies):
+            head = f"{start}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+            if self.json_bytes:
+                head += f"Inference-Header-Content-Length: {self.json_bytes[index]}\r\n"
+            requests.append(f"{head}\r\n".encode() + body)
+        return requests
 
 
 @dataclass(frozen=True, slots=True)

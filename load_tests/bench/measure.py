@@ -12,9 +12,10 @@ from typing import Final
 from load_tests.bench.bundled import Bundled
 from load_tests.bench.ceiling import Ceiling
 from load_tests.bench.checks import Probabilities, check_many, check_one
+from load_tests.bench.doors import check_door, through_door
 from load_tests.bench.errors import BenchError
 from load_tests.bench.figures import ModelFigures, Round, Sample, Scenario, ServiceFigures
-from load_tests.bench.goals import BUSY, FLOOR, MANY
+from load_tests.bench.goals import BUSY, DOORS, FLOOR, MANY
 from load_tests.bench.load import Generator, Load, Outcome
 from load_tests.bench.scrape import parse
 from load_tests.bench.server import Server, serve, serve_floor
@@ -58,7 +59,8 @@ class Plan:
     def scenarios(self) -> list[Scenario]:
         """Every load for a model."""
         singles = [Scenario(1, connections) for connections in self.connections]
-        return [*singles, MANY, Scenario(MANY.texts, 1)]
+        doors = DOORS if BUSY in singles else ()
+        return [*singles, *doors, MANY, Scenario(MANY.texts, 1)]
 
     @property
     def steps(self) -> int:
@@ -89,14 +91,17 @@ class _Subject:
     expected: Sequence[Probabilities]
     bodies: dict[int, list[bytes]] = field(default_factory=dict)
 
-    def count_wrong(self, texts: int, sample: Sequence[tuple[int, bytes]]) -> Counter[str]:
+    def count_wrong(self, scenario: Scenario, sample: Sequence[tuple[int, bytes]]) -> Counter[str]:
         """Count wrong answers in a sample, by broken rule."""
-        rules = (
-            check_one(answer, self.expected[index])
-            if texts == 1
-            else check_many(answer, groups(self.expected, texts)[index])
-            for index, answer in sample
-        )
+        if scenario.door:
+            rules = (check_door(scenario, answer) for _, answer in sample)
+        else:
+            rules = (
+                check_one(answer, self.expected[index])
+                if scenario.texts == 1
+                else check_many(answer, groups(self.expected, scenario.texts)[index])
+                for index, answer in sample
+            )
         return Counter(rule for rule in rules if rule)
 
 
@@ -146,7 +151,7 @@ class _Bench:
         outcome = Bundled(each_once=True).run(
             Load(self._service.port, subject.bodies[1], _EACH_ONCE.connections, _EACH_ONCE_S)
         )
-        figures.errors = Counter(outcome.errors) + subject.count_wrong(1, outcome.sample)
+        figures.errors = Counter(outcome.errors) + subject.count_wrong(_EACH_ONCE, outcome.sample)
         return subject
 
     def _count_workers(self) -> int:
@@ -178,7 +183,7 @@ class _Bench:
         for scenario in plan.scenarios:
             if not measured.ceiling and scenario >= BUSY:
                 self._measure_ceiling(measured, ceiling, on_step)
-            if with_floor and scenario.texts == 1:
+            if with_floor and scenario.texts == 1 and not scenario.door:
                 names = (FLOOR, _FASTAPI) if scenario == BUSY else (FLOOR,)
                 for name in names:
                     on_step(f"bare {name} route, {scenario.connections} connections")
@@ -204,7 +209,7 @@ class _Bench:
         before = parse(self._service.get("/metrics")[1], model)
         outcome, cpu_s = self._send(self._service, subject, scenario)
         runs = parse(self._service.get("/metrics")[1], model).since(before)
-        errors = Counter(outcome.errors) + subject.count_wrong(scenario.texts, outcome.sample)
+        errors = Counter(outcome.errors) + subject.count_wrong(scenario, outcome.sample)
         return _describe(outcome, scenario, cpu_s, errors, runs.real_share, runs.batch_size)
 
     def _measure_floor(self, floor: Server, subject: _Subject, scenario: Scenario) -> Sample:
@@ -215,8 +220,14 @@ class _Bench:
         self, server: Server, subject: _Subject, scenario: Scenario
     ) -> tuple[Outcome, float | None]:
         """Send a load to a server; returns the outcome and its processor time in seconds."""
-        bodies = subject.bodies[scenario.texts]
-        load = Load(server.port, bodies, scenario.connections, self._plan.seconds)
+        load = Load(
+            server.port,
+            subject.bodies[scenario.texts],
+            scenario.connections,
+            self._plan.seconds,
+        )
+        if scenario.door:
+            load = through_door(load, scenario, self._plan.texts, subject.figures.model)
         before = server.usage()
         outcome = self._plan.generator.run(load)
         after = server.usage()

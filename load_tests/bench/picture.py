@@ -63,7 +63,9 @@ def draw(services: Sequence[ServiceFigures], caption: str) -> bytes:
 
 
 def _draw_throughput(axes: Axes, figures: ModelFigures) -> None:
-    singles = [scenario for scenario in figures.scenarios if scenario.texts == 1]
+    singles = [
+        scenario for scenario in figures.scenarios if scenario.texts == 1 and not scenario.door
+    ]
     samples = [(s.connections, figures.sample(s)) for s in singles]
     points = [(at, sample.requests_per_s) for at, sample in samples if sample]
     floors = [
@@ -105,7 +107,9 @@ def _draw_throughput(axes: Axes, figures: ModelFigures) -> None:
 
 
 def _draw_latency(axes: Axes, figures: ModelFigures) -> None:
-    singles = [scenario for scenario in figures.scenarios if scenario.texts == 1]
+    singles = [
+        scenario for scenario in figures.scenarios if scenario.texts == 1 and not scenario.door
+    ]
     samples = [(s.connections, figures.sample(s)) for s in singles]
     there = [(at, sample) for at, sample in samples if sample and sample.p50_ms]
     positions = [at for at, _ in there]

@@ -71,7 +71,8 @@ def _describe_model(figures: ModelFigures) -> str:
         sample = figures.sample(scenario)
         if sample is None:
             continue
-        floor = figures.of_floor("starlette", scenario.connections) if scenario.texts == 1 else None
+        native = scenario.texts == 1 and not scenario.door
+        floor = figures.of_floor("starlette", scenario.connections) if native else None
         rows.append(
             (
                 str(scenario),

@@ -26,7 +26,7 @@ _ERRORS: Final = {
 
 
 class Wrk:
-    """Runs wrk with `predict.lua`, in one thread so that the bodies are sent in order."""
+    """Runs wrk with `predict.lua`, in one thread so that the requests are sent in order."""
 
     name = "wrk"
 
@@ -37,8 +37,9 @@ class Wrk:
         """Send requests for the duration of the load; see `Generator.run`."""
         seconds = max(round(load.seconds), 1)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            bodies = Path(folder) / "bodies.jsonl"
-            bodies.write_bytes(b"".join(body + b"\n" for body in load.bodies))
+            requests = Path(folder) / "requests"
+            sizes = ((b"%d\n" % len(each), each) for each in load.requests())
+            requests.write_bytes(b"".join(piece for pair in sizes for piece in pair))
             command = [
                 *(self._executable, "-t1", f"-c{load.connections}", f"-d{seconds}s"),
                 *("--timeout", f"{_TIMEOUT_S}s", "-s", str(SCRIPT)),
@@ -47,7 +48,7 @@ class Wrk:
             try:
                 done = subprocess.run(  # noqa: S603 - the path of wrk, and numbers
                     command,
-                    env=os.environ | {"BODIES": str(bodies)},
+                    env=os.environ | {"REQUESTS": str(requests)},
                     timeout=seconds + _MARGIN_S,
                     capture_output=True,
                     text=True,
