@@ -1,6 +1,10 @@
 """The clients of other projects, unchanged, against a real server."""
 
-from collections.abc import Iterator
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -13,7 +17,7 @@ from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
 from tests.published import publish, set_aliases
-from tests.server import ServerProcess
+from tests.server import ROOT, ServerProcess
 
 TEXTS = ("a superb film", "a dreadful, boring film", "naïve 🎬 but superb")
 LABELS = ["positive", "negative", "positive"]
@@ -180,3 +184,35 @@ def test_hugging_face(address: str) -> None:
     assert [each.label for each in ranked] == ["negative", "positive"]
     with pytest.raises(HfHubHTTPError, match="422"):
         client.text_classification(TEXTS[0], function_to_apply="sigmoid")
+
+
+# --- the documentation
+
+
+def find_blocks(language: str) -> list[str]:
+    """The code blocks of docs/protocols.md in a language."""
+    page = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def run_block(command: Sequence[str], block: str, address: str) -> str:
+    """Run a block against the server and its model; returns what it prints."""
+    code = block.replace("127.0.0.1:8000", address.removeprefix("http://")).replace("lstm", "bow")
+    done = subprocess.run([*command, code], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
+
+
+def test_documented_python(address: str) -> None:
+    """The Python of docs/protocols.md works as it stands."""
+    triton_block, hub_block = find_blocks("python")
+    assert "positive" in run_block((sys.executable, "-c"), triton_block, address)
+    assert "label='positive'" in run_block((sys.executable, "-c"), hub_block, address)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_documented_shell(address: str) -> None:
+    """The curl lines of docs/protocols.md get answers, not errors."""
+    for block in find_blocks("sh"):
+        printed = run_block(("sh", "-ec"), block, address)
+        assert '"error":' not in printed
+        assert printed.count("{") > 1
