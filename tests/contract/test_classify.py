@@ -19,7 +19,13 @@ GOOD = [
 BAD = [{**GOOD[0], "label": "negative"}, {**GOOD[1], "label": "positive"}]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for the module, so that its tests share a service."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
 async def small(fake_models: Path) -> AsyncIterator[Running]:
     """A ready service with small limits."""
     limits = {"max_text_chars": 300, "max_texts_per_request": 3}
@@ -42,9 +48,9 @@ async def small(fake_models: Path) -> AsyncIterator[Running]:
         ({"inputs": "good", "parameters": {}, "model": "lstm", "version": 1}, GOOD),
     ],
 )
-async def test_answer(running: Running, body: Any, answer: Any) -> None:
+async def test_answer(small: Running, body: Any, answer: Any) -> None:
     """The best label first; a list for each text if the texts are a list."""
-    response = await running.client.post("/predict", json=body)
+    response = await small.client.post("/predict", json=body)
     assert response.json() == answer
     assert "queue;dur=" in response.headers["Server-Timing"]
 
@@ -100,7 +106,7 @@ async def test_types_of_errors(running: Running, monkeypatch: pytest.MonkeyPatch
     ]
 
 
-async def test_a_field_twice(running: Running) -> None:
+async def test_a_field_twice(small: Running) -> None:
     """A body with a field twice is refused before its form is known, as problem details."""
-    response = await running.client.post("/predict", content=b'{"inputs": "a", "inputs": "b"}')
+    response = await small.client.post("/predict", content=b'{"inputs": "a", "inputs": "b"}')
     assert response.headers["Content-Type"] == "application/problem+json"

@@ -21,12 +21,23 @@ BODY = b'{"text": "good"}'
 LIMIT = 200_000
 
 
+def pack(data: bytes) -> bytes:
+    """Gzip without the time of day, so that every process collects the same tests."""
+    return gzip.compress(data, mtime=0)
+
+
 def deflate(data: bytes) -> bytes:
     """The data of zlib's format without its header and checksum, as some clients send it."""
     return zlib.compress(data)[2:-4]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for the module, so that its tests share a service."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
 async def small(fake_models: Path) -> AsyncIterator[Running]:
     """A service with a limit of 200 kB."""
     async with run_service(fake_models, max_body_bytes=LIMIT) as service:
@@ -40,41 +51,41 @@ async def send(service: Running, body: bytes, coding: str, path: str = "/predict
 @pytest.mark.parametrize(
     ("coding", "body"),
     [
-        ("gzip", gzip.compress(BODY)),
-        ("GZIP", gzip.compress(BODY)),
-        ("x-gzip", gzip.compress(BODY)),
-        ("gzip", gzip.compress(BODY[:5]) + gzip.compress(b"") + gzip.compress(BODY[5:])),
+        ("gzip", pack(BODY)),
+        ("GZIP", pack(BODY)),
+        ("x-gzip", pack(BODY)),
+        ("gzip", pack(BODY[:5]) + pack(b"") + pack(BODY[5:])),
         ("deflate", zlib.compress(BODY)),
         ("deflate", deflate(BODY)),
         ("identity", BODY),
         ("", BODY),
     ],
 )
-async def test_packed_body(running: Running, coding: str, body: bytes) -> None:
+async def test_packed_body(small: Running, coding: str, body: bytes) -> None:
     """A body in gzip or deflate is unpacked, in several parts too."""
-    assert (await send(running, body, coding)).json()["label"] == "positive"
+    assert (await send(small, body, coding)).json()["label"] == "positive"
 
 
 @pytest.mark.parametrize(
     ("coding", "body", "status"),
     [
         ("br", BODY, 415),
-        ("gzip, gzip", gzip.compress(gzip.compress(BODY)), 415),
+        ("gzip, gzip", pack(pack(BODY)), 415),
         ("gzip", BODY, 400),
         ("gzip", b"", 400),
-        ("gzip", gzip.compress(BODY)[:-1], 400),
-        ("gzip", gzip.compress(BODY) + b"SECRET", 400),
+        ("gzip", pack(BODY)[:-1], 400),
+        ("gzip", pack(BODY) + b"SECRET", 400),
         ("deflate", zlib.compress(BODY) + b"\0", 400),
         ("deflate", b"\xff\xff", 400),
-        ("gzip", gzip.compress(b"not JSON"), 400),
+        ("gzip", pack(b"not JSON"), 400),
     ],
 )
 async def test_body_that_cannot_be_unpacked(
-    running: Running, coding: str, body: bytes, status: int
+    small: Running, coding: str, body: bytes, status: int
 ) -> None:
     """415 names the codings that are taken; 400 is a body that is not whole."""
     for path in ("/predict", "/v2/models/lstm/infer", "/v1/models/lstm:predict"):
-        response = await send(running, body, coding, path)
+        response = await send(small, body, coding, path)
         assert response.status_code == status
         assert response.headers.get("Accept-Encoding") == (
             "gzip, deflate" if status == 415 else None
@@ -87,11 +98,11 @@ async def test_large_packed_body(small: Running) -> None:
     letters = random.Random(1).choices("abcdefgh ", k=90_000)
     body = json.dumps({"text": "".join(letters)}).encode()
     native = await small.client.post("/predict", content=body)
-    for coding, packed in (("gzip", gzip.compress(body)), ("deflate", deflate(body))):
+    for coding, packed in (("gzip", pack(body)), ("deflate", deflate(body))):
         assert (await send(small, packed, coding)).json() == native.json()
 
 
-@pytest.mark.parametrize("size", [LIMIT + 1, 200 * LIMIT])
+@pytest.mark.parametrize("size", [LIMIT + 1, 20 * LIMIT])
 async def test_bomb(small: Running, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """413 for what unpacks to more than the limit, and no more of it is ever unpacked."""
     held: list[int] = []
@@ -102,14 +113,14 @@ async def test_bomb(small: Running, size: int, monkeypatch: pytest.MonkeyPatch) 
         release(bodies, count)
 
     monkeypatch.setattr(Bodies, "release", note)
-    response = await send(small, gzip.compress(b" " * size), "gzip")
+    response = await send(small, pack(b" " * size), "gzip")
     assert response.status_code == 413
     assert 0 < max(held) <= LIMIT
 
 
 async def test_body_that_unpacks_to_nothing(small: Running) -> None:
     """What arrives is limited, too: thousands of empty parts are refused."""
-    response = await send(small, gzip.compress(b"") * (LIMIT // 20 + 1), "gzip")
+    response = await send(small, pack(b"") * (LIMIT // 20 + 1), "gzip")
     assert response.status_code == 413
 
 
@@ -140,13 +151,13 @@ def test_choice(header: bytes, coding: bytes | None) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-async def test_packed_answer(running: Running, coding: str) -> None:
+async def test_packed_answer(small: Running, coding: str) -> None:
     """A long answer is packed when asked, a short one or one that nobody asked for is not."""
     texts = ["good film"] * 100
 
     async def ask(texts: list[str], asked: str) -> Any:
         headers = {"Accept-Encoding": asked}
-        return await running.client.post("/predict", json={"texts": texts}, headers=headers)
+        return await small.client.post("/predict", json={"texts": texts}, headers=headers)
 
     packed, plain, short = await asyncio.gather(
         ask(texts, coding), ask(texts, "identity"), ask(texts[:1], coding)
@@ -161,9 +172,9 @@ async def test_packed_answer(running: Running, coding: str) -> None:
     assert len(short.content) < MIN_BYTES
 
 
-async def test_packed_metrics(running: Running) -> None:
+async def test_packed_metrics(small: Running) -> None:
     """Prometheus asks for gzip, and gets it."""
-    response = await running.client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    response = await small.client.get("/metrics", headers={"Accept-Encoding": "gzip"})
     assert response.headers["Content-Encoding"] == "gzip"
     assert "valence_requests_in_flight 1" in response.text
 
@@ -201,7 +212,7 @@ async def test_head(running: Running) -> None:
         ("*", "GET, HEAD, OPTIONS, POST"),
     ],
 )
-async def test_options(running: Running, path: str, methods: str) -> None:
+async def test_options(small: Running, path: str, methods: str) -> None:
     """OPTIONS, and a method that a path does not take, name those that it takes."""
     sent: list[Any] = []
 
@@ -209,25 +220,25 @@ async def test_options(running: Running, path: str, methods: str) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "OPTIONS", "path": path, "query_string": b"", "headers": []}
-    await running.app(scope, None, note)  # type: ignore[arg-type]
+    await small.app(scope, None, note)  # type: ignore[arg-type]
     assert (sent[0]["status"], dict(sent[0]["headers"])[b"allow"]) == (204, methods.encode())
     if path != "*":
-        response = await running.client.delete(path)
+        response = await small.client.delete(path)
         assert response.headers.get("Allow") == methods
-    assert (await running.client.options("/none")).status_code == 404
+    assert (await small.client.options("/none")).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/predict/", "/predict"])
-async def test_slash(running: Running, path: str) -> None:
+async def test_slash(small: Running, path: str) -> None:
     """A slash at the end of a path changes nothing, two are another path."""
-    assert (await running.client.post(path, content=BODY)).status_code == 200
-    assert (await running.client.get("/livez/")).status_code == 200
-    assert (await running.client.post(f"{path.rstrip('/')}//", content=BODY)).status_code == 404
+    assert (await small.client.post(path, content=BODY)).status_code == 200
+    assert (await small.client.get("/livez/")).status_code == 200
+    assert (await small.client.post(f"{path.rstrip('/')}//", content=BODY)).status_code == 404
 
 
-async def test_byte_order_mark(running: Running) -> None:
+async def test_byte_order_mark(small: Running) -> None:
     """A byte order mark before UTF-8 is taken; UTF-16 is not."""
-    marked = await running.client.post("/predict", content=b"\xef\xbb\xbf" + BODY)
+    marked = await small.client.post("/predict", content=b"\xef\xbb\xbf" + BODY)
     assert marked.json()["label"] == "positive"
-    wide = await running.client.post("/predict", content=BODY.decode().encode("utf-16"))
+    wide = await small.client.post("/predict", content=BODY.decode().encode("utf-16"))
     assert wide.status_code == 400

@@ -17,7 +17,13 @@ INFER = "/v2/models/lstm/infer"
 LENGTH = "Inference-Header-Content-Length"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for the module, so that its tests share a service."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
 async def small(fake_models: Path) -> AsyncIterator[Running]:
     """A ready service with small limits."""
     limits = {"max_text_chars": 100, "max_texts_per_request": 4}
@@ -46,10 +52,10 @@ async def send_binary(service: Running, head: bytes, blob: bytes, length: Any = 
     return await service.client.post(INFER, content=head + blob, headers=headers)
 
 
-async def test_json(running: Running) -> None:
+async def test_json(small: Running) -> None:
     """Without a Content-Type the body is JSON; both outputs come, with their shapes."""
     content = json.dumps(make_request("good", "bad") | {"id": "7"})
-    response = await running.client.post(INFER, content=content)
+    response = await small.client.post(INFER, content=content)
     assert response.headers["Content-Type"] == "application/json"
     assert "queue;dur=" in response.headers["Server-Timing"]
     body = response.json()
@@ -61,14 +67,14 @@ async def test_json(running: Running) -> None:
     assert label == {"name": "label", "datatype": "BYTES", "shape": [2], "data": labels}
 
 
-async def test_binary_and_json_outputs_mixed(running: Running) -> None:
+async def test_binary_and_json_outputs_mixed(small: Running) -> None:
     """What one output asks for itself wins over what is asked for all."""
     outputs = [{"name": "label", "parameters": {"binary_data": False}}, {"name": "probabilities"}]
     request = make_request("good") | {
         "parameters": {"binary_data_output": True},
         "outputs": outputs,
     }
-    response = await running.client.post(INFER, json=request)
+    response = await small.client.post(INFER, json=request)
     size = int(response.headers[LENGTH])
     label, probabilities = json.loads(response.content[:size])["outputs"]
     assert label["data"] == ["positive"]
@@ -77,17 +83,17 @@ async def test_binary_and_json_outputs_mixed(running: Running) -> None:
 
 
 @pytest.mark.parametrize("path", ["versions/1/infer", "versions/1/infer/"])
-async def test_version_in_the_path(running: Running, path: str) -> None:
+async def test_version_in_the_path(small: Running, path: str) -> None:
     """The version of the path answers."""
-    response = await running.client.post(f"/v2/models/lstm/{path}", json=make_request("good"))
+    response = await small.client.post(f"/v2/models/lstm/{path}", json=make_request("good"))
     assert response.json()["model_version"] == "1"
 
 
 @pytest.mark.parametrize("data", [["good", "bad"], [["good"], ["bad"]]])
-async def test_column(running: Running, data: Any) -> None:
+async def test_column(small: Running, data: Any) -> None:
     """A tensor of shape (n, 1) may come flat or in rows."""
     request = make_request("", "", shape=[2, 1], data=data)
-    outputs = (await running.client.post(INFER, json=request)).json()["outputs"]
+    outputs = (await small.client.post(INFER, json=request)).json()["outputs"]
     assert outputs[1]["data"] == ["positive", "negative"]
 
 
@@ -161,17 +167,17 @@ async def test_wrong_request(small: Running, request_: Any, status: int, words: 
     ],
 )
 async def test_wrong_binary(
-    running: Running, binary: tuple[bytes, bytes], length: Any, words: str
+    small: Running, binary: tuple[bytes, bytes], length: Any, words: str
 ) -> None:
     """400: sizes that do not add up, or bytes that are no text."""
-    response = await send_binary(running, *binary, length)
+    response = await send_binary(small, *binary, length)
     assert response.status_code == 400
     assert words in response.json()["error"]
 
 
-async def test_model_fails_on_a_text(running: Running) -> None:
+async def test_model_fails_on_a_text(small: Running) -> None:
     """500 for the request: a tensor has no place for an error."""
-    response = await running.client.post(INFER, json=make_request("good", "poison"))
+    response = await small.client.post(INFER, json=make_request("good", "poison"))
     assert (response.status_code, list(response.json())) == (500, ["error"])
 
 
@@ -188,9 +194,9 @@ async def test_model_fails_on_a_text(running: Running) -> None:
         ("POST", "/v2", 405),
     ],
 )
-async def test_errors_of_routes(running: Running, method: str, path: str, status: int) -> None:
+async def test_errors_of_routes(small: Running, method: str, path: str, status: int) -> None:
     """Every error under `/v2` has the one member that clients read."""
-    response = await running.client.request(method, path, json=make_request("good"))
+    response = await small.client.request(method, path, json=make_request("good"))
     assert (response.status_code, list(response.json())) == (status, ["error"])
 
 

@@ -21,7 +21,13 @@ GOOD, BAD = pytest.approx([0.2689, 0.7311], abs=1e-4), pytest.approx([0.7311, 0.
 FEATURES = {"text": "good"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for the module, so that its tests share a service."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
 async def small(fake_models: Path) -> AsyncIterator[Running]:
     """A ready service with small limits."""
     limits = {"max_text_chars": 100, "max_texts_per_request": 4}
@@ -43,18 +49,18 @@ async def ask(service: Running, path: str, body: Any) -> Any:
         {"instances": ["good", "bad"], "signature_name": ""},
     ],
 )
-async def test_rows(running: Running, body: Any) -> None:
+async def test_rows(small: Running, body: Any) -> None:
     """`instances` get `predictions`: the only output has no name."""
-    response = await ask(running, f"{LSTM}:predict", body)
+    response = await ask(small, f"{LSTM}:predict", body)
     assert response.headers["Content-Type"] == "application/json"
     assert "infer;dur=" in response.headers["Server-Timing"]
     assert response.json() == {"predictions": [GOOD, BAD]}
 
 
 @pytest.mark.parametrize("inputs", [["good", {"b64": "YmFk"}], {"text": ["good", "bad"]}])
-async def test_columns(running: Running, inputs: Any) -> None:
+async def test_columns(small: Running, inputs: Any) -> None:
     """`inputs` get `outputs`."""
-    response = await ask(running, f"{LSTM}:predict", {"inputs": inputs})
+    response = await ask(small, f"{LSTM}:predict", {"inputs": inputs})
     assert response.json() == {"outputs": [GOOD, BAD]}
 
 
@@ -66,9 +72,9 @@ async def test_columns(running: Running, inputs: Any) -> None:
         {"examples": [{"text": {"b64": "Z29vZA=="}}, {"text": "bad"}]},
     ],
 )
-async def test_classify(running: Running, body: Any) -> None:
+async def test_classify(small: Running, body: Any) -> None:
     """`examples` get `results`: labels with their probabilities; `context` fills in."""
-    (good, bad) = (await ask(running, f"{LSTM}:classify", body)).json()["results"]
+    (good, bad) = (await ask(small, f"{LSTM}:classify", body)).json()["results"]
     assert [label for label, _ in good] == ["negative", "positive"]
     assert ([score for _, score in good], [score for _, score in bad]) == (GOOD, BAD)
 
@@ -141,10 +147,10 @@ async def test_wrong_classify(small: Running, body: Any, status: int) -> None:
     ],
 )
 async def test_errors_of_paths(
-    running: Running, method: str, path: str, status: int, error: str
+    small: Running, method: str, path: str, status: int, error: str
 ) -> None:
     """What is not there is told as TensorFlow Serving tells it."""
-    response = await running.client.request(method, path, json={"instances": ["good"]})
+    response = await small.client.request(method, path, json={"instances": ["good"]})
     assert (response.status_code, list(response.json())) == (status, ["error"])
     assert error in response.json()["error"]
 
@@ -163,17 +169,17 @@ async def test_busy(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (often.status_code, often.headers["Retry-After"]) == (429, "1")
 
 
-async def test_model_fails_on_a_text(running: Running) -> None:
+async def test_model_fails_on_a_text(small: Running) -> None:
     """500 for the request: a row has no place for an error."""
-    response = await ask(running, f"{LSTM}:predict", {"instances": ["good", "poison"]})
+    response = await ask(small, f"{LSTM}:predict", {"instances": ["good", "poison"]})
     assert (response.status_code, list(response.json())) == (500, ["error"])
 
 
-async def test_paths_in_any_case(running: Running) -> None:
+async def test_paths_in_any_case(small: Running) -> None:
     """The words of a path may be in any case, the name of a model may not."""
     body = {"instances": ["good"]}
-    assert (await ask(running, "/V1/Models/lstm/Versions/1:Predict", body)).status_code == 200
-    assert (await ask(running, "/v1/models/LSTM:predict", body)).status_code == 404
+    assert (await ask(small, "/V1/Models/lstm/Versions/1:Predict", body)).status_code == 200
+    assert (await ask(small, "/v1/models/LSTM:predict", body)).status_code == 404
 
 
 @pytest.fixture
