@@ -5,7 +5,7 @@ A model has one input, `text`, and two outputs, `probabilities` and `label`.
 
 import re
 import struct
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any, Final
@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.application import RawRoute
 from app.api.body import (
+    SMALL_BODY_BYTES,
     Limits,
     check_text,
     json_type,
@@ -126,10 +127,15 @@ def parse_infer(
     else:
         texts = decode_bytes(body, json_bytes, frame.count)
     for index, text in enumerate(texts, start=1):
-        if error := check_text(text, f"element {index} of {TEXT}", limits):
+        if check_text(text, TEXT, limits) and (error := check_text(text, _name(index), limits)):
             raise error
     number = None if version is None else parse_version(version)
     return InferCall(texts, model, number, frame.timeout_s, frame.request_id, frame.outputs)
+
+
+def _name(index: int) -> str:
+    """The name of a text in errors, counted from 1."""
+    return f"element {index} of {TEXT}"
 
 
 def _read_length(header: bytes, most: int) -> int:
@@ -174,7 +180,6 @@ def _find_frame(content: bytes) -> tuple[_Frame, int | None]:
 
 def _read_frame(content: bytes) -> _Frame:
     request = read_object(parse_json(content), "the body")
-    parameters = _read_parameters(request, "the body")
     request_id = request.get("id")
     if request_id is not None:
         _require_sendable(request_id)
@@ -187,13 +192,19 @@ def _read_frame(content: bytes) -> _Frame:
     if tensor.get("datatype") != "BYTES":
         raise InvalidInput(f"the datatype of {TEXT} must be BYTES")
     count = _read_count(tensor.get("shape"))
-    own = _read_parameters(tensor, TEXT)
-    _require_supported(own)
-    size = _read_number(own, "binary_data_size")
+    size = None
+    if "parameters" in tensor:
+        own = _read_parameters(tensor, TEXT)
+        _require_supported(own)
+        size = _read_number(own, "binary_data_size")
     if (size is None) == ("data" not in tensor):
         raise InvalidInput(f"{TEXT} must have either data or binary_data_size")
-    outputs = _read_outputs(request.get("outputs"), _read_flag(parameters, "binary_data_output"))
-    timeout_s = _read_timeout_s(parameters)
+    binary, timeout_s = False, None
+    if "parameters" in request:
+        parameters = _read_parameters(request, "the body")
+        binary = bool(_read_flag(parameters, "binary_data_output"))
+        timeout_s = _read_timeout_s(parameters)
+    outputs = _read_outputs(request.get("outputs"), binary)
     return _Frame(count, tensor.get("data"), size, timeout_s, request_id, outputs)
 
 
@@ -231,8 +242,6 @@ def _read_flag(parameters: dict[str, Any], name: str) -> bool | None:
 
 def _read_timeout_s(parameters: dict[str, Any]) -> float | None:
     """The parameter `timeout`, which is in microseconds; 0 stands for none."""
-    if not parameters:
-        return None
     _read_number(parameters, "priority")  # there is one level
     microseconds = _read_number(parameters, "timeout")
     return min(microseconds, 10**15) / 1e6 if microseconds else None
@@ -268,7 +277,7 @@ def _read_elements(data: Any, count: int) -> list[str]:
         data = [row[0] for row in rows]
     for index, element in enumerate(data, start=1):
         if not isinstance(element, str):
-            require_string(element, f"element {index} of {TEXT}")
+            require_string(element, _name(index))
     texts: list[str] = data
     return texts
 
@@ -294,7 +303,7 @@ def decode_bytes(body: bytes, start: int, count: int) -> list[str]:
         try:
             texts.append(body[begin:at].decode())
         except UnicodeDecodeError:
-            raise InvalidInput(f"element {index + 1} of {TEXT} must be UTF-8") from None
+            raise InvalidInput(f"{_name(index + 1)} must be UTF-8") from None
     if at != len(body) or len(texts) != count:
         raise InvalidInput(
             f"the lengths of the {count} elements of {TEXT} must add up to the bytes behind the "
@@ -303,10 +312,17 @@ def decode_bytes(body: bytes, start: int, count: int) -> list[str]:
     return texts
 
 
-def encode_bytes(elements: Sequence[str]) -> bytes:
+def encode_bytes(elements: Iterable[str]) -> bytes:
     """The binary form of a tensor of BYTES."""
-    encoded = [element.encode() for element in elements]
-    return b"".join(len(each).to_bytes(_LENGTH_BYTES, "little") + each for each in encoded)
+    return b"".join(map(_encode_element, elements))
+
+
+def _encode_element(element: str) -> bytes:
+    encoded = element.encode()
+    return len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded
+
+
+_encode_label = lru_cache(maxsize=256)(_encode_element)
 
 
 @cache
@@ -314,9 +330,8 @@ def _all_outputs(binary: bool) -> _Outputs:
     return ((PROBABILITIES, binary), (LABEL, binary))
 
 
-def _read_outputs(outputs: Any, all_binary: bool | None) -> _Outputs:
+def _read_outputs(outputs: Any, binary: bool) -> _Outputs:
     """The requested outputs; all of them if none are named."""
-    binary = bool(all_binary)
     if outputs is None or outputs == []:
         return _all_outputs(binary)
     if not isinstance(outputs, list):
@@ -341,75 +356,61 @@ def write_infer(version: Version, call: InferCall, result: Result) -> tuple[byte
         ValenceError: The model has failed on a text.
     """
     predictions = require_all(result)
-    parts: list[Any] = []  # of each output the values, or the size of its binary form
-    blobs = []
-    for name, binary in call.outputs:
+    shape = len(predictions), len(predictions[0].probabilities)
+    start, *befores = _known_pieces(version.name, version.number, shape, call.outputs)
+    pieces, blobs = [start], []
+    if call.request_id is not None:
+        pieces.append(b',"id":%b' % orjson.dumps(call.request_id))
+    for (name, binary), before in zip(call.outputs, befores, strict=True):
         values: list[Any]
         if name == LABEL:
             values = [each.label for each in predictions]
+            blob = b"".join(map(_encode_label, values)) if binary else b""
         else:
             values = [p for each in predictions for p in each.probabilities.values()]
+            blob = _floats(len(values)).pack(*values) if binary else b""
         if binary:
-            pack = encode_bytes if name == LABEL else _pack_floats
-            blobs.append(pack(values))
-            parts.append(len(blobs[-1]))
+            blobs.append(blob)
+            pieces.append(b"%b%d}}" % (before, len(blob)))
         else:
-            parts.append(values)
-    shape = len(predictions), len(predictions[0].probabilities)
-    about = version.name, version.number, shape, call.outputs
+            pieces.append(b"%b%b}" % (before, orjson.dumps(values)))
+    pieces.append(b"]}")
+    content = b"".join(pieces)
     if not blobs:
-        return _write_json(*about, parts, call.request_id), [JSON]
-    if len(blobs) == len(parts) and call.request_id is None:
-        content = _known_json(*about, tuple(parts))
-    else:
-        content = _write_json(*about, parts, call.request_id)
+        return content, [JSON]
     length = b"%d" % len(content)
     return b"".join((content, *blobs)), [_BINARY, (_HEADER_LENGTH, length)]
 
 
-def _write_json(
-    name: str,
-    number: int,
-    shape: tuple[int, int],
-    outputs: _Outputs,
-    parts: Sequence[Any],
-    request_id: str | None = None,
-) -> bytes:
-    """The JSON of a response.
+@lru_cache(maxsize=256)
+def _known_pieces(
+    name: str, number: int, shape: tuple[int, int], outputs: _Outputs
+) -> tuple[bytes, ...]:
+    """The JSON of a response up to its id, and for each output what comes before its values.
+
+    It is the same for every request of a form; only the id, the values and their sizes differ.
 
     Args:
         name: The model.
         number: Its version.
         shape: Of the probabilities.
         outputs: The outputs in the order asked.
-        parts: Of each output the values, or the size of its binary form in bytes.
-        request_id: As in `InferCall`.
     """
-    response: dict[str, Any] = {"model_name": name, "model_version": str(number)}
-    if request_id is not None:
-        response["id"] = request_id
-    tensors: list[dict[str, Any]] = []
-    for (output, binary), part in zip(outputs, parts, strict=True):
-        tensor: dict[str, Any]
-        if output == LABEL:
-            tensor = {"name": output, "datatype": "BYTES", "shape": shape[:1]}
-        else:
-            tensor = {"name": output, "datatype": "FP32", "shape": shape}
-        if binary:
-            tensor["parameters"] = {"binary_data_size": part}
-        else:
-            tensor["data"] = part
-        tensors.append(tensor)
-    response["outputs"] = tensors
-    return orjson.dumps(response)
+    pieces = [orjson.dumps({"model_name": name, "model_version": str(number)}).removesuffix(b"}")]
+    before = b',"outputs":['
+    for output, binary in outputs:
+        kind, sizes = ("BYTES", shape[:1]) if output == LABEL else ("FP32", shape)
+        tensor = orjson.dumps({"name": output, "datatype": kind, "shape": sizes})
+        after = b',"parameters":{"binary_data_size":' if binary else b',"data":'
+        pieces.append(before + tensor.removesuffix(b"}") + after)
+        before = b","
+    return tuple(pieces)
 
 
-_known_json = lru_cache(maxsize=256)(_write_json)
-
-
-def _pack_floats(values: Sequence[float]) -> bytes:
-    """The binary form of a tensor of FP32."""
-    return struct.pack(f"<{len(values)}f", *values)
+@lru_cache(maxsize=256)
+def _floats(count: int) -> struct.Struct:
+    """The binary form of so many elements of FP32."""
+    return struct.Struct(f"<{count}f")
 
 
 # --- routes
@@ -471,8 +472,10 @@ def register(app: FastAPI, inference: Inference, readiness: Callable[[], Readine
             if name == _HEADER_LENGTH:
                 header = value
         path: dict[str, str] = scope["path_params"]
-        parse = partial(parse_infer, body, header, limits, path["model"], path.get("version"))
-        return parse_calmly(body, parse)
+        asked = path["model"], path.get("version")
+        if len(body) <= SMALL_BODY_BYTES:  # the usual way, two calls shorter
+            return parse_infer(body, header, limits, *asked)
+        return parse_calmly(body, partial(parse_infer, body, header, limits, *asked))
 
     def infer(scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Predict the sentiment of every element of `text`.
