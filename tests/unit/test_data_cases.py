@@ -90,7 +90,7 @@ def test_standard_input_is_read_again_by_every_pass(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["data.csv", "data", ".", "linked.csv"])
-def test_only_a_file_of_bad_rows_is_replaced(tmp_path: Path, name: str) -> None:
+def test_nothing_else_is_replaced(tmp_path: Path, name: str) -> None:
     """The file of bad rows replaces neither the data nor anything else that is there."""
     data, folder = tmp_path / "data.csv", tmp_path / "data"
     data.write_text("text,label\nfine soup,1\nstale bread,0\n")
