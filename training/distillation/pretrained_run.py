@@ -1,0 +1,321 @@
+"""All that the pretrained teacher does, in parts that are made once and kept on disk.
+
+1. `round-1`: fine-tune on views and pieces of the training reviews, with their labels, and on
+   everyday sentences.
+2. `round-2`: the teacher answers sentences, fragments and their alterations; it learns its own
+   clear answers, sharpened, beside the reviews again.
+3. `calibration.json`: a temperature, fitted on validation reviews.
+4. `reviews.npz` and `answers/`: its answers about every review and every question, for a student.
+
+A stopped run resumes with the same command: after the last part that is complete, and in the middle
+of a fine-tuning. No part learns from a validation or test review; unlabelled reviews that are also
+test reviews are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from app.errors import InvalidInput
+from app.text.padding import Int32Array
+from training.data.corpus import Corpus
+from training.data.dataset import Dataset
+from training.data.split import fingerprint
+from training.distillation.answers import (
+    CALIBRATION,
+    QUESTIONS,
+    REVIEWS,
+    answers_file,
+    review_logits_file,
+)
+from training.distillation.pretrained import (
+    FitConfig,
+    PretrainedTeacher,
+    TeacherExamples,
+    WordPieces,
+    fit,
+    load_weights,
+    predict,
+    save_weights,
+)
+from training.distillation.questions import (
+    Question,
+    QuestionShares,
+    emoji_questions,
+    everyday_questions,
+    make_questions,
+    read_questions,
+    write_questions,
+)
+from training.distillation.readable import readable
+from training.distillation.views import LONG_VIEW, join_examples, make_examples, own_answers
+from training.support.arrays import Float32Array, Float64Array
+from training.support.cache import Arrays, DiskCache
+from training.support.progress import print_line
+
+_IDENTITY: Final = "teacher.json"
+_SHARD: Final = 20_000
+"""Texts in a part of the answers: minutes of computing on a CPU."""
+_SELF_TAUGHT: Final = QuestionShares(
+    paragraphs=0.1, sentences=0.1, fragments=0.4, alterations=0.6, contrasts=0.1, everyday=8_000
+)
+"""What the second round learns from."""
+_FIRST_EVERYDAY: Final = 12_000
+"""Everyday sentences in the first round."""
+_TEMPERATURES: Final = np.geomspace(0.25, 4.0, 401)
+
+
+@dataclass(frozen=True, slots=True)
+class TeachConfig:
+    """How the teacher is made.
+
+    Attributes:
+        fit: How it is fine-tuned.
+        copies: How often it sees each review in a round, each time in another view.
+        rounds: 1 without the answers of its own.
+        shares: The questions that it answers for the student.
+        longest: The most word pieces of a text that it answers; the middle is cut out.
+        threads: Of PyTorch on a CPU; by default as many as there are cores.
+        checkpoint_every_s: Seconds between checkpoints.
+    """
+
+    fit: FitConfig = field(default_factory=FitConfig)
+    copies: int = 1
+    rounds: int = 2
+    shares: QuestionShares = field(default_factory=QuestionShares)
+    longest: int = LONG_VIEW
+    threads: int | None = None
+    checkpoint_every_s: float = 300.0
+
+
+class TeacherRun:
+    """The parts of one teacher; each is made when first asked for."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: Path,
+        model: PretrainedTeacher,
+        pieces: WordPieces,
+        config: TeachConfig,
+    ) -> None:
+        """Make nothing yet.
+
+        Args:
+            dataset: Two classes, the second one positive; with unlabelled texts.
+            folder: Where the parts are; created if missing.
+            model: The pretrained model.
+            pieces: Its tokenizer.
+            config: How the teacher is made.
+
+        Raises:
+            InvalidInput: The data has another number of classes than two, or the parts in `folder`
+                were made from other data or in another way.
+        """
+        if len(dataset.train.labels) != 2:
+            raise InvalidInput(
+                "the pretrained teacher learns texts of two labels. Received: "
+                f"{len(dataset.train.labels)}"
+            )
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._dataset, self._config = dataset, config
+        self._folder, self._model, self._pieces = folder, model, pieces
+        self._cache = DiskCache(folder)
+        self._claim()
+
+    def fit(self) -> None:
+        """Fine-tune the teacher in rounds, and load the weights of the last one."""
+        for number in range(1, self._config.rounds + 1):
+            name = f"round-{number}"
+            weights = self._cache.path(f"{name}.pt", partial(self._tune, number))
+        load_weights(self._model, weights)
+
+    def load(self, weights: Path) -> None:
+        """Load the weights of a part, or the averaged weights of a checkpoint."""
+        load_weights(self._model, weights)
+
+    def probabilities(self, texts: Sequence[str]) -> Float64Array:
+        """Return the probability that each text is positive, with the weights that are loaded."""
+        logits = predict(self._model, self._encode(texts)).astype(np.float64)
+        return 1 / (1 + np.exp(-logits))
+
+    def validation_line(self) -> str:
+        """Return accuracy and log-loss on the validation texts, with the loaded weights."""
+        positive = _positive(self._dataset.validation)
+        found = self.probabilities(self._dataset.validation.texts())
+        right = np.where(positive > 0, found, 1 - found)
+        return (
+            f"validation: {(right > 0.5).mean():.2%} of {len(right):,} texts right, log loss "
+            f"{-np.log(np.maximum(right, 1e-9)).mean():.3f}"
+        )
+
+    def answer(self) -> None:
+        """Answer all reviews and questions."""
+        temperature = self.temperature
+        questions = sum(1 for _ in self.answers())
+        reviews = sum(len(self.review_logits(split)) for split in REVIEWS)
+        print_line(
+            f"temperature {temperature:.2f}; answers about {questions:,} questions and {reviews:,} "
+            "reviews"
+        )
+
+    def review_logits(self, split: str) -> Float32Array:
+        """Return the logits of the reviews of a split, one of `REVIEWS`: float32 (texts,)."""
+        corpus: Corpus = getattr(self._dataset, split)
+        return self._logits(review_logits_file(split), corpus.texts())
+
+    @cached_property
+    def temperature(self) -> float:
+        """What the logits of reviews are divided by, fitted on validation reviews."""
+
+        def write(path: Path) -> None:
+            logits = self._logits(
+                review_logits_file("validation"), self._dataset.validation.texts()
+            )
+            fitted = fit_logit_temperature(logits, _positive(self._dataset.validation))
+            path.write_text(json.dumps({"temperature": fitted}) + "\n", encoding="utf-8")
+
+        path = self._cache.path(CALIBRATION, write)
+        return float(json.loads(path.read_text(encoding="utf-8"))["temperature"])
+
+    def answers(self) -> Iterator[tuple[Question, float]]:
+        """Yield every question with the teacher's logit, made in parts of 20,000 questions."""
+        path = self._cache.path(
+            QUESTIONS,
+            lambda path: write_questions(
+                path, self._questions(self._config.shares, self._config.fit.seed)
+            ),
+        )
+        questions = read_questions(path)
+        number = 0
+        while part := list(islice(questions, _SHARD)):
+            logits = self._answers(answers_file(number), part)
+            yield from zip(part, logits.tolist(), strict=True)
+            number += 1
+
+    def _claim(self) -> None:
+        """Store what the parts are made from, or check that it is the same."""
+        config = asdict(self._config)
+        for without_effect in ("threads", "checkpoint_every_s"):
+            del config[without_effect]
+        sides = (self._dataset.train, self._dataset.validation, self._dataset.unlabelled)
+        identity = {"config": config, "data": [fingerprint(side) for side in sides]}
+        content = json.dumps(identity, indent=1) + "\n"
+        path = self._cache.path(_IDENTITY, lambda path: path.write_text(content, encoding="utf-8"))
+        if path.read_text(encoding="utf-8") != content:
+            raise InvalidInput(
+                "a teacher must be resumed with the data and the options that it was started with. "
+                f"Received: others than those in {path}; choose another folder"
+            )
+
+    def _questions(self, shares: QuestionShares, seed: int) -> Iterator[Question]:
+        """Return questions about training and unlabelled reviews, emoji, everyday sentences."""
+        texts = [*self._dataset.train.texts(), *self._dataset.unlabelled.texts()]
+        return chain(
+            make_questions(texts, shares, seed=seed),
+            emoji_questions(),
+            everyday_questions(shares.everyday, seed=seed),
+        )
+
+    def _tune(self, number: int, path: Path) -> None:
+        name = f"round-{number}"
+        if number > 1:
+            load_weights(self._model, self._folder / f"round-{number - 1}.pt")
+        made = self._cache.arrays(f"{name}-examples.npz", lambda: asdict(self._examples(number)))
+        examples = TeacherExamples(**made)
+        print_line(f"{name}: {len(examples.ends):,} texts, {len(examples.ids):,} word pieces")
+        (self._folder / name).mkdir(exist_ok=True)
+        fit(
+            self._model,
+            examples,
+            self._folder / name,
+            self._config.fit,
+            checkpoint_every_s=self._config.checkpoint_every_s,
+        )
+        save_weights(self._model, path)
+
+    def _examples(self, number: int) -> TeacherExamples:
+        seed = self._config.fit.seed + number - 1
+        corpus = self._dataset.train
+        labelled = make_examples(
+            corpus.texts(),
+            _positive(corpus),
+            self._pieces,
+            copies=self._config.copies,
+            pieces_too=number == 1,
+            seed=seed,
+        )
+        if number == 1:
+            everyday = list(everyday_questions(_FIRST_EVERYDAY, seed=seed))
+            logits = np.array([_logit(each.known) for each in everyday], np.float32)
+            return join_examples(labelled, own_answers(everyday, logits, self._pieces))
+        questions = list(self._questions(_SELF_TAUGHT, seed))
+        logits = np.concatenate(
+            [
+                self._answers(
+                    f"round-{number}/{start // _SHARD:04}.npz", questions[start : start + _SHARD]
+                )
+                for start in range(0, len(questions), _SHARD)
+            ]
+        )
+        return join_examples(labelled, own_answers(questions, logits, self._pieces))
+
+    def _answers(self, name: str, questions: Sequence[Question]) -> Float32Array:
+        """Return the logits of questions: the known ones, else those of the loaded weights."""
+
+        def compute() -> Arrays:
+            logits = np.array([_logit(each.known) for each in questions], np.float32)
+            unknown = np.flatnonzero(np.isnan(logits))
+            logits[unknown] = self._predict(name, [questions[at].asked for at in unknown.tolist()])
+            return {"logits": logits}
+
+        return self._keep(name, compute)
+
+    def _logits(self, name: str, texts: Sequence[str]) -> Float32Array:
+        """Return the logits of texts with the weights that are loaded, kept as the file `name`."""
+        return self._keep(name, lambda: {"logits": self._predict(name, texts)})
+
+    def _keep(self, name: str, compute: Callable[[], Arrays]) -> Float32Array:
+        path = self._folder / name
+        path.parent.mkdir(exist_ok=True)
+        logits: Float32Array = DiskCache(path.parent).arrays(path.name, compute)["logits"]
+        return logits
+
+    def _predict(self, name: str, texts: Sequence[str]) -> Float32Array:
+        print_line(f"{name}: answering {len(texts):,} texts")
+        return predict(self._model, self._encode(texts))
+
+    def _encode(self, texts: Sequence[str]) -> list[Int32Array]:
+        return self._pieces.encode([readable(text) for text in texts], self._config.longest)
+
+
+def _logit(probability: float | None) -> float:
+    return math.nan if probability is None else math.log(probability / (1 - probability))
+
+
+def fit_logit_temperature(logits: Float32Array, positive: Float32Array) -> float:
+    """Return the temperature with the lowest log-loss.
+
+    Args:
+        logits: float32 (texts,).
+        positive: 1 for a positive text, else 0: float32 (texts,).
+    """
+    signed: Float64Array = np.where(positive > 0, logits, -logits).astype(np.float64)
+    losses = [np.logaddexp(0, -signed / t).mean() for t in _TEMPERATURES]
+    return float(_TEMPERATURES[int(np.argmin(losses))])
+
+
+def _positive(corpus: Corpus) -> Float32Array:
+    return np.asarray(corpus.targets(), np.float32)

@@ -1,0 +1,182 @@
+"""The texts that the teacher is asked about, for a student that must know short texts.
+
+A file of questions is made once. Each line has, tab-separated, the number of the review that a text
+comes from, its kind, the text, the text whose answer it gets if that is another one (a typing error
+does not change an answer), and the answer if it is known.
+"""
+
+import gzip
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from app.errors import InvalidInput
+from training.distillation.alterations import CHANGING, KEEPING, contrast
+from training.distillation.everyday import everyday_sentences, ratings
+from training.distillation.pieces import (
+    fragment,
+    paragraphs,
+    replace_film_words,
+    sentences,
+)
+from training.distillation.readable import emoji_names, emoticon_valences
+from training.support.progress import track
+
+NO_REVIEW: Final = -1
+"""In place of the number of a review, for a text that comes from none."""
+_SHORTEST, _LONGEST = 2, 60
+"""Words of a sentence that is asked about; the rest is markup, headings and lists."""
+_BRIEF: Final = 15
+"""The most words in each sentence of a contrast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A text for the student.
+
+    Attributes:
+        review: The index of the review that it comes from, or `NO_REVIEW`.
+        kind: `paragraph`, `sentence`, `fragment`, `contrast`, `emoji`, `everyday`, or the name of
+            an alteration.
+        text: What the student reads.
+        asked: What the teacher is asked; mostly the same.
+        known: The probability that it is positive, if that needs no teacher.
+    """
+
+    review: int
+    kind: str
+    text: str
+    asked: str
+    known: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionShares:
+    """How many questions a review gives rise to, on average.
+
+    Attributes:
+        paragraphs: Share of the paragraphs of reviews with several.
+        sentences: Share of the sentences.
+        fragments: Fragments per sentence asked about.
+        film_words: Share of these sentences and fragments with their film words replaced.
+        alterations: Alterations per sentence asked about.
+        contrasts: Contrasts per review.
+        everyday: The number of everyday sentences.
+    """
+
+    paragraphs: float = 0.5
+    sentences: float = 0.4
+    fragments: float = 0.5
+    film_words: float = 0.3
+    alterations: float = 0.5
+    contrasts: float = 0.5
+    everyday: int = 30_000
+
+    def scaled(self, factor: float) -> "QuestionShares":
+        """Return shares for fewer questions: a factor of 0.5 asks about half of the pieces.
+
+        Raises:
+            InvalidInput: `factor` is not above 0 and at most 1.
+        """
+        if not 0 < factor <= 1:
+            raise InvalidInput(
+                f"the share of the questions must be above 0 and at most 1. Received: {factor}"
+            )
+        return replace(
+            self,
+            paragraphs=factor * self.paragraphs,
+            sentences=factor * self.sentences,
+            contrasts=factor * self.contrasts,
+        )
+
+
+def make_questions(
+    texts: Sequence[str], shares: QuestionShares, *, seed: int
+) -> Iterator[Question]:
+    """Yield the questions about reviews; no text is asked about twice.
+
+    Args:
+        texts: Reviews, none of them from validation or test.
+        shares: How many.
+        seed: Of all choices; those of a review do not depend on the other reviews.
+    """
+    seen: set[int] = set()
+    for number, text in enumerate(track(texts, "Cutting reviews")):
+        for question in _questions(number, text, shares, Random(f"{seed} {number}")):
+            key = hash(question.text)
+            if question.text and key not in seen:
+                seen.add(key)
+                yield question
+
+
+def _questions(
+    number: int, text: str, shares: QuestionShares, random: Random
+) -> Iterator[Question]:
+    parts = paragraphs(text)
+    found = [each for part in parts for each in sentences(part)]
+    found = [each for each in found if _SHORTEST <= len(each.split()) <= _LONGEST]
+    if len(parts) > 1:
+        for part in parts:
+            if random.random() < shares.paragraphs:
+                yield Question(number, "paragraph", part, part)
+    for sentence in found:
+        if random.random() < shares.sentences:
+            yield from _of_sentence(number, sentence, shares, random)
+    brief = [each for each in found if len(each.split()) <= _BRIEF]
+    if len(brief) > 1 and random.random() < shares.contrasts:
+        first, second = random.sample(brief, 2)
+        joined = contrast(first, second, random)
+        yield Question(number, "contrast", joined, joined)
+
+
+def _of_sentence(
+    number: int, sentence: str, shares: QuestionShares, random: Random
+) -> Iterator[Question]:
+    if random.random() < shares.film_words:
+        sentence = replace_film_words(sentence, random)
+    yield Question(number, "sentence", sentence, sentence)
+    piece = sentence
+    if random.random() < shares.fragments:
+        piece = fragment(sentence, random)
+        yield Question(number, "fragment", piece, piece)
+    if random.random() < shares.alterations:
+        base = random.choice((sentence, piece))
+        alterations = list({**CHANGING, **KEEPING}.items())
+        for kind, alter in random.sample(alterations, len(alterations)):
+            altered = alter(base, random)
+            if altered and altered != base:
+                yield Question(number, kind, altered, base if kind in KEEPING else altered)
+                return
+
+
+def emoji_questions() -> Iterator[Question]:
+    """Yield the emoticons and emoji that VADER knows, the latter alone and three times."""
+    signs = [*emoticon_valences(), *(name * n for name in emoji_names() for n in (1, 3))]
+    for sign in signs:
+        yield Question(NO_REVIEW, "emoji", sign, sign)
+
+
+def everyday_questions(count: int, *, seed: int) -> Iterator[Question]:
+    """Yield everyday sentences, at most `count`, and ratings; their answers are known."""
+    made = dict(everyday_sentences(count, seed=seed)) | dict(ratings())
+    for text, known in made.items():
+        yield Question(NO_REVIEW, "everyday", text, text, known)
+
+
+def write_questions(path: Path, questions: Iterator[Question]) -> None:
+    """Write a compressed file of questions."""
+    with gzip.open(path, "wt", encoding="utf-8", newline="\n", compresslevel=4) as file:
+        for each in questions:
+            asked = "" if each.asked == each.text else each.asked
+            known = "" if each.known is None else each.known
+            file.write(f"{each.review}\t{each.kind}\t{each.text}\t{asked}\t{known}\n")
+
+
+def read_questions(path: Path) -> Iterator[Question]:
+    """Read a file of questions."""
+    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
+        for line in file:
+            review, kind, text, asked, known = line.rstrip("\n").split("\t")
+            yield Question(int(review), kind, text, asked or text, float(known) if known else None)
