@@ -17,6 +17,7 @@ from tests.server import ROOT
 with deferred():
     import keras
 
+    import training.models.build  # noqa: F401 registers the layers of saved models
     from training.fit.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
