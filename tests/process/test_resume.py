@@ -17,7 +17,6 @@ from tests.server import ROOT
 with deferred():
     import keras
 
-    import training.models.build  # noqa: F401 registers the layers of saved models
     from training.fit.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -94,6 +93,8 @@ class Training:
 
     def outcome(self) -> tuple[dict[str, list[float]], list[np.ndarray], bytes]:
         """The history without the throughput, the weights, and the tokenizer."""
+        import training.models.build  # noqa: F401 registers the layers; deferred, it would not
+
         history = Run.read(self.run).history
         history.pop("tokens_per_second")
         model = keras.models.load_model(self.run / "model.keras", compile=False)
