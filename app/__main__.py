@@ -1,4 +1,4 @@
-"""The command line of the service: `valence serve | predict | models | key`."""
+"""The command line of the service: `valence serve | predict | score | models | key`."""
 
 import argparse
 import asyncio
@@ -15,6 +15,8 @@ from app import __version__
 from app.artifact import Manifest, read_manifest
 from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest
 from app.errors import InvalidInput, MissingLibrary, UnusableVersion, ValenceError
+from app.score_options import EXAMPLES as _SCORE_EXAMPLES
+from app.score_options import KEY_VARIABLE, SCORE_SETTINGS, add_score_options
 from app.serving.repository import Repository, Version
 from app.settings import ENV_PREFIX, Settings, explain_settings_error, unknown_variables
 
@@ -169,6 +171,7 @@ def _unknown_variables() -> list[tuple[str, str | None]]:
     return [
         (variable, find_nearest(variable.upper(), settings, cutoff=0))
         for variable in unknown_variables(os.environ)
+        if variable.upper() != KEY_VARIABLE
     ]
 
 
@@ -205,6 +208,19 @@ def _predict(options: argparse.Namespace) -> int:
     for label, probability in prediction.probabilities.items():
         print(f"  {label:<12} {probability:.4f}")
     return OK
+
+
+def _score(options: argparse.Namespace) -> int:
+    """Score a file of texts."""
+    settings = _read_settings(options)
+    _complain_about_variables()
+    logging.getLogger("app").addHandler(logging.NullHandler())  # errors are reported by `main`
+    from app.score import score
+
+    lines, status = score(options, settings)
+    for line in lines:
+        _complain(line, status)
+    return status
 
 
 def _read_stdin() -> str:
@@ -326,6 +342,9 @@ def _make_parser() -> Parser:
     predict.add_argument("--version", type=int, help="its version (default: the newest)")
     predict.add_argument("--json", action="store_true", help="print the answer as JSON")
     _add_settings(predict, "models_dir", "default_model", "engine", "device")
+    score = _add_command(commands, "score", _score, "score a file of texts", _SCORE_EXAMPLES)
+    add_score_options(score)
+    _add_settings(score, *SCORE_SETTINGS)
     models = _add_command(
         commands, "models", _models, "list the models in the repository", _MODELS_EXAMPLES
     )

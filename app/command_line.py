@@ -24,6 +24,26 @@ def find_nearest(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str
     return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=cutoff)), None)
 
 
+def add_table_options(group: argparse._ArgumentGroup) -> None:
+    """Add options that say how a table is written, where its bytes do not tell."""
+    group.add_argument("--encoding", help="such as cp1252 or gb18030 [UTF-8, or by its mark]")
+    group.add_argument(
+        "--delimiter", help="CSV: character between cells; \\t is a tab [from the first lines]"
+    )
+    group.add_argument(
+        "--quoting",
+        action=argparse.BooleanOptionalAction,
+        help="CSV: whether cells may be quoted [yes, but a quoted cell that holds what looks like "
+        "whole rows is refused]",
+    )
+    group.add_argument(
+        "--no-header",
+        dest="header",
+        action="store_false",
+        help="CSV, Excel: the first row is a row like the others; columns are given by number",
+    )
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that answers a wrong call in two lines, with the nearest option or command.
 

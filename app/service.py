@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from app.errors import MissingLibrary, UnknownModel, UnusableVersion, ValenceError
+from app.errors import MissingLibrary, UnusableVersion, ValenceError
 from app.serving.agreement import Agreement, Member, Message
 from app.serving.batcher import Batcher
 from app.serving.engines import LoadEngine
@@ -170,18 +170,7 @@ class Service:
             UnusableVersion: The repository cannot be read.
         """
         self.repository.scan()
-        wanted = name or self.repository.default
-        candidates = [
-            version
-            for version in self.repository.loading_order()
-            if version.name == wanted and number in (None, version.number)
-        ]
-        if not candidates:
-            raise UnknownModel(
-                f"there is no such model or version; there are: "
-                f"{', '.join(self.repository.versions) or 'none'}"
-            )
-        for version in candidates:
+        for version in self.repository.candidates(name, number):
             await self._load(version)
             if version.state is State.READY:
                 break

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias, get_args
 
 from app import __version__
-from app.command_line import FAILED, OK, WRONG_CALL, Parser
+from app.command_line import FAILED, OK, WRONG_CALL, Parser, add_table_options
 from app.errors import InvalidInput, ValenceError
 from app.tables.characters import check_encoding
 from training.config import Config
@@ -735,22 +735,7 @@ def _add_source_options(data: argparse._ArgumentGroup) -> None:
 
 def _add_table_options(data: argparse._ArgumentGroup) -> None:
     """Options that say how a table is written, where its bytes do not tell."""
-    data.add_argument("--encoding", help="such as cp1252 or gb18030 [UTF-8, or by its mark]")
-    data.add_argument(
-        "--delimiter", help="CSV: character between cells; \\t is a tab [from the first lines]"
-    )
-    data.add_argument(
-        "--quoting",
-        action=argparse.BooleanOptionalAction,
-        help="CSV: whether cells may be quoted [yes, but a quoted cell that holds what looks like "
-        "whole rows is refused]",
-    )
-    data.add_argument(
-        "--no-header",
-        dest="header",
-        action="store_false",
-        help="CSV, Excel: the first row is a row like the others; columns are given by number",
-    )
+    add_table_options(data)
     data.add_argument(
         "--skip-bad-rows",
         dest="bad_rows_file",

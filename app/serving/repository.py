@@ -328,6 +328,25 @@ class Repository:
         names = sorted(self.versions, key=lambda name: name != self.default)
         return [version for name in names for version in self._stable_first(name)]
 
+    def candidates(self, name: str | None, number: int | None) -> list[Version]:
+        """Find the versions that may be loaded alone, without the others; call `scan` before.
+
+        Args:
+            name: The model; None for the default model.
+            number: The version; None for the first of these that passes its checks.
+
+        Raises:
+            UnknownModel: There is no such model or version.
+        """
+        wanted = name or self.default
+        found = [v for v in self.loading_order() if v.name == wanted and number in (None, v.number)]
+        if not found:
+            raise UnknownModel(
+                f"there is no such model or version; there are: "
+                f"{', '.join(self.versions) or 'none'}"
+            )
+        return found
+
     def _stable_first(self, name: str) -> list[Version]:
         try:
             stable = (self._read_aliases(name) or {}).get(STABLE)

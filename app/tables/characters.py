@@ -145,7 +145,7 @@ class Lines:
     """
 
     def __init__(self, opened: Opened, encoding: str, name: str) -> None:
-        self._start, self._file = opened
+        self._start, self._file = opened.start, opened.file
         self._name = name
         self._encoding = encoding
         self._undecodable: _Undecodable | None = None

@@ -1,12 +1,17 @@
 """Rows of Parquet files and Excel workbooks, as strings; each needs its library."""
 
+import json
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from app.errors import DataError, MissingLibrary
 from app.tables.rows import BadRow, Row
+
+_BATCH_ROWS: Final = 1024
+"""Rows of Parquet in memory at once; their cells take several times the space in Python."""
 
 
 def read_parquet(
@@ -42,23 +47,26 @@ def read_parquet(
     names = list(parquet.schema_arrow.names)
     read = sorted(range(len(names)) if plain is None else plain)
 
-    def values() -> Iterator[Sequence[Any]]:
-        for batch in parquet.iter_batches(columns=[names[i] for i in read]):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    def values() -> Iterator[tuple[Sequence[Any], Any]]:
+        for batch in parquet.iter_batches(_BATCH_ROWS, columns=[names[i] for i in read]):
+            columns = [_to_python(column) for column in batch.columns]
+            for place, found in enumerate(zip(*columns, strict=True)):
+                yield found, (batch, place)
 
     def rows() -> Iterator[Row]:
         number = 0
         remaining = values()
         while True:
             try:
-                found = next(remaining, None)
+                item = next(remaining, None)
             except (ArrowException, OSError, ValueError, OverflowError) as error:
                 raise DataError(
                     f"{path}: the Parquet file is damaged after row {number}, or has values that "
                     "Python cannot hold"
                 ) from error
-            if found is None:
+            if item is None:
                 return
+            found, origin = item
             number += 1
             if plain is not None and any(isinstance(v, dict | list | bytes) for v in found):
                 rule = "a text, a label or a group must be a string or a number. Received: another"
@@ -68,9 +76,35 @@ def read_parquet(
             cells = [""] * len(names)
             for i, value in zip(read, found, strict=True):
                 cells[i] = _spell(value)
-            yield Row(number, number, cells)
+            yield Row(number, number, cells, origin=origin)
 
     return names, rows()
+
+
+def json_values(row: Row) -> list[Any]:
+    """Return the values of a row of Parquet as JSON can hold them, numbers as numbers."""
+    batch, place = row.origin
+    columns = batch.slice(place, 1).columns
+    return [
+        _to_json(_to_python(column)[0], cell)
+        for column, cell in zip(columns, row.cells, strict=True)
+    ]
+
+
+def _to_json(value: Any, spelled: str) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return json.loads(spelled) if isinstance(value, dict | list) else spelled
+
+
+def _to_python(column: Any) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except ValueError:  # Python has no times with nanoseconds
+        values = column.cast("string").to_pylist()
+    return values
 
 
 def read_workbook(path: Path, file: IO[bytes]) -> tuple[str, Iterator[Row]]:
@@ -126,4 +160,6 @@ def _spell(value: Any) -> str:
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=_spell)
     return str(value)

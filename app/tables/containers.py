@@ -10,7 +10,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -54,10 +54,12 @@ class Opened(NamedTuple):
     Attributes:
         start: The first `SAMPLE_BYTES`, or all of a shorter table.
         file: All bytes from the beginning. Parquet and Excel files can be sought in.
+        share_read: Returns the share of the file, packed as it is, that has been read.
     """
 
     start: bytes
     file: IO[bytes]
+    share_read: Callable[[], float] = lambda: 0.0
 
 
 @contextmanager
@@ -75,7 +77,8 @@ def open_table_bytes(path: Path) -> Iterator[Opened]:
     with _translated_errors(path):
         source = _spool_standard_input() if path == STANDARD_INPUT else path
         with source.open("rb") as packed, _unpacked(path, packed) as opened:
-            yield opened
+            size = max(1, os.fstat(packed.fileno()).st_size)
+            yield opened._replace(share_read=lambda: packed.tell() / size)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def read_json_lines(
         except ValueError as error:
             refuse(BadRow(number, line_number, str(error), bare))
             continue
-        yield Row(number, line_number, cells, bare)
+        yield Row(number, line_number, cells, bare, item)
 
 
 def parse_object(line: str) -> dict[str, Any]:

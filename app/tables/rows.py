@@ -27,12 +27,15 @@ class Row:
         line: The line in which the row begins, counted from 1.
         cells: One string per column of the table.
         raw: The row as it stands in the file, for the file of bad rows.
+        origin: What the cells were spelled from: the object of a line of JSON; for Parquet, the
+            record batch and the position in it. None for other formats.
     """
 
     number: int
     line: int
     cells: Sequence[str]
     raw: str = ""
+    origin: Any = None
 
 
 @dataclass(frozen=True, slots=True)

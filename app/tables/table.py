@@ -40,6 +40,9 @@ from app.tables.rows import BadRow, Row
 TableFormat = Literal["auto", "csv", "json-lines", "fasttext", "parquet", "excel"]
 Refuse = Callable[[BadRow], None]
 
+TEXT_COLUMNS: Final = ("text", "review", "sentence")
+"""Default text columns, in order of preference."""
+
 _SUFFIX_DELIMITERS: Final = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 _DELIMITER_NAMES: Final = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -88,6 +91,7 @@ class Table:
         self.delimiter: str | None = None
         self.sheet: str | None = None
         self._options = options
+        self._share_read: Callable[[], float] = lambda: 0.0
         with open_table_bytes(self.path) as opened:
             if not opened.start:
                 raise DataError(f"{path}: the file is empty")
@@ -125,6 +129,7 @@ class Table:
         """
         width = len(self.columns)
         with open_table_bytes(self.path) as opened:
+            self._share_read = opened.share_read
             for row in self._read(opened, refuse, plain=plain):
                 if len(row.cells) == width or self.format == "excel":
                     yield row
@@ -134,6 +139,11 @@ class Table:
                     f"{len(row.cells)}; is a quotation mark or a delimiter missing?"
                 )
                 refuse(BadRow(row.number, row.line, rule, row.raw))
+            self._share_read = lambda: 1.0
+
+    def share_read(self) -> float:
+        """Return the share of the file that `rows`, which is being iterated over, has read."""
+        return self._share_read()
 
     def find_column(self, wanted: str | None, usual: Sequence[str], kind: str) -> int:
         """Return the position of a column, from 0.

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from app.errors import DataError
 from app.tables.containers import open_table_bytes
 from app.tables.rows import BadRow, Row
-from app.tables.table import Refuse, Table, TableOptions, open_table
+from app.tables.table import TEXT_COLUMNS, Refuse, Table, TableOptions, open_table
 
 SplitName = Literal["train", "test", "unlabelled"]
 TSV_HEADER: Final = ("id", "sentiment", "review")
@@ -23,8 +23,6 @@ TSV_STEMS: Final[Mapping[SplitName, str]] = {
     "test": "test",
     "unlabelled": "unlabeled",
 }
-TEXT_COLUMNS: Final = ("text", "review", "sentence")
-"""Default text columns, in order of preference."""
 LABEL_COLUMNS: Final = ("label", "sentiment")
 
 _REVIEW_ID: Final = re.compile(r"(\d+)_\d+")  # N_RATING

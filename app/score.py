@@ -1,0 +1,269 @@
+"""`valence score`: the parts of a run put together."""
+
+import argparse
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from app.command_line import FAILED, OK
+from app.errors import InvalidInput
+from app.score_options import KEY_VARIABLE
+from app.scoring.files import BadRowsFile
+from app.scoring.job import Check, ChunkReader, Job, Report
+from app.scoring.local import LocalScorer, Recipe
+from app.scoring.outputs import STANDARD_OUTPUT, Output, choose_format, open_output
+from app.scoring.progress import Progress
+from app.scoring.verdicts import AddedColumns, Scorer
+from app.scoring.work import State, WorkFolder
+from app.serving.engines import load_engine
+from app.serving.repository import Repository
+from app.settings import Settings
+from app.tables.containers import STANDARD_INPUT
+from app.tables.table import TEXT_COLUMNS, TableOptions, open_table
+
+
+def score(options: argparse.Namespace, settings: Settings) -> tuple[list[str], int]:
+    """Score one table.
+
+    Returns:
+        What to say of it, line by line, and the exit status.
+
+    Raises:
+        InvalidInput: The options contradict each other, the table or an unfinished run.
+        ValenceError: The run failed.
+    """
+    plan = _Plan(options)
+    progress = Progress(sys.stderr)
+    scorer = _make_scorer(options, settings)
+    try:
+        run = plan.prepare(scorer, settings)
+        before = run.state
+        started = time.monotonic()
+        after = run.score(progress.update)
+        seconds = time.monotonic() - started
+    finally:
+        progress.clear()
+        scorer.close()
+    return _report(options, plan, scorer, before, after, seconds)
+
+
+class _Plan:
+    """What the options ask for, checked as far as it can be without a model.
+
+    Attributes:
+        table: The input.
+        bad_rows: The path of the file of bad rows.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._format, self._packed = choose_format(options.output, options.output_format)
+        self.bad_rows = options.bad_rows or _default_bad_rows(options.input, options.output)
+        self._check_paths()
+        self._table_options = TableOptions(
+            encoding=options.encoding,
+            delimiter=options.delimiter,
+            quoting=options.quoting,
+            header=options.header,
+        )
+        self.table = open_table(options.input, self._table_options)
+        self._column = 0
+        if options.text_column is not None or len(self.table.columns) > 1:
+            self._column = self.table.find_column(options.text_column, TEXT_COLUMNS, "text")
+
+    def prepare(self, scorer: Scorer, settings: Settings) -> "_Run":
+        """Open what a run needs, and find the state of an earlier one."""
+        options, table = self._options, self.table
+        added = AddedColumns(scorer.labels, options.prefix)
+        added.check(table.columns)
+        work = None if options.output == STANDARD_OUTPUT else WorkFolder(options.output)
+        output = open_output(
+            table,
+            added,
+            kind=self._format,
+            packed=self._packed,
+            folder=None if work is None else work.path,
+        )
+        bad_rows = BadRowsFile(self.bad_rows)
+        reader = ChunkReader(
+            table,
+            self._column,
+            check=_text_rules(settings),
+            added=added,
+            keeps_keys=self._format == "jsonl",
+            bad_rows=bad_rows,
+            chunk_texts=scorer.chunk_texts,
+        )
+        state = State()
+        if work is not None:
+            state = work.open(self._identify(scorer, settings), restart=options.restart)
+        job = partial(Job, reader, scorer, output, bad_rows, work, share_read=table.share_read)
+        return _Run(job, output, bad_rows, work, state)
+
+    def _check_paths(self) -> None:
+        options = self._options
+        if options.input == STANDARD_INPUT and sys.stdin is None:
+            raise InvalidInput("- reads the table from standard input, which is closed")
+        if options.output == STANDARD_OUTPUT and sys.stdout is None:
+            raise InvalidInput("- writes the table to standard output, which is closed")
+        paths = [options.input, options.output, self.bad_rows]
+        files = [path.resolve() for path in paths if path != STANDARD_INPUT]
+        if len(set(files)) < len(files):
+            raise InvalidInput("IN, OUT and the file of bad rows must be different files")
+
+    def _identify(self, scorer: Scorer, settings: Settings) -> dict[str, Any]:
+        """Return what must be equal for a run to be continued; see `WorkFolder.open`."""
+        options = self._options
+        if options.input == STANDARD_INPUT:
+            content: Any = secrets.token_hex()
+        else:
+            about = options.input.stat()
+            content = [str(options.input.resolve()), about.st_size, about.st_mtime_ns]
+        return {
+            "input": content,
+            "model": scorer.identity,
+            "option": {
+                "table": asdict(self._table_options),
+                "text": self._column,
+                "output": [self._format, self._packed],
+                "prefix": options.prefix,
+                "bad_rows": str(self.bad_rows.resolve()),
+                "max_text_chars": settings.max_text_chars,
+                "batch": [settings.max_batch_items, settings.max_batch_tokens],
+                "chunk": scorer.chunk_texts,
+            },
+        }
+
+
+class _Run:
+    """One run over a table, from its first row or from where an earlier run has stopped.
+
+    Attributes:
+        state: How far the earlier run has come.
+    """
+
+    def __init__(
+        self,
+        job: Callable[..., Job],
+        output: Output,
+        bad_rows: BadRowsFile,
+        work: WorkFolder | None,
+        state: State,
+    ) -> None:
+        self.state = state
+        self._job, self._output, self._bad_rows, self._work = job, output, bad_rows, work
+
+    def score(self, report: Report) -> State:
+        """Score the rows that are left, and put all files in their places."""
+        work = self._work
+        if work is not None and self.state.complete and self._output.is_moved():
+            work.remove()  # it was killed after its last step but one
+            return self.state
+        try:
+            state = self._job(report=report).run(self.state)
+            if work is not None:
+                work.save(replace(state, complete=True))
+            complete = self._output.finish()
+            self._bad_rows.finish()
+            if work is not None and complete is not None:
+                work.finish(complete)
+        finally:
+            self._output.close()
+            self._bad_rows.close()
+            if work is not None:
+                work.close()
+        return state
+
+
+def _make_scorer(options: argparse.Namespace, settings: Settings) -> Scorer:
+    if options.url is not None:
+        from app.scoring.remote import RemoteScorer
+
+        if options.concurrency < 1 or options.patience < 0:
+            raise InvalidInput("--concurrency must be at least 1, and --patience at least 0")
+        return RemoteScorer(
+            options.url,
+            model=options.model,
+            version=_parse_version(options.version),
+            key=os.environ.get(KEY_VARIABLE),
+            concurrency=options.concurrency,
+            patience_s=options.patience,
+        )
+    from app.main import divide_cores
+
+    version = _parse_version(options.version)
+    if isinstance(version, str):
+        raise InvalidInput("--version must be a number; with --url it may be an alias")
+    divided = divide_cores(settings)
+    return LocalScorer(
+        _make_recipe(settings, options.model, version),
+        processes=divided.workers,
+        threads=divided.threads,
+    )
+
+
+def _make_recipe(settings: Settings, model: str | None, number: int | None) -> Recipe:
+    from app.main import engine_options
+
+    repository = Repository(settings.models_dir, settings.default_model)
+    repository.scan()
+    return Recipe(
+        folders=tuple(version.folder for version in repository.candidates(model, number)),
+        load=partial(load_engine, options=engine_options(settings)),
+        max_items=settings.max_batch_items,
+        max_tokens=settings.max_batch_tokens,
+    )
+
+
+def _parse_version(version: str | None) -> int | str | None:
+    return int(version) if version is not None and version.isdecimal() else version
+
+
+def _text_rules(settings: Settings) -> Check:
+    from app.api.body import check_text
+    from app.main import request_limits
+
+    limits = request_limits(settings)
+
+    def check(text: str) -> str | None:
+        error = check_text(text, "the text", limits)
+        return None if error is None else str(error)
+
+    return check
+
+
+def _default_bad_rows(source: Path, output: Path) -> Path:
+    if output != STANDARD_OUTPUT:
+        return output.with_name(f"{output.name}.bad.csv")
+    return Path("stdin.bad.csv" if source == STANDARD_INPUT else f"{source.name}.bad.csv")
+
+
+def _report(
+    options: argparse.Namespace,
+    plan: _Plan,
+    scorer: Scorer,
+    before: State,
+    after: State,
+    seconds: float,
+) -> tuple[list[str], int]:
+    """Return what to say of a run, line by line, and the exit status."""
+    rows = after.scored + after.failed
+    done = rows - before.scored - before.failed
+    earlier = f", {rows - done:,} before this run" if rows > done else ""
+    lines = [
+        f"{rows:,} rows with verdicts of {scorer.version}{earlier}; "
+        f"{done:,} in {seconds:.1f} s, {done / max(seconds, 1e-9):,.0f} rows/s"
+    ]
+    if after.failed:
+        column = f"{options.prefix}error"
+        lines.append(f"{after.failed:,} of these have no verdict; the column {column} says why")
+    if after.bad:
+        lines.append(f"{after.bad:,} more rows break a rule of the table: {plan.bad_rows}")
+    failed = after.failed + after.bad > 0
+    return lines, FAILED if failed and not options.allow_failures else OK

@@ -1,0 +1,220 @@
+"""Scoring on this machine: one process per core, each with a model of its own.
+
+One Python process encodes texts on one core only, so processes share the work and threads do not,
+where the engine is ONNX Runtime. TensorFlow uses all cores, or a GPU, from one process.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor as Threads
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from app.errors import MissingLibrary, UnusableVersion, ValenceError
+from app.scoring.verdicts import Scores
+from app.serving.engines import LoadEngine, infer
+from app.serving.repository import LoadedVersion, load_version
+from app.text.padding import Int32Array
+
+_CHUNK_TEXTS: Final = 256
+"""Sorted by length, so many leave less than 2 % of padding, and more are not faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a process gets its model. It travels to other processes.
+
+    Attributes:
+        folders: Version folders; the first that passes its checks is used.
+        load: Loads the engine of a version folder.
+        max_items: The most texts of one model run.
+        max_tokens: The most tokens of one model run, padding included.
+    """
+
+    folders: tuple[Path, ...]
+    load: LoadEngine
+    max_items: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The version that a process has chosen.
+
+    Attributes:
+        folder: The version folder.
+        digest: Of its manifest.
+        labels: Of the model.
+    """
+
+    folder: Path
+    digest: str
+    labels: tuple[str, ...]
+
+
+class Model:
+    """A version in this process."""
+
+    def __init__(self, folder: Path, loaded: LoadedVersion, recipe: Recipe) -> None:
+        self.chosen = Chosen(folder, loaded.digest, tuple(loaded.manifest.labels))
+        self._encode = loaded.encoder.encode
+        self._engine = loaded.engine
+        self._recipe = recipe
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Score texts, those of like length together; a text that fails does so alone."""
+        rows = [self._encode(text).ids for text in texts]
+        scores = Scores(np.full((len(rows), len(self.chosen.labels)), np.nan))
+        for batch in self._batches(rows):
+            try:
+                self._run(rows, batch, scores)
+            except Exception:  # noqa: BLE001 one text may be to blame
+                for index in batch:
+                    try:
+                        self._run(rows, [index], scores)
+                    except Exception:  # noqa: BLE001 the others are scored nevertheless
+                        scores.errors[index] = "the model failed on this text"
+        return scores
+
+    def _run(self, rows: Sequence[Int32Array], batch: Sequence[int], scores: Scores) -> None:
+        labels = len(self.chosen.labels)
+        batch_rows = [rows[index] for index in batch]
+        scores.probabilities[batch] = infer(self._engine, batch_rows, labels=labels)
+
+    def _batches(self, rows: Sequence[Int32Array]) -> Iterator[list[int]]:
+        """Yield positions of rows, in batches within the limits, the longest rows first."""
+        lengths = [len(row) for row in rows]
+        batch: list[int] = []
+        for index in sorted(range(len(rows)), key=lengths.__getitem__, reverse=True):
+            full = len(batch) == self._recipe.max_items
+            if batch and (full or (len(batch) + 1) * lengths[batch[0]] > self._recipe.max_tokens):
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+
+class LocalScorer:
+    """Scores in this process, or in several; see `Scorer`.
+
+    Args:
+        recipe: How each process gets its model.
+        processes: With one, models run in threads of this process.
+        threads: Model runs at once in each process.
+
+    Raises:
+        UnusableVersion: No version passes its checks.
+    """
+
+    def __init__(self, recipe: Recipe, *, processes: int, threads: int) -> None:
+        self.chunk_texts = _CHUNK_TEXTS
+        workers = processes if processes > 1 else threads
+        self.depth = 2 * workers
+        self._executor: Executor
+        if processes == 1:
+            model = load_first(recipe)
+            self._executor = Threads(threads, "score")
+            self._score = model.score
+            chosen = model.chosen
+        else:
+            context = multiprocessing.get_context("spawn")  # threads do not survive a fork
+            self._executor = ProcessPoolExecutor(processes, context, _begin, (recipe,))
+            try:
+                # One for each process, so that all of them load at once.
+                choices = [self._executor.submit(_choose) for _ in range(processes)]
+                chosen = choices[0].result()
+            except BrokenExecutor as error:
+                self.close()
+                raise ValenceError(_ENDED) from error
+            except BaseException:
+                self.close()
+                raise
+            self._score = partial(_score, chosen)
+        self.labels = chosen.labels
+        self.version = f"{chosen.folder.parent.name}/{chosen.folder.name}"
+        self.identity = f"{self.version} {chosen.digest}"
+
+    def submit(self, texts: Sequence[str]) -> "Future[Scores]":
+        """Start to score texts; see `Scorer`."""
+        try:
+            return self._executor.submit(self._score, texts)
+        except BrokenExecutor as error:
+            raise ValenceError(_ENDED) from error
+
+    def close(self) -> None:
+        """Stop; see `Scorer`."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+_ENDED: Final = (
+    "a process that scores has ended unexpectedly; perhaps the memory is short: --workers 1 needs "
+    "the least"
+)
+
+
+def load_first(recipe: Recipe) -> Model:
+    """Load the first version that passes its checks.
+
+    Raises:
+        UnusableVersion: None does.
+    """
+    reasons = []
+    for folder in recipe.folders:
+        try:
+            return Model(folder, load_version(folder, recipe.load), recipe)
+        except (UnusableVersion, MissingLibrary) as error:
+            reasons.append(f"{folder.parent.name}/{folder.name}: {error}")
+    raise UnusableVersion("; ".join(reasons))
+
+
+# --- in the other processes
+
+_recipe: Recipe | None = None
+_model: Model | None = None
+
+
+def _begin(recipe: Recipe) -> None:
+    """Prepare a process: Ctrl+C is the parent's, and without a parent there is no work."""
+    global _recipe
+    _recipe = recipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _choose() -> Chosen:
+    return _own_model().chosen
+
+
+def _score(chosen: Chosen, texts: Sequence[str]) -> Scores:
+    model = _own_model()
+    if model.chosen != chosen:
+        raise UnusableVersion(
+            "all processes must load the same version. Received: files that changed meanwhile"
+        )
+    return model.score(texts)
+
+
+def _own_model() -> Model:
+    global _model
+    if _model is None:
+        if _recipe is None:
+            raise RuntimeError("the process was not prepared")
+        _model = load_first(_recipe)
+    return _model

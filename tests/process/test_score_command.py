@@ -1,0 +1,67 @@
+"""`valence score` as its users run it: real processes, the bundled models, a kill."""
+
+import csv
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.server import COMMAND, PATIENCE_S, ROOT, environment, run
+
+ROWS = 20_000
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def rows_saved(state: Path) -> int:
+    try:
+        return int(json.loads(state.read_text())["state"]["row"])
+    except (OSError, ValueError):
+        return 0
+
+
+def children(pid: int) -> list[Path]:
+    """The folders in /proc of the processes that a process has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [Path("/proc", child) for task in tasks for child in task.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    """After SIGKILL no process is left, and the same command loses and doubles no row."""
+    table, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    texts = ("A warm and funny film.", "Dull and far too long.")
+    lines = [f"{number},{texts[number % 2]}" for number in range(ROWS)]
+    table.write_text("\n".join(["id,text", *lines, "malformed", ""]))
+    options = ("score", str(table), str(output), "--model", "bow", "--workers", "2")
+    with subprocess.Popen([*COMMAND, *options], cwd=ROOT, env=environment()) as process:
+        state = tmp_path / ".out.csv.scoring" / "state.json"
+        wait_until(lambda: rows_saved(state) > 0 or process.poll() is not None)
+        workers = children(process.pid)
+        process.kill()
+    saved = rows_saved(state)
+    assert 0 < saved <= ROWS
+    assert not output.exists()
+    assert len(workers) >= 2
+    wait_until(lambda: not any(worker.exists() for worker in workers))
+    done = run(*options)
+    assert done.returncode == 1, done.stderr
+    assert f"{saved - 1:,} before this run" in done.stderr
+    with output.open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    assert [row[0] for row in rows] == [str(number) for number in range(ROWS)]
+    verdicts = {texts[0]: "positive", texts[1]: "negative"}
+    assert all(row[2] == verdicts[row[1]] for row in rows)
+    with (tmp_path / "out.csv.bad.csv").open(newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["row", str(ROWS + 2)]
+    names = ["in.csv", "out.csv", "out.csv.bad.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
