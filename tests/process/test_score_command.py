@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import COMMAND, PATIENCE_S, ROOT, environment, run
+from tests.server import COMMAND, PATIENCE_S, ROOT, ServerProcess, environment, run
 
 ROWS = 20_000
 
@@ -65,3 +66,26 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         assert [row[0] for row in csv.reader(file)] == ["row", str(ROWS + 2)]
     names = ["in.csv", "out.csv", "out.csv.bad.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_a_service_gives_the_same_file(tmp_path: Path) -> None:
+    """With --url a running service scores, and the file is the same but for the last digits."""
+    shutil.copytree(ROOT / "models" / "bow", tmp_path / "models" / "bow")
+    table = tmp_path / "in.csv"
+    table.write_text("text\n" + "".join(f"{'good ' * (n % 40)}film\n" for n in range(200)) + '""\n')
+    here, there = tmp_path / "here.csv", tmp_path / "there.csv"
+    assert run("score", str(table), str(here), "--model", "bow").returncode == 1
+    with ServerProcess(tmp_path / "models", "--workers", "1") as server:
+        url = server.wait_for("the service is starting")["address"]
+        done = run("score", str(table), str(there), "--url", url)
+    assert done.returncode == 1, done.stderr
+    assert "201 rows with verdicts of bow/2" in done.stderr
+    assert round_off(there) == round_off(here)
+    assert server.errors == []
+
+
+def round_off(path: Path) -> list[list[str]]:
+    """The cells of a table, numbers with five decimals."""
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    return [[f"{float(cell):.5f}" if "0." in cell else cell for cell in row] for row in rows]
