@@ -33,6 +33,7 @@ class FakeService:
         self.answers = list(answers)
         self.asked: list[dict[str, Any]] = []
         self.headers: dict[str, str] = {}
+        self.sent: list[dict[str, str]] = []
         self.pauses: list[float] = []
         self.closed = 0
 
@@ -41,15 +42,14 @@ class FakeService:
 
     def request(self, _method: str, path: str, body: bytes, headers: dict[str, str]) -> None:
         assert path == "/predict"
-        self.headers = headers
+        self.sent.append(headers)
         self.asked.append(json.loads(body))
         if isinstance(self.answers[0], Exception):
             raise cast(Exception, self.answers.pop(0))
 
     def getresponse(self) -> "FakeService":
-        self.status, self.headers, self.content = cast(
-            tuple[int, dict[str, str], Any], self.answers.pop(0)
-        )
+        received = cast(tuple[int, dict[str, str], Any], self.answers.pop(0))
+        self.status, self.headers, self.content = received
         return self
 
     def read(self) -> bytes:
@@ -84,12 +84,9 @@ def start() -> Iterator[Scorers]:
         scorer.close()
 
 
-def refused(status: int, **headers: str) -> Answer:
-    return (
-        status,
-        {name.replace("_", "-"): value for name, value in headers.items()},
-        {"detail": "not now"},
-    )
+def refused(status: int, retry_after: str | None = None) -> Answer:
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return status, headers, {"detail": "not now"}
 
 
 def test_all_texts_go_to_the_version_that_answers_first(start: Scorers) -> None:
@@ -103,22 +100,18 @@ def test_all_texts_go_to_the_version_that_answers_first(start: Scorers) -> None:
 
 
 def test_the_key_is_sent(start: Scorers) -> None:
-    """A key goes with every request, as a bearer token."""
-    sent = []
-    service = FakeService(PROBED)
-    service.getresponse = lambda keep=service.getresponse: (
-        sent.append(dict(service.headers)),
-        keep(),
-    )[1]  # type: ignore[method-assign, misc]
-    RemoteScorer("http://here", key="vk_1", connect=service.connect).close()
-    assert sent[0]["Authorization"] == "Bearer vk_1"
+    """A key goes with every request, as a bearer token; without one nothing does."""
+    for key, expected in (("vk_1", {"Bearer vk_1"}), (None, {None})):
+        scorer, service = start(answer(0.7), key=key)
+        scorer.submit(["good"]).result()
+        assert {sent.get("Authorization") for sent in service.sent} == expected
 
 
 @pytest.mark.parametrize(
     ("first", "least_pause"),
     [
-        (refused(429, Retry_After="7"), 7.0),
-        (refused(503, Retry_After="3"), 3.0),
+        (refused(429, "7"), 7.0),
+        (refused(503, "3"), 3.0),
         (refused(503), 0.1),
         (refused(504), 0.1),
         (ConnectionResetError("reset"), 0.1),
