@@ -16,7 +16,7 @@ from app.artifact import Manifest, read_manifest
 from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest
 from app.errors import InvalidInput, MissingLibrary, UnusableVersion, ValenceError
 from app.score_options import EXAMPLES as _SCORE_EXAMPLES
-from app.score_options import KEY_VARIABLE, SCORE_SETTINGS, add_score_options
+from app.score_options import KEY_VARIABLE, RAY, SCORE_SETTINGS, add_score_options
 from app.serving.repository import Repository, Version
 from app.settings import ENV_PREFIX, Settings, explain_settings_error, unknown_variables
 
@@ -212,6 +212,9 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     """Score a file of texts."""
+    options.on_ray = options.engine == RAY
+    if options.on_ray:
+        options.engine = None  # the library that runs the models is a setting nevertheless
     settings = _read_settings(options)
     _complain_about_variables()
     logging.getLogger("app").addHandler(logging.NullHandler())  # errors are reported by `main`

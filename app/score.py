@@ -16,7 +16,7 @@ from app.errors import InvalidInput
 from app.score_options import KEY_VARIABLE
 from app.scoring.files import BadRowsFile
 from app.scoring.job import Check, ChunkReader, Job, Report
-from app.scoring.local import LocalScorer, Recipe
+from app.scoring.local import LocalScorer, Recipe, load_first
 from app.scoring.outputs import STANDARD_OUTPUT, Output, choose_format, open_output
 from app.scoring.progress import Progress
 from app.scoring.verdicts import AddedColumns, Scorer
@@ -25,7 +25,7 @@ from app.serving.engines import load_engine
 from app.serving.repository import Repository
 from app.settings import Settings
 from app.tables.containers import STANDARD_INPUT
-from app.tables.table import TEXT_COLUMNS, TableOptions, open_table
+from app.tables.table import TEXT_COLUMNS, Table, TableOptions, open_table
 
 
 def score(options: argparse.Namespace, settings: Settings) -> tuple[list[str], int]:
@@ -38,6 +38,8 @@ def score(options: argparse.Namespace, settings: Settings) -> tuple[list[str], i
         InvalidInput: The options contradict each other, the table or an unfinished run.
         ValenceError: The run failed.
     """
+    if options.on_ray:
+        return _score_on_ray(options, settings)
     plan = _Plan(options)
     progress = Progress(sys.stderr)
     scorer = _make_scorer(options, settings)
@@ -50,7 +52,7 @@ def score(options: argparse.Namespace, settings: Settings) -> tuple[list[str], i
     finally:
         progress.clear()
         scorer.close()
-    return _report(options, plan, scorer, before, after, seconds)
+    return _report(options, plan.bad_rows, scorer.version, before, after, seconds)
 
 
 class _Plan:
@@ -66,16 +68,9 @@ class _Plan:
         self._format, self._packed = choose_format(options.output, options.output_format)
         self.bad_rows = options.bad_rows or _default_bad_rows(options.input, options.output)
         self._check_paths()
-        self._table_options = TableOptions(
-            encoding=options.encoding,
-            delimiter=options.delimiter,
-            quoting=options.quoting,
-            header=options.header,
-        )
+        self._table_options = _table_options(options)
         self.table = open_table(options.input, self._table_options)
-        self._column = 0
-        if options.text_column is not None or len(self.table.columns) > 1:
-            self._column = self.table.find_column(options.text_column, TEXT_COLUMNS, "text")
+        self._column = _find_text(self.table, options)
 
     def prepare(self, scorer: Scorer, settings: Settings) -> "_Run":
         """Open what a run needs, and find the state of an earlier one."""
@@ -181,6 +176,66 @@ class _Run:
         return state
 
 
+def _table_options(options: argparse.Namespace) -> TableOptions:
+    return TableOptions(
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+        quoting=options.quoting,
+        header=options.header,
+    )
+
+
+def _find_text(table: Table, options: argparse.Namespace) -> int:
+    if options.text_column is None and len(table.columns) == 1:
+        return 0
+    return table.find_column(options.text_column, TEXT_COLUMNS, "text")
+
+
+def _score_on_ray(options: argparse.Namespace, settings: Settings) -> tuple[list[str], int]:
+    """Score the files of a folder on Ray; see `score`."""
+    from app.scoring.ray_data import RayJob, check_files, list_files, score_files
+
+    if options.url is not None or STANDARD_INPUT in (options.input, options.output):
+        raise InvalidInput("--engine ray reads and writes files, without --url")
+    kind, packed = choose_format(options.output, options.output_format or "parquet")
+    if packed or options.bad_rows is not None:
+        raise InvalidInput("--engine ray writes a folder, without .gz and --bad-rows")
+    table_options = _table_options(options)
+    files = list_files(options.input)
+    shape, column = check_files(files, table_options, partial(_find_text, options=options))
+    recipe = _make_recipe(settings, options.model, _local_version(options.version))
+    model = load_first(recipe)
+    added = AddedColumns(model.chosen.labels, options.prefix)
+    added.check(shape.columns)
+    job = RayJob(
+        folder=options.output.with_name(f".{options.output.name}.scoring").absolute(),
+        kind=kind,
+        options=table_options,
+        column=column,
+        shape=shape,
+        added=added,
+        recipe=replace(recipe, folders=(model.chosen.folder.absolute(),)),
+        chosen=replace(model.chosen, folder=model.chosen.folder.absolute()),
+        check=_text_rules(settings),
+    )
+    progress = Progress(sys.stderr)
+    started = time.monotonic()
+    try:
+        after = score_files(
+            [path.absolute() for path in files],
+            options.output,
+            job,
+            address=options.ray_address,
+            workers=settings.workers or None,
+            report=progress.update,
+        )
+    finally:
+        progress.clear()
+    seconds = time.monotonic() - started
+    bad_rows = options.output / "_bad"
+    return _report(options, bad_rows, model.chosen.version, State(), after, seconds)
+
+
 def _make_scorer(options: argparse.Namespace, settings: Settings) -> Scorer:
     if options.url is not None:
         from app.scoring.remote import RemoteScorer
@@ -197,15 +252,20 @@ def _make_scorer(options: argparse.Namespace, settings: Settings) -> Scorer:
         )
     from app.main import divide_cores
 
-    version = _parse_version(options.version)
-    if isinstance(version, str):
-        raise InvalidInput("--version must be a number; with --url it may be an alias")
+    version = _local_version(options.version)
     divided = divide_cores(settings)
     return LocalScorer(
         _make_recipe(settings, options.model, version),
         processes=divided.workers,
         threads=divided.threads,
     )
+
+
+def _local_version(version: str | None) -> int | None:
+    number = _parse_version(version)
+    if isinstance(number, str):
+        raise InvalidInput("--version must be a number; with --url it may be an alias")
+    return number
 
 
 def _make_recipe(settings: Settings, model: str | None, number: int | None) -> Recipe:
@@ -246,8 +306,8 @@ def _default_bad_rows(source: Path, output: Path) -> Path:
 
 def _report(
     options: argparse.Namespace,
-    plan: _Plan,
-    scorer: Scorer,
+    bad_rows: Path,
+    version: str,
     before: State,
     after: State,
     seconds: float,
@@ -257,13 +317,13 @@ def _report(
     done = rows - before.scored - before.failed
     earlier = f", {rows - done:,} before this run" if rows > done else ""
     lines = [
-        f"{rows:,} rows with verdicts of {scorer.version}{earlier}; "
+        f"{rows:,} rows with verdicts of {version}{earlier}; "
         f"{done:,} in {seconds:.1f} s, {done / max(seconds, 1e-9):,.0f} rows/s"
     ]
     if after.failed:
         column = f"{options.prefix}error"
         lines.append(f"{after.failed:,} of these have no verdict; the column {column} says why")
     if after.bad:
-        lines.append(f"{after.bad:,} more rows break a rule of the table: {plan.bad_rows}")
+        lines.append(f"{after.bad:,} more rows break a rule of the table: {bad_rows}")
     failed = after.failed + after.bad > 0
     return lines, FAILED if failed and not options.allow_failures else OK

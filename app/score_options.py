@@ -77,6 +77,9 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         "--engine", help=f"library that runs the models: auto, tensorflow or onnx; or {RAY} [auto]"
     )
     scoring.add_argument(
+        "--ray-address", metavar="ADDRESS", help=f"with --engine {RAY}: of a cluster [this machine]"
+    )
+    scoring.add_argument(
         "--url", help=f"score through this service; {KEY_VARIABLE} has its key, if it needs one"
     )
     scoring.add_argument(

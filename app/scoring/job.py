@@ -22,7 +22,7 @@ from app.tables.table import Table
 
 _CHUNK_CHARS: Final = 2**19
 _SAVE_EVERY_S: Final = 2.0
-_SAVE_EVERY_ROWS: Final = 2**14
+_SAVE_EVERY_ROWS: Final = 2**12
 
 Check = Callable[[str], str | None]
 """Says why a text is not valid; None if it is."""
@@ -76,6 +76,7 @@ class ChunkReader:
         keeps_keys: Whether the output can hold keys of an object that are no columns.
         bad_rows: Where rows go that break a rule of the table.
         chunk_texts: The most rows of a chunk.
+        chunk_chars: A chunk ends with the text that reaches so many characters.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class ChunkReader:
         keeps_keys: bool,
         bad_rows: BadRowsFile,
         chunk_texts: int,
+        chunk_chars: int = _CHUNK_CHARS,
     ) -> None:
         self._table, self._column, self._check = table, column, check
         self._names = frozenset(added.names)
@@ -96,7 +98,7 @@ class ChunkReader:
         self._has_objects = table.format == "json-lines"
         self._keeps_keys = keeps_keys
         self._bad_rows = bad_rows
-        self._chunk_texts = chunk_texts
+        self._chunk_texts, self._chunk_chars = chunk_texts, chunk_chars
         self._done = self._last = 0
 
     def chunks(self, done: int) -> Iterator[Chunk]:
@@ -115,7 +117,7 @@ class ChunkReader:
             else:
                 chunk.errors[len(chunk.rows)] = error
             chunk.rows.append(row)
-            if len(chunk.rows) == self._chunk_texts or chars >= _CHUNK_CHARS:
+            if len(chunk.rows) == self._chunk_texts or chars >= self._chunk_chars:
                 yield self._cut(chunk)
                 chunk, chars = Chunk(), 0
         if chunk.rows or self._last > done:

@@ -60,6 +60,11 @@ class Chosen:
     digest: str
     labels: tuple[str, ...]
 
+    @property
+    def version(self) -> str:
+        """Its name, such as `lstm/2`."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
 
 class Model:
     """A version in this process."""
@@ -141,7 +146,7 @@ class LocalScorer:
                 raise
             self._score = partial(_score, chosen)
         self.labels = chosen.labels
-        self.version = f"{chosen.folder.parent.name}/{chosen.folder.name}"
+        self.version = chosen.version
         self.identity = f"{self.version} {chosen.digest}"
 
     def submit(self, texts: Sequence[str]) -> "Future[Scores]":
@@ -177,6 +182,18 @@ def load_first(recipe: Recipe) -> Model:
     raise UnusableVersion("; ".join(reasons))
 
 
+def require_same(own: Chosen, chosen: Chosen) -> None:
+    """Check that a process has chosen what the first one has.
+
+    Raises:
+        UnusableVersion: It has not.
+    """
+    if own != chosen:
+        raise UnusableVersion(
+            "all processes must load the same version. Received: files that changed meanwhile"
+        )
+
+
 # --- in the other processes
 
 _recipe: Recipe | None = None
@@ -204,10 +221,7 @@ def _choose() -> Chosen:
 
 def _score(chosen: Chosen, texts: Sequence[str]) -> Scores:
     model = _own_model()
-    if model.chosen != chosen:
-        raise UnusableVersion(
-            "all processes must load the same version. Received: files that changed meanwhile"
-        )
+    require_same(model.chosen, chosen)
     return model.score(texts)
 
 

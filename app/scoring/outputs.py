@@ -13,7 +13,6 @@ from app.tables.columnar import json_values
 from app.tables.containers import STANDARD_INPUT
 from app.tables.parquet_parts import ParquetParts
 from app.tables.rows import Row
-from app.tables.table import Table
 
 OutputFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 STANDARD_OUTPUT: Final = STANDARD_INPUT
@@ -54,6 +53,20 @@ def choose_format(path: Path, wanted: str | None) -> tuple[OutputFormat, bool]:
     if found == "parquet" and (packed or path == STANDARD_OUTPUT):
         raise InvalidInput("Parquet must be written to a file without .gz; it is packed already")
     return found, packed
+
+
+class Shape(Protocol):
+    """What an output must know of a table."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        ...
+
+    @property
+    def format(self) -> str:
+        """How it is read; see `app.tables.table`."""
+        ...
 
 
 class Output(Protocol):
@@ -178,7 +191,7 @@ class JsonEncoder:
         added: The added columns.
     """
 
-    def __init__(self, table: Table, added: AddedColumns) -> None:
+    def __init__(self, table: Shape, added: AddedColumns) -> None:
         self._columns = table.columns
         self._keeps_objects = table.format == "json-lines"
         self._has_types = table.format == "parquet"
@@ -227,7 +240,7 @@ class ParquetOutput:
         MissingLibrary: pyarrow is not installed.
     """
 
-    def __init__(self, folder: Path, table: Table, added: AddedColumns) -> None:
+    def __init__(self, folder: Path, table: Shape, added: AddedColumns) -> None:
         names = added.names
         types = dict.fromkeys(names[1:-1], "float64")
         self._parts = ParquetParts(
@@ -268,7 +281,7 @@ class ParquetOutput:
 
 
 def open_output(
-    table: Table, added: AddedColumns, *, kind: OutputFormat, packed: bool, folder: Path | None
+    table: Shape, added: AddedColumns, *, kind: OutputFormat, packed: bool, folder: Path | None
 ) -> Output:
     """Make an output.
 

@@ -9,7 +9,7 @@ from app.errors import MissingLibrary
 from app.tables.rows import Row
 
 _GROUP_ROWS: Final = 2**16
-_GROUP_BYTES: Final = 2**26
+_GROUP_BYTES: Final = 2**24
 """The largest row group, in rows and in bytes in memory; whole parts make a group."""
 
 

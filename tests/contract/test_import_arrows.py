@@ -132,6 +132,7 @@ LIBRARIES = {
     "sklearn": {"training"},
     "pyarrow": {"app.tables.columnar", "app.tables.parquet_parts"},
     "openpyxl": {"app.tables.columnar"},
+    "ray": {"app.scoring.ray_data"},
     "charset_normalizer": {"app.tables.characters"},
     "optuna": {"training.tuning"},
     "torch": {"training.distillation.pretrained", "training.distillation.pretrained_run"},

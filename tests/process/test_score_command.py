@@ -4,23 +4,14 @@ import csv
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.server import COMMAND, PATIENCE_S, ROOT, ServerProcess, environment, run
+from tests.server import COMMAND, ROOT, ServerProcess, environment, run
+from tests.waiting import wait_until
 
-ROWS = 20_000
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process does."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+ROWS = 8000
 
 
 def rows_saved(state: Path) -> int:

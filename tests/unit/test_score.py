@@ -420,3 +420,33 @@ def test_one_process_writes_an_output(
     assert score(table, tmp_path / "out.csv") == 0
     assert seen == [1]
     assert "another process is writing it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "status", "words"),
+    [
+        ("in.csv", (), 1, "pip install valence[ray]"),
+        (".", (), 1, "all files must have the columns and the format"),
+        ("none", (), 1, "there is no such file"),
+        ("in.csv", ("--url", "http://here"), 2, "without --url"),
+        ("in.csv", ("--prefix", "", "--text-column", "body"), 1, "must be named 'body'"),
+    ],
+)
+def test_ray_is_asked_for_what_it_can_do(
+    score: Score,
+    tmp_path: Path,
+    source: str,
+    options: Sequence[str],
+    status: int,
+    words: str,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before Ray is started the files are looked at; without Ray the extra is named."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in.csv", TABLE)
+    write(tmp_path / "other.csv", "text\ngood\n")
+    assert score("--engine", "ray", source, "out", *options) == status
+    assert words in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "other.csv"]
