@@ -162,12 +162,15 @@ def check_kills(config: Config, folder: Path, *, kills: int, seed: int) -> None:
     [
         # Losses that fall by less than the `min_delta` of `ReduceLROnPlateau`.
         {"schedule": "plateau", "learning_rate": 1e-5, "keep": "last"},
-        {
-            "schedule": "exponential",
-            "optimizer": "nadam",
-            "ema_momentum": 0.9,
-            "warmup_epochs": 0.5,
-        },
+        pytest.param(
+            {
+                "schedule": "exponential",
+                "optimizer": "nadam",
+                "ema_momentum": 0.9,
+                "warmup_epochs": 0.5,
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda change: change["schedule"],
 )
