@@ -2,7 +2,7 @@
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -166,6 +166,28 @@ class Lines:
             f"0x{wrong.byte:02X} in position {wrong.position} of line {wrong.line}"
         )
         return BadRow(number, line, rule, raw, describe_bytes(self._start), alone=True)
+
+    def rows(
+        self, refuse: Callable[[BadRow], None], strip: Callable[[str], str] = str.strip
+    ) -> Iterator[tuple[int, int, str]]:
+        """Yield number, line and content of each row, where every line is one.
+
+        Blank lines are no rows.
+
+        Args:
+            refuse: Called with each row that could not be decoded, and is not yielded.
+            strip: Removes from a line what is no part of its content.
+        """
+        number = 0
+        for line_number, line in enumerate(self, start=1):
+            bare = strip(line)
+            if not bare:
+                continue
+            number += 1
+            if (fault := self.find_fault(number, line_number, bare)) is not None:
+                refuse(fault)
+            else:
+                yield number, line_number, bare
 
     def sample(self) -> list[str]:
         """Return whole lines of the beginning, without their ends."""

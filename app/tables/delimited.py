@@ -71,21 +71,17 @@ def read_delimited(
 def _read_by_line(
     lines: Lines, split_cells: SplitCells, refuse: Callable[[BadRow], None]
 ) -> Iterator[Row]:
-    number = 0
-    for line_number, line in enumerate(lines, start=1):
-        bare = line.removesuffix("\n").removesuffix("\r")
-        if not bare:
-            continue
-        number += 1
-        if (fault := lines.find_fault(number, line_number, bare)) is not None:
-            refuse(fault)
-            continue
+    for number, line_number, bare in lines.rows(refuse, _strip_line_end):
         try:
             cells = split_cells(bare)
         except ValueError as error:
             refuse(BadRow(number, line_number, str(error), bare))
             continue
         yield Row(number, line_number, cells, bare)
+
+
+def _strip_line_end(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")
 
 
 class _Feed:

@@ -17,15 +17,7 @@ def read_fasttext(lines: Lines, refuse: Callable[[BadRow], None]) -> Iterator[Ro
         lines: The lines.
         refuse: Called with each row that is not yielded: one without a label, or with several.
     """
-    number = 0
-    for line_number, line in enumerate(lines, start=1):
-        bare = line.strip()
-        if not bare:
-            continue
-        number += 1
-        if (fault := lines.find_fault(number, line_number, bare)) is not None:
-            refuse(fault)
-            continue
+    for number, line_number, bare in lines.rows(refuse):
         label, *rest = bare.split(None, 1)
         text = rest[0] if rest else ""
         if not label.startswith(PREFIX) or label == PREFIX:

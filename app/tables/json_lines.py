@@ -27,15 +27,7 @@ def read_json_lines(
         plain: The positions of columns whose values must not be objects or arrays.
         refuse: Called with each row that is not yielded.
     """
-    number = 0
-    for line_number, line in enumerate(lines, start=1):
-        bare = line.strip()
-        if not bare:
-            continue
-        number += 1
-        if (fault := lines.find_fault(number, line_number, bare)) is not None:
-            refuse(fault)
-            continue
+    for number, line_number, bare in lines.rows(refuse):
         try:
             item = parse_object(bare)
             cells = [_spell(item.get(key), i in plain) for i, key in enumerate(columns)]
