@@ -16,6 +16,7 @@ from app.errors import MissingLibrary, UnusableVersion, ValenceError
 from app.serving.agreement import Agreement, Member, Message
 from app.serving.batcher import Batcher
 from app.serving.engines import LoadEngine
+from app.serving.explain import background_policy
 from app.serving.lifecycle import Lifecycle, Phase
 from app.serving.plan import Plan, key_of, split_key
 from app.serving.predictor import Prediction, Predictor
@@ -33,6 +34,8 @@ _SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop waits for the GIL while a version is loaded beside the traffic."""
 _RELEASE_AFTER_S: Final = 2.0
 _DIFFERS: Final = "differs"
+_BAG_OF_WORDS: Final = "bow"
+"""The architecture, in a manifest, of models that read a text as a bag of words."""
 
 
 class Alone:
@@ -493,10 +496,10 @@ class Service:
     def _activate(self, version: Version, loaded: LoadedVersion) -> None:
         """Give a loaded version its batcher and let it answer."""
         name, number = version.name, version.number
-        batcher = Batcher(
+        make_batcher = partial(
+            Batcher,
             loaded.engine,
             labels=len(loaded.manifest.labels),
-            policy=self._policy,
             slots=self._slots,
             metrics=self.metrics.for_model(name),
             on_failure=partial(self._report_failure, version.key),
@@ -506,8 +509,10 @@ class Service:
             version=number,
             labels=loaded.manifest.labels,
             encoder=loaded.encoder,
-            batcher=batcher,
+            batcher=make_batcher(policy=self._policy),
+            background=make_batcher(policy=background_policy(self._policy), background=True),
             metrics=self.metrics,
+            bag_of_words=loaded.manifest.architecture == _BAG_OF_WORDS,
         )
         version.activate(loaded, predictor)
         is_default = str(name == self.repository.default).lower()

@@ -18,11 +18,13 @@ from app.serving.plan import ALIAS_PATTERN
 
 T = TypeVar("T")
 
-FIELDS: Final = frozenset({"text", "texts", "model", "version"})
+FIELDS: Final = frozenset({"text", "texts", "model", "version", "explain"})
 """The fields of the body."""
 
 SMALL_BODY_BYTES: Final = 64 * 1024
 """Larger bodies are parsed without garbage collections, and take an eighth less of the memory."""
+MAX_EXPLAINED_TEXTS: Final = 16
+"""Texts of one request with `explain`: each takes the model as long as some dozens."""
 _MAX_TIMEOUT_DIGITS: Final = 9
 """Nine digits of milliseconds are 11 days; more are out of range without being parsed."""
 _MAX_VERSION_DIGITS: Final = 18
@@ -109,6 +111,7 @@ class PredictCall:
         model: None for the default model.
         version: A number or an alias; None for the version that answers by default.
         timeout_s: None: the deadline is that of the header.
+        explain: Whether the answer says how much each word contributed.
     """
 
     texts: list[str]
@@ -117,6 +120,7 @@ class PredictCall:
     model: str | None
     version: int | str | None
     timeout_s: float | None = None
+    explain: bool = False
 
 
 def parse_predict(body: bytes, limits: Limits) -> PredictCall:
@@ -286,20 +290,33 @@ def parse_fields(content: dict[str, Any], limits: Limits) -> PredictCall:
     if not FIELDS.issuperset(content):
         others = len(content.keys() - FIELDS)
         raise InvalidInput(
-            f"the body must have text or texts, model and version only. Received: {others} more"
+            "the body must have text or texts, model, version and explain only. "
+            f"Received: {others} more"
         )
     if ("text" in content) == ("texts" in content):
         raise InvalidInput("the body must have either text or texts")
     model = parse_model(content.get("model"))
     version = parse_version(content.get("version"))
+    explain = _parse_explain(content.get("explain"))
     if "text" in content:
         text = content["text"]
         require_string(text, "text")
         if error := check_text(text, "text", limits):
             raise error
-        return PredictCall([text], {}, True, model, version)
+        return PredictCall([text], {}, True, model, version, explain=explain)
     texts, invalid = _parse_texts(content["texts"], limits)
-    return PredictCall(texts, invalid, False, model, version)
+    if explain and len(texts) > MAX_EXPLAINED_TEXTS:
+        raise TooLarge(
+            f"texts must have at most {MAX_EXPLAINED_TEXTS} texts with explain. "
+            f"Received: {len(texts)}"
+        )
+    return PredictCall(texts, invalid, False, model, version, explain=explain)
+
+
+def _parse_explain(explain: Any) -> bool:
+    if explain is not None and not isinstance(explain, bool):
+        raise InvalidInput(f"explain must be true or false. Received: {json_type(explain)}")
+    return bool(explain)
 
 
 def _parse_texts(texts: Any, limits: Limits) -> tuple[list[str], dict[int, InvalidInput]]:

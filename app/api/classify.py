@@ -57,6 +57,7 @@ class ClassifyCall:
         model: None for the default model.
         version: A number or an alias; None for the version that answers by default.
         timeout_s: None: the deadline is that of the header.
+        explain: False, as in every call but the native one.
     """
 
     texts: list[str]
@@ -66,6 +67,7 @@ class ClassifyCall:
     model: str | None
     version: int | str | None
     timeout_s: float | None = None
+    explain: bool = False
 
 
 def parse_classify(content: dict[str, Any], limits: Limits) -> ClassifyCall:

@@ -40,12 +40,14 @@ class Call(Protocol):
         version: A number or an alias; None for the version that answers by default.
         timeout_s: Seconds until the deadline, if the protocol has its own way to say so. It can
             only be sooner than that of the header.
+        explain: Whether the answer says how much each word contributed.
     """
 
     texts: list[str]
     model: str | None
     version: int | str | None
     timeout_s: float | None
+    explain: bool
 
 
 CallT = TypeVar("CallT", bound=Call)
@@ -180,9 +182,10 @@ async def _predict(version: Version, call: Call, deadline: float) -> Result:
     """Predict the valid texts of a call."""
     if version.predictor is None:
         raise NotReady("the model is being loaded")
-    return (
-        await version.predictor.predict(call.texts, deadline=deadline) if call.texts else _NO_TEXTS
-    )
+    if not call.texts:
+        return _NO_TEXTS
+    predict = version.predictor.explain if call.explain else version.predictor.predict
+    return await predict(call.texts, deadline=deadline)
 
 
 class Guard:

@@ -73,6 +73,7 @@ class InferCall:
         timeout_s: From the parameter `timeout`; None without one.
         request_id: The member `id`, which the response repeats; None without one.
         outputs: The outputs in the order asked.
+        explain: False, as in every call but the native one.
     """
 
     texts: list[str]
@@ -81,6 +82,7 @@ class InferCall:
     timeout_s: float | None
     request_id: str | None
     outputs: _Outputs
+    explain: bool = False
 
 
 def parse_infer(

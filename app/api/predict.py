@@ -140,10 +140,7 @@ def describe_response(version: Version, prediction: Prediction) -> dict[str, Any
     return {
         "model": version.name,
         "version": version.number,
-        "label": prediction.label,
-        "probabilities": prediction.probabilities,
-        "tokens": prediction.tokens,
-        "truncated": prediction.truncated,
+        **_describe(prediction),
     }
 
 
@@ -151,9 +148,16 @@ def _describe_item(prediction: Prediction | ValenceError) -> dict[str, Any]:
     """The part of one text in the response to a request with `texts`, as a JSON object."""
     if isinstance(prediction, ValenceError):
         return {"error": problem_of(prediction)}
-    return {
+    return _describe(prediction)
+
+
+def _describe(prediction: Prediction) -> dict[str, Any]:
+    content: dict[str, Any] = {
         "label": prediction.label,
         "probabilities": prediction.probabilities,
         "tokens": prediction.tokens,
         "truncated": prediction.truncated,
     }
+    if prediction.explanation is not None:
+        content["explanation"] = [word._asdict() for word in prediction.explanation]
+    return content

@@ -26,6 +26,7 @@ class PredictRequest(_Body):
                     "texts": ["A warm, funny film.", "Two hours I will never get back."],
                     "model": "lstm",
                 },
+                {"text": "A warm, funny film.", "explain": True},
             ],
             "oneOf": [{"required": ["text"]}, {"required": ["texts"]}],
         }
@@ -42,6 +43,11 @@ class PredictRequest(_Body):
         default=None,
         description="A number, or an alias such as stable or canary. If omitted: the alias stable "
         "if there is one, else the newest ready version.",
+    )
+    explain: bool | None = Field(
+        default=None,
+        description="Whether the answer says how much each word contributed; with at most 16 "
+        "texts.",
     )
 
 
@@ -105,6 +111,18 @@ class Problem(_Body):
     request_id: str = Field(description="The same as in the header X-Request-ID.")
 
 
+class WordContribution(_Body):
+    """How much one word contributed to the label."""
+
+    start: int = Field(description="Of the word in the text as sent, in Unicode code points.")
+    end: int = Field(description="After the word.")
+    contribution: float = Field(
+        description="How much the log-odds of the label fall without the word; negative if it "
+        "speaks against the label."
+    )
+    known: bool = Field(description="Whether the word is in the model's vocabulary.")
+
+
 class TextPrediction(_Body):
     """The prediction for one text."""
 
@@ -112,6 +130,10 @@ class TextPrediction(_Body):
     probabilities: dict[str, float] = Field(description="One for each label; they sum to 1.")
     tokens: int = Field(description="Tokens of the whole text: words, ! and ?.")
     truncated: bool = Field(description="Whether the text was longer than the model reads.")
+    explanation: list[WordContribution] | None = Field(
+        default=None,
+        description="With explain: every word that the model reads, and every ! and ?, in order.",
+    )
 
 
 class TextFailure(_Body):
@@ -132,7 +154,20 @@ class PredictResponse(TextPrediction):
     """The response to `text`."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "lstm", "version": 1, **_EXAMPLE_PREDICTION}]}
+        json_schema_extra={
+            "examples": [
+                {"model": "lstm", "version": 1, **_EXAMPLE_PREDICTION},
+                {
+                    "model": "lstm",
+                    "version": 1,
+                    **_EXAMPLE_PREDICTION,
+                    "explanation": [
+                        {"start": 0, "end": 1, "contribution": -0.0214, "known": True},
+                        {"start": 2, "end": 6, "contribution": 0.4127, "known": True},
+                    ],
+                },
+            ]
+        }
     )
 
     model: str

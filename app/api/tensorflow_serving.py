@@ -89,6 +89,7 @@ class ServingCall:
         version: A number or a label; None for the version that answers by default.
         member: Of the response: `predictions`, `outputs` or `results`.
         timeout_s: None: the deadline is that of the header.
+        explain: False, as in every call but the native one.
     """
 
     texts: list[str]
@@ -96,6 +97,7 @@ class ServingCall:
     version: int | str | None
     member: str
     timeout_s: float | None = None
+    explain: bool = False
 
 
 def parse_predict(body: bytes, limits: Limits) -> tuple[list[str], str]:

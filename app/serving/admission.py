@@ -128,6 +128,7 @@ class Admission:
         pending_tokens: Returns the tokens that wait for this model.
         max_items: The most rows in a batch.
         clock: Monotonic, in seconds.
+        background: Whether it waits behind the work of all models. It delays none of it.
     """
 
     def __init__(
@@ -137,8 +138,10 @@ class Admission:
         pending_tokens: Callable[[], int],
         max_items: int,
         clock: Callable[[], float],
+        background: bool = False,
     ) -> None:
         self._load = load
+        self._background = background
         self._pending_tokens = pending_tokens
         self._max_items = max_items
         self._clock = clock
@@ -147,7 +150,8 @@ class Admission:
         self._full_pace = _Pace()  # of runs that are at least half full
         self._room_s = self._room_until = 0.0
         self._chars = self._char_tokens = 0.0
-        load.models.append(self)
+        if not background:
+            load.models.append(self)
 
     def close(self) -> None:
         """The model serves no more."""
@@ -243,7 +247,7 @@ class Admission:
             running_s += abs(run.expected_s - elapsed_s)
             if elapsed_s > run.expected_s > 0:
                 slowness = max(slowness, min(elapsed_s / run.expected_s, _MAX_STEP))
-        if len(self._load.models) > 1:
+        if self._background or len(self._load.models) > 1:
             own_s += self._others_s(own_s, now)
         return (running_s + own_s * slowness) / self._load.slots
 
@@ -279,8 +283,12 @@ class Admission:
         """The work of other models that comes before some of this one.
 
         Models that wait take turns, batch by batch. So each other model delays this one by all of
-        its work, or by a batch for each batch of this one.
+        its work, or by a batch for each batch of this one. In the background it waits
+        for all of them.
         """
+        if self._background:
+            models = self._load.models
+            return sum(other._pending_tokens() * other.best_pace(now) for other in models)
         turns = own_s / self._run_s + 1 if self._run_s else 1.0
         total_s = 0.0
         for other in self._load.models:

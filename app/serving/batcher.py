@@ -42,6 +42,7 @@ class Batcher:
         on_failure: Called with a reason if forming or settling a batch raises, which only a bug
             can cause. By then every waiting request has its error.
         clock: Monotonic, in seconds.
+        background: Whether its batches run only while no other batcher has one for a slot.
 
     Attributes:
         load: The work of all models that share the engine threads.
@@ -58,6 +59,7 @@ class Batcher:
         metrics: ModelMetrics,
         on_failure: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        background: bool = False,
     ) -> None:
         self._engine = engine
         self._labels = labels
@@ -74,7 +76,9 @@ class Batcher:
             pending_tokens=lambda: queue.pending_tokens,
             max_items=policy.max_items,
             clock=clock,
+            background=background,
         )
+        self._background = background
         self._slot_requested = False
         self._timer: asyncio.TimerHandle | None = None
         self._running_batches = 0
@@ -208,7 +212,7 @@ class Batcher:
             delay_s = due - (self._clock() if now is None else now)
         if delay_s <= 0:
             self._slot_requested = True
-            self._slots.request(self._start_batch)
+            self._slots.request(self._start_batch, background=self._background)
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer, due)
 

@@ -9,9 +9,11 @@ from typing import Final
 
 from app.errors import DeadlineExceeded, InferenceFailed, ValenceError
 from app.serving.batcher import Batcher
+from app.serving.explain import Variants, Word, contributions, log_odds, make_variants
 from app.serving.request_queue import Item
 from app.telemetry.metrics import Metrics
-from app.text.encoder import Encoded, TextEncoder
+from app.text.encoder import Encoded, EncodedWords, TextEncoder
+from app.text.vocabulary import UNKNOWN
 
 _INLINE_CHARS: Final = 20_000
 """Requests with more characters are tokenized in a thread. So many take 0.3 ms, 0.9 ms with an
@@ -23,6 +25,8 @@ _SAME_REASON_S: Final = 0.005
 """but not for longer: less than a model run."""
 _SIMILAR: Final = 0.8
 """For a request with this share of the work, too. It decides little: most work waits already."""
+_DECIMALS: Final = 6
+"""Of a contribution. More would be noise of a float32."""
 
 
 @dataclass(slots=True)  # not frozen, here and below: that takes three times as long to create
@@ -34,12 +38,14 @@ class Prediction:
         probabilities: One for each label; they sum to 1.
         tokens: The number of tokens of the whole text.
         truncated: Whether the text was longer than the model reads.
+        explanation: The contribution of each word that the model reads, if that was asked for.
     """
 
     label: str
     probabilities: dict[str, float]
     tokens: int
     truncated: bool
+    explanation: Sequence[Word] | None = None
 
 
 @dataclass(slots=True)
@@ -90,7 +96,16 @@ class _Refused:
 
 
 class Predictor:
-    """Predicts texts with one version of a model."""
+    """Predicts texts with one version of a model.
+
+    Args:
+        name, version, labels: Of the version.
+        encoder: Its texts' encoder.
+        batcher: Runs the texts.
+        background: Runs what explains them.
+        metrics: Those of the service.
+        bag_of_words: Whether the model reads a text as a bag of words.
+    """
 
     def __init__(
         self,
@@ -100,10 +115,16 @@ class Predictor:
         labels: Sequence[str],
         encoder: TextEncoder,
         batcher: Batcher,
+        background: Batcher,
         metrics: Metrics,
+        bag_of_words: bool = False,
     ) -> None:
         self._labels = tuple(labels)
         self._encode = encoder.encode
+        self._locate = encoder.locate
+        self._background = background
+        self._bag_of_words = bag_of_words
+        self._explaining = 0  # requests
         self._max_length = encoder.config.max_length
         self._batcher = batcher
         self._admission = batcher.admission
@@ -151,19 +172,59 @@ class Predictor:
         ]
         return Result(predictions, tokenize_s, submission.queue_delay_s, submission.inference_s)
 
+    async def explain(self, texts: Sequence[str], *, deadline: float) -> Result:
+        """Predict every text, and tell how much each word contributed.
+
+        What explains a text waits behind all texts. The texts are explained one after another, so
+        that the requests of others take turns with this one.
+
+        Args:
+            texts: As for `predict`.
+            deadline: On the monotonic clock, in seconds; for the explanations, too.
+
+        Raises:
+            Overloaded, TooLate, DeadlineExceeded, Draining, NotReady: As `predict`.
+        """
+        tokens = self._admission.estimate_tokens([*map(len, texts)], self._max_length)
+        self._batcher.require(len(texts), tokens, deadline=deadline)
+        self._explaining += 1
+        try:
+            plans = await asyncio.to_thread(self._plan, texts, deadline)
+            self._background.require(
+                max(len(variants.rows) for _, variants in plans),
+                sum(variants.tokens for _, variants in plans),
+                deadline=deadline,
+            )
+            result = await self.predict(texts, deadline=deadline)
+            for index, (located, variants) in enumerate(plans):
+                prediction = result.predictions[index]
+                if isinstance(prediction, Prediction):
+                    try:
+                        explanation = await self._explain(prediction, located, variants, deadline)
+                    except InferenceFailed as error:
+                        result.predictions[index] = error
+                    else:
+                        prediction.explanation = explanation
+        finally:
+            self._explaining -= 1
+            self._tokenized.set()
+        return result
+
     async def drain(self) -> None:
         """Admit no new texts, answer the admitted ones, then stop.
 
-        Texts that are being tokenized were admitted, too.
+        Texts that are being tokenized or explained were admitted, too.
         """
-        while self._tokenizing:
+        while self._tokenizing or self._explaining:
             self._tokenized.clear()
             await self._tokenized.wait()
         await self._batcher.drain()
+        await self._background.drain()
 
     def fail(self, reason: str) -> None:
         """Close for good: every request that waits gets an error, and so does every later one."""
         self._batcher.fail(reason)
+        self._background.fail(reason)
 
     def refusal(self, chars: int, *, now: float, timeout_s: float) -> ValenceError | None:
         """What `predict` would raise now for a request whose texts are not known yet.
@@ -221,6 +282,44 @@ class Predictor:
                 raise DeadlineExceeded("the deadline passed while the texts were tokenized")
             rows.append(self._encode(text))
         return rows
+
+    def _plan(self, texts: Sequence[str], deadline: float) -> list[tuple[EncodedWords, Variants]]:
+        """In a thread: what explains each text; stop at the deadline."""
+        plans = []
+        for text in texts:
+            if time.monotonic() >= deadline:
+                raise DeadlineExceeded("the deadline passed while the texts were tokenized")
+            located = self._locate(text)
+            plans.append((located, make_variants(located.ids, bag_of_words=self._bag_of_words)))
+        return plans
+
+    async def _explain(
+        self,
+        prediction: Prediction,
+        located: EncodedWords,
+        variants: Variants,
+        deadline: float,
+    ) -> list[Word]:
+        """The contribution of each word that the model read.
+
+        Raises:
+            InferenceFailed: The model failed without one of them.
+        """
+        if not variants.rows:
+            return []
+        submission = await self._background.submit(variants.rows, deadline=deadline)
+        label = self._labels.index(prediction.label)
+        odds = []
+        for item in submission.items:
+            if item.probabilities is None:
+                raise item.error or InferenceFailed("the model returned nothing")
+            odds.append(log_odds(item.probabilities, label))
+        found = contributions(variants, odds)
+        ids = located.ids.tolist()[1:]
+        return [
+            Word(start, end, round(found[index], _DECIMALS), number != UNKNOWN)
+            for index, ((start, end), number) in enumerate(zip(located.spans, ids, strict=True))
+        ]
 
     def _label(self, item: Item, row: Encoded) -> Prediction | ValenceError:
         """The prediction of an item, counted in the metrics; or its error."""

@@ -71,17 +71,20 @@ class EngineSlots:
         self._watchdog: asyncio.TimerHandle | None = None
         self._free = count
         self._waiting: deque[Callable[[], None]] = deque()
+        self._background: deque[Callable[[], None]] = deque()
         self._grant_scheduled = False
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def request(self, granted: Callable[[], None]) -> None:
+    def request(self, granted: Callable[[], None], *, background: bool = False) -> None:
         """Call `granted` when a thread is free, after all earlier requests.
+
+        In the background it comes after all later ones, too, for as long as there are any.
 
         Never before the event loop's next iteration, so that everything which arrived in this one
         can be part of the batch.
         """
-        self._waiting.append(granted)
+        (self._background if background else self._waiting).append(granted)
         if self._free and not self._grant_scheduled:
             self._grant_scheduled = True
             asyncio.get_running_loop().call_soon(self._grant)
@@ -149,9 +152,9 @@ class EngineSlots:
 
     def _grant(self) -> None:
         self._grant_scheduled = False
-        while self._free and self._waiting and not self._hung:
+        while self._free and (self._waiting or self._background) and not self._hung:
             self._free -= 1
-            self._waiting.popleft()()
+            (self._waiting or self._background).popleft()()
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()

@@ -64,6 +64,20 @@ class Encoded:
     truncated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedWords:
+    """A text as a model reads it, with the place of each token.
+
+    Attributes:
+        ids: As in `Encoded`.
+        spans: Of each id but the first, start and end in the text as it was passed, in characters:
+            `text[start:end]` is the token before it was normalized.
+    """
+
+    ids: Int32Array
+    spans: list[tuple[int, int]]
+
+
 class TextEncoder:
     """Normalizer, tokenizer, vocabulary and truncation under one config. Thread-safe.
 
@@ -95,6 +109,21 @@ class TextEncoder:
         ids = [BEGIN, *self.vocabulary.ids(tokens)]
         row = np.fromiter(ids, np.int32, len(ids))
         return Encoded(row, count, ids.count(UNKNOWN), truncated)
+
+    def locate(self, text: str) -> EncodedWords:
+        """Encode a text, and find the place of each token that the model reads.
+
+        It takes several times as long as `encode`.
+        """
+        located = self._normalize.locate(text)
+        spans = self._tokenize.spans(located.text)
+        if len(spans) > self._room:
+            spans = spans[: self._head] + spans[len(spans) - self._tail :]
+        ids = [BEGIN, *self.vocabulary.ids(located.text[start:end] for start, end in spans)]
+        return EncodedWords(
+            np.fromiter(ids, np.int32, len(ids)),
+            [(located.starts[start], located.ends[end - 1]) for start, end in spans],
+        )
 
     def fingerprint(self) -> str:
         """Sha256, in hexadecimal, of everything that determines the ids of a text.

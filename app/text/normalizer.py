@@ -1,9 +1,9 @@
 """Normalization: markup, apostrophes, invisible characters and case."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 NON_ASCII: Final = "non-ascii"
 """`Rewrite.only_if` of a rewrite whose matches contain a character beyond ASCII."""
@@ -40,6 +40,21 @@ STANDARD_REWRITES: Final = (
 )
 
 
+class Located(NamedTuple):
+    """A normalized text, and where each of its characters comes from.
+
+    Attributes:
+        text: The normalized text.
+        starts: Of each character, the position of the first character of the original text that it
+            stands for.
+        ends: Of each character, the position after the last one.
+    """
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+
 class Normalizer:
     """Applies rewrites in order, then converts to lower case.
 
@@ -50,7 +65,9 @@ class Normalizer:
 
     def __init__(self, rewrites: Sequence[Rewrite] = STANDARD_REWRITES) -> None:
         self.rewrites = tuple(rewrites)
-        self._steps = [(r.only_if, re.compile(r.pattern).sub, r.replacement) for r in rewrites]
+        compiled = [(r, re.compile(r.pattern)) for r in rewrites]
+        self._steps = [(r.only_if, pattern.sub, r.replacement) for r, pattern in compiled]
+        self._patterns = [(pattern.finditer, r.replacement) for r, pattern in compiled]
 
     def __call__(self, text: str) -> str:
         """Normalize a text, in time linear in its length."""
@@ -58,3 +75,48 @@ class Normalizer:
             if (not text.isascii()) if only_if == NON_ASCII else (only_if in text):
                 text = substitute(replacement, text)
         return text.lower()
+
+    def locate(self, text: str) -> Located:
+        """Normalize a text, and keep where each character comes from. Slower than a call."""
+        located = Located(text, range(len(text)), range(1, len(text) + 1))
+        for find, replacement in self._patterns:
+            located = _replace(
+                located, ((m.start(), m.end(), replacement) for m in find(located.text))
+            )
+        lower = located.text.lower()
+        if len(lower) == len(located.text):
+            return located._replace(text=lower)
+        # Some letters become two. What they become may depend on their neighbours, how many not.
+        expanded = (
+            (index, index + 1, character.lower())
+            for index, character in enumerate(located.text)
+            if len(character.lower()) != 1
+        )
+        return _replace(located, expanded)._replace(text=lower)
+
+
+def _replace(located: Located, matches: Iterable[tuple[int, int, str]]) -> Located:
+    """Replace parts of a located text.
+
+    Args:
+        located: The text.
+        matches: Start, end and replacement of each part, in order.
+    """
+    text, starts, ends = located
+    parts: list[str] = []
+    new_starts: list[int] = []
+    new_ends: list[int] = []
+    done = 0
+    for start, end, replacement in matches:
+        parts += (text[done:start], replacement)
+        new_starts += starts[done:start]
+        new_ends += ends[done:start]
+        new_starts += [starts[start]] * len(replacement)
+        new_ends += [ends[end - 1]] * len(replacement)
+        done = end
+    if not done:
+        return located
+    parts.append(text[done:])
+    new_starts += starts[done:]
+    new_ends += ends[done:]
+    return Located("".join(parts), new_starts, new_ends)

@@ -24,7 +24,9 @@ class Tokenizer:
 
     def __init__(self, pattern: str = STANDARD_PATTERN) -> None:
         self.pattern = pattern
-        self._find = re.compile(pattern).findall
+        compiled = re.compile(pattern)
+        self._find = compiled.findall
+        self._find_each = compiled.finditer
         self._is_standard = pattern == STANDARD_PATTERN
 
     def __call__(self, text: str) -> list[str]:
@@ -35,6 +37,10 @@ class Tokenizer:
             except UnicodeEncodeError:
                 pass  # the regular expression handles all characters
         return self._find(text)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of each token of a text, in order. Slower than a call."""
+        return [match.span() for match in self._find_each(text)]
 
 
 def _split_latin(text: str) -> list[str]:

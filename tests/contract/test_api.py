@@ -98,6 +98,30 @@ async def test_truncated(running: Running) -> None:
     assert (body["tokens"], body["truncated"]) == (100, True)
 
 
+async def test_explain(running: Running) -> None:
+    """With `explain` each word has its place, its contribution, and whether it is known."""
+    text = "\U0001f600 A <i>good</i> film"
+    for body in ({"text": text}, {"texts": [text, "film", " "]}):
+        answer = (await running.predict(**body, explain=True)).json()
+        first = answer["predictions"][0] if "texts" in body else answer
+        words = first["explanation"]
+        assert [text[word["start"] : word["end"]] for word in words] == ["A", "good", "film"]
+        assert [word["contribution"] for word in words] == pytest.approx([0, 1, 0], abs=1e-4)
+        assert [word["known"] for word in words] == [False, True, True]
+        plain = (await running.predict(**body)).json()
+        assert "explanation" not in json.dumps(plain)
+    assert "error" in answer["predictions"][2]
+
+
+async def test_wrong_explain(running: Running) -> None:
+    """`explain` is true or false, and for few texts."""
+    assert_problem(await running.predict(text="good", explain="yes"), 422)
+    assert_problem(await running.predict(texts=["good"] * 17, explain=True), 413)
+    for explain in (False, None):
+        response = await running.predict(texts=["good"] * 17, explain=explain)
+        assert response.status_code == 200
+
+
 @pytest.mark.parametrize("version", [1, "1"])
 async def test_model_and_version(running: Running, version: Any) -> None:
     """`model` and `version` choose the version; a string of digits is a version too."""
@@ -195,7 +219,10 @@ async def test_not_json(running: Running, body: bytes) -> None:
         ({"text": "good", "version": 1.5}, ["version must be"]),
         ({"text": "good", "version": True}, ["version must be"]),
         ({"text": "good", "version": [1]}, ["version must be"]),
-        ({"text": "good", "SECRET": 1}, ["text or texts, model and version only", "1 more"]),
+        (
+            {"text": "good", "SECRET": 1},
+            ["text or texts, model, version and explain only", "1 more"],
+        ),
         ({"text": "good", "SECRET": 1, "\ud800\n": 2}, ["Received: 2 more"]),
     ],
 )

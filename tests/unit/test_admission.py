@@ -152,6 +152,25 @@ def test_other_models(other_waits: int, late: bool) -> None:
     assert not one.is_late(1000, 20)
 
 
+def test_background() -> None:
+    """In the background all that waits comes before; it delays nothing itself."""
+    load = EngineLoad(1)
+    bench = Bench(load)
+    background = Admission(
+        load,
+        pending_tokens=lambda: 5000,
+        max_items=8,
+        clock=bench.clock,
+        background=True,
+    )
+    bench.run(100_000, 100.0, times=9)
+    deadline = bench.clock.now + 10
+    assert background.lateness_s(1000, deadline) <= 0
+    assert not bench.is_late(5000, 10)
+    bench.waiting = 8000
+    assert background.lateness_s(1000, deadline) > 0
+
+
 def test_closed_model() -> None:
     """A model that serves no more delays no other."""
     one = Bench()

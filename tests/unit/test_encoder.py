@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,33 @@ def test_any_text(text: str) -> None:
     ids = encoder.encode(text).ids
     assert 1 <= len(ids) <= CONFIG.max_length
     assert ids[0] == BEGIN
+
+
+PIECES = (
+    *("A", "b", "c ", " d", "E1", "!", "?", "'", "''", "\u2019", "&rsquo;", "&#39;", "&amp;", "&"),
+    *(";", "<br/>", "<b", ">", "<!--", "\u00ad", "&shy;", "\u200d", "\ufe0f", "\u0130", "I\u0307"),
+    *("\u03a3", "\u03c3", "\u03c2 ", "\u00e9", "e\u0301", "\u65e5\u672c", "\uff01", "\u061f"),
+    *("\U0001f600", "\n", "a\u00adb", "don&rsquo;t", "\u01c5", "\u1e9e", "\ufb01"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=30).map("".join))
+def test_place_of_each_token(text: str) -> None:
+    """The part of the text at the place of a token is that token; the ids are those of `encode`."""
+    roomy = TextEncoder(TextConfig(max_length=1000, head=500), WORDS)
+    located = roomy.locate(text)
+    parts = [text[start:end] for start, end in located.spans]
+    assert [roomy.tokenize(part) for part in parts] == [[token] for token in roomy.tokenize(text)]
+    assert located.ids.tolist() == roomy.encode(text).ids.tolist()
+    assert all(first[1] <= second[0] for first, second in pairwise(located.spans))
+
+
+def test_places_in_a_truncated_text() -> None:
+    """The places are those of the tokens that the model reads."""
+    text = "a b c d e f g"
+    located = encoder.locate(text)
+    assert "".join(text[start:end] for start, end in located.spans) == "abefg"
+    assert located.ids.tolist() == encoder.encode(text).ids.tolist()
 
 
 @pytest.mark.parametrize(("max_length", "head"), [(1, 0), (5, -1), (5, 5)])

@@ -29,7 +29,8 @@ def engine() -> FakeEngine:
 @pytest.fixture
 async def predictor(engine: FakeEngine, metrics: Metrics) -> AsyncIterator[Predictor]:
     slots = EngineSlots(1)
-    batcher = Batcher(
+    make_batcher = partial(
+        Batcher,
         engine,
         labels=2,
         policy=BatchPolicy(8, 1000, 0.0, 100),
@@ -42,7 +43,8 @@ async def predictor(engine: FakeEngine, metrics: Metrics) -> AsyncIterator[Predi
         version=3,
         labels=LABELS,
         encoder=make_encoder(),
-        batcher=batcher,
+        batcher=make_batcher(),
+        background=make_batcher(background=True),
         metrics=metrics,
     )
     yield predictor
@@ -189,3 +191,82 @@ async def test_counts(predictor: Predictor, metrics: Metrics) -> None:
     assert value("unknown_tokens_total", model="lstm") == 2
     assert value("truncated_texts_total", model="lstm") == 1
     assert value("prediction_confidence_count", model="lstm") == 3
+
+
+# --- explanations
+
+
+async def explain(predictor: Predictor, *texts: str) -> list[Any]:
+    return list((await predictor.explain(texts, deadline=in_a_minute())).predictions)
+
+
+async def test_words_are_explained(predictor: Predictor) -> None:
+    """Each word has its place in the text as sent, and what the label loses without it."""
+    text = "The <b>GOOD</b>, bad good film?"
+    (prediction,) = await explain(predictor, text)
+    words = [(text[word.start : word.end], word.contribution) for word in prediction.explanation]
+    expected = [("The", 0), ("GOOD", 1), ("bad", -1), ("good", 1), ("film", 0), ("?", 0)]
+    assert [name for name, _ in words] == [name for name, _ in expected]
+    assert [value for _, value in words] == pytest.approx([v for _, v in expected], abs=1e-4)
+    assert [word.known for word in prediction.explanation] == [*[True] * 5, False]
+
+
+async def test_what_is_not_read_has_no_contribution(predictor: Predictor) -> None:
+    """Of a truncated text the words that the model reads are explained."""
+    text = " ".join(f"film{index}" for index in range(50))
+    (prediction,) = await explain(predictor, text)
+    spoken = [text[word.start : word.end] for word in prediction.explanation]
+    assert spoken == [f"film{index}" for index in (*range(8), *range(50 - 23, 50))]
+
+
+async def test_text_without_words(predictor: Predictor) -> None:
+    """A text without words has an empty explanation; a plain request has none."""
+    (prediction,) = await explain(predictor, "...")
+    assert prediction.explanation == []
+    assert (await ask(predictor, "..."))[0].explanation is None
+
+
+async def test_text_that_fails_is_not_explained(predictor: Predictor) -> None:
+    """A text that the model fails on fails alone; the others are explained."""
+    failed, good = await explain(predictor, "poison", "good")
+    assert isinstance(failed, InferenceFailed)
+    assert [word.contribution for word in good.explanation] == pytest.approx([1], abs=1e-4)
+
+
+async def test_explanations_are_drained(predictor: Predictor, engine: FakeEngine) -> None:
+    """A request that is being explained gets its answer although the model drains."""
+    engine.gate.clear()
+    task = asyncio.create_task(explain(predictor, "good film"))
+    await engine.wait_until_running()
+    drained = asyncio.create_task(predictor.drain())
+    await asyncio.sleep(0)
+    engine.gate.set()
+    (prediction,) = await task
+    assert len(prediction.explanation) == 2
+    await drained
+
+
+async def test_explanation_behind_texts(predictor: Predictor, engine: FakeEngine) -> None:
+    """What explains a text waits behind texts that come later."""
+    engine.gate.clear()
+    task = asyncio.create_task(explain(predictor, "good film"))
+    await engine.wait_until_running()  # the text itself
+    engine.closes_behind = True
+    engine.gate.set()
+    await engine.wait_until_running()  # its variants
+    later = asyncio.create_task(explain(predictor, "bad " * 9))
+    await until(lambda: predictor._batcher.admission._pending_tokens() > 0)
+    engine.closes_behind = False
+    engine.gate.set()
+    await asyncio.gather(task, later)
+    assert [len(batch[0]) for batch in engine.batches[2:3]] == [10]
+
+
+async def test_explanation_is_refused(predictor: Predictor, engine: FakeEngine) -> None:
+    """An explanation that cannot be ready by the deadline is refused before anything runs."""
+    await explain(predictor, "good film " * 15)  # it learns how long that takes
+    predictor._background.admission.lateness_s = lambda *_: 1.0  # type: ignore[method-assign]
+    engine.forget()
+    with pytest.raises(TooLate):
+        await explain(predictor, "good film " * 15)
+    assert engine.batches == []

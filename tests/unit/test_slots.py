@@ -34,6 +34,20 @@ async def test_first_come_first_served(slots: EngineSlots) -> None:
     assert seen == ["first", "second"]
 
 
+async def test_background_comes_last(slots: EngineSlots) -> None:
+    """A request in the background is granted when no other waits, also none that came later."""
+    seen: list[str] = []
+    slots.request(lambda: seen.append("background"), background=True)
+    for name in ("first", "second"):
+        slots.request(lambda name=name: seen.append(name))  # type: ignore[misc]
+    await asyncio.sleep(0)
+    slots.release()
+    slots.request(lambda: seen.append("later"))
+    slots.release()
+    slots.release()
+    assert seen == ["first", "second", "later", "background"]
+
+
 async def test_result_returns_to_the_event_loop(slots: EngineSlots) -> None:
     """Work runs on another thread; its result is delivered on the event loop's."""
     here = threading.get_ident()
