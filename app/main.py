@@ -18,6 +18,7 @@ from app.api import openinference, tensorflow_serving
 from app.api.application import Application
 from app.api.body import Bodies, Limits
 from app.api.connections import ConnectionLimits
+from app.api.console.routes import register_console
 from app.api.cross_origin import CrossOrigin
 from app.api.documentation import register_documentation
 from app.api.error_handlers import (
@@ -146,6 +147,8 @@ def create_app(
     tensorflow_serving.register(app, inference)
     register_models(app, service.repository, service.lifecycle, workers)
     register_probes(app, service.lifecycle, workers)
+    if settings.console == "on":
+        register_console(app, service.repository)
     if settings.metrics_port is None:
         register_metrics(app, service.metrics.tally, workers)
     document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS, dialects=DIALECTS)

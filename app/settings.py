@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="origins whose web pages may ask, with commas between, or * (default: none)"
     )
+    console: Literal["on", "off"] = Field(
+        "on", description="whether / is the console, a page for people: on or off"
+    )
     reload_poll_s: float = Field(
         10, ge=0, le=86_400, description="seconds between looks for new versions; 0: on SIGHUP only"
     )
@@ -124,7 +127,7 @@ class Settings(BaseSettings):
         "info", description="lowest level that is logged: debug, info, warning or error"
     )
 
-    @field_validator("log_format", "log_level", "engine", "device", mode="before")
+    @field_validator("log_format", "log_level", "engine", "device", "console", mode="before")
     @classmethod
     def _lower(cls, value: object, _info: ValidationInfo) -> object:
         """Accept these words in any case."""

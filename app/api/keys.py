@@ -23,7 +23,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.documentation import SCRIPT, STYLE
+from app.api import documentation
+from app.api.console import routes as console
 from app.api.error_handlers import respond_to_error
 from app.errors import InvalidInput, RateExceeded, Unauthorized, ValenceError
 from app.workers.heartbeat import make_shared_numbers
@@ -33,10 +34,12 @@ logger = logging.getLogger(__name__)
 OPEN_PATHS: Final = frozenset(
     {
         *("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"),
-        *("/docs", SCRIPT, STYLE, "/openapi.json"),
+        *("/docs", documentation.SCRIPT, documentation.STYLE, "/openapi.json"),
+        *(console.PAGE, console.SCRIPT, console.STYLE),
     }
 )
-"""Probes have no key, and a browser sends none for a page. The documentation holds no secret."""
+"""Probes have no key, and a browser sends none for a page. The documentation and the console hold
+no secret."""
 MAX_KEYS: Final = 1000
 """A request is compared with every key, which takes 0.1 µs each."""
 

@@ -55,6 +55,7 @@ class RequestContext:
     Attributes:
         request_id: Taken from the request if valid, else generated.
         model: The model's label in the metrics; set by the route.
+        protection: The headers of `security_headers` that the answer gets.
         timeout: The header `X-Request-Timeout-Ms` as received.
         content_length: The header as received.
         content_encoding: The header as received.
@@ -76,6 +77,7 @@ class RequestContext:
         "dialect",
         "error",
         "model",
+        "protection",
         "rejected",
         "request_id",
         "status",
@@ -86,6 +88,7 @@ class RequestContext:
         self.dialect = dialect
         self.request_id = ""
         self.model = NO_MODEL
+        self.protection = EVERYWHERE
         self.timeout: bytes | None = None
         self.content_length: bytes | None = None
         self.content_encoding: bytes | None = None
@@ -176,7 +179,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 answered = True
                 context.status = message["status"]
-                headers = [*message.get("headers", ()), *EVERYWHERE]
+                headers = [*message.get("headers", ()), *context.protection]
                 headers.append((b"x-request-id", context.request_id.encode("ascii")))
                 # The rest of an unread body would be parsed as the next request.
                 if context.body_unread or self._draining():

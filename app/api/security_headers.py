@@ -11,6 +11,12 @@ EVERYWHERE: Final = (
 )
 """For every answer, whoever makes it."""
 
+KEPT: Final = (
+    (b"cache-control", b"no-cache"),  # kept, and asked for again
+    (b"x-content-type-options", b"nosniff"),
+)
+"""For the files of a page, which are the same for everybody."""
+
 _SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -23,11 +29,20 @@ def protect_page(page: str, *, sources: str) -> dict[str, str]:
     """
     digests = [hashlib.sha256(script.encode()).digest() for script in _SCRIPT.findall(page)]
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return _protect(
+        {
+            "script-src": f"{sources} {scripts}",
+            "style-src": f"{sources} 'unsafe-inline'",  # Swagger UI sets styles of elements
+            "img-src": f"'self' data: {sources}",
+        }
+    )
+
+
+def _protect(sources: dict[str, str]) -> dict[str, str]:
+    """The headers of an HTML page that loads what `sources` says, and sends to us alone."""
     policy = {
         "default-src": "'none'",
-        "script-src": f"{sources} {scripts}",
-        "style-src": f"{sources} 'unsafe-inline'",  # Swagger UI sets styles of elements
-        "img-src": f"'self' data: {sources}",
+        **sources,
         "connect-src": "'self'",
         "base-uri": "'none'",
         "form-action": "'none'",
@@ -38,3 +53,14 @@ def protect_page(page: str, *, sources: str) -> dict[str, str]:
         "Referrer-Policy": "no-referrer",
         "X-Frame-Options": "DENY",
     }
+
+
+CONSOLE: Final = _protect(
+    {
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "data: blob:",
+        "require-trusted-types-for": "'script'",  # no text becomes HTML
+    }
+)
+"""The headers of the console: no script and no style but its own files."""

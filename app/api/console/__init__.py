@@ -1,0 +1,1 @@
+"""The console: one page, its script and style, served as they are."""
