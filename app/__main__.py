@@ -34,8 +34,11 @@ SIGTERM drains: the service becomes unready at once, finishes open requests and 
 _PREDICT_EXAMPLES = """examples:
   valence predict "A warm, funny film that I will happily watch again."
   valence predict --model bow --json "Two hours I will never get back."
-  valence predict - < review.txt
+  valence predict --explain - < review.txt
 """
+
+_EXPLAINED = 10
+"""Words of an explanation that are printed."""
 
 _MODELS_EXAMPLES = """examples:
   valence models
@@ -199,7 +202,13 @@ def _predict(options: argparse.Namespace) -> int:
         raise error
     choose_engine(engine_options(settings))
     version, prediction = asyncio.run(
-        predict_once(settings, text, model=options.model, number=options.version)
+        predict_once(
+            settings,
+            text,
+            model=options.model,
+            number=options.version,
+            explain=options.explain,
+        )
     )
     if options.json:
         print(json.dumps(describe_response(version, prediction)))
@@ -207,6 +216,9 @@ def _predict(options: argparse.Namespace) -> int:
     print(prediction.label)
     for label, probability in prediction.probabilities.items():
         print(f"  {label:<12} {probability:.4f}")
+    words = sorted(prediction.explanation or (), key=lambda word: -abs(word.contribution))
+    for word in words[:_EXPLAINED]:
+        print(f"  {word.contribution:+.2f}  {text[word.start : word.end]}")
     return OK
 
 
@@ -344,6 +356,12 @@ def _make_parser() -> Parser:
     predict.add_argument("--model", help="the model (default: the default model)")
     predict.add_argument("--version", type=int, help="its version (default: the newest)")
     predict.add_argument("--json", action="store_true", help="print the answer as JSON")
+    predict.add_argument(
+        "--explain",
+        action="store_true",
+        help="by how much the log-odds of the label fall without a word: the "
+        f"{_EXPLAINED} words that matter most, with --json all",
+    )
     _add_settings(predict, "models_dir", "default_model", "engine", "device")
     score = _add_command(commands, "score", _score, "score a file of texts", _SCORE_EXAMPLES)
     add_score_options(score)

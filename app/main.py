@@ -221,10 +221,11 @@ def make_gate(service: Service, settings: Settings, keys: Keys | None = None) ->
 
 
 async def predict_once(
-    settings: Settings, text: str, *, model: str | None, number: int | None
+    settings: Settings, text: str, *, model: str | None, number: int | None, explain: bool
 ) -> tuple[Version, Prediction]:
     """Predict one text with the version that would answer in the service; see `Service`."""
-    return await create_service(settings).predict_once(text, model=model, number=number)
+    service = create_service(settings)
+    return await service.predict_once(text, model=model, number=number, explain=explain)
 
 
 def load_once(settings: Settings, folder: Path) -> Manifest:

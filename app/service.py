@@ -180,9 +180,15 @@ class Service:
         return version
 
     async def predict_once(
-        self, text: str, *, model: str | None, number: int | None
+        self, text: str, *, model: str | None, number: int | None, explain: bool = False
     ) -> tuple[Version, Prediction]:
         """Load the version that would answer in the service, predict one text, and stop.
+
+        Args:
+            text: Free of lone surrogates.
+            model: The model; None for the default model.
+            number: The version; None for the newest one that passes its checks.
+            explain: Whether to tell how much each word contributed.
 
         Raises:
             ValenceError: There is no such version, it is rejected, or it fails on the text.
@@ -191,7 +197,9 @@ class Service:
             version = await self.load_one(model, number)
             if version.predictor is None:
                 raise UnusableVersion(f"{version.key}: {version.reason}")
-            predicted = await version.predictor.predict([text], deadline=math.inf)
+            predictor = version.predictor
+            ask = predictor.explain if explain else predictor.predict
+            predicted = await ask([text], deadline=math.inf)
         finally:
             await self.drain()
         (prediction,) = predicted.predictions

@@ -12,8 +12,10 @@ Each may be packed with gzip, or alone in a zip archive. Rows are read one by on
 memory.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
@@ -115,7 +117,9 @@ class Table:
         shown += [show_encoding(self.encoding)] if self.encoding else []
         return ", ".join(part for part in shown if part)
 
-    def rows(self, refuse: Refuse, plain: Collection[int] | None = None) -> Iterator[Row]:
+    def rows(
+        self, refuse: Refuse, plain: Collection[int] | None = None
+    ) -> Generator[Row, None, None]:
         """Yield the rows below the header, from the beginning.
 
         Args:
@@ -205,9 +209,8 @@ class Table:
         """
         if kind != "label" or not self._options.header or self.format not in ("csv", "excel"):
             return
-        rows = zip(self.rows(lambda bad: None), range(_SAMPLE_LINES), strict=False)
         name = self.columns[number - 1]
-        if any(row.cells[number - 1].strip() == name for row, _ in rows):
+        if any(row.cells[number - 1].strip() == name for row in self._first_rows()):
             raise DataError(
                 f"{self.path} row 1: the name of a column must not be one of its values. "
                 f"Received: column {number}, whose first cell occurs again; for a file without a "
@@ -224,13 +227,17 @@ class Table:
             bare = name.replace("_", "").replace("-", "").replace(".", "")
             if name and (len(name) > _LONGEST_NAME or not bare.isalnum() or bare.isdecimal()):
                 return False
-        below = self.rows(lambda bad: None)
-        for row, _ in zip(below, range(_SAMPLE_LINES), strict=False):
+        for row in self._first_rows():
             if any(
                 cell.strip() == name for cell, name in zip(row.cells, self.columns, strict=True)
             ):
                 return False
         return True
+
+    def _first_rows(self) -> list[Row]:
+        """The first rows below the header. The file is closed again, whatever follows."""
+        with closing(self.rows(lambda bad: None)) as rows:
+            return list(islice(rows, _SAMPLE_LINES))
 
     def _detect_format(self, start: bytes) -> TableFormat:
         is_json, wanted = False, self._options.format

@@ -1,9 +1,15 @@
 """The documentation keeps its format, and names only files and modules that exist."""
 
+import json
 import re
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from tests.documents import RUN, blocks, documents
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -29,7 +35,7 @@ COMMENTED = sorted(
 )
 
 LINE_LENGTH = 120
-README_LINES = 80
+README_LINES = 95
 
 COMMENT = re.compile(r"(^|\s)(#|--) ")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
@@ -120,3 +126,15 @@ def test_examples_are_those_of_the_code() -> None:
     examples = EXAMPLE.findall(read(ROOT / "CONTRIBUTING.md"))
     assert [name for name, _ in examples] == ["app/text/padding.py", "tests/unit/test_load_slo.py"]
     assert [name for name, code in examples if code not in read(ROOT / name)] == []
+
+
+def test_examples_are_run_or_say_why_not() -> None:
+    """A comment before a block gives the reason why it is not run; data in a block can be read."""
+    readers = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
+    for block in (each for path in documents() for each in blocks(path)):
+        where = f"{block.path}:{block.line}"
+        assert block.language in (*readers, *RUN, "dockerfile", "text", ""), where
+        if read := readers.get(block.language):
+            assert read(block.code), where
+        if block.language == "dockerfile":
+            assert block.reason, where

@@ -237,6 +237,19 @@ def test_predict_command(exported_models: Path, engine: str, tmp_path: Path) -> 
     assert [*home.rglob("*"), *temporary.rglob("*")] == []
 
 
+def test_predict_command_explains() -> None:
+    """`valence predict --explain` prints the words that matter most, with --json all in place."""
+    text = "A dull, dull plot, but superb!"
+    done = run("predict", "--model", "bow", "--explain", text)
+    assert (done.returncode, done.stderr) == (0, "")
+    label, *_, first, second = done.stdout.splitlines()[:5]
+    assert label in ("negative", "positive")
+    assert {first.split()[1], second.split()[1]} <= {"dull", "superb"}
+    words = json.loads(run("predict", "--model", "bow", "--explain", "--json", text).stdout)
+    found = [text[word["start"] : word["end"]] for word in words["explanation"]]
+    assert found == ["A", "dull", "dull", "plot", "but", "superb", "!"]
+
+
 @pytest.mark.parametrize("engine", ["auto", "onnx"])
 def test_onnx_without_tensorflow(exported_models: Path, engine: str) -> None:
     """On ONNX Runtime a version is verified and predicts without importing TensorFlow."""
