@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -216,6 +216,9 @@ def _predict(options: argparse.Namespace) -> int:
     print(prediction.label)
     for label, probability in prediction.probabilities.items():
         print(f"  {label:<12} {probability:.4f}")
+    print(f"  {'tokens':<12} {prediction.tokens}, {prediction.unknown} unknown")
+    if not prediction.reliable:
+        print("  not reliable: the model knows too little of this text to judge it")
     words = sorted(prediction.explanation or (), key=lambda word: -abs(word.contribution))
     for word in words[:_EXPLAINED]:
         print(f"  {word.contribution:+.2f}  {text[word.start : word.end]}")
@@ -281,6 +284,8 @@ def _models(options: argparse.Namespace) -> int:
         details = ", ".join(row["labels"]) if row["usable"] else row["reason"]
         state = ("ok" if row["verified"] else "not verified") if row["usable"] else "unusable"
         print(f"{row['model']}/{row['version']}{default}: {state}: {details}")
+        for kind, quality in row.get("quality", {}).items():
+            print(f"  {kind}: {_describe_quality(quality)}")
     for name, reason in repository.unreadable.items():
         _complain(f"{name}: {reason}", FAILED)
     unusable = sum(not row["usable"] for row in rows)
@@ -306,7 +311,26 @@ def _inspect(repository: Repository, version: Version, verify: Settings | None) 
         "labels": list(manifest.labels),
         "architecture": manifest.architecture,
         "created": manifest.created,
+        "quality": {
+            kind: quality.model_dump(mode="json", exclude_none=True)
+            for kind, quality in manifest.quality.items()
+        },
+        "reliability": manifest.reliability.model_dump(mode="json"),
     }
+
+
+def _describe_quality(quality: Mapping[str, Any]) -> str:
+    """What a version is worth on one kind of text, in words."""
+    parts = []
+    if "accuracy" in quality:
+        parts.append(f"{quality['accuracy']:.1%} of {quality['texts']} right")
+    if "sure_and_wrong" in quality:
+        parts.append(f"{quality['sure_and_wrong']:.1%} wrong above 0.8")
+    if "undecided" in quality:
+        parts.append(f"{quality['undecided']:.0%} of {quality['neutral_texts']} neutral undecided")
+    if "calibration_error" in quality:
+        parts.append(f"calibration error {quality['calibration_error']:.3f}")
+    return ", ".join(parts) or f"{quality['texts'] + quality['neutral_texts']} texts"
 
 
 def _load(settings: Settings, version: Version) -> Manifest:

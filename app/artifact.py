@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from app.errors import UnusableVersion
 
@@ -40,6 +40,11 @@ ModelName = Annotated[str, Field(pattern=MODEL_NAME_PATTERN)]
 MODEL_NAME_RULE: Final = (
     "a model's name must be 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit"
 )
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+TextKind = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9 _.,-]{0,59}$")]
+"""What `Manifest.quality` calls a kind of text: `imdb test`, `ordinary negation`."""
 
 
 class _Record(BaseModel):
@@ -72,6 +77,64 @@ class DataCard(_Record):
     splits: dict[str, Sha256] = {}
 
 
+class Quality(_Record):
+    """What a version is worth on texts of one kind.
+
+    Attributes:
+        texts: The number of texts with an opinion.
+        accuracy: The share of them that gets the right label.
+        interval: The 95 % confidence interval of the accuracy.
+        calibration_error: The expected calibration error.
+        sure_and_wrong: The share of them that gets a wrong label with more than 0.8.
+        neutral_texts: The number of texts without an opinion.
+        undecided: The share of those that gets no label with more than 0.8.
+    """
+
+    texts: int = Field(ge=0)
+    accuracy: Share | None = None
+    interval: tuple[Share, Share] | None = None
+    calibration_error: Share | None = None
+    sure_and_wrong: Share | None = None
+    neutral_texts: int = Field(default=0, ge=0)
+    undecided: Share | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Quality":
+        if self.texts + self.neutral_texts == 0:
+            raise ValueError("there must be at least one text")
+        if self.interval is not None:
+            low, high = self.interval
+            if self.accuracy is None or not low <= self.accuracy <= high:
+                raise ValueError("the interval must contain the accuracy")
+        return self
+
+
+class Reliability(_Record):
+    """Which texts a version can judge; all others get even odds.
+
+    By default a text must have one token that is in the vocabulary.
+
+    Attributes:
+        max_unknown_share: The largest share of tokens, of those that the model reads, that may be
+            in no vocabulary.
+        min_known_tokens: The fewest tokens that must be in the vocabulary.
+        measured: The figures that led to the rule, by name.
+    """
+
+    max_unknown_share: Share = 1.0
+    min_known_tokens: int = Field(default=1, ge=1)
+    measured: dict[str, FiniteFloat] = {}
+
+    def covers(self, known: int, read: int) -> bool:
+        """Whether the version can judge a text.
+
+        Args:
+            known: The number of tokens that it reads and knows.
+            read: The number of tokens that it reads.
+        """
+        return known >= self.min_known_tokens and (read - known) / read <= self.max_unknown_share
+
+
 class Manifest(_Record):
     """Description of one exported version.
 
@@ -91,6 +154,8 @@ class Manifest(_Record):
         engines: Settings and export results of each engine. For `onnx`, `precision` is the
             precision of `model.onnx`, or null if none was kept.
         limits: Known limits of the model, in sentences for its card.
+        quality: What the version is worth, by kind of text; measured at export or by evaluation.
+        reliability: Which texts the version can judge.
         files: Every file of the version but the manifest, by its path with forward slashes.
     """
 
@@ -109,6 +174,8 @@ class Manifest(_Record):
     metrics: dict[str, dict[str, dict[str, float]]]
     engines: dict[str, dict[str, Any]]
     limits: tuple[str, ...]
+    quality: dict[TextKind, Quality] = {}
+    reliability: Reliability = Reliability()
     files: dict[str, FileEntry]
 
 

@@ -521,6 +521,7 @@ class Service:
             background=make_batcher(policy=background_policy(self._policy), background=True),
             metrics=self.metrics,
             bag_of_words=loaded.manifest.architecture == _BAG_OF_WORDS,
+            reliability=loaded.manifest.reliability,
         )
         version.activate(loaded, predictor)
         is_default = str(name == self.repository.default).lower()

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ from app.artifact import (
     DataCard,
     GoldenRow,
     Manifest,
+    Quality,
+    Reliability,
     write_golden,
     write_manifest,
 )
@@ -123,7 +125,14 @@ def make_encoder(words: Sequence[str] = WORDS, *, max_length: int = 32) -> TextE
 
 
 def write_version(
-    models: Path, name: str, number: int, *, max_length: int = 32, offset: float = 0.0
+    models: Path,
+    name: str,
+    number: int,
+    *,
+    max_length: int = 32,
+    offset: float = 0.0,
+    quality: Mapping[str, Quality] | None = None,
+    reliability: Reliability | None = None,
 ) -> Path:
     """Write a version folder whose golden rows a `FakeEngine` of the same offset reproduces."""
     folder = models / name / str(number)
@@ -162,6 +171,8 @@ def write_version(
             metrics={"test": {"fake": {"accuracy": 0.5}}},
             engines={"fake": {}},
             limits=("Counts two words.",),
+            quality=dict(quality or {}),
+            reliability=reliability or Reliability(),
             files={},
         ),
     )

@@ -158,6 +158,7 @@ def write_classes(
 
 
 def _rank(prediction: Prediction) -> list[dict[str, Any]]:
-    """The labels of a text with their scores, best first."""
-    ranked = sorted(prediction.probabilities.items(), key=lambda each: -each[1])
+    """The labels of a text with their scores, best first; of equal ones its label is the first."""
+    label = prediction.label
+    ranked = sorted(prediction.probabilities.items(), key=lambda each: (-each[1], each[0] != label))
     return [{"label": label, "score": score} for label, score in ranked]

@@ -11,12 +11,14 @@ from starlette.responses import Response
 from app.api.error_handlers import document_problems
 from app.api.schemas import (
     Calibration,
+    KindQuality,
     Liveness,
     ModelCard,
     ModelDetail,
     ModelList,
     ModelSummary,
     Readiness,
+    ReliabilityRule,
     VersionComparison,
     VersionSummary,
 )
@@ -191,4 +193,6 @@ def _make_card(version: Version) -> ModelCard | None:
         metrics=manifest.metrics,
         calibration=Calibration(temperature=manifest.temperature),
         limits=list(manifest.limits),
+        quality={kind: KindQuality(**dict(each)) for kind, each in manifest.quality.items()},
+        reliability=ReliabilityRule(**dict(manifest.reliability)),
     )

@@ -156,7 +156,9 @@ def _describe(prediction: Prediction) -> dict[str, Any]:
         "label": prediction.label,
         "probabilities": prediction.probabilities,
         "tokens": prediction.tokens,
+        "unknown": prediction.unknown,
         "truncated": prediction.truncated,
+        "reliable": prediction.reliable,
     }
     if prediction.explanation is not None:
         content["explanation"] = [word._asdict() for word in prediction.explanation]

@@ -126,10 +126,20 @@ class WordContribution(_Body):
 class TextPrediction(_Body):
     """The prediction for one text."""
 
-    label: str = Field(description="The most probable label.")
+    label: str = Field(
+        description="The most probable label. If the text cannot be judged, it is neutral, or "
+        "without that label the first one."
+    )
     probabilities: dict[str, float] = Field(description="One for each label; they sum to 1.")
-    tokens: int = Field(description="Tokens of the whole text: words, ! and ?.")
+    tokens: int = Field(
+        description="Tokens of the whole text: words, ! and ?, emoji, emoticons, ratings, grades."
+    )
+    unknown: int = Field(description="Those of them that are not in the model's vocabulary.")
     truncated: bool = Field(description="Whether the text was longer than the model reads.")
+    reliable: bool = Field(
+        description="False if the model cannot judge the text: it knows no token, or too few by "
+        "the rule on its card. Then the probabilities are equal."
+    )
     explanation: list[WordContribution] | None = Field(
         default=None,
         description="With explain: every word that the model reads, and every ! and ?, in order.",
@@ -146,7 +156,9 @@ _EXAMPLE_PREDICTION: Final[dict[str, Any]] = {
     "label": "positive",
     "probabilities": {"negative": 0.0213, "positive": 0.9787},
     "tokens": 10,
+    "unknown": 0,
     "truncated": False,
+    "reliable": True,
 }
 
 
@@ -278,8 +290,36 @@ class Calibration(_Body):
     temperature: float = Field(description="The logits are divided by it, inside the model.")
 
 
+class KindQuality(_Body):
+    """What a version is worth on texts of one kind."""
+
+    texts: int = Field(description="Texts with an opinion.")
+    accuracy: float | None = Field(default=None, description="The share with the right label.")
+    interval: tuple[float, float] | None = Field(
+        default=None, description="95 % confidence interval of the accuracy."
+    )
+    calibration_error: float | None = None
+    sure_and_wrong: float | None = Field(
+        default=None, description="The share with a wrong label and more than 0.8."
+    )
+    neutral_texts: int = Field(default=0, description="Texts without an opinion.")
+    undecided: float | None = Field(
+        default=None, description="The share of those in which no label has more than 0.8."
+    )
+
+
+class ReliabilityRule(_Body):
+    """Which texts a version can judge. All others get even odds and `reliable` false."""
+
+    max_unknown_share: float = Field(
+        description="The largest share of unknown tokens, of those that the model reads."
+    )
+    min_known_tokens: int = Field(description="The fewest known tokens.")
+    measured: dict[str, float] = Field(description="The figures that led to the rule.")
+
+
 class ModelCard(_Body):
-    """The model card: training data, metrics, calibration and limits of a version."""
+    """The model card: data, metrics, quality by kind of text, calibration and limits."""
 
     version: int
     architecture: str
@@ -288,6 +328,10 @@ class ModelCard(_Body):
     metrics: dict[str, dict[str, dict[str, float]]]
     calibration: Calibration
     limits: list[str]
+    quality: dict[str, KindQuality] = Field(
+        description="What it is worth, by kind of text; empty if that was not measured."
+    )
+    reliability: ReliabilityRule
 
 
 class ModelDetail(ModelSummary):
@@ -306,6 +350,19 @@ class ModelDetail(ModelSummary):
                         "metrics": {"test": {"tensorflow": {"accuracy": 0.89}}},
                         "calibration": {"temperature": 1.1},
                         "limits": ["Trained on English film reviews."],
+                        "quality": {
+                            "imdb test": {
+                                "texts": 25000,
+                                "accuracy": 0.9337,
+                                "interval": [0.9305, 0.9367],
+                                "calibration_error": 0.008,
+                            }
+                        },
+                        "reliability": {
+                            "max_unknown_share": 0.6,
+                            "min_known_tokens": 1,
+                            "measured": {"level": 0.8},
+                        },
                     },
                 }
             ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sys import getsizeof
 from typing import Final
 
+from app.artifact import Reliability
 from app.errors import DeadlineExceeded, InferenceFailed, ValenceError
 from app.serving.batcher import Batcher
 from app.serving.explain import Variants, Word, contributions, log_odds, make_variants
@@ -25,6 +26,9 @@ _SAME_REASON_S: Final = 0.005
 """but not for longer: less than a model run."""
 _SIMILAR: Final = 0.8
 """For a request with this share of the work, too. It decides little: most work waits already."""
+_ONE_KNOWN: Final = Reliability()
+NEUTRAL: Final = "neutral"
+"""The label of texts that the version cannot judge, if it has this label."""
 _DECIMALS: Final = 6
 """Of a contribution. More would be noise of a float32."""
 
@@ -34,17 +38,22 @@ class Prediction:
     """The prediction for one text.
 
     Attributes:
-        label: The most probable label.
+        label: The most probable label. If the odds are even, it is `neutral`, or without that label
+            the first one.
         probabilities: One for each label; they sum to 1.
         tokens: The number of tokens of the whole text.
+        unknown: The number of them that are not in the vocabulary.
         truncated: Whether the text was longer than the model reads.
+        reliable: Whether the version can judge the text. If not, the odds are even.
         explanation: The contribution of each word that the model reads, if that was asked for.
     """
 
     label: str
     probabilities: dict[str, float]
     tokens: int
+    unknown: int
     truncated: bool
+    reliable: bool = True
     explanation: Sequence[Word] | None = None
 
 
@@ -105,6 +114,7 @@ class Predictor:
         background: Runs what explains them.
         metrics: Those of the service.
         bag_of_words: Whether the model reads a text as a bag of words.
+        reliability: Which texts the version can judge.
     """
 
     def __init__(
@@ -118,8 +128,12 @@ class Predictor:
         background: Batcher,
         metrics: Metrics,
         bag_of_words: bool = False,
+        reliability: Reliability = _ONE_KNOWN,
     ) -> None:
         self._labels = tuple(labels)
+        self._is_reliable = reliability.covers
+        self._even_label = NEUTRAL if NEUTRAL in self._labels else self._labels[0]
+        self._even_odds = dict.fromkeys(self._labels, 1 / len(self._labels))
         self._encode = encoder.encode
         self._locate = encoder.locate
         self._background = background
@@ -305,8 +319,13 @@ class Predictor:
         Raises:
             InferenceFailed: The model failed without one of them.
         """
-        if not variants.rows:
-            return []
+        if not prediction.reliable:  # nothing decided
+            return [
+                Word(start, end, 0.0, number != UNKNOWN)
+                for (start, end), number in zip(
+                    located.spans, located.ids.tolist()[1:], strict=True
+                )
+            ]
         submission = await self._background.submit(variants.rows, deadline=deadline)
         label = self._labels.index(prediction.label)
         odds = []
@@ -326,16 +345,22 @@ class Predictor:
         probabilities = item.probabilities
         if probabilities is None:
             return item.error or InferenceFailed("the model returned nothing")
-        confidence = max(probabilities)
-        label = self._labels[probabilities.index(confidence)]
         metrics = self._metrics
+        read = len(row.ids) - 1  # without the begin-of-sequence id
+        reliable = self._is_reliable(row.known, read)
+        if reliable:
+            confidence = max(probabilities)
+            label = self._labels[probabilities.index(confidence)]
+            named = dict(zip(self._labels, probabilities, strict=True))
+        else:
+            label, named = self._even_label, self._even_odds.copy()
+            confidence = named[label]
+            metrics.unreliable_texts.inc()
         self._predicted[label].inc()
         metrics.confidence.observe(confidence)
-        metrics.tokens.inc(len(row.ids) - 1)  # without the begin-of-sequence id
-        if row.unknown:
-            metrics.unknown_tokens.inc(row.unknown)
+        metrics.tokens.inc(read)
+        if read > row.known:
+            metrics.unknown_tokens.inc(read - row.known)
         if row.truncated:
             metrics.truncated_texts.inc()
-        return Prediction(
-            label, dict(zip(self._labels, probabilities, strict=True)), row.tokens, row.truncated
-        )
+        return Prediction(label, named, row.tokens, row.unknown, row.truncated, reliable)

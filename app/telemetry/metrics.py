@@ -45,6 +45,7 @@ class ModelMetrics:
         tokens: Tokens read by the model.
         unknown_tokens: Those of them outside the vocabulary.
         truncated_texts: Texts longer than the model reads.
+        unreliable_texts: Texts that the version cannot judge, which get even odds.
         loaded_versions: Versions that passed their checks.
         rejected_versions: Versions that failed to load, or failed a check.
         released_versions: Versions that were released.
@@ -66,6 +67,7 @@ class ModelMetrics:
         self.tokens = metrics.tokens.labels(name)
         self.unknown_tokens = metrics.unknown_tokens.labels(name)
         self.truncated_texts = metrics.truncated_texts.labels(name)
+        self.unreliable_texts = metrics.unreliable_texts.labels(name)
         self.loaded_versions = metrics.model_loads.labels(name, "loaded")
         self.rejected_versions = metrics.model_loads.labels(name, "rejected")
         self.released_versions = metrics.model_loads.labels(name, "released")
@@ -143,6 +145,9 @@ class Metrics:
         )
         self.truncated_texts = counter(
             "truncated_texts_total", "Texts longer than the model reads", "model"
+        )
+        self.unreliable_texts = counter(
+            "unreliable_texts_total", "Texts that got even odds, with nothing to go by", "model"
         )
 
         self.model_info = gauge(

@@ -1,4 +1,4 @@
-r"""The characters of words, as explicit ranges that every regular-expression engine supports.
+r"""The characters of words and emoji, as ranges that every regular-expression engine supports.
 
 Python's `re` has no `\p{L}`, RE2 has no `\w` beyond ASCII, and the definition of a letter depends
 on the Unicode version of each library. So the ranges are listed here once, and stored in
@@ -41,6 +41,19 @@ IDEOGRAPH_RANGES: Final = """
     3005-3007 3021-3029 3038-303B 3041-3096 309D-309F 30A1-30FA 30FC-30FF 31F0-31FF 3400-4DBF
     4E00-9FFF F900-FAD9 FF66-FF9F 1AFF0-1B16F 20000-3FFFD
 """
+
+# Of the pictures that Unicode calls emoji, those that stand for themselves: without digits, arrows
+# and squares, and without what only changes the emoji before it, such as a skin tone. Stars, hearts
+# and check marks that Unicode draws as text are included, and room for emoji to come.
+EMOJI_RANGES: Final = """
+    203C 2049 231A-231B 23E9-23F3 23F8-23FA 2600-2757 2763-2767 2795-2797 27A1 27B0 27BF 2B50 2B55
+    3030 303D 3297 3299 1F004 1F0CF 1F170-1F171 1F17E-1F17F 1F18E 1F191-1F19A 1F201-1F202 1F21A
+    1F22F 1F232-1F23A 1F250-1F251 1F300-1F3FA 1F400-1F64F 1F680-1F6FF 1F7E0-1F7F0 1F900-1F9FF
+    1FA70-1FAFF
+"""
+
+# Two of them are a flag.
+REGIONAL_INDICATOR_RANGES: Final = "1F1E6-1F1FF"
 
 
 def character_class(ranges: str) -> str:

@@ -12,14 +12,21 @@ import numpy as np
 from app.errors import InvalidInput, UnusableVersion
 from app.text.normalizer import STANDARD_REWRITES, Normalizer, Rewrite
 from app.text.padding import Int32Array
-from app.text.tokenizer import STANDARD_PATTERN, Tokenizer
+from app.text.tokenizer import STANDARD_ALIASES, STANDARD_PATTERN, Aliases, Tokenizer
 from app.text.vocabulary import BEGIN, UNKNOWN, Vocabulary
 
-RULES_VERSION: Final = 1
-"""Raised by hand when a change in this package gives a text other ids under the same config."""
+RULES_VERSION: Final = 2
+"""Raised by hand when a change in this package gives a text other ids under the same config, or a
+config says what an older service would not understand. Configs of earlier versions keep their ids.
+
+1: words and marks; 2: a pattern may have a group, and tokens may have aliases.
+"""
 
 _SCHEMA_VERSION: Final = 1
-_MALFORMED: Final = (ValueError, KeyError, TypeError, RecursionError, OverflowError, re.error)
+_MALFORMED: Final = (
+    *(ValueError, KeyError, TypeError, RecursionError, OverflowError, re.error),
+    FutureWarning,  # of `re` about a doubtful pattern, where warnings are errors
+)
 """What JSON of another shape raises, and a pattern that is no regular expression."""
 
 
@@ -33,34 +40,46 @@ class TextConfig:
             as fit, because reviews begin with their subject and end with their verdict.
         rewrites: Applied in order before lower-casing.
         pattern: The regular expression of one token.
+        aliases: Tokens that stand for another one: `:-)` for `🙂`.
+        rules_version: The rules that the config was written for.
     """
 
     max_length: int
     head: int
     rewrites: tuple[Rewrite, ...] = STANDARD_REWRITES
     pattern: str = STANDARD_PATTERN
+    aliases: Aliases = STANDARD_ALIASES
+    rules_version: int = RULES_VERSION
 
     def __post_init__(self) -> None:
+        if not 1 <= self.rules_version <= RULES_VERSION:
+            raise InvalidInput(
+                f"rules_version must be 1 to {RULES_VERSION}. Received: {self.rules_version}"
+            )
+        if self.rules_version == 1 and (self.aliases or re.compile(self.pattern).groups):
+            raise InvalidInput("rules_version 1 must have no aliases, and no group in the pattern")
         if self.max_length < 2:
             raise InvalidInput(f"max_length must be at least 2. Received: {self.max_length}")
         if not 0 <= self.head < self.max_length:
             raise InvalidInput(f"head must be 0 to {self.max_length - 1}. Received: {self.head}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes three times as long to create
 class Encoded:
     """A text as a model reads it.
 
     Attributes:
         ids: int32 of shape (length,), 1 <= length <= max_length; the first is `BEGIN`.
         tokens: The number of tokens of the whole text, before truncation and without `BEGIN`.
-        unknown: The number of ids that are `UNKNOWN`.
+        unknown: The number of tokens of the whole text that are not in the vocabulary.
+        known: The number of ids that stand for a word.
         truncated: Whether tokens were dropped.
     """
 
     ids: Int32Array
     tokens: int
     unknown: int
+    known: int
     truncated: bool
 
 
@@ -90,7 +109,7 @@ class TextEncoder:
         self.config = config
         self.vocabulary = vocabulary
         self._normalize = Normalizer(config.rewrites)
-        self._tokenize = Tokenizer(config.pattern)
+        self._tokenize = Tokenizer(config.pattern, config.aliases)
         self._room = config.max_length - 1  # for tokens, without BEGIN
         self._head = config.head
         self._tail = self._room - config.head
@@ -104,11 +123,15 @@ class TextEncoder:
         tokens = self.tokenize(text)
         count = len(tokens)
         truncated = count > self._room
+        unread = 0
         if truncated:
-            tokens = tokens[: self._head] + tokens[count - self._tail :]
+            end = count - self._tail
+            unread = self.vocabulary.count_unknown(tokens[self._head : end])
+            tokens = tokens[: self._head] + tokens[end:]
         ids = [BEGIN, *self.vocabulary.ids(tokens)]
+        unknown = ids.count(UNKNOWN)
         row = np.fromiter(ids, np.int32, len(ids))
-        return Encoded(row, count, ids.count(UNKNOWN), truncated)
+        return Encoded(row, count, unread + unknown, len(tokens) - unknown, truncated)
 
     def locate(self, text: str) -> EncodedWords:
         """Encode a text, and find the place of each token that the model reads.
@@ -116,13 +139,13 @@ class TextEncoder:
         It takes several times as long as `encode`.
         """
         located = self._normalize.locate(text)
-        spans = self._tokenize.spans(located.text)
-        if len(spans) > self._room:
-            spans = spans[: self._head] + spans[len(spans) - self._tail :]
-        ids = [BEGIN, *self.vocabulary.ids(located.text[start:end] for start, end in spans)]
+        tokens = self._tokenize.locate(located.text)
+        if len(tokens) > self._room:
+            tokens = tokens[: self._head] + tokens[len(tokens) - self._tail :]
+        ids = [BEGIN, *self.vocabulary.ids(token for token, _, _ in tokens)]
         return EncodedWords(
             np.fromiter(ids, np.int32, len(ids)),
-            [(located.starts[start], located.ends[end - 1]) for start, end in spans],
+            [(located.starts[start], located.ends[end - 1]) for _, start, end in tokens],
         )
 
     def fingerprint(self) -> str:
@@ -131,14 +154,13 @@ class TextEncoder:
         Encoders with the same fingerprint give every text the same ids. It is stored in the
         manifest of a version, and checked before the version serves.
         """
-        content = {"rules_version": RULES_VERSION, **self._content()}
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def save(self, path: Path) -> None:
         """Write the encoder as JSON, for `load`."""
-        content = {"schema_version": _SCHEMA_VERSION, "rules_version": RULES_VERSION}
-        path.write_text(json.dumps(content | self._content(), indent=1) + "\n", encoding="utf-8")
+        content = {"schema_version": _SCHEMA_VERSION} | self._content()
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "TextEncoder":
@@ -150,19 +172,23 @@ class TextEncoder:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            for key, known in (
-                ("schema_version", _SCHEMA_VERSION),
-                ("rules_version", RULES_VERSION),
+            for key, first, last in (
+                ("schema_version", _SCHEMA_VERSION, _SCHEMA_VERSION),
+                ("rules_version", 1, RULES_VERSION),
             ):
-                if content[key] != known:
+                if content[key] not in range(first, last + 1):
                     raise UnusableVersion(
-                        f"{path.name}: {key} must be {known}. Received: {content[key]}"
+                        f"{path.name}: {key} must be {first}{f' to {last}' * (last > first)}. "
+                        f"Received: {content[key]}"
                     )
+            rules_version = content["rules_version"]
             config = TextConfig(
                 max_length=content["max_length"],
                 head=content["head"],
                 rewrites=tuple(Rewrite(**rewrite) for rewrite in content["rewrites"]),
                 pattern=content["pattern"],
+                aliases=() if rules_version == 1 else (*dict(content["aliases"]).items(),),
+                rules_version=rules_version,
             )
             return cls(config, Vocabulary(content["words"]))
         except OSError as error:
@@ -171,4 +197,8 @@ class TextEncoder:
             raise UnusableVersion(f"{path.name} is not a tokenizer: {error}") from error
 
     def _content(self) -> dict[str, Any]:
-        return asdict(self.config) | {"words": list(self.vocabulary.words)}
+        content = asdict(self.config)
+        aliases = dict(content.pop("aliases"))
+        if self.config.rules_version > 1:
+            content["aliases"] = aliases
+        return content | {"words": list(self.vocabulary.words)}

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from app.text.characters import EMOJI_RANGES, character_class
+
 NON_ASCII: Final = "non-ascii"
 """`Rewrite.only_if` of a rewrite whose matches contain a character beyond ASCII."""
 
@@ -16,8 +18,8 @@ class Rewrite:
     Attributes:
         pattern: In the common subset of Python's `re` and RE2.
         replacement: Literal text, without references to groups.
-        only_if: A character that every match begins with, or `NON_ASCII`. Searching for it first
-            is faster than running the pattern, and never changes the result.
+        only_if: What every match begins with, or `NON_ASCII`. Searching for it first is faster than
+            running the pattern, and never changes the result.
     """
 
     pattern: str
@@ -30,9 +32,20 @@ STANDARD_REWRITES: Final = (
     Rewrite(r"<(?:[/!]?[A-Za-z]|!--)[^<>]*>", " ", "<"),
     Rewrite(r"&(?:#39|#[xX]27|apos|rsquo);", "'", "&"),
     Rewrite(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});", " ", "&"),
-    # Typographic apostrophes; invisible characters in words; question and exclamation marks.
+    # A dash, so that "what a--well" has no grade.
+    Rewrite("--+", " ", "--"),
+    # Typographic apostrophes.
     Rewrite("[\u2019\u02bc\uff07]", "'", NON_ASCII),
-    Rewrite("[\u00ad\u200c\u200d\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]", "", NON_ASCII),
+    # Emoji that are joined to one before them. Then what changes an emoji (skin tones, the frame of
+    # keycaps, tags of flags, variation selectors), and other invisible characters.
+    Rewrite(f"\u200d[{character_class(EMOJI_RANGES)}]", "", NON_ASCII),
+    Rewrite(
+        "[\u00ad\u200c\u200d\u2060\u20e3\ufe00-\ufe0f\ufeff\U0001f3fb-\U0001f3ff"
+        "\U000e0020-\U000e007f\U000e0100-\U000e01ef]",
+        "",
+        NON_ASCII,
+    ),
+    # Question and exclamation marks.
     Rewrite("[\u061f\uff1f]", "?", NON_ASCII),
     Rewrite("\uff01", "!", NON_ASCII),
     # The lower case of a capital sigma depends on its context, and libraries differ in it.
@@ -68,9 +81,18 @@ class Normalizer:
         compiled = [(r, re.compile(r.pattern)) for r in rewrites]
         self._steps = [(r.only_if, pattern.sub, r.replacement) for r, pattern in compiled]
         self._patterns = [(pattern.finditer, r.replacement) for r, pattern in compiled]
+        # ASCII text stays ASCII, so that the other rewrites need no look.
+        ascii_only = [step for step in self._steps if step[0] != NON_ASCII]
+        stays_ascii = all(replacement.isascii() for _, _, replacement in ascii_only)
+        self._ascii_steps = ascii_only if stays_ascii else None
 
     def __call__(self, text: str) -> str:
         """Normalize a text, in time linear in its length."""
+        if self._ascii_steps is not None and text.isascii():
+            for only_if, substitute, replacement in self._ascii_steps:
+                if only_if in text:
+                    text = substitute(replacement, text)
+            return text.lower()
         for only_if, substitute, replacement in self._steps:
             if (not text.isascii()) if only_if == NON_ASCII else (only_if in text):
                 text = substitute(replacement, text)

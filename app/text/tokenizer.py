@@ -1,50 +1,170 @@
-"""Tokenization of normalized text: words of every script, `!` and `?`."""
+r"""Tokenization of normalized text.
+
+Tokens are words of every script, `!` and `?`, emoji, emoticons, ratings of 5, 10 or 100 such as
+`7.5/10`, and grades such as `a+`. An emoticon is the emoji that it draws: `:-)` is the token `🙂`.
+
+Patterns are in the common subset of Python's `re` and RE2, in which `\b` and `\B` know ASCII alone.
+The token is the group of a pattern, if it has one; a match outside the group is skipped.
+"""
 
 import re
 from collections.abc import Callable
 from functools import cache
 from typing import Final
 
-from app.text.characters import IDEOGRAPH_RANGES, WORD_RANGES, character_class
+from app.errors import InvalidInput
+from app.text.characters import (
+    EMOJI_RANGES,
+    IDEOGRAPH_RANGES,
+    REGIONAL_INDICATOR_RANGES,
+    WORD_RANGES,
+    character_class,
+)
+
+Aliases = tuple[tuple[str, str], ...]
+"""Spellings, each with the token that it stands for."""
 
 _WORD: Final = character_class(WORD_RANGES)
 _IDEOGRAPH: Final = character_class(IDEOGRAPH_RANGES)
 
 # A word may contain apostrophes ("didn't" is one word), but not at its start or end.
-STANDARD_PATTERN: Final = f"[{_WORD}]+(?:'[{_WORD}]+)*|[!?]|[{_IDEOGRAPH}]"
+PLAIN_PATTERN: Final = f"[{_WORD}]+(?:'[{_WORD}]+)*|[!?]|[{_IDEOGRAPH}]"
+"""Words and marks alone: all tokens of rules version 1."""
+
+_EMOTICONS: Final = {
+    "🙂": ":) :-) =)",
+    "😄": ":d :-d =d",
+    "😉": ";) ;-)",
+    "😛": ":p :-p =p ;p ;-p",
+    "😂": ":') :'-)",
+    "😊": "^^ ^_^",
+    "😘": ":* :-*",
+    "😮": ":o :-o",
+    "😐": ":| :-| =|",
+    "😑": "-_-",
+    "😕": ":/ :-/ =/ :\\ :-\\ =\\",
+    "🙁": ":( :-( =(",
+    "😢": ":'( :'-( ;( ;-(",
+    "😠": ">:( >:-(",
+    "❤": "<3",
+    "💔": "</3",
+}
+STANDARD_ALIASES: Final[Aliases] = (
+    *((spelling, emoji) for emoji, all_ in _EMOTICONS.items() for spelling in all_.split()),
+    *(("♥", "❤"), ("♡", "❤"), ("❗", "!"), ("❕", "!"), ("‼", "!"), ("❓", "?"), ("❔", "?")),
+    ("a++", "a+"),
+)
+
+
+def _match_emoticons() -> str:
+    r"""The pattern of the emoticons.
+
+    One that ends in a parenthesis may stand right after a word ("thanks:)"). Any other may not, so
+    that "10:30", "C:\Docs" and "x=d" have none. Only ")" may stand right before a word.
+    """
+    apart: dict[str, list[str]] = {}
+    attached: dict[str, list[str]] = {}
+    for spelling in " ".join(_EMOTICONS.values()).split():
+        last = spelling[-1]
+        after = "" if last == ")" else r"\b" if last.isalnum() else r"\B"
+        rest = re.escape(spelling[1:]) + after
+        (attached if last in "()" else apart).setdefault(spelling[0], []).append(rest)
+    # By their first characters, which Python compares before it tries an alternative.
+    apart_pattern, attached_pattern = (
+        "|".join(f"{re.escape(first)}(?:{'|'.join(rests)})" for first, rests in group.items())
+        for group in (apart, attached)
+    )
+    return rf"\B(?:{apart_pattern})|{attached_pattern}"
+
+
+STANDARD_PATTERN: Final = (
+    # Skipped: the rest of a URL, and "::" of code.
+    r":(?://[!-~]*|:+)|("
+    # A date is one token, so that no part of it is a rating. Then ratings and grades.
+    r"[0-9]+(?:/[0-9]+){2,}\b|(?:100|[0-9]{1,2})(?:[.,][0-9]{1,2})?/(?:100|10|5)\b"
+    r"|c\+\+|[a-df](?:\+\+?|-)\B"
+    f"|{PLAIN_PATTERN}|[{character_class(EMOJI_RANGES)}]"
+    f"|[{character_class(REGIONAL_INDICATOR_RANGES)}]{{2}}|{_match_emoticons()})"
+)
 
 
 class Tokenizer:
     """Finds the tokens of a text. All other characters are separators and are dropped.
 
-    Attributes:
-        pattern: The regular expression of one token, without capturing groups, in the common
-            subset of `re` and RE2.
+    Args:
+        pattern: The regular expression of one token; see the module.
+        aliases: Of tokens that stand for another one.
+
+    Raises:
+        InvalidInput: The pattern has several groups.
     """
 
-    def __init__(self, pattern: str = STANDARD_PATTERN) -> None:
-        self.pattern = pattern
-        compiled = re.compile(pattern)
+    def __init__(
+        self, pattern: str = STANDARD_PATTERN, aliases: Aliases = STANDARD_ALIASES
+    ) -> None:
+        compiled = re.compile(pattern, re.ASCII)
+        if compiled.groups > 1:
+            raise InvalidInput(
+                f"a pattern must have one group at most. Received: {compiled.groups}"
+            )
         self._find = compiled.findall
         self._find_each = compiled.finditer
-        self._is_standard = pattern == STANDARD_PATTERN
+        self._group = compiled.groups
+        self._canonical = dict(aliases)
+        self._is_plain = (pattern, aliases) == (PLAIN_PATTERN, ())
+        self._is_standard = (pattern, aliases) == (STANDARD_PATTERN, STANDARD_ALIASES)
 
     def __call__(self, text: str) -> list[str]:
         """The tokens of a text in order, in time linear in its length."""
-        if self._is_standard:
+        if self._is_plain or (self._is_standard and not _may_have_signs(text)):
             try:
                 return _split_latin(text)
             except UnicodeEncodeError:
                 pass  # the regular expression handles all characters
-        return self._find(text)
+        tokens: list[str] = self._find(text)
+        if self._group or self._canonical:
+            canonical = self._canonical.get
+            return [canonical(token, token) for token in tokens if token]
+        return tokens
 
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Start and end of each token of a text, in order. Slower than a call."""
-        return [match.span() for match in self._find_each(text)]
+    def locate(self, text: str) -> list[tuple[str, int, int]]:
+        """Each token of a text with its start and end, in order. Slower than a call."""
+        group, canonical = self._group, self._canonical.get
+        matches = self._find_each(text)
+        return [(canonical(m[group], m[group]), *m.span(group)) for m in matches if m[group]]
+
+
+def _search(pattern: str) -> Callable[[str], object]:
+    return re.compile(pattern, re.ASCII).search
+
+
+# Each begins with one character, for which Python searches quickly.
+_FIND_COLON: Final = _search(r":(?:'?-?[()/\\|*]|-?[dpo]\b)")
+_FIND_SEMICOLON: Final = _search(r";-?(?:[()]|p\b)")
+_FIND_EQUALS: Final = _search(r"=(?:[()/\\|]|[dp]\b)")
+_FIND_LESS: Final = _search(r"</?3\b")
+_FIND_CARET: Final = _search(r"\^_?\^")
+_FIND_SLASH: Final = _search(r"/(?<=[0-9]/)[0-9]")
+_FIND_PLUS: Final = _search(r"\+(?<=[a-df]\+)")
+_FIND_MINUS: Final = _search(r"-(?<=[a-df]-)(?!\w)")
+
+
+def _may_have_signs(text: str) -> bool:
+    """Whether `PLAIN_PATTERN` may find other tokens in Latin-1 text than `STANDARD_PATTERN`."""
+    return bool(
+        ("-" in text and (_FIND_MINUS(text) or "-_-" in text))
+        or (":" in text and _FIND_COLON(text))
+        or ("/" in text and _FIND_SLASH(text))
+        or (";" in text and _FIND_SEMICOLON(text))
+        or ("=" in text and _FIND_EQUALS(text))
+        or ("+" in text and _FIND_PLUS(text))
+        or ("<" in text and _FIND_LESS(text))
+        or ("^" in text and _FIND_CARET(text))
+    )
 
 
 def _split_latin(text: str) -> list[str]:
-    """Find the tokens of `STANDARD_PATTERN` in Latin-1 text, in a third of the time.
+    """Find the tokens of `PLAIN_PATTERN` in Latin-1 text, in a third of the time.
 
     Raises:
         UnicodeEncodeError: The text has characters beyond U+00FF.
@@ -62,13 +182,13 @@ def _split_latin(text: str) -> list[str]:
 
 @cache
 def _read_latin() -> tuple[bytes, str]:
-    """Derive from `STANDARD_PATTERN` how it treats the characters U+0000 to U+00FF.
+    """Derive from `PLAIN_PATTERN` how it treats the characters U+0000 to U+00FF.
 
     Returns:
         A table for `bytes.translate` that maps each separator to a space and all else to itself,
         and the characters that are a token each.
     """
-    find: Callable[[str], list[str]] = re.compile(STANDARD_PATTERN).findall
+    find: Callable[[str], list[str]] = re.compile(PLAIN_PATTERN).findall
     table, marks = bytearray(b" " * 256), ""
     for code in range(256):
         character = chr(code)

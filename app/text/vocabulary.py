@@ -69,6 +69,10 @@ class Vocabulary:
         """The id of each token; `UNKNOWN` for tokens without one."""
         return list(map(self._id_of.get, tokens, repeat(UNKNOWN)))
 
+    def count_unknown(self, tokens: Sequence[str]) -> int:
+        """How many tokens have no id."""
+        return len(tokens) - sum(map(self._id_of.__contains__, tokens))
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The word of each id, for display."""
         special = {PAD: "[PAD]", UNKNOWN: "[UNK]", BEGIN: "[BEGIN]"}

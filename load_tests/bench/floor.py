@@ -24,7 +24,9 @@ _ANSWER: Final = {
     "version": 1,
     "label": "positive",
     "probabilities": {"negative": 0.25, "positive": 0.75},
+    "unknown": 0,
     "truncated": False,
+    "reliable": True,
 }
 
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from app.api.error_handlers import HTTP_PROBLEMS, INTERNAL
-from app.artifact import digest_manifest
+from app.artifact import Quality, Reliability, digest_manifest
 from app.errors import Overloaded
 from app.gc_tuning import freeze_heap
 from app.main import create_app
@@ -67,7 +67,7 @@ async def drop(_message: Any) -> None:
 
 
 async def test_one_text(running: Running) -> None:
-    """`text` gets model, version, label, all probabilities, tokens and truncated."""
+    """`text` gets model, version, label, all probabilities, and how much of it was known."""
     response = await running.predict(text="a good film")
     assert response.status_code == 200
     body = response.json()
@@ -77,7 +77,9 @@ async def test_one_text(running: Running) -> None:
         "version": 2,
         "label": "positive",
         "tokens": 3,
+        "unknown": 1,
         "truncated": False,
+        "reliable": True,
     }
     assert list(probabilities) == ["negative", "positive"]
     assert sum(probabilities.values()) == pytest.approx(1, abs=1e-6)
@@ -98,6 +100,37 @@ async def test_truncated(running: Running) -> None:
     assert (body["tokens"], body["truncated"]) == (100, True)
 
 
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [("...", (0, 0)), ("zzyzx qwrt", (2, 2)), ("\U0001f600 :)", (2, 2)), ("x " * 99, (99, 99))],
+)
+async def test_nothing_to_go_by(running: Running, text: str, counts: tuple[int, int]) -> None:
+    """A text without a known token gets even odds, the first label, and `reliable` false."""
+    for body, explain in (({"text": text}, False), ({"texts": [text, "good"]}, True)):
+        answer = (await running.predict(**body, explain=explain)).json()
+        first = answer["predictions"][0] if "texts" in body else answer
+        assert first["probabilities"] == {"negative": 0.5, "positive": 0.5}
+        assert (first["label"], first["reliable"]) == ("negative", False)
+        assert (first["tokens"], first["unknown"]) == counts
+    assert answer["predictions"][1]["reliable"]
+    assert {word["contribution"] for word in first["explanation"]} <= {0.0}
+
+
+async def test_nothing_to_go_by_in_other_protocols(running: Running) -> None:
+    """All protocols answer the same."""
+    post = running.client.post
+    scores = (await post("/predict", json={"inputs": "..."})).json()
+    assert scores == [{"label": "negative", "score": 0.5}, {"label": "positive", "score": 0.5}]
+    rows = (await post("/v1/models/lstm:predict", json={"instances": ["..."]})).json()
+    assert rows == {"predictions": [[0.5, 0.5]]}
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["..."]}
+    outputs = (await post("/v2/models/lstm/infer", json={"inputs": [tensor]})).json()["outputs"]
+    assert {each["name"]: each["data"] for each in outputs} == {
+        "probabilities": [0.5, 0.5],
+        "label": ["negative"],
+    }
+
+
 async def test_explain(running: Running) -> None:
     """With `explain` each word has its place, its contribution, and whether it is known."""
     text = "\U0001f600 A <i>good</i> film"
@@ -105,9 +138,10 @@ async def test_explain(running: Running) -> None:
         answer = (await running.predict(**body, explain=True)).json()
         first = answer["predictions"][0] if "texts" in body else answer
         words = first["explanation"]
-        assert [text[word["start"] : word["end"]] for word in words] == ["A", "good", "film"]
-        assert [word["contribution"] for word in words] == pytest.approx([0, 1, 0], abs=1e-4)
-        assert [word["known"] for word in words] == [False, True, True]
+        spoken = [text[word["start"] : word["end"]] for word in words]
+        assert spoken == ["\U0001f600", "A", "good", "film"]
+        assert [word["contribution"] for word in words] == pytest.approx([0, 0, 1, 0], abs=1e-4)
+        assert [word["known"] for word in words] == [False, False, True, True]
         plain = (await running.predict(**body)).json()
         assert "explanation" not in json.dumps(plain)
     assert "error" in answer["predictions"][2]
@@ -623,14 +657,47 @@ async def test_models(running: Running) -> None:
 
 
 async def test_model_card(running: Running) -> None:
-    """GET /models/{name} adds the card: data, metrics, calibration, limits."""
+    """GET /models/{name} adds the card: data, metrics, calibration, limits, and for which texts."""
     body = (await running.client.get("/models/bow")).json()
     card = body["card"]
     assert card["data"]["name"] == "none"
     assert card["metrics"] == {"test": {"fake": {"accuracy": 0.5}}}
     assert card["calibration"] == {"temperature": 1.0}
     assert card["limits"] == ["Counts two words."]
+    assert card["quality"] == {}
+    assert card["reliability"] == {
+        "max_unknown_share": 1.0,
+        "min_known_tokens": 1,
+        "measured": {},
+    }
     assert_problem(await running.client.get("/models/nobody"), 404, "bow, lstm")
+
+
+async def test_card_says_for_which_texts(tmp_path: Path) -> None:
+    """The card has the quality by kind of text, and the rule; the rule decides what is answered."""
+    write_version(
+        tmp_path,
+        "lstm",
+        2,
+        quality={"imdb test": Quality(texts=9, accuracy=0.9, interval=(0.8, 0.95))},
+        reliability=Reliability(max_unknown_share=0.5, measured={"level": 0.8}),
+    )
+    async with run_service(tmp_path) as service:
+        card = (await service.client.get("/models/lstm")).json()["card"]
+        answers = (await service.predict(texts=["good xx", "good xx yy"])).json()["predictions"]
+    assert card["quality"]["imdb test"] == {
+        "texts": 9,
+        "accuracy": 0.9,
+        "interval": [0.8, 0.95],
+        "calibration_error": None,
+        "sure_and_wrong": None,
+        "neutral_texts": 0,
+        "undecided": None,
+    }
+    assert card["reliability"]["max_unknown_share"] == 0.5
+    assert card["reliability"]["measured"] == {"level": 0.8}
+    assert [each["reliable"] for each in answers] == [True, False]
+    assert [each["probabilities"]["negative"] == 0.5 for each in answers] == [False, True]
 
 
 async def test_live_and_ready(running: Running) -> None:

@@ -33,6 +33,7 @@ COUNTERS = {
     "tokens": {"model"},
     "unknown_tokens": {"model"},
     "truncated_texts": {"model"},
+    "unreliable_texts": {"model"},
     "model_loads": {"model", "outcome"},
     "log_lines_dropped": set[str](),
     "worker_deaths": {"reason"},

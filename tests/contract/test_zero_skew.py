@@ -1,5 +1,6 @@
 """One text, one answer: whichever way it takes through the code."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.artifact import GoldenRow, read_golden, read_manifest
+from app.text.characters import EMOJI_RANGES, character_class
 from app.text.encoder import TextConfig, TextEncoder
+from app.text.tokenizer import STANDARD_ALIASES
 from app.text.vocabulary import Vocabulary
 from tests.corpus import make_corpus
 from tests.deferred import deferred
@@ -27,6 +30,8 @@ with deferred():
     from training.export.runtimes import ExportedModel
     from training.export.text_graph import TextGraph
 
+ROOT = Path(__file__).parents[2]
+
 # Words that random texts have a chance to hold, of several scripts.
 WORDS = [*"abcdeéßσıiя好", "i\u0307", "ab", "a'b", "фил", "!", "?"]
 encoder = TextEncoder(TextConfig(max_length=8, head=3), Vocabulary(WORDS))
@@ -35,6 +40,38 @@ encoder = TextEncoder(TextConfig(max_length=8, head=3), Vocabulary(WORDS))
 CHARACTERS = st.one_of(
     st.characters(exclude_categories=["Cs"]),
     st.sampled_from("aAbB éÉİıΣςσß'’<>/!?&;#39amp\u00ad\u200d\ufe0f\x00\x85\u2028好！？ﬁẞ"),
+)
+
+# Parts of what is more than a word, and what may stand beside it.
+SIGNS = (
+    *(":", ";", "=", "-", "_", "^", "'", "’", ")", "(", "/", "\\", "|", "*", "+", "<", ">", "<3"),
+    *("D", "p", "o", "a", "F", "Ab", "é", "1", "10", "5", "100", ".5", ",", ".", " ", "\n", "\x00"),
+    *("://", "::", "!", "--", "-_-", ":-)", ":'(", "10/10", "A+ ", "c++", "</3", "<b>", "&#39;"),
+    *(
+        "👍",
+        "🏽",
+        "❤",
+        "♥",
+        "\ufe0f",
+        "\u200d",
+        "\u20e3",
+        "👩\u200d🚒",
+        "🇩",
+        "🇪🇫",
+        "\u00a0",
+        "好",
+        "½",
+    ),
+)
+signs = TextEncoder(
+    TextConfig(max_length=20, head=10),
+    Vocabulary(
+        [
+            *dict.fromkeys(token for _, token in STANDARD_ALIASES),
+            *("👍", "👩", "🇩🇪", "🇪🇫", "10/10", "5/10", "1/5", "1.5/10", "c++", "f-", "10", "a"),
+            *("é", "好"),
+        ]
+    ),
 )
 
 
@@ -71,6 +108,13 @@ def test_graph_and_encoder_give_the_same_ids(texts: list[str]) -> None:
     assert ids_of(encoder, texts) == [encoder.encode(text).ids.tolist() for text in texts]
 
 
+@settings(max_examples=100)
+@given(st.lists(st.lists(st.sampled_from(SIGNS), max_size=30).map("".join), min_size=4, max_size=9))
+def test_the_same_ids_of_signs(texts: list[str]) -> None:
+    """That holds for emoji, emoticons, ratings and grades, and what looks like them."""
+    assert ids_of(signs, texts) == [signs.encode(text).ids.tolist() for text in texts]
+
+
 @settings(max_examples=150)
 @given(st.lists(st.text(CHARACTERS | st.sampled_from("rRtT _\v\n\u00a0"), max_size=40), min_size=1))
 def test_the_same_ids_of_cleaned_texts(texts: list[str]) -> None:
@@ -91,6 +135,7 @@ def test_every_character_is_read_alike(codes: Sequence[int]) -> None:
     codes = [c for c in codes if not 0xD800 <= c <= 0xDFFF]
     characters = [chr(c) for c in codes]
     alphabet = {chr(c).lower() for c in codes if chr(c).isalnum()}
+    alphabet |= {*re.findall(f"[{character_class(EMOJI_RANGES)}]", "".join(characters))}
     every = TextEncoder(TextConfig(max_length=99, head=0), Vocabulary(sorted(alphabet)))
     texts = [
         " ".join(f"{c} a{c}b" for c in characters[start : start + 16])
@@ -117,6 +162,17 @@ def test_golden_ids(version: Path) -> None:
     assert beside.fingerprint() == read_manifest(version).text_fingerprint
     for row in read_golden(version):
         assert tuple(beside.encode(row.text).ids.tolist()) == row.ids
+
+
+@pytest.mark.parametrize("name", ["bow/2", "bow-ngrams/1", "lstm/2", "tweets-lstm/1"])
+def test_bundled_ids(name: str) -> None:
+    """A bundled version gives its golden texts the ids of its export, whatever rules came later."""
+    folder = ROOT / "models" / name
+    beside = TextEncoder.load(folder / "tokenizer.json")
+    assert beside.fingerprint() == read_manifest(folder).text_fingerprint
+    assert [tuple(beside.encode(row.text).ids.tolist()) for row in read_golden(folder)] == [
+        row.ids for row in read_golden(folder)
+    ]
 
 
 def test_golden_answers_alone_and_together(version: Path) -> None:

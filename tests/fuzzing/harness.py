@@ -212,7 +212,7 @@ def _check_infer(call: InferCall) -> None:
     assert 0 < len(call.texts) <= LIMITS.max_texts
     assert all(0 < len(text) <= LIMITS.max_text_chars and text.strip() for text in call.texts)
     assert call.timeout_s is None or call.timeout_s > 0
-    predictions = [Prediction("b", {"a": 0.25, "b": 0.75}, 1, False) for _ in call.texts]
+    predictions = [Prediction("b", {"a": 0.25, "b": 0.75}, 1, 0, False) for _ in call.texts]
     version: Any = SimpleNamespace(name="m", number=1)
     content, headers = write_infer(version, call, Result([*predictions], 0.0, 0.0, 0.0))
     _check_tensors(content, dict(headers), call)

@@ -187,6 +187,32 @@ def test_warnings(page: Any) -> None:
         expect(page.locator(".warning")).to_contain_text(warning)
 
 
+def test_no_verdict(page: Any) -> None:
+    """A text that the model cannot judge has no verdict, and a warning says why."""
+    write(page, "xqzt vvkw")
+    expect(page.locator(".verdict")).to_have_text("no verdict")
+    expect(page.locator(".warning")).to_contain_text("knows none of these words")
+    ruled = {"tokens": 9, "unknown": 7, "truncated": False, "reliable": False}
+    assert page.evaluate("(answer) => warningsOf(answer, null)", ruled) == [
+        "The model knows only 2 of 9 words. By its measured rule it cannot judge such a text."
+    ]
+
+
+def test_quality_on_the_card(page: Any) -> None:
+    """The card shows the figures by kind of text, and the rule, if the version has them."""
+    card = {
+        "quality": {
+            "ordinary": {"texts": 98, "accuracy": 0.88, "neutral_texts": 20, "undecided": 0.75},
+        },
+        "reliability": {"max_unknown_share": 0.6, "min_known_tokens": 2},
+    }
+    shown = page.evaluate("(card) => showQuality(card).map((each) => each.textContent)", card)
+    assert "ordinary11888 %\u201375 %\u2013" in shown[1]
+    assert "2 known words or more, and at most 60 % unknown ones" in shown[2]
+    plain = {"quality": {}, "reliability": {"max_unknown_share": 1, "min_known_tokens": 1}}
+    assert page.evaluate("(card) => showQuality(card).length", plain) == 0
+
+
 def test_wording_follows_calibration(page: Any) -> None:
     """The words for a confidence are weaker for a model whose confidence is often off."""
     for p, error, words in (

@@ -233,6 +233,7 @@ def test_predict_command(exported_models: Path, engine: str, tmp_path: Path) -> 
     assert result.stderr == ""
     answer = json.loads(result.stdout)
     assert (answer["model"], answer["tokens"], answer["truncated"]) == ("lstm", 3, False)
+    assert (answer["unknown"], answer["reliable"]) == (0, True)
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
     assert [*home.rglob("*"), *temporary.rglob("*")] == []
 

@@ -99,7 +99,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
         "  test                                         0",
         "  dropped: copies of a text that was kept      2",
     ]
-    assert note.startswith("texts without a token, such as emoji alone: 3 of train; ")
+    assert note.startswith("texts without a token, such as dashes alone: 3 of train; ")
 
 
 CONFLICTS = texts(("same words", "negative", 2), ("same words", "positive", 2))

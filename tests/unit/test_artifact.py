@@ -15,6 +15,7 @@ from app.artifact import (
     FileEntry,
     GoldenRow,
     Manifest,
+    Reliability,
     digest,
     read_golden,
     read_manifest,
@@ -93,6 +94,16 @@ def test_damaged_files(folder: Path, damage: Callable[[Path], object], reason: s
         ({"labels": ["only"]}, "labels"),
         ({"temperature": 0}, "temperature"),
         ({"surprise": 1}, "surprise"),
+        ({"quality": {"": {"texts": 1}}}, "quality"),
+        ({"quality": {"a": {"texts": 0}}}, "at least one text"),
+        ({"quality": {"a": {"texts": 9, "accuracy": 1.1}}}, "quality.a.accuracy"),
+        (
+            {"quality": {"a": {"texts": 9, "accuracy": 0.9, "interval": [0.91, 0.95]}}},
+            "must contain the accuracy",
+        ),
+        ({"reliability": {"max_unknown_share": -0.1}}, "reliability.max_unknown_share"),
+        ({"reliability": {"min_known_tokens": 0}}, "reliability.min_known_tokens"),
+        ({"reliability": {"measured": {"level": "high"}}}, "reliability.measured.level"),
         ({"version": 4}, "must be in lstm/4. Received: lstm/3"),
         ({"name": "bow"}, "must be in bow/3. Received: lstm/3"),
     ],
@@ -103,6 +114,34 @@ def test_wrong_manifest(folder: Path, change: dict[str, object], reason: str) ->
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UnusableVersion, match=reason):
         read_manifest(folder)
+
+
+def test_manifest_of_an_older_export(folder: Path) -> None:
+    """A manifest without quality and reliability has the default rule: one known token."""
+    path = folder / MANIFEST
+    content = json.loads(path.read_text())
+    del content["quality"], content["reliability"]
+    path.write_text(json.dumps(content))
+    read = read_manifest(folder)
+    assert (read.quality, read.reliability) == ({}, Reliability())
+
+
+@pytest.mark.parametrize(
+    ("known", "read", "rule", "covered"),
+    [
+        (0, 0, {}, False),
+        (0, 5, {}, False),
+        (1, 300, {}, True),
+        (21, 50, {"max_unknown_share": 0.58}, True),
+        (20, 50, {"max_unknown_share": 0.58}, False),
+        (5, 5, {"max_unknown_share": 0.0}, True),
+        (2, 2, {"min_known_tokens": 3}, False),
+        (0, 0, {"max_unknown_share": 0.5}, False),
+    ],
+)
+def test_what_a_rule_covers(known: int, read: int, rule: dict[str, Any], covered: bool) -> None:
+    """A text needs enough known tokens, and no larger share of unknown ones than the rule says."""
+    assert Reliability(**rule).covers(known, read) is covered
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])

@@ -11,7 +11,7 @@ from app import __version__
 from app import main as composition
 from app.__main__ import main
 from app.api.keys import Keys, read_keys
-from app.artifact import read_golden, read_manifest, write_golden, write_manifest
+from app.artifact import Quality, read_golden, read_manifest, write_golden, write_manifest
 from app.serving import engines
 from tests.fakes import FakeEngine, lock, write_version
 
@@ -188,9 +188,9 @@ def test_debug(capsys: Output) -> None:
 
 
 def test_predict(fake_models: Path, capsys: Output) -> None:
-    """`valence predict` prints the label, then the probability of each."""
+    """`valence predict` prints the label, the probability of each, and the number of tokens."""
     assert call("predict", "--models-dir", fake_models, "a good film") == 0
-    label, *probabilities = capsys.readouterr().out.splitlines()
+    label, *probabilities, _ = capsys.readouterr().out.splitlines()
     assert label == "positive"
     assert [line.split()[0] for line in probabilities] == ["negative", "positive"]
 
@@ -271,6 +271,44 @@ def test_models(fake_models: Path, capsys: Output) -> None:
     assert "lstm/2 (default): not verified: negative, positive" in capsys.readouterr().out
     assert call("models", "--models-dir", fake_models, "--verify") == 0
     assert "lstm/2 (default): ok: negative, positive" in capsys.readouterr().out
+
+
+def test_models_with_quality(tmp_path: Path, capsys: Output) -> None:
+    """`valence models` says what a version is worth, by kind of text."""
+    full = Quality(
+        texts=98,
+        accuracy=0.9,
+        calibration_error=0.04,
+        sure_and_wrong=0.0408,
+        neutral_texts=20,
+        undecided=0.85,
+    )
+    write_version(tmp_path, "lstm", 1, quality={"ordinary": full, "news": Quality(texts=7)})
+    assert call("models", "--models-dir", tmp_path) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  ordinary: 90.0% of 98 right, 4.1% wrong above 0.8, 85% of 20 neutral undecided, "
+        "calibration error 0.040",
+        "  news: 7 texts",
+    ]
+    _, (row,) = models(tmp_path, capsys)
+    assert row["quality"]["ordinary"] == full.model_dump(exclude={"interval"})
+    assert row["reliability"]["max_unknown_share"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("good xx", ["positive", "0.2689", "0.7311", "2, 1 unknown"]),
+        ("xx yy", ["negative", "0.5000", "0.5000", "2, 2 unknown", "to judge it"]),
+    ],
+)
+def test_predict_says_what_is_unknown(
+    text: str, lines: list[str], fake_models: Path, capsys: Output
+) -> None:
+    """`valence predict` says how many tokens are unknown, and when the verdict is none."""
+    assert call("predict", "--models-dir", fake_models, text) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line[-len(end) :] for line, end in zip(printed, lines, strict=True)] == lines
 
 
 def test_unreadable_model(tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:

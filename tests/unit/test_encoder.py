@@ -27,7 +27,8 @@ def test_text_that_fits() -> None:
     """A row begins with the begin id and has all tokens; unknown ones are counted."""
     encoded = encoder.encode("A, b? zebra")
     assert encoded.ids.tolist() == [BEGIN, FIRST_WORD, FIRST_WORD + 1, UNKNOWN, UNKNOWN]
-    assert (encoded.tokens, encoded.unknown, encoded.truncated) == (4, 2, False)
+    assert (encoded.tokens, encoded.unknown, encoded.known) == (4, 2, 2)
+    assert not encoded.truncated
 
 
 def test_head_and_tail() -> None:
@@ -35,6 +36,13 @@ def test_head_and_tail() -> None:
     encoded = encoder.encode("a b c d e f g")
     assert words(encoded.ids[1:]) == "abefg"
     assert (encoded.tokens, encoded.truncated) == (7, True)
+
+
+def test_unknown_tokens_of_a_truncated_text() -> None:
+    """Unknown tokens are counted in the whole text, known ones among those that are read."""
+    encoded = encoder.encode("a x y z b x c d e")
+    assert words(encoded.ids[1:]) == "a.cde"
+    assert (encoded.tokens, encoded.unknown, encoded.known) == (9, 4, 4)
 
 
 def test_text_of_exactly_the_limit() -> None:
@@ -62,7 +70,19 @@ PIECES = (
     *("A", "b", "c ", " d", "E1", "!", "?", "'", "''", "\u2019", "&rsquo;", "&#39;", "&amp;", "&"),
     *(";", "<br/>", "<b", ">", "<!--", "\u00ad", "&shy;", "\u200d", "\ufe0f", "\u0130", "I\u0307"),
     *("\u03a3", "\u03c3", "\u03c2 ", "\u00e9", "e\u0301", "\u65e5\u672c", "\uff01", "\u061f"),
-    *("\U0001f600", "\n", "a\u00adb", "don&rsquo;t", "\u01c5", "\u1e9e", "\ufb01"),
+    *(
+        "\U0001f600",
+        "\U0001f3fd",
+        "\U0001f1e9\U0001f1ea",
+        ":)",
+        ":'(",
+        "<3",
+        "10/",
+        "10",
+        "a+",
+        "://",
+    ),
+    *("-", "--", "\u20e3", "\n", "a\u00adb", "don&rsquo;t", "\u01c5", "\u1e9e", "\ufb01"),
 )
 
 
@@ -108,9 +128,11 @@ def test_save_and_load(tmp_path: Path) -> None:
         TextEncoder(replace(CONFIG, max_length=7), WORDS),
         TextEncoder(replace(CONFIG, pattern="[a-z]+"), WORDS),
         TextEncoder(replace(CONFIG, rewrites=()), WORDS),
+        TextEncoder(replace(CONFIG, aliases=()), WORDS),
+        TextEncoder(replace(CONFIG, aliases=(), rules_version=1, pattern="[a-z]+"), WORDS),
         TextEncoder(CONFIG, Vocabulary(["b", "a", "c", "d", "e", "f", "g"])),
     ],
-    ids=["head", "max_length", "pattern", "rewrites", "order of words"],
+    ids=["head", "max_length", "pattern", "rewrites", "aliases", "rules", "order of words"],
 )
 def test_fingerprint(other: TextEncoder) -> None:
     """Any change of the ids changes the fingerprint."""
@@ -121,7 +143,10 @@ def test_fingerprint(other: TextEncoder) -> None:
     ("change", "message"),
     [
         ({"schema_version": 9}, "schema_version must be 1. Received: 9"),
-        ({"rules_version": 0}, "rules_version must be 1. Received: 0"),
+        ({"rules_version": 0}, "rules_version must be 1 to 2. Received: 0"),
+        ({"rules_version": 3}, "rules_version must be 1 to 2. Received: 3"),
+        ({"rules_version": 1}, "rules_version 1 must have no aliases"),
+        ({"aliases": 1}, "not a tokenizer"),
         ({"head": 99}, "head must be"),
         ({"pattern": None}, "not a tokenizer"),
         ({"words": ["a", "a"]}, "must be unique"),

@@ -22,7 +22,7 @@ with deferred():
 SAMPLES = make_corpus(200, seed=1)
 CONFLICTS = "texts that carry several labels"
 FOREIGN = "texts that look foreign"
-TOKENLESS = "texts without a token, such as emoji alone"
+TOKENLESS = "texts without a token, such as dashes alone"
 NEAR = "test texts that are training texts but for case, punctuation or markup"
 EXACT = "test texts that are training rows too (left out of training)"
 NEAR_VALIDATION = "validation texts that are training texts but for case, punctuation or markup"
@@ -48,7 +48,7 @@ def test_rows_by_label_and_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
-        ("😀😀 🎉", TOKENLESS),
+        ("-- ... --", TOKENLESS),
         ("…", TOKENLESS),
         ("Сегодня мы чувствуем радость", FOREIGN),
         ("今日は嬉しいという気持ちです", FOREIGN),
@@ -115,7 +115,7 @@ def test_places_in_a_tree(tmp_path: Path) -> None:
     """Texts that are a file each have no rows: they are counted through."""
     for label in ("pos", "neg"):
         for n in range(8):
-            text = "🎉" if (label, n) == ("pos", 2) else f"text {n} of {label}"
+            text = "…" if (label, n) == ("pos", 2) else f"text {n} of {label}"
             write(tmp_path / "train" / label / f"{n}_1.txt", text)
     found = survey(Source(str(tmp_path)), load_config("smoke"))
     assert found.findings[TOKENLESS].rows == ("text 11",)
@@ -127,7 +127,7 @@ def test_the_command(tmp_path: Path) -> None:
     An earlier report in the folder is replaced.
     """
     secret = [Sample(f"{sample.text} xyzzy", sample.label) for sample in SAMPLES]
-    path = write_csv(tmp_path / "m.csv", [*secret, *secret[:40], Sample("🎉", "positive")])
+    path = write_csv(tmp_path / "m.csv", [*secret, *secret[:40], Sample("…", "positive")])
     report = tmp_path / "report"
     write(report / "check.json", "{}")
     program = (
@@ -139,7 +139,7 @@ def test_the_command(tmp_path: Path) -> None:
         [*command, "--report", str(report)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 texts without a token, such as emoji alone: rows 242" in done.stdout
+    assert "1 texts without a token, such as dashes alone: rows 242" in done.stdout
     assert "rows dropped from the test part" in done.stdout
     written = {path.name: path.read_bytes() for path in report.iterdir()}
     assert set(written) == {"check.json", "report.html", "labels.png", "lengths.png"}

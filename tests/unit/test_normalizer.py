@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.text.normalizer import STANDARD_REWRITES, Normalizer
+from app.text.normalizer import NON_ASCII, STANDARD_REWRITES, Normalizer, Rewrite
 
 normalize = Normalizer()
 
@@ -19,10 +19,11 @@ normalize = Normalizer()
         ("one<!-- two -->three", "one three"),
         ("a < b, 1 <3 and <- so", "a < b, 1 <3 and <- so"),
         ("<unclosed tag", "<unclosed tag"),
+        ("well-made -- so---so", "well-made   so so"),
     ],
 )
 def test_markup(text: str, expected: str) -> None:
-    """Tags and comments become a space; other angle brackets are kept."""
+    """Tags, comments and dashes become a space; other angle brackets are kept."""
     assert normalize(text) == expected
 
 
@@ -37,7 +38,10 @@ def test_entities() -> None:
     assert normalize("salt&amp;pepper&#8230;") == "salt pepper "
 
 
-@pytest.mark.parametrize("invisible", ["\u00ad", "\u200c", "\u200d", "\u2060", "\ufeff", "\ufe0f"])
+@pytest.mark.parametrize(
+    "invisible",
+    ["\u00ad", "\u200c", "\u200d", "\u2060", "\ufeff", "\ufe0f", "\u20e3", "\U0001f3fd"],
+)
 def test_invisible_characters(invisible: str) -> None:
     """Invisible characters do not split a word."""
     assert normalize(f"hy{invisible}phen") == "hyphen"
@@ -56,3 +60,9 @@ def test_shortcuts_change_nothing(text: str) -> None:
     for rewrite in STANDARD_REWRITES:
         expected = re.sub(rewrite.pattern, rewrite.replacement, expected)
     assert normalize(text) == expected.lower()
+
+
+def test_replacement_beyond_ascii() -> None:
+    """A rewrite sees what an earlier one has made of ASCII text."""
+    rewrites = (Rewrite("a", "\u00e4", "a"), Rewrite("\u00e4", "b", NON_ASCII))
+    assert Normalizer(rewrites)("ca") == "cb"

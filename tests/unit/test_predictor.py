@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.artifact import Reliability
 from app.errors import DeadlineExceeded, InferenceFailed, Overloaded, TooLate
 from app.serving.batcher import Batcher
 from app.serving.predictor import Prediction, Predictor
@@ -81,6 +82,33 @@ async def test_tokens_and_truncation(predictor: Predictor) -> None:
     short, long = await ask(predictor, "a good film!", "film " * 40)
     assert (short.tokens, short.truncated) == (4, False)
     assert (long.tokens, long.truncated) == (40, True)
+
+
+RULE = Reliability(max_unknown_share=0.5, min_known_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "reliable"),
+    [
+        ("good", None, True),
+        ("good xx yy zz", None, True),
+        ("", None, False),
+        ("xx yy", None, False),
+        (f"{'xx ' * 8}good {'yy ' * 23}", None, False),  # "good" is not read
+        ("good film xx yy", RULE, True),
+        ("good film xx yy zz", RULE, False),
+        ("good", RULE, False),
+    ],
+)
+async def test_texts_that_cannot_be_judged(
+    text: str, rule: Reliability | None, reliable: bool, predictor: Predictor, metrics: Metrics
+) -> None:
+    """Even odds, and not reliable: without a known token, or by the rule of the version."""
+    predictor._is_reliable = (rule or Reliability()).covers
+    (prediction,) = await ask(predictor, text)
+    assert prediction.reliable is reliable
+    assert (prediction.probabilities["negative"] == 0.5) is not reliable
+    assert sample(metrics, "unreliable_texts_total", model="lstm") == (not reliable)
 
 
 async def test_failing_text(predictor: Predictor) -> None:

@@ -22,21 +22,31 @@ probability = st.floats(0, 1)
     st.integers(1, 10**12),
     st.dictionaries(labels, probability, min_size=1, max_size=5),
     st.integers(0, 10**6),
+    st.integers(0, 10**6),
+    st.booleans(),
     st.booleans(),
 )
 def test_response_is_json(
-    name: str, number: int, probabilities: dict[str, float], tokens: int, truncated: bool
+    name: str,
+    number: int,
+    probabilities: dict[str, float],
+    tokens: int,
+    unknown: int,
+    truncated: bool,
+    reliable: bool,
 ) -> None:
     """Any name, label and probability is the same in the response, to the last bit."""
     label = max(probabilities, key=lambda each: probabilities[each])
     version = cast("Version", SimpleNamespace(name=name, number=number))
-    prediction = Prediction(label, probabilities, tokens, truncated)
+    prediction = Prediction(label, probabilities, tokens, unknown, truncated, reliable)
     result = Result([prediction], 0.0, 0.0, 0.0)
     item: dict[str, Any] = {
         "label": label,
         "probabilities": probabilities,
         "tokens": tokens,
+        "unknown": unknown,
         "truncated": truncated,
+        "reliable": reliable,
     }
     about = {"model": name, "version": number}
     single, _ = write_predictions(version, PredictCall(["text"], {}, True, None, None), result)

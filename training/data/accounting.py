@@ -102,7 +102,7 @@ def print_rows(rows: Rows, without_tokens: Mapping[str, int] = MappingProxyType(
         print_line(line)
     if found := [f"{count:,} of {name}" for name, count in without_tokens.items() if count]:
         print_line(
-            f"texts without a token, such as emoji alone: {', '.join(found)}; a model learns "
+            f"texts without a token, such as dashes alone: {', '.join(found)}; a model learns "
             "nothing from them and answers all of them alike"
         )
 

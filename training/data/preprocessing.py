@@ -28,6 +28,7 @@ _ALPHANUMERIC: Final[dict[str, Any]] = {
         Rewrite(r"\b[Rr][Tt]\b", "", ""),
     ),
     "pattern": "[a-z0-9]+",
+    "aliases": (),
 }
 _CLEANING_RULES: Final[dict[str, dict[str, Any]]] = {
     "standard": {},

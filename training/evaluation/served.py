@@ -1,7 +1,8 @@
 """Score a version through the code that serves it. The only training module that may import it.
 
 Loading verifies digests and golden rows as the service does, `app.text` encodes the texts, an
-engine of `app.serving` runs, and batches follow the rule of the service's queue.
+engine of `app.serving` runs, and batches follow the rule of the service's queue. Texts that the
+version cannot judge get even odds, as in the service.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -81,7 +82,11 @@ class ServedVersion:
                 f"Received: {name_labels(sorted(unknown))}"
             )
         encoded = [self.encoder.encode(text) for text in track(corpus.texts(), "Encoding")]
-        return collect(corpus, labels, encoded, self._run(encoded))
+        probabilities = self._run(encoded)
+        covers = self.manifest.reliability.covers
+        unreliable = [not covers(text.known, len(text.ids) - 1) for text in encoded]
+        probabilities[unreliable] = 1 / len(labels)
+        return collect(corpus, labels, encoded, probabilities)
 
     def _run(self, encoded: list[Encoded]) -> NDArray[np.float64]:
         """Return probabilities, float64 (n, c); one batch per core runs at a time."""

@@ -27,6 +27,10 @@ GOLDEN_TEXTS: Final = (
     "\u8fd9\u90e8\u7535\u5f71\u592a\u597d\u770b\u4e86\uff01 "
     "\u3068\u3066\u3082\u9762\u767d\u304b\u3063\u305f\u3067\u3059\u3002",
     "Didn\u2019t \u201clove\u201d it; soft\u00adhyphens, z\u200dero-width and \u0130stanbul.",
+    # Emoji, emoticons, ratings and grades, and what looks like them.
+    "Loved it \U0001f44d\U0001f3fd\u2764\ufe0f\U0001f469\u200d\U0001f692 \U0001f1e9\U0001f1ea "
+    "\u2605\u2605\u2606 :-) thanks:) 7.5/10, A+",
+    "Meh :/ :'( D- 2/5 </3 -_- see http://a.b/:D at 10:30 on 9/11/2001, 24/7 in C++",
     # No word that is in a vocabulary.
     "zzyzx qwrtpsdf xkcdvbn",
     "... --- ,,, ;;;",

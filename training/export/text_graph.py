@@ -4,6 +4,7 @@ It has the config and vocabulary of `app.text.encoder.TextEncoder` and the same 
 SavedModel that is used without this project encodes a text exactly as the service does.
 """
 
+import re
 from typing import Any
 
 import tensorflow as tf
@@ -18,10 +19,13 @@ class TextGraph(tf.Module):  # type: ignore[misc]
     def __init__(self, encoder: TextEncoder) -> None:
         super().__init__()
         self._config = encoder.config
-        words = tf.constant(list(encoder.vocabulary.words), tf.string)
-        ids = tf.range(FIRST_WORD, FIRST_WORD + len(encoder.vocabulary.words), dtype=tf.int64)
+        id_of = {word: FIRST_WORD + i for i, word in enumerate(encoder.vocabulary.words)}
+        id_of |= {alias: id_of.get(token, UNKNOWN) for alias, token in self._config.aliases}
         self._table = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(words, ids), default_value=UNKNOWN
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant(list(id_of), tf.string), tf.constant(list(id_of.values()), tf.int64)
+            ),
+            default_value=UNKNOWN,
         )
 
     def __call__(self, text: Any) -> tuple[Any, Any]:
@@ -50,8 +54,11 @@ class TextGraph(tf.Module):  # type: ignore[misc]
         text = tf.strings.regex_replace(text, r"\x00", " ")
         text = tf.strings.lower(text, encoding="utf-8")
         # One pass, leftmost match first, as in `re.findall`: a token is replaced by itself and a
-        # space, any other character by a space.
-        text = tf.strings.regex_replace(text, f"(?s)({self._config.pattern})|.", r"\1 ")
+        # space, any other match or character by a space.
+        pattern = self._config.pattern
+        if not re.compile(pattern).groups:
+            pattern = f"({pattern})"
+        text = tf.strings.regex_replace(text, f"(?s){pattern}|.", r"\1 ")
         return tf.strings.split(text)
 
     def _cut(self, rows: Any) -> Any:

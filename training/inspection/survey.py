@@ -193,7 +193,7 @@ def _find_oddities(
     whole = parts[0]
     findings = {
         "texts that carry several labels": _find_conflicts(whole),
-        "texts without a token, such as emoji alone": _together(
+        "texts without a token, such as dashes alone": _together(
             [part.find(part.texts.tokens == 0) for part in parts]
         ),
         FOREIGN: _together([part.find(part.texts.foreign) for part in parts]),

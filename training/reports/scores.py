@@ -348,10 +348,16 @@ def collect(
 ) -> Scored:
     """Combine probabilities with true labels, token counts and shares of unknown tokens."""
     index = {label: position for position, label in enumerate(labels)}
+    lengths = [len(text.ids) - 1 for text in encoded]  # without the begin-of-sequence id
     return Scored(
         labels=labels,
         y_true=np.array([index[example.label] for example in corpus.examples], np.int32),
         probabilities=probabilities,
         tokens=np.array([text.tokens for text in encoded], np.int32),
-        unknown=np.array([text.unknown / max(len(text.ids) - 1, 1) for text in encoded]),
+        unknown=np.array(
+            [
+                (read - text.known) / max(read, 1)
+                for text, read in zip(encoded, lengths, strict=True)
+            ]
+        ),
     )

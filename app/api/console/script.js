@@ -294,7 +294,7 @@ async function predictOne(panel, text, signal, speaks) {
     tell(null);
     setState('ready', 'Ready');
     showAnswer(panel, answer, error, null, text);
-    if (speaks) $('spoken').textContent = `${answer.label}, ${percent(answer.probabilities[answer.label])}, ${wording(answer, error)}`;
+    if (speaks) $('spoken').textContent = answer.reliable === false ? 'no verdict' : `${answer.label}, ${percent(answer.probabilities[answer.label])}, ${wording(answer, error)}`;
     await pause(RESTING_MS, signal);
     const explained = await askUntil('/predict', { text, ...choice, explain: true }, signal, say);
     if (signal.aborted) return;
@@ -316,10 +316,12 @@ const SENTENCES = {
   'not sure': 'The model leans that way, but is not sure.',
   'a coin toss': 'For the model this is a coin toss.',
   undecided: 'The model is undecided.',
+  'no verdict': 'The model has too little to go by, so all labels get the same probability.',
 };
 
 /** How sure the model is, in words; less so for a model whose confidence is often off. */
-function wording({ probabilities, label }, error) {
+function wording({ probabilities, label, reliable }, error) {
+  if (reliable === false) return 'no verdict';
   const sure = probabilities[label] - error;
   const count = Object.keys(probabilities).length;
   if (sure >= 0.97) return 'almost certain';
@@ -331,15 +333,15 @@ function wording({ probabilities, label }, error) {
 
 function warningsOf(answer, words) {
   const warnings = [];
+  const known = answer.tokens - answer.unknown;
   if (!answer.tokens) {
     warnings.push('There is no word in this text. The model has nothing to go by, so its answer means nothing.');
-  } else if (answer.reliable === false || (words && !words.some((word) => word.known))) {
+  } else if (!known) {
     warnings.push('The model knows none of these words, so its answer means nothing.');
-  } else if (words && words.length >= 4) {
-    const known = words.filter((word) => word.known).length;
-    if (known < words.length * 0.6) {
-      warnings.push(`The model knows only ${known} of ${words.length} words. Is this another language than the one it has learned?`);
-    }
+  } else if (answer.reliable === false) {
+    warnings.push(`The model knows only ${known} of ${plural(answer.tokens, 'word')}. By its measured rule it cannot judge such a text.`);
+  } else if (answer.tokens >= 4 && known < answer.tokens * 0.6) {
+    warnings.push(`The model knows only ${known} of ${answer.tokens} words. Is this another language than the one it has learned?`);
   }
   if (answer.truncated) {
     const read = words ? `${plural(words.length, 'word')} of ${whole.format(answer.tokens)}` : 'a part';
@@ -363,14 +365,15 @@ function showAnswer(panel, answer, error, words, text) {
   const body = panel.querySelector('.body');
   const before = body.querySelector('.why');
   const stale = before && before.dataset.text === text && !words ? before : null;
+  const judged = answer.reliable !== false;
   body.replaceChildren(
-    make(`p.verdict.${tone(answer.label)}`, { textContent: answer.label }),
+    make(`p.verdict.${judged ? tone(answer.label) : 'other'}`, { textContent: judged ? answer.label : 'no verdict' }),
     make('p.sure', { textContent: SENTENCES[wording(answer, error)] }),
     bars,
-    make('p.quiet', { textContent: `Of 100 test texts with this confidence about ${about} are labelled right${error >= 0.02 ? `, give or take ${Math.round(error * 100)}` : ''}.` }),
+    ...(judged ? [make('p.quiet', { textContent: `Of 100 test texts with this confidence about ${about} are labelled right${error >= 0.02 ? `, give or take ${Math.round(error * 100)}` : ''}.` })] : []),
     ...warningsOf(answer, words).map((warning) => make('p.warning', { textContent: warning })),
     words ? showWhy(answer, words, text) : stale ?? make('p.quiet', { textContent: 'Looking for the words that decided …' }),
-    make('p.quiet', { textContent: `${answer.model}, version ${answer.version}, ${plural(answer.tokens, 'token')}` }));
+    make('p.quiet', { textContent: `${answer.model}, version ${answer.version}, ${plural(answer.tokens, 'token')}${answer.unknown ? `, ${whole.format(answer.unknown)} unknown` : ''}` }));
   panel.setAttribute('aria-busy', String(!words && !stale));
 }
 
@@ -614,6 +617,27 @@ const METRICS = {
 };
 let cardShown = 0;
 
+/** What a version is good for: its figures by kind of text, and which texts it cannot judge. */
+function showQuality({ quality = {}, reliability }) {
+  const share = (value) => (value === null || value === undefined ? '–' : percent(value));
+  const interval = (pair) => (pair ? ` (${share(pair[0])} to ${share(pair[1])})` : '');
+  const parts = [];
+  const kinds = Object.entries(quality);
+  if (kinds.length) {
+    const names = ['Texts', 'Number', 'Right', 'Wrong above 0.8', 'Neutral undecided', 'Calibration error'];
+    parts.push(make('h3.small', { textContent: 'What it is good for' }),
+      make('div.scroll', { role: 'region', 'aria-label': 'Quality by kind of text', tabIndex: 0 }, make('table', { id: 'quality' },
+        make('thead', {}, make('tr', {}, ...names.map((name, index) => make(index ? 'th.number' : 'th', { textContent: name, scope: 'col' })))),
+        make('tbody', {}, ...kinds.map(([kind, each]) => make('tr', {}, make('td', { textContent: kind }),
+          ...[whole.format(each.texts + each.neutral_texts), `${share(each.accuracy)}${interval(each.interval)}`, share(each.sure_and_wrong), share(each.undecided), each.calibration_error?.toFixed(3) ?? '–']
+            .map((value) => make('td.number', { textContent: value }))))))));
+  }
+  if (reliability && (reliability.max_unknown_share < 1 || reliability.min_known_tokens > 1)) {
+    parts.push(make('p.quiet', { textContent: `It judges texts with ${plural(reliability.min_known_tokens, 'known word')} or more, and at most ${percent(reliability.max_unknown_share)} unknown ones. Others get even odds.` }));
+  }
+  return parts;
+}
+
 async function showCard() {
   const name = $('card-model').value;
   cardShown += 1;
@@ -644,6 +668,7 @@ async function showCard() {
     make('div.scroll', { role: 'region', 'aria-label': 'Metrics', tabIndex: 0 }, make('table', {},
       make('thead', {}, make('tr', {}, make('th', { textContent: 'Data', scope: 'col' }), make('th', { textContent: 'Engine', scope: 'col' }), ...Object.values(METRICS).map((words) => make('th.number', { textContent: words, scope: 'col' })))),
       make('tbody', {}, ...rows))),
+    ...showQuality(card),
     make('h3.small', { textContent: 'Limits' }),
     make('ul', {}, ...card.limits.map((limit) => make('li', { textContent: limit }))));
   for (const [file, caption] of PICTURES) {

@@ -1,0 +1,65 @@
+"""The rule by which a version says that it cannot judge a text, chosen on validation texts."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.artifact import Reliability
+from app.errors import InvalidInput
+from app.text.padding import Int32Array
+
+_STEPS: Final = 10
+_MIN_TEXTS: Final = 50
+"""A group of fewer texts decides nothing: the standard error of its accuracy is above 0.05."""
+
+
+def choose_reliability(
+    known: Int32Array, read: Int32Array, right: NDArray[np.bool_], *, level: float
+) -> Reliability:
+    """Choose the largest share of unknown tokens with which a version still reaches a level.
+
+    Texts are grouped by their share of unknown tokens, in steps of 0.1. The rule leaves out the
+    groups from which on none reaches the level any more. Reviews have few unknown tokens, so
+    `known` should come from validation texts of which a varying share of tokens was hidden.
+
+    Args:
+        known: The number of tokens of each text that are read and known, (texts,).
+        read: The number of tokens of each text that are read, (texts,).
+        right: Whether each text gets its label, (texts,).
+        level: The least accuracy, from 0 to 1.
+
+    Returns:
+        The rule, with the figures it is based on: of the texts with a known token that it covers,
+        and of those that it refuses.
+
+    Raises:
+        InvalidInput: Even the texts with the fewest unknown tokens are below the level.
+    """
+    some = known > 0
+    share = (read[some] - known[some]) / read[some]
+    right = right[some]
+    group = np.clip(np.ceil(share * _STEPS - 1e-9).astype(int) - 1, 0, _STEPS - 1)
+    texts = np.bincount(group, minlength=_STEPS)
+    correct = np.bincount(group, right, minlength=_STEPS)
+    measured = [each for each in range(_STEPS) if texts[each] >= _MIN_TEXTS]
+    reaching = [each for each in measured if correct[each] >= level * texts[each]]
+    if not reaching:
+        raise InvalidInput(
+            f"the version must reach the level, {level}, on {_MIN_TEXTS} texts with equally many "
+            "unknown tokens. Received: it nowhere does"
+        )
+    failing = [each for each in measured if each > reaching[-1]]
+    largest = failing[0] / _STEPS if failing else 1.0
+    covered = share <= largest
+    figures = {"level": level, "texts": float(covered.sum()), "accuracy": _mean(right[covered])}
+    if not covered.all():
+        figures |= {
+            "refused_texts": float((~covered).sum()),
+            "refused_accuracy": _mean(right[~covered]),
+        }
+    return Reliability(max_unknown_share=largest, measured=figures)
+
+
+def _mean(right: NDArray[np.bool_]) -> float:
+    return round(float(right.mean()), 4)
