@@ -32,8 +32,6 @@ STANDARD_REWRITES: Final = (
     Rewrite(r"<(?:[/!]?[A-Za-z]|!--)[^<>]*>", " ", "<"),
     Rewrite(r"&(?:#39|#[xX]27|apos|rsquo);", "'", "&"),
     Rewrite(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});", " ", "&"),
-    # A dash, so that "what a--well" has no grade.
-    Rewrite("--+", " ", "--"),
     # Typographic apostrophes.
     Rewrite("[\u2019\u02bc\uff07]", "'", NON_ASCII),
     # Emoji that are joined to one before them. Then what changes an emoji (skin tones, the frame of

@@ -53,6 +53,7 @@ STANDARD_ALIASES: Final[Aliases] = (
     *((spelling, emoji) for emoji, all_ in _EMOTICONS.items() for spelling in all_.split()),
     *(("♥", "❤"), ("♡", "❤"), ("❗", "!"), ("❕", "!"), ("‼", "!"), ("❓", "?"), ("❔", "?")),
     ("a++", "a+"),
+    *((f"{letter}--", letter) for letter in "abcdf"),
 )
 
 
@@ -80,9 +81,10 @@ def _match_emoticons() -> str:
 STANDARD_PATTERN: Final = (
     # Skipped: the rest of a URL, and "::" of code.
     r":(?://[!-~]*|:+)|("
-    # A date is one token, so that no part of it is a rating. Then ratings and grades.
+    # A date is one token, so that no part of it is a rating. Then ratings and grades; "a--" is a
+    # word before a dash.
     r"[0-9]+(?:/[0-9]+){2,}\b|(?:100|[0-9]{1,2})(?:[.,][0-9]{1,2})?/(?:100|10|5)\b"
-    r"|c\+\+|[a-df](?:\+\+?|-)\B"
+    r"|c\+\+|[a-df]--|[a-df](?:\+\+?|-)\B"
     f"|{PLAIN_PATTERN}|[{character_class(EMOJI_RANGES)}]"
     f"|[{character_class(REGIONAL_INDICATOR_RANGES)}]{{2}}|{_match_emoticons()})"
 )
@@ -116,16 +118,42 @@ class Tokenizer:
 
     def __call__(self, text: str) -> list[str]:
         """The tokens of a text in order, in time linear in its length."""
-        if self._is_plain or (self._is_standard and not _may_have_signs(text)):
+        if self._is_plain or self._is_standard:
             try:
-                return _split_latin(text)
+                if self._is_plain or not _may_have_signs(text):
+                    return _split_latin(text)
+                return self._split_around_signs(text)
             except UnicodeEncodeError:
                 pass  # the regular expression handles all characters
+        return self._match(text)
+
+    def _match(self, text: str) -> list[str]:
+        """The tokens of any text, by the regular expression."""
         tokens: list[str] = self._find(text)
         if self._group or self._canonical:
             canonical = self._canonical.get
             return [canonical(token, token) for token in tokens if token]
         return tokens
+
+    def _split_around_signs(self, text: str) -> list[str]:
+        """The tokens of Latin-1 text, in which only what is around signs needs `_match`.
+
+        No token has a space or depends on what is beyond one.
+
+        Raises:
+            UnicodeEncodeError: The text has characters beyond U+00FF.
+        """
+        tokens: list[str] = []
+        done = 0
+        for spot in sorted(match.start() for find in _FIND_SIGNS for match in find(text)):
+            if spot >= done:
+                start = text.rfind(" ", done, spot) + 1 or done
+                end = text.find(" ", spot)
+                end = len(text) if end < 0 else end
+                tokens += _split_latin(text[done:start])
+                tokens += self._match(text[start:end])
+                done = end
+        return tokens + _split_latin(text[done:])
 
     def locate(self, text: str) -> list[tuple[str, int, int]]:
         """Each token of a text with its start and end, in order. Slower than a call."""
@@ -134,32 +162,37 @@ class Tokenizer:
         return [(canonical(m[group], m[group]), *m.span(group)) for m in matches if m[group]]
 
 
-def _search(pattern: str) -> Callable[[str], object]:
-    return re.compile(pattern, re.ASCII).search
-
-
-# Each begins with one character, for which Python searches quickly.
-_FIND_COLON: Final = _search(r":(?:'?-?[()/\\|*]|-?[dpo]\b)")
-_FIND_SEMICOLON: Final = _search(r";-?(?:[()]|p\b)")
-_FIND_EQUALS: Final = _search(r"=(?:[()/\\|]|[dp]\b)")
-_FIND_LESS: Final = _search(r"</?3\b")
-_FIND_CARET: Final = _search(r"\^_?\^")
-_FIND_SLASH: Final = _search(r"/(?<=[0-9]/)[0-9]")
-_FIND_PLUS: Final = _search(r"\+(?<=[a-df]\+)")
-_FIND_MINUS: Final = _search(r"-(?<=[a-df]-)(?!\w)")
+# Where Latin-1 text may have tokens that `PLAIN_PATTERN` does not find. Each begins with one
+# character, for which Python searches quickly.
+_COLON, _SEMICOLON, _EQUALS, _LESS, _CARET, _UNDERSCORE, _SLASH, _PLUS, _MINUS = _SIGNS = tuple(
+    re.compile(pattern, re.ASCII)
+    for pattern in (
+        r":(?:'?-?[()/\\|*]|-?[dpo]\b)",
+        r";-?(?:[()]|p\b)",
+        r"=(?:[()/\\|]|[dp]\b)",
+        r"</?3\b",
+        r"\^_?\^",
+        r"_(?<=-_)-",
+        r"/(?<=[0-9]/)(?:[0-9]+/|10|5)",
+        r"\+(?<=[a-df]\+)",
+        r"-(?<=[a-df]-)(?![\w-])",
+    )
+)
+_FIND_SIGNS: Final = tuple(sign.finditer for sign in _SIGNS)
 
 
 def _may_have_signs(text: str) -> bool:
-    """Whether `PLAIN_PATTERN` may find other tokens in Latin-1 text than `STANDARD_PATTERN`."""
+    """Whether Latin-1 text may have tokens that `PLAIN_PATTERN` does not find."""
     return bool(
-        ("-" in text and (_FIND_MINUS(text) or "-_-" in text))
-        or (":" in text and _FIND_COLON(text))
-        or ("/" in text and _FIND_SLASH(text))
-        or (";" in text and _FIND_SEMICOLON(text))
-        or ("=" in text and _FIND_EQUALS(text))
-        or ("+" in text and _FIND_PLUS(text))
-        or ("<" in text and _FIND_LESS(text))
-        or ("^" in text and _FIND_CARET(text))
+        ("-" in text and _MINUS.search(text))
+        or (":" in text and _COLON.search(text))
+        or ("/" in text and _SLASH.search(text))
+        or (";" in text and _SEMICOLON.search(text))
+        or ("=" in text and _EQUALS.search(text))
+        or ("+" in text and _PLUS.search(text))
+        or ("<" in text and _LESS.search(text))
+        or ("_" in text and _UNDERSCORE.search(text))
+        or ("^" in text and _CARET.search(text))
     )
 
 
