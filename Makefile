@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test long accuracy compatibility check format lock lowest
-.PHONY: train tweets bench soak fuzz load image manifests clean
+.PHONY: train figures tweets bench soak fuzz load image manifests clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -121,6 +121,9 @@ train: $(EVERYTHING) ## train the default recipes on DATA, export them into mode
 	  $(BIN)/python -m training train --config $$recipe --data $(DATA) --run $(RUNS)/$$recipe && \
 	  version=$$($(BIN)/python -m training export --run $(RUNS)/$$recipe --models models) && \
 	  $(BIN)/python -m training evaluate "$$version" --data $(DATA) || exit 1; done
+
+figures: $(EVERYTHING) ## write the tables of the bundled models in the documents anew
+	@$(BIN)/python -m training.quality.model_tables
 
 tweets: $(EVERYTHING) ## train tweets-lstm on TWEETS, export it, and evaluate it beside a split that leaks
 	@test -f $(TWEETS) || { echo "make: there are no tweets in $(TWEETS); TWEETS=... names another file" >&2; exit 1; }

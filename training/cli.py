@@ -22,6 +22,7 @@ from training.configs import ALL_TUTORIALS, TUTORIALS, config_names, load_config
 from training.data.dataset import Source, load_dataset
 from training.data.formats import SplitName
 from training.data.readers import Format
+from training.support.arrays import Float64Array
 from training.support.files import find_write_error
 from training.support.tensorflow_import import import_tensorflow
 
@@ -274,7 +275,6 @@ def _run_teach(options: argparse.Namespace) -> None:
     from training.distillation.pretrained import FitConfig, load_pretrained
     from training.distillation.pretrained_run import TeachConfig, TeacherRun
     from training.distillation.questions import QuestionShares
-    from training.evaluation.short_texts import format_scores, read_short_texts, score_short_texts
 
     recipe = load_config(options.config)
     dataset = load_dataset(
@@ -298,9 +298,28 @@ def _run_teach(options: argparse.Namespace) -> None:
     else:
         run.fit()
     if options.short:
-        print(format_scores(score_short_texts(read_short_texts(options.short), run.probabilities)))
+        _print_short_texts(options.short, run.probabilities)
     if not options.measure:
         run.answer()
+
+
+def _print_short_texts(folder: Path, ask: Callable[[Sequence[str]], Float64Array]) -> None:
+    """Print how many short texts get the right label.
+
+    Args:
+        folder: Their folder.
+        ask: Returns the probability that each text is positive, float64 (texts,).
+    """
+    import numpy as np
+
+    from training.quality.short_texts import read_short_sets, score_short_sets, usable_sets
+    from training.reports.quality import SHORT_HEADS, make_markdown, short_rows
+
+    labels = ("negative", "positive")
+    sets = usable_sets(read_short_sets(folder), labels)
+    positive = ask([text.text for each in sets for text in each.texts])
+    scores = score_short_sets(sets, labels, np.column_stack((1 - positive, positive)))
+    print(make_markdown(SHORT_HEADS, short_rows(scores)))
 
 
 def _add_train(verbs: Verbs) -> None:
@@ -530,6 +549,7 @@ def _add_export(verbs: Verbs) -> None:
         action="store_true",
         help="export it even if the newest version of this name has other labels",
     )
+    _add_short(verb)
     _add_source(verb, required=False)
 
 
@@ -544,6 +564,7 @@ def _run_export(options: argparse.Namespace) -> None:
         source=source,
         version=options.version,
         new_labels=options.new_labels,
+        short=options.short,
     )
     print(folder)
 
@@ -578,7 +599,18 @@ def _add_evaluate(verbs: Verbs) -> None:
         help="inference engine [%(default)s: the one that the service would choose]",
     )
     _add_comparison_options(verb)
+    _add_short(verb)
     _add_source(verb, required=True)
+
+
+def _add_short(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--short",
+        type=Path,
+        metavar="FOLDER",
+        help="tables of short texts, with a column kind or without, to report beside the others "
+        "[the folder short in or beside that of the data, if there is one]",
+    )
 
 
 def _add_comparison_options(verb: argparse.ArgumentParser) -> None:
@@ -633,6 +665,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         baselines=options.baselines,
         leaking=options.leaking,
         include_learned=options.include_learned,
+        short=options.short,
     )
     print_evaluation(evaluate_version(options.version_folder, request))
     if options.report:

@@ -55,6 +55,10 @@ ALLOWED: dict[str, set[str]] = {
     "training.features": {*_FOR_TRAINING, "training.config", "training.data", "training.support"},
     "training.fit": {*_FOR_TRAINING, "training.config", "training.data", "training.support"},
     "training.reports": {*_FOR_TRAINING, "training.data", "training.support"},
+    "training.quality": {
+        *_FOR_TRAINING,
+        *("training.data", "training.reports", "training.support"),
+    },
     "training.inspection": {
         *_FOR_TRAINING,
         *("training.config", "training.data", "training.reports", "training.support"),
@@ -75,14 +79,14 @@ ALLOWED: dict[str, set[str]] = {
     },
     "training.export": {
         *_FOR_TRAINING,
-        *("training.models", "training.fit", "training.reports"),
+        *("training.models", "training.fit", "training.reports", "training.quality"),
         *("training.data", "training.config", "training.support"),
     },
     "training.evaluation": {
         *_FOR_TRAINING,
         *("training.export", "training.train", "training.models", "training.features"),
         *("training.fit", "training.reports", "training.data", "training.config"),
-        *("training.support", "training.evaluation.served"),
+        *("training.support", "training.quality", "training.evaluation.served"),
     },
     # The one exception to the version folder as the only road: versions are scored by the code
     # that serves them.
@@ -100,7 +104,7 @@ ALLOWED: dict[str, set[str]] = {
         "app.command_line",
         *("training.config", "training.configs", "training.data", "training.evaluation"),
         *("training.export", "training.inspection", "training.support", "training.train"),
-        *("training.tuning", "training.distillation"),
+        *("training.tuning", "training.distillation", "training.quality", "training.reports"),
     },
     "training.__main__": {"training.cli"},
     "load_tests": set(),

@@ -20,7 +20,7 @@ from app.artifact import (
 )
 from app.errors import CannotWrite, DataError, InvalidInput, UnusableVersion
 from app.serving.engines import EngineOptions, choose_engine
-from tests.corpus import Sample, make_corpus, write_csv
+from tests.corpus import Sample, make_corpus, write, write_csv
 from tests.deferred import deferred
 from tests.trained import Workshop, call
 from training.support import files
@@ -271,6 +271,89 @@ def test_what_was_altered_meanwhile_gets_no_digest(workshop: Workshop, tmp_path:
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
 
+# --- short texts and capabilities ---
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    """A folder of short texts, of two kinds."""
+    rows = "A radiant plot.,positive,film\nDull.,negative,film\nA plot.,neutral,even\n"
+    return write(tmp_path / "short" / "mine.csv", f"text,label,kind\n{rows}").parent
+
+
+def test_short_texts_go_into_the_report(
+    workshop: Workshop, own: EvaluationRequest, tmp_path: Path, short: Path
+) -> None:
+    """They are scored beside test, by set and by kind, and are in the report of the version."""
+    folder = copy_version(workshop, tmp_path, "bow")
+    found = evaluate_version(folder, replace(own, short=short))
+    verify_files(folder, read_manifest(folder))
+    scores = Report.read(folder / "report").short_texts
+    assert scores == found.quality.short_texts
+    mine = scores["sets"]["mine"]
+    assert (mine["n"], mine["right"], mine["neutral"]) == (2, 2, 1)
+    assert list(mine["kinds"]) == ["film", "even"]
+    assert "mine film" in (folder / "report" / "report.html").read_text()
+    assert (folder / "report" / "reliability_short.png").is_file()
+
+
+def test_short_texts_can_be_added_later(
+    workshop: Workshop,
+    evaluated: tuple[Path, Evaluation],
+    own: EvaluationRequest,
+    tmp_path: Path,
+    short: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A version whose test texts were scored gets their figures, once; test is not scored again."""
+    folder = tmp_path / "lstm" / "1"
+    shutil.copytree(evaluated[0], folder)
+    monkeypatch.setattr(ServedVersion, "score", never)
+    found = evaluate_version(folder, replace(own, short=short))
+    assert found.recorded
+    assert Report.read(folder / "report").short_texts == found.quality.short_texts
+    assert read_manifest(folder).metrics["test"] == evaluated[1].metrics
+    monkeypatch.setattr(ServedVersion, "load", never)
+    assert evaluate_version(folder, replace(own, short=short)) == found
+    assert evaluate_version(folder, own).quality == found.quality
+
+
+def test_a_version_that_cannot_be_written(
+    evaluated: tuple[Path, Evaluation],
+    own: EvaluationRequest,
+    short: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The figures of short texts are shown where they cannot be recorded."""
+
+    def read_only(*_arguments: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    before = contents(evaluated[0])
+    monkeypatch.setattr(record, "write_report", read_only)
+    assert evaluate_version(evaluated[0], replace(own, short=short)).quality.short_texts
+    assert contents(evaluated[0]) == before
+
+
+def test_short_texts_beside_other_texts(
+    workshop: Workshop, mine: EvaluationRequest, tmp_path: Path, short: Path
+) -> None:
+    """Beside texts that are not its test texts they are in the separate report only."""
+    folder = workshop.models / "bow" / "1"
+    before = contents(folder)
+    found = evaluate_version(folder, replace(mine, short=short, report=tmp_path / "report"))
+    assert contents(folder) == before
+    assert Report.read(tmp_path / "report").short_texts == found.quality.short_texts
+    assert found.quality.short_texts["sets"]["mine"]["right"] == 2
+
+
+def test_capabilities_are_known_since_export(workshop: Workshop) -> None:
+    """A version's report has the failure rates of its capabilities before any test is scored."""
+    found = Report.read(workshop.models / "lstm" / "1" / "report").capabilities
+    assert found["engine"] == "onnx"
+    assert {"negation", "typing errors", "order"} <= found["capabilities"].keys()
+
+
 # --- any other texts ---
 
 
@@ -482,6 +565,18 @@ def test_the_command(
     ):
         assert part in printed
     assert "The test split is scored once" in printed
+
+
+def test_the_command_on_short_texts(
+    workshop: Workshop, mine: EvaluationRequest, short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sets, kinds and capabilities are printed, whole in 80 columns."""
+    version = workshop.models / "bow" / "1"
+    assert call("evaluate", version, "--data", mine.source.path, "--short", short) == 0
+    printed = capsys.readouterr().out
+    for part in ("Short texts", "mine film", "2 of 2", "Capabilities", "typing errors"):
+        assert part in printed
+    assert "…" not in printed
 
 
 def test_one_file_is_scored_whole(

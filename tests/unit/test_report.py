@@ -14,6 +14,7 @@ import pytest
 
 from app.errors import DataError
 from tests.deferred import deferred
+from tests.figures import figured_report
 
 with deferred():
     from PIL import Image
@@ -293,6 +294,22 @@ def test_report_copes_with_little(tmp_path: Path, change: dict[str, Any], files:
         lengths, limit = change["lengths"]
         change = {"lengths": describe_lengths(np.array(lengths, int), limit)}
     assert len(write_report(tmp_path, replace(make_report(), **change))) == files
+
+
+def test_short_texts_and_capabilities(tmp_path: Path) -> None:
+    """Each set, each kind and each test has a row; two curves compare long and short texts."""
+    known = figured_report(0.9)
+    reliability = make_report().splits["test"]["reliability"]
+    short = {**known.short_texts, "few_tokens": 64, "reliability": reliability}
+    report = replace(make_report(), short_texts=short, capabilities=known.capabilities)
+    written = write_report(tmp_path, report)
+    assert tmp_path / "reliability_short.png" in written
+    page = read_page(tmp_path)
+    for part in ("ordinary neutral", "3 of 4", "30.0% to 95.0%", "1 of 2", "denied praise"):
+        assert part in page.text
+    alternatives = [str(image["alt"]) for image in page.attributes("img")]
+    assert any("short texts, up to 64 tokens" in alternative for alternative in alternatives)
+    assert Report.read(tmp_path).capabilities == known.capabilities
 
 
 def test_a_split_of_one_class(tmp_path: Path) -> None:

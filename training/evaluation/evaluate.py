@@ -5,23 +5,25 @@ version. Scoring any other labelled texts leaves the version unchanged.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from app.artifact import MANIFEST, REPORT, Manifest, read_verified
-from app.errors import DataError, InvalidInput, MissingLibrary, UnusableVersion
+from app.errors import CannotWrite, DataError, InvalidInput, MissingLibrary, UnusableVersion
 from training.data.accounting import Rows, add_up, count_rows, name_labels, nothing_left
 from training.data.corpus import Corpus
 from training.data.dataset import Source
 from training.data.formats import SplitName
 from training.data.learned import find_learned
 from training.data.split import fingerprint
-from training.evaluation.record import record_test
+from training.evaluation.record import record_quality, record_test
 from training.evaluation.served import EngineName, ServedVersion, list_engines
+from training.quality.assess import Quality, assess, choose_sets
+from training.quality.short_texts import ShortSet
 from training.reports.comparison import Entry
 from training.reports.report import (
     METRICS,
@@ -53,6 +55,7 @@ class EvaluationRequest:
         baselines: Whether to score simpler models on the version's own test split too.
         leaking: Whether to also train and score the recipe on a split with leakage.
         include_learned: Whether to score texts too that the version has learned from.
+        short: The folder of short texts. Default: the folder `short` in or beside that of `source`.
     """
 
     source: Source
@@ -65,6 +68,7 @@ class EvaluationRequest:
     baselines: bool = False
     leaking: bool = False
     include_learned: bool = False
+    short: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class Evaluation:
         learned: By use (see `training.data.accounting`), texts that the version has learned from;
             None if that cannot be known. They are among the scored ones only if asked for.
         without_tokens: Scored texts in which the tokenizer finds nothing.
+        quality: Figures of short texts and capabilities.
     """
 
     version: str
@@ -94,6 +99,7 @@ class Evaluation:
     rows: Rows
     learned: Mapping[str, int] | None
     without_tokens: int = 0
+    quality: Quality = field(default_factory=Quality)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,8 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
 
     The version's own test split, recognized by its fingerprint, is scored once, by every engine
     that can run the version. The metrics go into manifest and report, and later calls return them.
-    Of any other texts, those that the version has learned from are left out.
+    Of any other texts, those that the version has learned from are left out. Short texts and
+    capabilities are asked beside either, unless the version's report has the figures already.
 
     Args:
         folder: `models/<name>/<version>`.
@@ -144,17 +151,21 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
         )
     if own and "test" in manifest.metrics and not request.again:
         return _read_out(folder, manifest, whole, request)
+    sets = choose_sets(request.short, Path(request.source.path), manifest.labels)
     chosen = _choose_texts(folder, manifest, whole, request, own=own)
     corpus = chosen.corpus
     writing = atomic_folder(request.report, replaces=METRICS) if request.report else nullcontext()
     with writing as aside:
         other = _find_other(folder, manifest.labels, request)
         engines = list_engines(folder, request.engine)
-        answers = {
-            engine: ServedVersion.load(folder, engine).score(corpus)
-            for engine in (engines if own else engines[:1])
-        }
-        scored = answers[engines[0]]
+        version = ServedVersion.load(folder, engines[0])
+        scored = version.score(corpus)
+        answers = {engines[0]: scored}
+        for engine in engines[1:] if own else ():
+            answers[engine] = ServedVersion.load(folder, engine).score(corpus)
+        known = Quality() if request.again else _read_quality(folder)
+        if not known.is_current(manifest.labels, sets):
+            known = _ask(version, sets)
         evaluation = Evaluation(
             version=f"{manifest.name}/{manifest.version}",
             texts=corpus.name,
@@ -174,6 +185,7 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
             rows=chosen.rows,
             learned=chosen.learned,
             without_tokens=int((scored.tokens == 0).sum()),
+            quality=known if own or sets else replace(known, short_texts={}),
         )
         for mistake in evaluation.split["mistakes"]:
             # Its position in the file, also where texts before it were left out.
@@ -181,7 +193,7 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
         if aside is not None:
             _write_apart(aside, manifest, evaluation, whole.texts() if request.texts else None)
         if own:
-            record_test(folder, manifest, evaluation.metrics, evaluation.split)
+            record_test(folder, manifest, evaluation.metrics, evaluation.split, known)
     return evaluation
 
 
@@ -244,16 +256,38 @@ def _read_out(
             f"a report, {folder / REPORT / 'report.html'}; --report, --against and --baselines "
             "need --again"
         )
+    report = Report.read(folder / REPORT)
+    quality = Quality.of(report)
+    sets = choose_sets(request.short, Path(request.source.path), manifest.labels)
+    if not quality.is_current(manifest.labels, sets):
+        version = ServedVersion.load(folder, list_engines(folder, request.engine)[0])
+        quality = _ask(version, sets).over(quality)
+        with suppress(CannotWrite, OSError):  # a repository that is read-only is shown all the same
+            record_quality(folder, manifest, quality)
     return Evaluation(
         version=f"{manifest.name}/{manifest.version}",
         texts=corpus.name,
         metrics=manifest.metrics["test"],
-        split=Report.read(folder / REPORT).splits.get("test", {}),
+        split=report.splits.get("test", {}),
         recorded=True,
         own=True,
         rows=Rows(count_rows(corpus), {SCORED: len(corpus)}, corpus.left_out),
         learned={},
+        quality=quality,
     )
+
+
+def _read_quality(folder: Path) -> Quality:
+    """Return the figures in a version's report; none if it cannot be read."""
+    try:
+        return Quality.of(Report.read(folder / REPORT))
+    except DataError:
+        return Quality()
+
+
+def _ask(version: ServedVersion, sets: Sequence[ShortSet]) -> Quality:
+    """Ask a version short texts and capabilities."""
+    return assess(version.manifest.labels, sets, version.ask, engine=version.engine.name)
 
 
 def _find_other(
@@ -309,7 +343,8 @@ def _write_apart(
     """Write a report outside of the version."""
     title = f"{manifest.name} {manifest.version}"
     report = Report(title=title, labels=manifest.labels, limits=manifest.limits)
-    write_report(folder, report.with_split(evaluation.texts, evaluation.split, evaluation.metrics))
+    report = report.with_split(evaluation.texts, evaluation.split, evaluation.metrics)
+    write_report(folder, evaluation.quality.into(report))
     if texts is not None:
         page = render_mistakes(f"{title}: mistakes", evaluation.split, texts)
         (folder / "mistakes.html").write_text(page, encoding="utf-8")

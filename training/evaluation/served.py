@@ -5,6 +5,7 @@ engine of `app.serving` runs, and batches follow the rule of the service's queue
 version cannot judge get even odds, as in the service.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from app.text.encoder import Encoded, TextEncoder
 from training.data.accounting import name_labels
 from training.data.corpus import Corpus
 from training.reports.scores import Scored, collect
+from training.support.arrays import IntArray
 from training.support.progress import track
 
 MAX_ITEMS: Final = 8
@@ -87,6 +89,18 @@ class ServedVersion:
         unreliable = [not covers(text.known, len(text.ids) - 1) for text in encoded]
         probabilities[unreliable] = 1 / len(labels)
         return collect(corpus, labels, encoded, probabilities)
+
+    def ask(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], IntArray]:
+        """Score texts without labels.
+
+        Returns:
+            Probabilities, float64 (texts, classes), and tokens before truncation, int (texts,).
+
+        Raises:
+            InferenceFailed: The engine returned an invalid result for a batch.
+        """
+        encoded = [self.encoder.encode(text) for text in texts]
+        return self._run(encoded), np.array([each.tokens for each in encoded], np.int32)
 
     def _run(self, encoded: list[Encoded]) -> NDArray[np.float64]:
         """Return probabilities, float64 (n, c); one batch per core runs at a time."""

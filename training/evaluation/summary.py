@@ -1,7 +1,10 @@
 """Print the results of `evaluate` on a terminal."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -9,7 +12,11 @@ from rich.table import Table
 from training.data.accounting import name_reason, print_rows
 from training.evaluation.evaluate import Evaluation
 from training.reports.comparison import Entry, make_table
+from training.reports.quality import CAPABILITY_HEADS, capability_rows, list_scores
 from training.reports.report import FIGURES
+
+_SHORT_HEADS: Final = ("Texts", "Right", "95 %", "ECE", "Wrong\n> 0.80", "Neutral\n≤ 0.80")
+"""What 80 characters have room for; the page has more."""
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -46,6 +53,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
             f"McNemar's test p {against['mcnemar_p_value']:.2g}.",
             soft_wrap=True,
         )
+    if rows := _narrow_rows(evaluation.quality.short_texts):
+        console.print(_make_table("Short texts", _SHORT_HEADS, rows))
+    if capabilities := capability_rows(evaluation.quality.capabilities):
+        console.print(_make_table("Capabilities", CAPABILITY_HEADS, capabilities))
     if (sentence := _tell_learned(evaluation)) is not None:
         console.print(sentence, markup=False, soft_wrap=True)
     if evaluation.recorded:
@@ -57,6 +68,33 @@ def print_evaluation(evaluation: Evaluation) -> None:
     elif evaluation.own:
         console.print("Recorded in the version's manifest and report.", soft_wrap=True)
     print_rows(evaluation.rows, {"those scored": evaluation.without_tokens})
+
+
+def _narrow_rows(short_texts: Mapping[str, Any]) -> list[list[str]]:
+    """Return the cells of one row per set and per kind; see `_SHORT_HEADS`."""
+    rows = []
+    for name, score in list_scores(short_texts):
+        cells = [""] * 4
+        if score["n"]:
+            cells = [
+                f"{score['right']} of {score['n']}",
+                f"{score['low']:.0%} to {score['high']:.0%}",
+                f"{score['calibration_error']:.3f}",
+                str(score["wrong_and_sure"]),
+            ]
+        there = score["neutral"]
+        rows.append([name, *cells, f"{score['neutral_unsure']} of {there}" if there else ""])
+    return rows
+
+
+def _make_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Make a table of names and numbers; names of files and kinds are not rich markup."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for k, head in enumerate(heads):
+        table.add_column(head, justify="right" if k else "left", no_wrap=True)
+    for name, *numbers in rows:
+        table.add_row(escape(name), *numbers)
+    return table
 
 
 def _tell_learned(evaluation: Evaluation) -> str | None:

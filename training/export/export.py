@@ -1,7 +1,7 @@
 """Export a finished run as a version folder: complete and checked, or not at all."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from app import __version__
 from app.artifact import (
     LEARNED,
+    ONNX,
     REPORT,
     SIGNATURE,
     TOKENIZER,
@@ -34,14 +35,16 @@ from training.data.corpus import Corpus
 from training.data.dataset import Dataset, Source, load_dataset
 from training.export.golden import GOLDEN_TEXTS
 from training.export.onnx_export import Kept, Reference, export_onnx
-from training.export.runtimes import ExportedModel
+from training.export.runtimes import ExportedModel, OnnxModel
 from training.export.saved_model import round_to_float16, save_model
 from training.fit.run import MODEL, Run
 from training.models.predict import predict
+from training.quality.assess import Quality, assess, choose_sets
+from training.quality.short_texts import ShortSet
 from training.reports.calibration import fit_temperature, rescale
 from training.reports.report import Report, describe_lengths, describe_split, write_report
 from training.reports.scores import collect, measure
-from training.support.arrays import Probabilities
+from training.support.arrays import IntArray, Probabilities
 from training.support.files import atomic_folder
 from training.support.progress import print_line, track
 
@@ -92,11 +95,13 @@ def export(
     source: Source | None = None,
     version: int | None = None,
     new_labels: bool = False,
+    short: Path | None = None,
 ) -> Path:
     """Write `models/<name>/<version>/` from a finished training run.
 
     The folder appears at once and complete, or not at all. All metrics are of the validation texts:
-    only `evaluate` scores the test texts, here their fingerprint is compared.
+    only `evaluate` scores the test texts, here their fingerprint is compared. The report also has
+    figures of short texts, if there are any, and of capabilities.
 
     Args:
         run_folder: The folder that `valence-train train` wrote.
@@ -104,6 +109,7 @@ def export(
         source: Where the data is now, if it has moved since the training.
         version: The version's number; by default one above the highest.
         new_labels: Whether its labels may differ from those of the newest version of this name.
+        short: The folder of short texts. Default: the folder `short` in or beside that of the data.
 
     Returns:
         The new folder.
@@ -121,20 +127,24 @@ def export(
     target = _new_version(models / config.name, version)
     if not new_labels:
         _check_labels(models / config.name, run.labels)
-    trained = _load(run_folder, run, config, source or run.source)
+    source = source or run.source
+    sets = choose_sets(short, Path(source.path), run.labels)
+    trained = _load(run_folder, run, config, source)
     round_to_float16(trained.model)
     validation = _calibrate(trained)
     temperature = validation.temperature
     with atomic_folder(target) as folder:
         save_model(folder, trained.model, trained.encoder, temperature=temperature)
-        reference = _score(ExportedModel(folder), trained, validation)
+        exported = ExportedModel(folder)
+        reference = _score(exported, trained, validation)
         onnx, onnx_record = export_onnx(folder, trained.model, reference, temperature=temperature)
         write_golden(folder, _golden_rows(reference, onnx, run.labels))
         if (run_folder / LEARNED).is_file():  # runs of earlier releases lack it
             shutil.copyfile(run_folder / LEARNED, folder / LEARNED)
         metrics = _measure(reference, onnx, run.labels)
         manifest = _describe(trained, int(target.name), temperature, metrics, onnx_record)
-        _write_report(folder, manifest, trained, validation, reference)
+        quality = _assess(folder, run.labels, sets, exported, has_onnx=onnx is not None)
+        _write_report(folder, manifest, trained, validation, reference, quality)
         write_manifest(folder, manifest)
     _print_results(metrics, onnx_record)
     print_rows(trained.dataset.rows)
@@ -339,6 +349,7 @@ def _write_report(
     trained: _Trained,
     validation: _Validation,
     reference: Reference,
+    quality: Quality,
 ) -> None:
     run, dataset, encoder = trained.run, trained.dataset, trained.encoder
     report = Report(
@@ -357,10 +368,27 @@ def _write_report(
     )
     name = f"{dataset.validation.name}, held out"
     described = describe_split(scored, texts=name, engine=_ENGINE)
-    write_report(
-        folder / REPORT,
-        report.with_split("validation", described, manifest.metrics["validation"]),
-    )
+    report = report.with_split("validation", described, manifest.metrics["validation"])
+    write_report(folder / REPORT, quality.into(report))
+
+
+def _assess(
+    folder: Path,
+    labels: tuple[str, ...],
+    sets: Sequence[ShortSet],
+    exported: ExportedModel,
+    *,
+    has_onnx: bool,
+) -> Quality:
+    """Ask short texts and capabilities; `model.onnx` answers if there is one, as in service."""
+    model = OnnxModel(folder / ONNX) if has_onnx else exported
+
+    def ask(texts: Sequence[str]) -> tuple[Probabilities, IntArray]:
+        encoded = [exported.encoder.encode(text) for text in texts]
+        tokens = np.array([each.tokens for each in encoded], np.int32)
+        return model.score([each.ids for each in encoded]), tokens
+
+    return assess(labels, sets, ask, engine=_ONNX if has_onnx else _ENGINE)
 
 
 def _describe_calibration(manifest: Manifest, validation: _Validation) -> dict[str, Any]:

@@ -331,6 +331,47 @@ def draw_reliability(
     )
 
 
+def draw_reliabilities(curves: Mapping[str, Mapping[str, Any]], *, classes: int) -> Picture:
+    """Draw the reliability of several groups of texts, with the shares of their texts per bin.
+
+    Args:
+        curves: For each group a `scores.Reliability` as a mapping, with None in an empty bin.
+        classes: Of the model.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDE[0], _SQUARE[1]), layout="constrained")
+        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
+        _draw_diagonal(axes)
+        width = 1 / BINS / len(curves)
+        for k, (name, curve) in enumerate(curves.items()):
+            counts = np.array(curve["counts"])
+            full = counts > 0
+            confidence = np.array(curve["confidence"], float)[full]
+            accuracy = np.array(curve["accuracy"], float)[full]
+            shown = f"{shorten(name, 48)}: ECE {curve['error']:.4f}"
+            axes.plot(confidence, accuracy, "o-", color=_COLOURS[k], markersize=4.5, label=shown)
+            left = (np.arange(BINS) / BINS)[full] + k * width
+            below.bar(left, (counts / counts.sum())[full], width, color=_COLOURS[k], align="edge")
+        lowest = np.floor(BINS / classes) / BINS
+        axes.set(title="Reliability", xlim=(lowest, 1.01), ylim=(0, 1.01), ylabel="Accuracy")
+        axes.legend(loc="lower right")
+        below.set(xlabel="Confidence", ylabel="Texts")
+        below.yaxis.set_major_locator(MaxNLocator(3))
+        below.yaxis.set_major_formatter(_percent)
+        below.grid(visible=False, axis="x")
+        png = _render(figure)
+    told = "; ".join(
+        f"{name}: expected calibration error {curve['error']:.4f} of {sum(curve['counts']):,} texts"
+        for name, curve in curves.items()
+    )
+    return Picture(
+        png,
+        alt=f"Reliability curves. {told}",
+        caption="Accuracy by confidence (perfect calibration is dotted), and share of texts per "
+        "bin.",
+    )
+
+
 def draw_slices(
     by_length: Sequence[Mapping[str, Any]], by_unknown: Sequence[Mapping[str, Any]]
 ) -> Picture:

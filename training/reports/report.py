@@ -30,11 +30,13 @@ from training.reports.pictures import (
     draw_confusion,
     draw_history,
     draw_lengths,
+    draw_reliabilities,
     draw_reliability,
     draw_roc,
     draw_slices,
     shorten,
 )
+from training.reports.quality import render_capabilities, render_short_texts
 from training.reports.scores import (
     Paired,
     Scored,
@@ -82,6 +84,8 @@ class Report:
         data: Facts about the data: sources, counts, dropped rows.
         settings: The training configuration.
         limits: Known limitations of the model, as sentences.
+        short_texts: Figures of short texts, from `training.quality.short_texts`.
+        capabilities: Figures of capabilities, from `training.quality.capabilities`.
     """
 
     title: str
@@ -95,6 +99,8 @@ class Report:
     data: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     limits: Sequence[str] = ()
+    short_texts: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -147,7 +153,7 @@ def describe_split(
     """
     matrix = confusion_matrix(scored.y_true, scored.probabilities)
     curves = roc_curves(scored.y_true, scored.probabilities, scored.labels)
-    description: dict[str, Any] = _plain(
+    description: dict[str, Any] = plain(
         {
             "of": f"{len(scored.y_true):,} texts of {texts}",
             "engine": engine,
@@ -213,7 +219,7 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     Returns:
         The files written.
     """
-    numbers = _plain(asdict(report))
+    numbers = plain(asdict(report))
     pictures = draw(report)
     text = json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False)
     # Put rows of numbers on one line; JSON strings never contain a raw line feed.
@@ -244,6 +250,12 @@ def draw(report: Report) -> dict[str, Picture]:
             "reliability": draw_reliability(**split["reliability"], classes=len(report.labels)),
             "slices": draw_slices(split["by_length"], split["by_unknown"]),
         }
+        if short := report.short_texts.get("reliability"):
+            few = report.short_texts["few_tokens"]
+            pictures["reliability_short"] = draw_reliabilities(
+                {split["of"]: split["reliability"], f"short texts, up to {few} tokens": short},
+                classes=len(report.labels),
+            )
     return pictures
 
 
@@ -293,6 +305,8 @@ def _compose(report: Report, pictures: Mapping[str, Picture]) -> str:
             "Labels": render_scores(split.get("scores", {})) + show("confusion_matrix", "roc"),
             "Confidence": render_facts(report.calibration) + show("reliability"),
             "Accuracy by slice": show("slices"),
+            "Short texts": render_short_texts(report.short_texts) + show("reliability_short"),
+            "Capabilities": render_capabilities(report.capabilities),
             "Most confident mistakes": _mistakes_table(split.get("mistakes", ())),
             "Compared with other models": _beside_table(split.get("beside", ())),
             "Compared with another version": render_facts(split.get("against") or {}),
@@ -375,15 +389,15 @@ def _thin(rates: np.ndarray[Any, Any]) -> list[float]:
     return thinned
 
 
-def _plain(value: object) -> Any:
+def plain(value: object) -> Any:
     """Convert NumPy values and containers for JSON; NaN and infinity become null."""
     match value:
         case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return {str(key): plain(item) for key, item in value.items()}
         case np.ndarray() | np.generic():
-            return _plain(value.tolist())
+            return plain(value.tolist())
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case float():
             return float(f"{value:.8g}") if np.isfinite(value) else None
         case None | bool() | int() | str():
