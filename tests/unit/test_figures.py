@@ -1,11 +1,16 @@
+from pathlib import Path
+
 import pytest
 
+from app.artifact import read_manifest
 from tests.deferred import deferred
 from tests.figures import figured_report
 
 with deferred():
-    from training.quality.figures import version_figures
+    from training.quality.figures import version_figures, with_quality
     from training.reports.report import Report
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_figures_by_kind_of_text() -> None:
@@ -41,3 +46,10 @@ def test_names_are_plain() -> None:
 def test_what_was_not_measured_is_absent() -> None:
     """A report without a test split and without short texts gives no figures."""
     assert version_figures(Report("lstm 1", ("negative", "positive"))) == {}
+
+
+def test_the_manifest_has_them() -> None:
+    """The figures of a report go into the manifest, from where cards show them."""
+    manifest = with_quality(read_manifest(ROOT / "models" / "bow" / "2"), figured_report(0.9))
+    assert manifest.quality["ordinary"].accuracy == 0.75
+    assert manifest.quality["imdb test"].texts == 100

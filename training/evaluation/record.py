@@ -11,6 +11,7 @@ from typing import Any
 
 from app.artifact import MANIFEST, REPORT, Manifest, verify_files, write_manifest
 from training.quality.assess import Quality
+from training.quality.figures import with_quality
 from training.reports.report import Report, write_report
 from training.support.files import atomic_folder
 
@@ -66,4 +67,4 @@ def _rewrite(
         report = change(Report.read(partial / REPORT))
         shutil.rmtree(partial / REPORT)
         write_report(partial / REPORT, report)
-        write_manifest(partial, changed)
+        write_manifest(partial, with_quality(changed, report))

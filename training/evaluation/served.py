@@ -84,11 +84,7 @@ class ServedVersion:
                 f"Received: {name_labels(sorted(unknown))}"
             )
         encoded = [self.encoder.encode(text) for text in track(corpus.texts(), "Encoding")]
-        probabilities = self._run(encoded)
-        covers = self.manifest.reliability.covers
-        unreliable = [not covers(text.known, len(text.ids) - 1) for text in encoded]
-        probabilities[unreliable] = 1 / len(labels)
-        return collect(corpus, labels, encoded, probabilities)
+        return collect(corpus, labels, encoded, self._judge(encoded))
 
     def ask(self, texts: Sequence[str]) -> tuple[NDArray[np.float64], IntArray]:
         """Score texts without labels.
@@ -100,7 +96,15 @@ class ServedVersion:
             InferenceFailed: The engine returned an invalid result for a batch.
         """
         encoded = [self.encoder.encode(text) for text in texts]
-        return self._run(encoded), np.array([each.tokens for each in encoded], np.int32)
+        return self._judge(encoded), np.array([each.tokens for each in encoded], np.int32)
+
+    def _judge(self, encoded: list[Encoded]) -> NDArray[np.float64]:
+        """Return probabilities, float64 (n, c): even ones of a text that cannot be judged."""
+        probabilities = self._run(encoded)
+        covers = self.manifest.reliability.covers
+        unreliable = [not covers(text.known, len(text.ids) - 1) for text in encoded]
+        probabilities[unreliable] = 1 / len(self.manifest.labels)
+        return probabilities
 
     def _run(self, encoded: list[Encoded]) -> NDArray[np.float64]:
         """Return probabilities, float64 (n, c); one batch per core runs at a time."""

@@ -22,6 +22,7 @@ from app.artifact import (
     DataCard,
     GoldenRow,
     Manifest,
+    Reliability,
     read_manifest,
     write_golden,
     write_manifest,
@@ -40,6 +41,7 @@ from training.export.saved_model import round_to_float16, save_model
 from training.fit.run import MODEL, Run
 from training.models.predict import predict
 from training.quality.assess import Quality, assess, choose_sets
+from training.quality.figures import with_quality
 from training.quality.short_texts import ShortSet
 from training.reports.calibration import fit_temperature, rescale
 from training.reports.report import Report, describe_lengths, describe_split, write_report
@@ -143,9 +145,16 @@ def export(
             shutil.copyfile(run_folder / LEARNED, folder / LEARNED)
         metrics = _measure(reference, onnx, run.labels)
         manifest = _describe(trained, int(target.name), temperature, metrics, onnx_record)
-        quality = _assess(folder, run.labels, sets, exported, has_onnx=onnx is not None)
-        _write_report(folder, manifest, trained, validation, reference, quality)
-        write_manifest(folder, manifest)
+        quality = _assess(
+            folder,
+            run.labels,
+            sets,
+            exported,
+            manifest.reliability,
+            has_onnx=onnx is not None,
+        )
+        report = _write_report(folder, manifest, trained, validation, reference, quality)
+        write_manifest(folder, with_quality(manifest, report))
     _print_results(metrics, onnx_record)
     print_rows(trained.dataset.rows)
     return target
@@ -350,7 +359,7 @@ def _write_report(
     validation: _Validation,
     reference: Reference,
     quality: Quality,
-) -> None:
+) -> Report:
     run, dataset, encoder = trained.run, trained.dataset, trained.encoder
     report = Report(
         title=f"{manifest.name} {manifest.version}",
@@ -369,7 +378,9 @@ def _write_report(
     name = f"{dataset.validation.name}, held out"
     described = describe_split(scored, texts=name, engine=_ENGINE)
     report = report.with_split("validation", described, manifest.metrics["validation"])
-    write_report(folder / REPORT, quality.into(report))
+    report = quality.into(report)
+    write_report(folder / REPORT, report)
+    return report
 
 
 def _assess(
@@ -377,6 +388,7 @@ def _assess(
     labels: tuple[str, ...],
     sets: Sequence[ShortSet],
     exported: ExportedModel,
+    reliability: Reliability,
     *,
     has_onnx: bool,
 ) -> Quality:
@@ -386,7 +398,11 @@ def _assess(
     def ask(texts: Sequence[str]) -> tuple[Probabilities, IntArray]:
         encoded = [exported.encoder.encode(text) for text in texts]
         tokens = np.array([each.tokens for each in encoded], np.int32)
-        return model.score([each.ids for each in encoded]), tokens
+        probabilities = model.score([each.ids for each in encoded])
+        covers = reliability.covers
+        unreliable = [not covers(each.known, len(each.ids) - 1) for each in encoded]
+        probabilities[unreliable] = 1 / len(labels)
+        return probabilities, tokens
 
     return assess(labels, sets, ask, engine=_ONNX if has_onnx else _ENGINE)
 

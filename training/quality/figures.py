@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from app.artifact import Manifest, Quality
 from training.reports.quality import list_scores
 from training.reports.report import Report
 from training.reports.scores import wilson
@@ -35,6 +36,13 @@ def version_figures(report: Report) -> dict[str, Figures]:
     for name, score in list_scores(report.short_texts):
         figures[_name(name)] = _of_score(score)
     return figures
+
+
+def with_quality(manifest: Manifest, report: Report) -> Manifest:
+    """Return the manifest of a version with the figures of its report."""
+    figures = version_figures(report)
+    quality = {kind: Quality.model_validate(each) for kind, each in figures.items()}
+    return manifest.model_copy(update={"quality": quality})
 
 
 def test_figures(report: Report) -> Figures:
