@@ -102,8 +102,8 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-annotate --pyt
 lock: ## write the requirements files, from pyproject.toml (needs uv)
 	$(LOCK) --extra onnx --extra install --output-file requirements/serve.txt pyproject.toml
 	$(LOCK) --group load --constraint requirements/serve.txt --output-file requirements/load.txt
-	$(LOCK) --extra onnx --extra tensorflow --extra install --extra tables --extra train --extra dev \
-	  --group load \
+	$(LOCK) --extra onnx --extra tensorflow --extra install --extra otel --extra tables --extra train \
+	  --extra dev --group load \
 	  --constraint requirements/serve.txt --constraint requirements/load.txt \
 	  --output-file requirements/dev.txt pyproject.toml
 	$(LOCK) --group fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt
@@ -112,7 +112,7 @@ lock: ## write the requirements files, from pyproject.toml (needs uv)
 lowest: ## run the test suite with the lowest versions that pyproject.toml allows (needs uv)
 	uv venv --quiet --allow-existing --python 3.11 $(VENV)-lowest
 	uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
-	  --group load --editable '.[onnx,tensorflow,install,tables,train,dev]'
+	  --group load --editable '.[onnx,tensorflow,install,otel,tables,train,dev]'
 	$(VENV)-lowest/bin/python -m pytest $(ARGS)
 
 train: $(EVERYTHING) ## train the default recipes on DATA, export them into models/ and evaluate them

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
@@ -135,6 +135,55 @@ class Reliability(_Record):
         return known >= self.min_known_tokens and (read - known) / read <= self.max_unknown_share
 
 
+CONFIDENCE_BOUNDS: Final = (0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
+"""The bins of a baseline: the inclusive upper bound of each. They are those of the metric
+`prediction_confidence`, with which they are compared."""
+
+
+class Baseline(_Record):
+    """What a version said of its validation texts, for the service to compare its texts with.
+
+    Attributes:
+        labels: How many texts got each label, in the order of the model's outputs.
+        confidence: How many texts had a probability of their label in each bin, and above.
+        confidence_bounds: The bins.
+        truncated: How many texts were longer than the model reads.
+        tokens: How many tokens of all texts it read.
+        unknown: How many of these are outside the vocabulary.
+    """
+
+    labels: tuple[int, ...]
+    confidence: tuple[int, ...]
+    confidence_bounds: tuple[float, ...] = CONFIDENCE_BOUNDS
+    truncated: int
+    tokens: int
+    unknown: int
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Check that each text was counted once in each histogram."""
+        texts = sum(self.labels)
+        if sum(self.confidence) != texts or not 0 <= self.truncated <= texts:
+            raise ValueError("a baseline must count each text once for each feature")
+        if len(self.confidence) != len(self.confidence_bounds) + 1:
+            raise ValueError("a baseline must have one more count of confidence than bounds")
+        if not 0 <= self.unknown <= self.tokens:
+            raise ValueError("a baseline must have no more unknown tokens than tokens")
+        return self
+
+    def features(self) -> dict[str, tuple[int, ...]]:
+        """The histogram of each feature; that of the confidence if its bins are those of today."""
+        texts = sum(self.labels)
+        found = {
+            "label": self.labels,
+            "truncated": (texts - self.truncated, self.truncated),
+            "unknown": (self.tokens - self.unknown, self.unknown),
+        }
+        if self.confidence_bounds == CONFIDENCE_BOUNDS:
+            found["confidence"] = self.confidence
+        return found
+
+
 class Manifest(_Record):
     """Description of one exported version.
 
@@ -156,6 +205,7 @@ class Manifest(_Record):
         limits: Known limits of the model, in sentences for its card.
         quality: What the version is worth, by kind of text; measured at export or by evaluation.
         reliability: Which texts the version can judge.
+        baseline: What it said of its validation texts; None in versions of earlier releases.
         files: Every file of the version but the manifest, by its path with forward slashes.
     """
 
@@ -176,7 +226,15 @@ class Manifest(_Record):
     limits: tuple[str, ...]
     quality: dict[TextKind, Quality] = {}
     reliability: Reliability = Reliability()
+    baseline: Baseline | None = None
     files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Check that the baseline counts the labels."""
+        if self.baseline is not None and len(self.baseline.labels) != len(self.labels):
+            raise ValueError("a baseline must count each label of the version")
+        return self
 
 
 class GoldenRow(_Record):

@@ -2,19 +2,21 @@
 
 import asyncio
 import logging
+import platform
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import openinference, tensorflow_serving
+from app.api.access_log import AccessLog
 from app.api.application import Application
 from app.api.body import Bodies, Limits
 from app.api.connections import ConnectionLimits
@@ -33,9 +35,11 @@ from app.api.inference import Inference
 from app.api.keys import OPEN_PATHS, KeyCheck, Keys
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
+from app.api.traces import TraceMiddleware
 from app.artifact import ONNX, Manifest
-from app.errors import InvalidInput
+from app.errors import InvalidInput, MissingLibrary
 from app.service import Alone, Service
+from app.serving.batcher import TraceRun
 from app.serving.engines import (
     EngineOptions,
     LoadEngine,
@@ -50,6 +54,9 @@ from app.serving.request_queue import BatchPolicy
 from app.settings import Settings
 from app.telemetry.logs import log_loop_errors
 from app.workers import Workers, can_fork_workers
+
+if TYPE_CHECKING:  # the extra `otel` may not be installed
+    from app.telemetry.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +92,11 @@ def create_app(
     on_released: Callable[[], None] = lambda: None,
     workers: Workers | None = None,
     keys: Keys | None = None,
+    tracing: "Tracing | None" = None,
 ) -> FastAPI:
-    """Build the application. `app.state` has its `service` and the `bodies` in flight.
+    """Build the application.
+
+    `app.state` has its `service`, the `bodies` in flight and its `access_log`.
 
     Args:
         settings: All settings of the process.
@@ -95,10 +105,17 @@ def create_app(
         on_released: Called in a thread when memory was released; see `Service`.
         workers: The other processes behind the same port; None for a process on its own.
         keys: The API keys, if they were read before this process was forked.
+        tracing: Makes the spans; by default as the settings say.
     """
     keys = keys or open_keys(settings)
+    tracing = tracing or open_tracing(settings)
     service = create_service(
-        settings, load=load, on_loaded=on_loaded, on_released=on_released, workers=workers
+        settings,
+        load=load,
+        on_loaded=on_loaded,
+        on_released=on_released,
+        workers=workers,
+        trace_run=tracing.trace_run if tracing is not None else None,
     )
 
     @asynccontextmanager
@@ -107,7 +124,10 @@ def create_app(
         service.start()
         yield
         await service.drain()
+        if tracing is not None:
+            tracing.close()
 
+    access_log = AccessLog(settings.access_log)
     bodies = Bodies(settings.max_bodies_bytes, on_large_end=service.release_memory_soon)
 
     def wrap(app: ASGIApp) -> ASGIApp:
@@ -115,14 +135,17 @@ def create_app(
             app = KeyCheck(app, keys=keys)
         if settings.cors_origins:  # outside of the keys, because a preflight carries none
             app = CrossOrigin(app, origins=settings.cors_origins)
-        return RequestMiddleware(
+        app = RequestMiddleware(
             app,
             metrics=service.metrics,
             bodies=bodies,
             draining=lambda: service.lifecycle.draining,
             answer_unexpected=internal_error,
             dialects=DIALECTS,
+            log=access_log.write,
+            log_from=access_log.first_status,
         )
+        return app if tracing is None else TraceMiddleware(app, tracer=tracing)
 
     if keys is not None:
         keys.on_load = service.metrics.count_key_load
@@ -138,6 +161,7 @@ def create_app(
     )
     app.state.service = service
     app.state.bodies = bodies
+    app.state.access_log = access_log
     service.metrics.declare_rejections(REJECTION_REASONS)
     register_documentation(app)
     register_error_handlers(app)
@@ -153,6 +177,10 @@ def create_app(
         register_metrics(app, service.metrics.tally, workers)
     document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS, dialects=DIALECTS)
     app.index_raw_routes()
+    service.metrics.declare_routes(app.posts())
+    service.metrics.build_info.labels(
+        __version__, platform.python_version(), find_engine(settings)
+    ).set(1)
     return app
 
 
@@ -183,6 +211,36 @@ def open_keys(settings: Settings) -> Keys | None:
     return Keys(settings.api_keys_file) if settings.api_keys_file is not None else None
 
 
+def open_tracing(settings: Settings) -> "Tracing | None":
+    """What makes spans; None if that is off.
+
+    Raises:
+        MissingLibrary: OpenTelemetry is not installed.
+    """
+    return None if settings.tracing == "off" else _import_tracing()(__version__)
+
+
+def _import_tracing() -> "type[Tracing]":
+    try:
+        from app.telemetry.tracing import Tracing
+    except ImportError as error:
+        raise MissingLibrary(
+            "TRACING=otlp needs the package opentelemetry-sdk, which is not installed: run make "
+            "setup, or install valence[otel]"
+        ) from error
+    return Tracing
+
+
+def require_tracing(settings: Settings) -> None:
+    """Check before the fork that spans can be made.
+
+    Raises:
+        MissingLibrary: OpenTelemetry is not installed.
+    """
+    if settings.tracing != "off":
+        _import_tracing()
+
+
 def create_service(
     settings: Settings,
     *,
@@ -190,6 +248,7 @@ def create_service(
     on_loaded: Callable[[], None] = lambda: None,
     on_released: Callable[[], None] = lambda: None,
     workers: Workers | None = None,
+    trace_run: TraceRun | None = None,
 ) -> Service:
     """Build the service without HTTP. The arguments are those of `create_app`."""
     alone = Alone(settings.reload_poll_s)
@@ -201,6 +260,7 @@ def create_service(
         policy=batch_policy(settings),
         member=member,
         engine_timeout_s=settings.engine_timeout_s,
+        trace_run=trace_run,
         on_loaded=on_loaded,
         on_released=on_released,
     )
@@ -208,7 +268,12 @@ def create_service(
     return service
 
 
-def make_gate(service: Service, settings: Settings, keys: Keys | None = None) -> Gate:
+def make_gate(
+    service: Service,
+    settings: Settings,
+    keys: Keys | None = None,
+    access_log: AccessLog | None = None,
+) -> Gate:
     """What refuses requests before they are parsed."""
     return Gate(
         service.repository,
@@ -216,6 +281,7 @@ def make_gate(service: Service, settings: Settings, keys: Keys | None = None) ->
         service.metrics,
         draining=lambda: service.lifecycle.draining,
         refused_at=lambda: service.engine_load.refused_at,
+        wants_line=access_log.wants_refusal if access_log and access_log.enabled else None,
         keys=keys,
     )
 
@@ -248,6 +314,16 @@ def batch_policy(settings: Settings) -> BatchPolicy:
 def engine_options(settings: Settings) -> EngineOptions:
     """The part of the settings that decides which engine runs a model, and where."""
     return EngineOptions(settings.engine, settings.device, settings.threads or visible_cores())
+
+
+def find_engine(settings: Settings) -> str:
+    """The engine that runs the models of the repository, those with `model.onnx` if there are any.
+
+    Raises:
+        MissingLibrary: No installed library can run them.
+    """
+    has_onnx = any(settings.models_dir.glob(f"*/*/{ONNX}"))
+    return choose_engine(engine_options(settings), has_onnx=has_onnx)
 
 
 def request_limits(settings: Settings) -> Limits:
@@ -315,8 +391,7 @@ def divide_cores(
     if workers > 1 and not can_fork():
         raise InvalidInput(f"WORKERS must be 0 or 1 on this system. Received: {workers}")
     if workers != 1:
-        has_onnx = any(settings.models_dir.glob(f"*/*/{ONNX}"))
-        engine = choose_engine(engine_options(settings), has_onnx=has_onnx)
+        engine = find_engine(settings)
         if not workers:
             one_worker = engine != "onnx" or not can_fork()
             workers = 1 if one_worker else max(1, cores // (settings.threads or 1))

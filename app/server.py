@@ -33,6 +33,7 @@ from app.main import (
     make_gate,
     metrics_connection_limits,
     open_keys,
+    require_tracing,
 )
 from app.service import Service
 from app.serving.agreement import Agreement
@@ -81,6 +82,7 @@ def serve(settings: Settings, announce: Announce) -> None:
     """
     started = time.monotonic()
     settings = divide_cores(settings)
+    require_tracing(settings)
     keys = open_keys(settings)
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
@@ -247,7 +249,9 @@ class Server(uvicorn.Server):
                 http=partial(  # type: ignore[arg-type]  # called like the class it stands for
                     HTTPProtocol,
                     connections=self._connections,
-                    refuse_early=make_gate(self._service, settings, shared.keys).refuse,
+                    refuse_early=make_gate(
+                        self._service, settings, shared.keys, app.state.access_log
+                    ).refuse,
                 ),
                 lifespan="on",
                 server_header=False,

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from app.errors import MissingLibrary, UnusableVersion, ValenceError
 from app.serving.agreement import Agreement, Member, Message
-from app.serving.batcher import Batcher
+from app.serving.batcher import Batcher, TraceRun
 from app.serving.engines import LoadEngine
 from app.serving.explain import background_policy
 from app.serving.lifecycle import Lifecycle, Phase
@@ -93,6 +93,7 @@ class Service:
         policy: How batches are formed.
         member: Its part in the agreement on what serves; the repository shares its `generation`.
         engine_timeout_s: After so many seconds a model run is given up.
+        trace_run: See `Batcher`.
         on_loaded: Called when every version is loaded or rejected, before the process is ready.
         on_released: Called in a thread when memory was released: when a version was loaded beside
             the traffic, or is no longer needed, and after large requests.
@@ -117,6 +118,7 @@ class Service:
         policy: BatchPolicy,
         member: Member,
         engine_timeout_s: float = math.inf,
+        trace_run: TraceRun | None = None,
         on_loaded: Callable[[], None] = lambda: None,
         on_released: Callable[[], None] = lambda: None,
     ) -> None:
@@ -126,9 +128,11 @@ class Service:
         self.loading: asyncio.Task[None] | None = None
         self.failure: str | None = None
         self._load_engine = load_engine
+        self._trace_run = trace_run
         self._slots = EngineSlots(threads, timeout_s=engine_timeout_s, on_hang=self._break)
         self.engine_load = self._slots.load
         self._policy = policy
+        self._measure_engine()
         self._member = member
         self._on_loaded = on_loaded
         self._on_released = on_released
@@ -138,6 +142,15 @@ class Service:
         self._settled = asyncio.Event()  # it serves, or can not
         self._tasks: set[asyncio.Task[None]] = set()
         repository.on_adopt = self._handle_switch
+
+    def _measure_engine(self) -> None:
+        """Let the metrics tell the limits of this process, and how near it is to them."""
+        metrics, load = self.metrics, self._slots.load
+        metrics.engine_threads.set(self._slots.count)
+        metrics.queue_limit_items.set(self._policy.max_queue_items)
+        metrics.queue_limit_bytes.set(self._policy.max_queue_bytes)
+        metrics.follow(metrics.engine_busy_seconds, self._slots.busy_s)
+        metrics.on_snapshot(lambda: metrics.queue_bytes.set(load.waiting_bytes))
 
     def start(self) -> None:
         """Start loading on the running event loop; probes are answered meanwhile."""
@@ -425,7 +438,18 @@ class Service:
             self._advance(Phase.READY)
         for name in self.repository.plan.names():
             self.metrics.for_model(name)
+            self._watch_drift(name)
+        self.metrics.forget_unloaded()
         self._settled.set()
+
+    def _watch_drift(self, name: str) -> None:
+        """Compare the texts of a model with the validation texts of the version that answers."""
+        version = self.repository.answering(name)
+        if version is None or version.manifest is None:
+            return
+        baseline = version.manifest.baseline
+        features = baseline.features() if baseline is not None else {}
+        self.metrics.watch_drift(name, version.number, version.manifest.labels, features)
 
     def _note(self, notes: dict[str, dict[str, str]]) -> None:
         """Show why versions do not serve, or should not."""
@@ -510,6 +534,7 @@ class Service:
             labels=len(loaded.manifest.labels),
             slots=self._slots,
             metrics=self.metrics.for_model(name),
+            trace_run=self._trace_run,
             on_failure=partial(self._report_failure, version.key),
         )
         predictor = Predictor(

@@ -120,6 +120,9 @@ class Settings(BaseSettings):
         25, ge=1, le=3600, description="after that, how long open requests may take to finish"
     )
 
+    access_log: Literal["off", "errors", "all"] = Field(
+        "errors", description="requests that are logged: off, errors (from status 400) or all"
+    )
     log_format: Literal["json", "text"] | None = Field(
         None, description="json or text (default: text on a terminal, else json)"
     )
@@ -127,7 +130,14 @@ class Settings(BaseSettings):
         "info", description="lowest level that is logged: debug, info, warning or error"
     )
 
-    @field_validator("log_format", "log_level", "engine", "device", "console", mode="before")
+    tracing: Literal["off", "otlp"] = Field(
+        "off", description="whether spans are sent by OpenTelemetry: off or otlp"
+    )
+
+    @field_validator(
+        *("log_format", "log_level", "access_log", "tracing", "engine", "device", "console"),
+        mode="before",
+    )
     @classmethod
     def _lower(cls, value: object, _info: ValidationInfo) -> object:
         """Accept these words in any case."""

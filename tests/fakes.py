@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.artifact import (
+    CONFIDENCE_BOUNDS,
     TOKENIZER,
+    Baseline,
     DataCard,
     GoldenRow,
     Manifest,
@@ -173,6 +175,13 @@ def write_version(
             limits=("Counts two words.",),
             quality=dict(quality or {}),
             reliability=reliability or Reliability(),
+            baseline=Baseline(
+                labels=(50, 50),
+                confidence=(*[0] * len(CONFIDENCE_BOUNDS), 100),
+                truncated=10,
+                tokens=1000,
+                unknown=20,
+            ),
             files={},
         ),
     )
@@ -216,13 +225,14 @@ class Running:
 
 @asynccontextmanager
 async def run_service(
-    models: Path, *, ready: bool = True, **settings: Any
+    models: Path, *, ready: bool = True, tracer: Any = None, **settings: Any
 ) -> AsyncIterator[Running]:
     """Run a service on fake engines, with one engine slot unless told otherwise.
 
     Args:
         models: The repository.
         ready: Whether the service must be ready when everything is loaded or rejected.
+        tracer: Makes spans.
         settings: The arguments of `Settings`.
     """
     engines: dict[str, FakeEngine] = {}
@@ -231,7 +241,8 @@ async def run_service(
         engine = engines[f"{folder.parent.name}/{folder.name}"] = FakeEngine()
         return engine
 
-    app = create_app(Settings(models_dir=models, **{"threads": 1, **settings}), load=load)
+    chosen = Settings(models_dir=models, **{"threads": 1, **settings})
+    app = create_app(chosen, load=load, tracing=tracer)
     service: Service = app.state.service
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))

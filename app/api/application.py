@@ -76,6 +76,10 @@ class Application(FastAPI):
                     self._known |= {(m, route.path): (route, {}) for m in route.methods or ()}
         self._most_known = len(self._known) + _MAX_KNOWN_PATHS
 
+    def posts(self) -> list[str]:
+        """The paths of all raw routes that take a body."""
+        return [each.path for each in self._patterns if "POST" in (each.methods or ())]
+
     def _find(self, method: str, path: str) -> tuple[RawRoute, dict[str, str]] | None:
         """The raw route of a path with parameters, and their values.
 

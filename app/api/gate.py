@@ -6,7 +6,6 @@ what is plainly a whole `POST /predict` in one read is refused here, with the sa
 takes the ordinary way, which decides by the same rule.
 """
 
-import logging
 import re
 import time
 from collections.abc import Callable
@@ -23,8 +22,6 @@ from app.api.security_headers import EVERYWHERE
 from app.errors import Overloaded, RateExceeded, Unauthorized, ValenceError
 from app.serving.repository import Repository, Version
 from app.telemetry.metrics import Metrics
-
-logger = logging.getLogger(__name__)
 
 ROUTE: Final = "/predict"
 
@@ -80,6 +77,8 @@ class Gate:
         limits: The limits of a request.
         metrics: Counts the refused requests.
         draining: Whether connections are asked to close, which the ordinary way does.
+        wants_line: Whether the access log would write the line of a request that is refused at a
+            time: then it takes the ordinary way, which logs it.
         keys: The API keys; None if the service asks for none. A request without a valid one takes
             the ordinary way, and one that is refused counts against the rate of its key.
         refused_at: Returns when a request was last refused. Without overload all requests take the
@@ -93,6 +92,7 @@ class Gate:
         metrics: Metrics,
         draining: Callable[[], bool],
         refused_at: Callable[[], float],
+        wants_line: Callable[[float], bool] | None = None,
         keys: Keys | None = None,
     ) -> None:
         self._repository = repository
@@ -101,6 +101,7 @@ class Gate:
         self._metrics = metrics
         self._draining = draining
         self._refused_at = refused_at
+        self._wants_line = wants_line
         self._keys = keys
         self._ordinary = _ORDINARY if keys is not None else _ORDINARY + _CREDENTIALS
         # A client sends the same headers again and again, but for the length of the body.
@@ -128,7 +129,9 @@ class Gate:
         if length is None or int(length[1]) != body_bytes or body_bytes > self._max_body_bytes:
             return None
         head = self._read_head(data[: length.start()] + data[length.end() - 2 : end + 2])
-        if head.timeout_s is None or self._draining() or logger.isEnabledFor(logging.DEBUG):
+        if head.timeout_s is None or self._draining():
+            return None
+        if self._wants_line is not None and self._wants_line(started):
             return None
         request_id = head.request_id or make_request_id().encode("ascii")
         version = self._find(data, end, request_id)
@@ -144,7 +147,8 @@ class Gate:
                 return None
             except RateExceeded as too_often:
                 error = too_often
-        self._metrics.observe_request(ROUTE, version.name, 429, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        self._metrics.observe_request(ROUTE, version.name, 429, seconds, version=version.number)
         return self._render(error, request_id)
 
     def _find(self, data: bytes, end: int, request_id: bytes) -> Version | None:

@@ -85,10 +85,11 @@ class Inference:
                 guard.body_read = True
                 call = read(scope, body)
                 del body  # its texts take as much memory again
+                context.texts = len(call.texts)
                 if call.timeout_s is not None:
                     guard.shorten(call.timeout_s)
                 version = self._find(call, context)
-                result = await _predict(version, call, guard.deadline)
+                context.result = result = await _predict(version, call, guard.deadline)
             except asyncio.CancelledError:
                 guard.raise_cause()
                 raise
@@ -116,7 +117,7 @@ class Inference:
         except UnknownModel:
             context.model = UNKNOWN_MODEL
             raise
-        context.model = version.name
+        context.model, context.version = version.name, version.number
         return version
 
 

@@ -1,6 +1,7 @@
 """What every request gets: an id, a place in the metrics, a response to unexpected errors too."""
 
 import logging
+import math
 import os
 import random
 import re
@@ -15,8 +16,9 @@ from app.api.body import Bodies
 from app.api.codings import choose_coding, packing
 from app.api.dialects import Dialect
 from app.api.security_headers import EVERYWHERE
+from app.serving.predictor import Result
 from app.telemetry.logs import describe_exception
-from app.telemetry.metrics import NO_MODEL, OTHER_ROUTE, Metrics
+from app.telemetry.metrics import NO_MODEL, NO_VERSION, OTHER_ROUTE, Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ _READ: Final = frozenset(
 """The headers that a context has."""
 PREFIX_CHARS: Final = len("/v2")
 """So much of a path tells the protocol."""
+LogRequest = Callable[["Scope", "RequestContext", str, float], None]
+"""Logs a request from its scope, its context, its route and its seconds."""
 NO_DIALECTS: Final[Mapping[str, Dialect]] = {}
 _CONTEXT: Final = "valence.context"
 _READINESS_PROBES: Final = frozenset(
@@ -55,6 +59,8 @@ class RequestContext:
     Attributes:
         request_id: Taken from the request if valid, else generated.
         model: The model's label in the metrics; set by the route.
+        version: The version that answers; set by the route.
+        texts: How many valid texts it has; set by the route.
         protection: The headers of `security_headers` that the answer gets.
         timeout: The header `X-Request-Timeout-Ms` as received.
         content_length: The header as received.
@@ -65,6 +71,7 @@ class RequestContext:
         status: The status of the response.
         error: The class name of the exception that ended the request.
         rejected: The `reason` in the metric `rejected_total`; empty if it is not counted there.
+        result: What was predicted; set by the route.
         dialect: How the client reads errors; None: as problem details.
     """
 
@@ -80,14 +87,19 @@ class RequestContext:
         "protection",
         "rejected",
         "request_id",
+        "result",
         "status",
+        "texts",
         "timeout",
+        "version",
     )
 
     def __init__(self, scope: Scope, dialect: Dialect | None = None) -> None:
         self.dialect = dialect
         self.request_id = ""
         self.model = NO_MODEL
+        self.version = NO_VERSION
+        self.texts = 0
         self.protection = EVERYWHERE
         self.timeout: bytes | None = None
         self.content_length: bytes | None = None
@@ -98,6 +110,7 @@ class RequestContext:
         self.status = CLIENT_GONE
         self.error = ""
         self.rejected = ""
+        self.result: Result | None = None
         for name, value in scope["headers"]:
             if name not in _READ:
                 continue
@@ -145,6 +158,8 @@ class RequestMiddleware:
         draining: Whether to close each connection after its response.
         answer_unexpected: Makes the response to an unexpected exception from the scope.
         dialects: How the clients of the other protocols read errors, by the start of their paths.
+        log: Logs a request.
+        log_from: The lowest status of the requests that are logged; None to log none.
     """
 
     def __init__(
@@ -156,6 +171,8 @@ class RequestMiddleware:
         draining: Callable[[], bool],
         answer_unexpected: Callable[[Scope], Response],
         dialects: Mapping[str, Dialect] = NO_DIALECTS,
+        log: LogRequest = lambda *_: None,
+        log_from: int | None = None,
     ) -> None:
         self._app = app
         self._metrics = metrics
@@ -163,6 +180,8 @@ class RequestMiddleware:
         self._draining = draining
         self._answer_unexpected = answer_unexpected
         self._dialects = dialects
+        self._log = log
+        self._log_from = math.inf if log_from is None else log_from
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; the lifespan passes through."""
@@ -211,26 +230,18 @@ class RequestMiddleware:
             self._count(scope, context, time.monotonic() - started)
 
     def _count(self, scope: Scope, context: RequestContext, seconds: float) -> None:
-        """Count one request in the metrics, and log it if it failed on the server's side.
-
-        A rejection is logged at DEBUG, because clients could fill the log with them.
-        """
+        """Count one request in the metrics, and log it if that is asked for."""
         route: str = getattr(scope.get("route"), "path", OTHER_ROUTE)
-        self._metrics.observe_request(route, context.model, context.status, seconds)
-        if route in _READINESS_PROBES:
-            return
-        if context.rejected:
+        self._metrics.observe_request(
+            route,
+            context.model,
+            context.status,
+            seconds,
+            version=context.version,
+            texts=context.texts if context.status == 200 else 0,
+        )
+        is_probe = route in _READINESS_PROBES
+        if context.rejected and not is_probe:
             self._metrics.rejected.labels(context.rejected).inc()
-        if context.rejected or context.status >= 500:
-            logger.log(
-                logging.DEBUG if context.rejected else logging.WARNING,
-                "a request failed",
-                extra={
-                    "request_id": context.request_id,
-                    "route": route,
-                    "model": context.model,
-                    "status": context.status,
-                    "reason": context.error,
-                    "duration_ms": round(seconds * 1e3, 3),
-                },
-            )
+        if context.status >= self._log_from and not (is_probe and self._log_from):
+            self._log(scope, context, route, seconds)

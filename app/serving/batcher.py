@@ -25,6 +25,9 @@ from app.text.padding import Int32Array
 
 logger = logging.getLogger(__name__)
 
+TraceRun = Callable[[str, int, int, int, float], object]
+"""Makes the span of a run from the model, its items, their tokens, the padding, and its seconds."""
+
 
 class Batcher:
     """Turns rows of ids into probabilities, with the items of many requests in one model run.
@@ -43,6 +46,7 @@ class Batcher:
             can cause. By then every waiting request has its error.
         clock: Monotonic, in seconds.
         background: Whether its batches run only while no other batcher has one for a slot.
+        trace_run: Makes the span of a model run; None without tracing.
 
     Attributes:
         load: The work of all models that share the engine threads.
@@ -60,8 +64,10 @@ class Batcher:
         on_failure: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         background: bool = False,
+        trace_run: TraceRun | None = None,
     ) -> None:
         self._engine = engine
+        self._trace_run = trace_run
         self._labels = labels
         self._policy = policy
         self._slots = slots
@@ -341,7 +347,14 @@ class Batcher:
         metrics.inference_seconds.observe(seconds)
         metrics.batch_items.observe(count)
         metrics.real_tokens.inc(real)
-        metrics.padded_tokens.inc(max(lengths) * count - real)
+        padded = max(lengths) * count - real
+        metrics.padded_tokens.inc(padded)
+        if self._trace_run is not None:
+            span = self._trace_run(metrics.name, count, real, padded, seconds)
+            for item in batch:
+                for each in (item, *self._queue.followers(item)):
+                    if span not in each.submission.runs:
+                        each.submission.runs = [*each.submission.runs, span]
 
     def _settle(
         self,

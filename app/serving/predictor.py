@@ -66,12 +66,16 @@ class Result:
         tokenize_s: The time from texts to ids, in seconds.
         queue_s: The longest time that a text waited for its batch, in seconds.
         inference_s: The longest model run, in seconds.
+        started: When the texts were read, on the monotonic clock, in seconds.
+        runs: The spans of the model runs, if they are traced.
     """
 
     predictions: list[Prediction | ValenceError]
     tokenize_s: float
     queue_s: float
     inference_s: float
+    started: float = 0.0
+    runs: Sequence[object] = ()
 
 
 @dataclass(slots=True)
@@ -176,7 +180,7 @@ class Predictor:
             else:
                 rows = await self._encode_in_thread(texts, tokens, deadline)
             tokenize_s = time.monotonic() - started
-            self._metrics.tokenize_seconds.observe(tokenize_s)
+            self._metrics.tokenize_seconds[len(texts) > 1].observe(tokenize_s)
             self._admission.learn_tokens(chars, sum(row.tokens for row in rows))
             submission = await self._batcher.submit([row.ids for row in rows], deadline=deadline)
         finally:
@@ -184,7 +188,14 @@ class Predictor:
         predictions = [
             self._label(item, row) for item, row in zip(submission.items, rows, strict=True)
         ]
-        return Result(predictions, tokenize_s, submission.queue_delay_s, submission.inference_s)
+        return Result(
+            predictions,
+            tokenize_s,
+            submission.queue_delay_s,
+            submission.inference_s,
+            started,
+            submission.runs,
+        )
 
     async def explain(self, texts: Sequence[str], *, deadline: float) -> Result:
         """Predict every text, and tell how much each word contributed.

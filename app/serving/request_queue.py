@@ -90,6 +90,7 @@ class Submission:
             follow no other. The queue counts them.
         unsettled: The number of items without a result.
         inference_s: The longest model run for one of its items, in seconds.
+        runs: The spans of the model runs for its items, if they are traced.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class Submission:
         "inference_s",
         "items",
         "pending_tokens",
+        "runs",
         "settled",
         "unsettled",
     )
@@ -117,6 +119,7 @@ class Submission:
         self.settled = settled
         self.unsettled = len(self.items)
         self.inference_s = 0.0
+        self.runs: Sequence[object] = ()
 
     @property
     def queue_delay_s(self) -> float:

@@ -53,6 +53,7 @@ class EngineSlots:
 
     Attributes:
         load: The work of the models that share the threads.
+        count: As passed in.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class EngineSlots:
         on_hang: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self.load = EngineLoad(count)
-        self._count = count
+        self.count = count
+        self._busy_s = 0.0  # of the work that is done
         self._timeout_s = timeout_s
         self._on_hang = on_hang
         self._hung = False
@@ -111,6 +113,13 @@ class EngineSlots:
             self._watch(loop, job.started + self._timeout_s)
         self._jobs.put(job)
 
+    def busy_s(self) -> float:
+        """How long the threads have had work, in seconds, summed over all of them."""
+        if not self._running:
+            return self._busy_s
+        now = asyncio.get_running_loop().time()
+        return self._busy_s + sum(now - job.started for job in self._running)
+
     def close(self) -> None:
         """Let the threads end once their work is done."""
         if self._watchdog is not None:
@@ -148,6 +157,7 @@ class EngineSlots:
         """On the event loop: deliver a result, unless the work was given up before."""
         if job in self._running:
             self._running.remove(job)
+            self._busy_s += asyncio.get_running_loop().time() - job.started
             job.done(result, error)
 
     def _grant(self) -> None:
@@ -158,7 +168,7 @@ class EngineSlots:
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in range(self._count):
+        for number in range(self.count):
             thread = threading.Thread(
                 target=self._work, args=(loop,), name=f"engine-{number}", daemon=True
             )

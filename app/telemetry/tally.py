@@ -7,7 +7,7 @@ update to a file; here a process takes a snapshot when asked. The text format is
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -20,6 +20,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+from app.telemetry.drift import population_stability_index
 
 SeriesState: TypeAlias = tuple[Sequence[str], Sequence[float]]
 """One series: its label values, in the order of the label names, and its numbers."""
@@ -92,6 +94,11 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many values were in each bucket, and above the last bound."""
+        return self._counts
+
     def numbers(self) -> list[float]:
         """The numbers in a snapshot: the sum, then the count of each bucket (not cumulative)."""
         return [self._sum, *self._counts]
@@ -102,7 +109,30 @@ class Histogram:
         self._counts = [int(count) for count in counts]
 
 
-Series = TypeVar("Series", Counter, Gauge, Histogram)
+class Divergence:
+    """Two histograms of the same bins, whose difference is shown."""
+
+    __slots__ = ("_expected", "_observed")
+
+    def __init__(self) -> None:
+        self._expected: Sequence[float] = ()
+        self._observed: Sequence[float] = ()
+
+    def set(self, expected: Sequence[float], observed: Sequence[float]) -> None:
+        """Replace both."""
+        self._expected, self._observed = expected, observed
+
+    def numbers(self) -> list[float]:
+        """The numbers in a snapshot: the bins of the first histogram, then those of the other."""
+        return [*self._expected, *self._observed]
+
+    def load(self, numbers: Sequence[float]) -> None:
+        """Restore the numbers of a snapshot."""
+        middle = len(numbers) // 2
+        self.set(numbers[:middle], numbers[middle:])
+
+
+Series = TypeVar("Series", Counter, Gauge, Histogram, Divergence)
 
 
 class Family(ABC, Generic[Series]):
@@ -137,10 +167,13 @@ class Family(ABC, Generic[Series]):
             series = self._series[values] = self._make()
         return series
 
-    def remove(self, *values: str) -> None:
-        """Remove the series whose first label values are these."""
-        for found in [each for each in self._series if each[: len(values)] == values]:
-            del self._series[found]
+    def remove(self, unwanted: Callable[[Mapping[str, str]], bool]) -> None:
+        """Remove the series whose labels are unwanted."""
+        self._series = {
+            values: series
+            for values, series in self._series.items()
+            if not unwanted(dict(zip(self._labels, values, strict=True)))
+        }
 
     def states(self) -> list[SeriesState]:
         """All series, in the order of their creation."""
@@ -152,10 +185,11 @@ class Family(ABC, Generic[Series]):
         for snapshot in snapshots:
             for values, numbers in snapshot.get(self.name, ()):
                 found.setdefault(tuple(values), []).append(numbers)
-        return [
-            (values, [self._combine(same) for same in zip(*numbers, strict=True)])
-            for values, numbers in found.items()
-        ]
+        return [(values, self._combine_all(numbers)) for values, numbers in found.items()]
+
+    def _combine_all(self, numbers: Sequence[Sequence[float]]) -> list[float]:
+        """The numbers of one series in several processes, combined."""
+        return [self._combine(same) for same in zip(*numbers, strict=True)]
 
     @abstractmethod
     def to_metric(self, states: Iterable[SeriesState]) -> Metric:
@@ -207,6 +241,24 @@ class _Histograms(Family[Histogram]):
         return Histogram(self._bounds)
 
 
+class _Divergences(Family[Divergence]):
+    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+        metric = GaugeMetricFamily(self.name, self._help, labels=self._labels)
+        for values, numbers in states:
+            middle = len(numbers) // 2
+            index = population_stability_index(numbers[:middle], numbers[middle:])
+            metric.add_metric(values, index)
+        return metric
+
+    def _combine_all(self, numbers: Sequence[Sequence[float]]) -> list[float]:
+        """The sum. While a version with other labels takes over, the bins may be others."""
+        first = len(numbers[0])
+        return [sum(same) for same in zip(*(n for n in numbers if len(n) == first), strict=True)]
+
+    def _make(self) -> Divergence:
+        return Divergence()
+
+
 AnyFamily = TypeVar("AnyFamily", bound=Family[Any])
 
 
@@ -243,6 +295,10 @@ class Tally:
     ) -> Family[Histogram]:
         """Declare a histogram with the bucket bounds of `Histogram`."""
         return self._add(_Histograms(name, help_text, labels, bounds))
+
+    def divergence(self, name: str, help_text: str, *labels: str) -> Family[Divergence]:
+        """Declare a gauge that shows how far two histograms differ, summed over the processes."""
+        return self._add(_Divergences(name, help_text, labels, sum))
 
     def snapshot(self) -> Snapshot:
         """The numbers of this process now."""

@@ -448,7 +448,7 @@ async def test_retry_after(running: Running, monkeypatch: pytest.MonkeyPatch) ->
 async def test_rejections_do_not_fill_the_log(
     running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rejected request is logged at DEBUG, a failed one at WARNING."""
+    """What the client can avoid is logged at INFO, what it cannot at WARNING."""
     expect_lateness(monkeypatch, 0)
     caplog.set_level(logging.DEBUG, logger="app")
     running.engine.gate.clear()
@@ -461,7 +461,7 @@ async def test_rejections_do_not_fill_the_log(
     await running.predict(text="poison")
     failures = [r for r in caplog.records if r.getMessage() == "a request failed"]
     assert [(vars(r)["status"], r.levelname) for r in failures] == [
-        *((504, "DEBUG"), (500, "WARNING")),
+        *((504, "INFO"), (500, "WARNING")),
     ]
 
 

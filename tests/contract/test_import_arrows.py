@@ -134,6 +134,7 @@ LIBRARIES = {
     "onnx": {"training.models.onnx_writer", "training.export", "training.evaluation.pace"},
     "keras": {"training"},
     "sklearn": {"training"},
+    "opentelemetry": {"app.telemetry.tracing"},
     "pyarrow": {"app.tables.columnar", "app.tables.parquet_parts"},
     "openpyxl": {"app.tables.columnar"},
     "ray": {"app.scoring.ray_data"},

@@ -3,6 +3,7 @@
 A change here is a breaking change.
 """
 
+import platform
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app import __version__
 from tests.fakes import LABELS, make_encoder, run_service, write_version
 
 pytestmark = pytest.mark.anyio
 
 HISTOGRAMS = {
-    "request_duration_seconds": {"route", "model"},
-    "tokenize_duration_seconds": {"model"},
+    "request_duration_seconds": {"route", "model", "version", "size"},
+    "tokenize_duration_seconds": {"model", "size"},
     "queue_delay_seconds": {"model"},
     "inference_duration_seconds": {"model"},
     "batch_items": {"model"},
@@ -37,6 +39,7 @@ COUNTERS = {
     "model_loads": {"model", "outcome"},
     "log_lines_dropped": set[str](),
     "worker_deaths": {"reason"},
+    "engine_busy_seconds": set[str](),
 }
 GAUGES = {
     "queue_items": {"model"},
@@ -44,16 +47,28 @@ GAUGES = {
     "connections": set[str](),
     "model_info": {"model", "version", "engine", "default"},
     "workers": {"state"},
+    "engine_threads": set[str](),
+    "queue_limit_items": set[str](),
+    "queue_bytes": set[str](),
+    "queue_limit_bytes": set[str](),
+    "build_info": {"version", "python", "engine"},
+    "model_drift_psi": {"model", "feature"},
 }
 # What `traffic` leaves behind. A value that is missing here is a series that a dashboard misses.
 VALUES = {
     "route": {
         *("/predict", "/livez", "/readyz", "/metrics", "/models", "/models/{name}", "other"),
         *("/v2", "/v2/models/{model}", "/v2/models/{model}/infer"),
-        *("/v1/models/{model}", "/v1/models/{model}/labels/{label}:predict"),
+        "/v2/models/{model}/versions/{version}/infer",
+        *(
+            f"/v1/models/{{model}}{which}:{verb}"
+            for which in ("", "/versions/{version}", "/labels/{label}")
+            for verb in ("predict", "classify")
+        ),
+        "/v1/models/{model}",
     },
     "model": {"", "unknown", "lstm", "bow"},
-    "status": {"200", "400", "404", "503"},
+    "status": {"200", "400", "404", "429", "500", "503", "504"},
     "kind": {"real", "padded"},
     "reason": {
         *("queue_full", "too_late", "not_ready", "draining", "deadline", "connections"),
@@ -61,11 +76,14 @@ VALUES = {
         *("killed", "failed", "unresponsive"),
     },
     "state": {"starting", "ready", "differs", "unresponsive", "died", "draining"},
-    "version": {"1", "2"},
+    "version": {"", "1", "2", __version__},
+    "size": {"", "one", "many"},
+    "python": {platform.python_version()},
     "label": {*LABELS},
     "outcome": {"loaded", "rejected", "released", "removal_refused"},
-    "engine": {"fake"},
+    "engine": {"fake", "tensorflow"},  # the repository of the test has no `model.onnx`
     "default": {"true", "false"},
+    "feature": {"label", "confidence", "truncated", "unknown"},
 }
 
 
@@ -76,7 +94,11 @@ async def ask_everything(client: httpx.AsyncClient) -> None:
         await client.get(path)
     for path in ("/v2/models/made-up/infer", "/v1/models/bow/labels/made-up:predict"):
         await client.post(path)
-    for body in ({"texts": ["good", "a bad film"]}, {"text": "good", "model": "made-up"}):
+    for body in (
+        {"texts": ["good", "a bad film"]},
+        {"text": "good"},
+        {"text": "good", "model": "made-up"},
+    ):
         await client.post("/predict", json=body)
 
 
@@ -142,7 +164,24 @@ async def test_label_values_are_closed_sets(used_page: str) -> None:
     assert find_values(used_page) == VALUES
 
 
-@pytest.mark.parametrize("label", ["kind", "reason", "label", "outcome", "default", "state"])
+@pytest.mark.parametrize(
+    "label",
+    ["kind", "reason", "label", "outcome", "default", "state", "python", "engine", "feature"],
+)
 async def test_series_exist_from_the_start(fresh_page: str, label: str) -> None:
     """Every value of a closed set has its series before anything has happened."""
     assert find_values(fresh_page)[label] == VALUES[label]
+
+
+async def test_no_counter_appears_late(fresh_page: str, used_page: str) -> None:
+    """Only statuses and routes that no objective is about have a counter that begins later."""
+    before, after = (
+        {
+            (sample.name, *sorted(sample.labels.items()))
+            for family in text_string_to_metric_families(page)
+            if family.type == "counter"
+            for sample in family.samples
+        }
+        for page in (fresh_page, used_page)
+    )
+    assert {name for name, *_ in after - before} == {"valence_requests_total"}

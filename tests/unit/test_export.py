@@ -88,6 +88,8 @@ def test_files_of_a_version(workshop: Workshop, name: str) -> None:
     assert set(manifest.metrics) == {"validation"}
     assert set(manifest.metrics["validation"]) == {"tensorflow", "onnx"}
     assert manifest.metrics["validation"]["tensorflow"]["accuracy"] > 0.9
+    assert manifest.baseline is not None
+    assert sum(manifest.baseline.labels) == manifest.data.counts["validation"]
 
 
 def test_golden_rows(workshop: Workshop) -> None:

@@ -110,3 +110,17 @@ async def test_result_for_a_closed_event_loop() -> None:
     go.set()
     await asyncio.to_thread(threads[0].join, 30)
     assert not threads[0].is_alive()
+
+
+async def test_busy_seconds(slots: EngineSlots) -> None:
+    """Busy seconds grow while a thread has work, and stand still while it has none."""
+    gate = threading.Event()
+    done: list[bool] = []
+    slots.run(gate.wait, lambda *_: done.append(True))
+    before = slots.busy_s()
+    await until(lambda: slots.busy_s() > before)
+    gate.set()
+    await until(lambda: bool(done))
+    after = slots.busy_s()
+    await asyncio.sleep(0)
+    assert slots.busy_s() == after > before

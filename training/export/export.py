@@ -19,6 +19,7 @@ from app.artifact import (
     REPORT,
     SIGNATURE,
     TOKENIZER,
+    Baseline,
     DataCard,
     GoldenRow,
     Manifest,
@@ -34,6 +35,7 @@ from training.config import Config
 from training.data.accounting import print_rows
 from training.data.corpus import Corpus
 from training.data.dataset import Dataset, Source, load_dataset
+from training.export.baseline import count_baseline
 from training.export.golden import GOLDEN_TEXTS
 from training.export.onnx_export import Kept, Reference, export_onnx
 from training.export.runtimes import ExportedModel, OnnxModel
@@ -144,7 +146,8 @@ def export(
         if (run_folder / LEARNED).is_file():  # runs of earlier releases lack it
             shutil.copyfile(run_folder / LEARNED, folder / LEARNED)
         metrics = _measure(reference, onnx, run.labels)
-        manifest = _describe(trained, int(target.name), temperature, metrics, onnx_record)
+        baseline = count_baseline(validation.encoded, reference.validation_answers)
+        manifest = _describe(trained, int(target.name), temperature, metrics, onnx_record, baseline)
         quality = _assess(
             folder,
             run.labels,
@@ -316,6 +319,7 @@ def _describe(
     temperature: float,
     metrics: dict[str, dict[str, float]],
     onnx_record: dict[str, Any],
+    baseline: Baseline,
 ) -> Manifest:
     run, config = trained.run, trained.config
     return Manifest(
@@ -333,6 +337,7 @@ def _describe(
         metrics={"validation": metrics},
         engines={_ENGINE: {"signature": SIGNATURE}, _ONNX: onnx_record},
         limits=_limits(trained.encoder.config, trained.dataset),
+        baseline=baseline,
         files={},
     )
 

@@ -724,7 +724,7 @@ function quantile(before, after, name, share) {
   }
   const sorted = [...bounds].sort(([a], [b]) => a - b);
   const count = sorted.at(-1)?.[1] ?? 0;
-  if (!count) return null;
+  if (count <= 0) return null; // the series of a released version are gone
   let low = 0;
   let below = 0;
   for (const [bound, cumulated] of sorted) {

@@ -1,0 +1,159 @@
+"""Spans of requests and of model runs, sent by OpenTelemetry.
+
+Imported only where tracing is on: the library comes with the extra `otel`. Spans are made when
+their request has ended, from times that were taken anyway, so that a service without tracing pays
+nothing. They carry numbers and names of models, never a text.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+FLUSH_TIMEOUT_S: Final = 2.0
+"""How long a process that ends waits for its last spans to be sent."""
+_HEADERS: Final = (b"traceparent", b"tracestate")
+_ROOT: Final = Context()
+_NANOSECONDS: Final = 1e9
+_FIRST_OWN_ERROR: Final = 500
+
+Attribute = str | int
+Stage = tuple[str, float, float]
+"""A stage of a request: its name, and its beginning and end on the monotonic clock, in seconds."""
+
+
+@dataclass(slots=True)
+class Traced:
+    """A request that is being answered.
+
+    Attributes:
+        span: Its span.
+        trace_id: In hexadecimal.
+        traceparent: The header that names the span.
+    """
+
+    span: Span
+    trace_id: str
+    traceparent: bytes
+
+
+class Tracing:
+    """Makes spans.
+
+    Args:
+        version: Of the service.
+        provider: Where spans go; by default to the endpoint that OpenTelemetry's own environment
+            variables name, `OTEL_EXPORTER_OTLP_ENDPOINT` above all.
+    """
+
+    def __init__(self, version: str, provider: TracerProvider | None = None) -> None:
+        self._provider = provider or _open_provider(version)
+        self._tracer = self._provider.get_tracer("valence", version)
+        self._propagator = TraceContextTextMapPropagator()
+        # Times are taken on the monotonic clock.
+        self._offset_s = time.time() - time.monotonic()
+
+    def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> Traced:
+        """Begin the span of a request, as a child of the one that its headers name."""
+        carrier = {
+            name.decode(): value.decode("latin-1") for name, value in headers if name in _HEADERS
+        }
+        parent = self._propagator.extract(carrier, _ROOT) if carrier else _ROOT
+        span = self._tracer.start_span("request", context=parent, kind=SpanKind.SERVER)
+        found = span.get_span_context()
+        trace_id = trace.format_trace_id(found.trace_id)
+        span_id = trace.format_span_id(found.span_id)
+        header = f"00-{trace_id}-{span_id}-{int(found.trace_flags):02x}"
+        return Traced(span, trace_id, header.encode("ascii"))
+
+    def end(
+        self,
+        traced: Traced,
+        name: str,
+        status: int,
+        attributes: dict[str, Attribute],
+        stages: Sequence[Stage],
+        runs: Sequence[object],
+    ) -> None:
+        """End the span of a request, with a span for each of its stages.
+
+        Args:
+            traced: The request.
+            name: Of its span.
+            status: Of its response.
+            attributes: Of its span.
+            stages: One after another.
+            runs: What `trace_run` returned for the model runs that answered it; the last stage is
+                linked to them.
+        """
+        span = traced.span
+        if span.is_recording():
+            span.update_name(name)
+            span.set_attributes(attributes)
+            if status >= _FIRST_OWN_ERROR:
+                span.set_status(Status(StatusCode.ERROR))
+            parent = trace.set_span_in_context(span, _ROOT)
+            for number, (stage, began, ended) in enumerate(stages, start=1):
+                is_last = number == len(stages)
+                links = [Link(run) for run in runs if isinstance(run, SpanContext) and is_last]
+                child = self._tracer.start_span(
+                    stage, context=parent, links=links, start_time=self._to_ns(began)
+                )
+                child.end(self._to_ns(ended))
+        span.end()
+
+    def trace_run(self, model: str, items: int, tokens: int, padded: int, seconds: float) -> object:
+        """Make the span of a model run that has just ended; returns what a request links to.
+
+        Args:
+            model: The model.
+            items: Rows.
+            tokens: Of the texts.
+            padded: Tokens of padding.
+            seconds: How long the run took.
+        """
+        now = time.monotonic()
+        span = self._tracer.start_span(
+            "batch",
+            context=_ROOT,
+            attributes={
+                "valence.model": model,
+                "valence.batch.items": items,
+                "valence.batch.tokens": tokens,
+                "valence.batch.padded_tokens": padded,
+            },
+            start_time=self._to_ns(now - seconds),
+        )
+        span.end(self._to_ns(now))
+        return span.get_span_context()
+
+    def close(self) -> None:
+        """Send the last spans, but do not wait for a collector that is not there."""
+        # Not the library's own timeout, which its retries outlast.
+        sender = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
+        sender.start()
+        sender.join(FLUSH_TIMEOUT_S)
+
+    def _to_ns(self, moment: float) -> int:
+        return int((moment + self._offset_s) * _NANOSECONDS)
+
+
+def _open_provider(version: str) -> TracerProvider:
+    """Spans leave in the background, many at a time."""
+    # Variables of the environment, such as OTEL_SERVICE_NAME, come before these.
+    resource = Resource({"service.name": "valence", "service.version": version}).merge(
+        Resource.create()
+    )
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider

@@ -1,0 +1,165 @@
+"""The dashboard and the alerts of k8s/components/monitoring/ against the metrics of the service."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from prometheus_client import ProcessCollector
+
+from tests.contract.test_metrics_names import COUNTERS, GAUGES, HISTOGRAMS
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "k8s" / "components" / "monitoring"
+RUNBOOK = ROOT / "docs" / "runbook.md"
+PROMTOOL = shutil.which("promtool")
+
+_SERIES = re.compile(r"\b((?:valence|process)_\w+)(?:\{([^}]*)\})?")
+_MATCHER = re.compile(r'(\w+) *(?:=~|!~|!=|=) *"[^"]*"')
+_GROUPING = re.compile(r"\b(?:by|without|ignoring|on) *\(([^)]*)\)")
+_OF_THE_TARGET = {"job", "instance", "namespace"}
+"""Labels that Prometheus adds."""
+
+
+@cache
+def dashboard() -> ModuleType:
+    """The module that writes the dashboard."""
+    spec = importlib.util.spec_from_file_location("dashboard", FOLDER / "dashboard.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def known_series() -> dict[str, set[str]]:
+    """The labels of each series that the service exports."""
+    process = ProcessCollector(registry=None).collect()
+    found = {s.name: set(s.labels) for metric in process for s in metric.samples}
+    found |= {f"valence_{name}_total": labels for name, labels in COUNTERS.items()}
+    found |= {f"valence_{name}": labels for name, labels in GAUGES.items()}
+    for name, labels in HISTOGRAMS.items():
+        found |= {f"valence_{name}_{part}": labels for part in ("sum", "count")}
+        found[f"valence_{name}_bucket"] = labels | {"le"}
+    return found
+
+
+def rules() -> list[dict[str, str]]:
+    """The alerts."""
+    (group,) = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    return group["rules"]
+
+
+def all_queries() -> Iterator[str]:
+    yield from dashboard().queries()
+    for rule in rules():
+        yield rule["expr"]
+
+
+def faults(query: str) -> list[str]:
+    """What a query names and the service does not export."""
+    known, found, labels = known_series(), [], set(_OF_THE_TARGET)
+    for name, matchers in _SERIES.findall(query):
+        if name not in known:
+            found.append(name)
+            continue
+        labels |= known[name]
+        found += [
+            f"{name}: {label}"
+            for label in _MATCHER.findall(matchers)
+            if label not in known[name] | _OF_THE_TARGET
+        ]
+    groupings = {label.strip() for each in _GROUPING.findall(query) for label in each.split(",")}
+    return found + sorted(groupings - labels)
+
+
+def test_the_files_are_up_to_date() -> None:
+    """The files are those that dashboard.py writes."""
+    for path, content in dashboard().render().items():
+        assert path.read_text(encoding="utf-8") == content, f"run {FOLDER.name}/dashboard.py"
+
+
+def test_every_query_names_what_there_is() -> None:
+    """Every metric and every label in a query is one that the service exports."""
+    assert {query: found for query in all_queries() if (found := faults(query))} == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("rate(valence_request_total[5m])", "valence_request_total"),
+        ('valence_workers{status="ready"}', "valence_workers: status"),
+        ("sum by (version) (valence_workers)", "version"),
+        ("valence_batch_items_bucket", None),
+        ("valence_batch_items", "valence_batch_items"),
+    ],
+)
+def test_what_a_wrong_query_names(query: str, fault: str | None) -> None:
+    """The check finds a wrong metric, a wrong label and a wrong grouping."""
+    assert faults(query) == ([fault] if fault else [])
+
+
+def test_every_metric_is_shown() -> None:
+    """Every metric of the service is in the dashboard or in an alert, but for these."""
+    text = " ".join(all_queries())
+    left_out = {
+        name
+        for name in (*COUNTERS, *GAUGES, *HISTOGRAMS)
+        if not re.search(rf"\bvalence_{name}(?:_total|_bucket|_sum|_count)?\b", text)
+    }
+    assert left_out == {"key_loads"}
+
+
+def test_panels_are_whole() -> None:
+    """Every panel has an id of its own, a title, a description and a query, and none overlap."""
+    panels = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    shown = [panel for panel in panels if panel["type"] != "row"]
+    assert all(panel["title"] and panel["description"] and panel["targets"] for panel in shown)
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(cells)) == len(cells)
+
+
+def test_every_alert_has_a_runbook() -> None:
+    """The address of each alert is a heading of docs/runbook.md."""
+    headings = re.findall(r"^## (.+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    for rule in rules():
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert page.endswith("/docs/runbook.md")
+        assert anchor in anchors
+
+
+def test_every_alert_has_a_test() -> None:
+    """Each alert fires in a test of its rules."""
+    tests = yaml.safe_load((FOLDER / "alerts_test.yml").read_text(encoding="utf-8"))["tests"]
+    fired = {
+        alert
+        for test in tests
+        for each in test["promql_expr_test"]
+        for sample in each.get("exp_samples", ())
+        for alert in re.findall(r'alertname="(\w+)"', sample["labels"])
+    }
+    assert fired == {rule["alert"] for rule in rules()}
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="there is no promtool in PATH")
+@pytest.mark.parametrize(("verb", "file"), [("check", "alerts.yml"), ("test", "alerts_test.yml")])
+def test_promtool(verb: str, file: str) -> None:
+    """The rules are valid; each alert fires when it should, and none for a healthy service."""
+    done = subprocess.run(
+        ["promtool", verb, "rules", file], cwd=FOLDER, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,109 @@
+"""Spans of requests, as an exporter in memory receives them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+trace_sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="OpenTelemetry is not installed")
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider  # noqa: E402
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: E402
+    InMemorySpanExporter,
+)
+
+from app.telemetry.tracing import Tracing  # noqa: E402
+from tests.fakes import Running, run_service, until  # noqa: E402
+
+pytestmark = pytest.mark.anyio
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+STAGES = ("read", "tokenize", "queue", "infer")
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+async def traced(fake_models: Path, exporter: InMemorySpanExporter) -> AsyncIterator[Running]:
+    """A service whose spans are kept in memory."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    async with run_service(fake_models, tracer=Tracing("1", provider)) as service:
+        yield service
+
+
+def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
+    return [span for span in exporter.get_finished_spans() if span.name == name]
+
+
+async def test_spans_of_a_request(traced: Running, exporter: InMemorySpanExporter) -> None:
+    """A request has a span for each stage, one after another, and the whole covers them."""
+    response = await traced.predict(texts=["a good film", "bad"])
+    (request,) = named(exporter, "POST /predict")
+    stages = [span for name in STAGES for span in named(exporter, name)]
+    assert [span.name for span in stages] == [*STAGES]
+    assert {span.parent.span_id for span in stages if span.parent} == {request.context.span_id}
+    times = [moment for span in stages for moment in (span.start_time, span.end_time)]
+    assert times == sorted(times)
+    attributes = dict(request.attributes or {})
+    assert attributes["http.response.status_code"] == response.status_code == 200
+    assert (attributes["valence.model"], attributes["valence.version"]) == ("lstm", 2)
+    assert (attributes["http.route"], attributes["valence.texts"]) == ("/predict", 2)
+    assert "film" not in "".join(span.to_json() for span in exporter.get_finished_spans())
+
+
+async def test_requests_link_to_their_batch(
+    traced: Running, exporter: InMemorySpanExporter
+) -> None:
+    """Requests that were computed together have links to the one span of their batch."""
+    traced.engine.gate.clear()
+    first = asyncio.create_task(traced.predict(text="the"))
+    await traced.engine.wait_until_running()
+    others = [asyncio.create_task(traced.predict(text=text)) for text in ("good", "bad", "good")]
+    await until(lambda: traced.sample("queue_items", model="lstm") == 3)
+    traced.engine.gate.set()
+    await asyncio.gather(first, *others)
+    batches = named(exporter, "batch")
+    assert [dict(span.attributes or {})["valence.batch.items"] for span in batches] == [1, 2]
+    linked = [[link.context.span_id for link in span.links] for span in named(exporter, "infer")]
+    ids = [span.context.span_id for span in batches]
+    assert sorted(linked) == sorted([[ids[0]], *[[ids[1]]] * 3])
+
+
+async def test_context_in_and_out(traced: Running, exporter: InMemorySpanExporter) -> None:
+    """A request continues the trace of its client, and the response names its span."""
+    headers = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+    response = await traced.client.post("/predict", json={"text": "good"}, headers=headers)
+    (request,) = named(exporter, "POST /predict")
+    assert f"{request.context.trace_id:032x}" == TRACE
+    assert request.parent is not None
+    assert f"{request.parent.span_id:016x}" == SPAN
+    assert response.headers["traceparent"] == f"00-{TRACE}-{request.context.span_id:016x}-01"
+
+
+async def test_a_client_that_does_not_sample(
+    traced: Running, exporter: InMemorySpanExporter
+) -> None:
+    """A request whose client does not record its trace has no spans."""
+    headers = {"traceparent": f"00-{TRACE}-{SPAN}-00"}
+    response = await traced.client.post("/predict", json={"text": "good"}, headers=headers)
+    assert response.headers["traceparent"].endswith("-00")
+    assert named(exporter, "POST /predict") == []
+
+
+async def test_a_failed_request(traced: Running, exporter: InMemorySpanExporter) -> None:
+    """A request that failed has a span that says so, and why."""
+    await traced.predict(text="poison")
+    (request,) = named(exporter, "POST /predict")
+    assert request.status.status_code.name == "ERROR"
+    assert dict(request.attributes or {})["error.type"] == "InferenceFailed"
+
+
+async def test_without_tracing(running: Running) -> None:
+    """Without tracing no response has the header."""
+    assert "traceparent" not in (await running.predict(text="good")).headers
