@@ -66,7 +66,8 @@ def run_prometheus(folder: Path, target: str) -> Iterator[httpx.Client]:
             stderr=output,
         )
     try:
-        yield httpx.Client(base_url=_find_address(log), timeout=PATIENCE_S)
+        with httpx.Client(base_url=_find_address(log), timeout=PATIENCE_S) as prometheus:
+            yield prometheus
     finally:
         process.terminate()
         process.wait(PATIENCE_S)

@@ -1,12 +1,13 @@
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.artifact import ONNX
-from app.errors import InvalidInput
-from app.main import divide_cores
+from app.errors import InvalidInput, MissingLibrary
+from app.main import divide_cores, require_tracing
 from app.serving.engines import estimate_memory
 from app.settings import Settings
 
@@ -112,3 +113,12 @@ def test_one_worker_needs_no_estimate(tmp_path: Path) -> None:
 def test_memory_of_the_weights(engine: str, models: Path) -> None:
     """The estimate counts the weights of the engine in use."""
     assert estimate_memory(engine, models) - estimate_memory(engine, models / "none") == 80 * MIB
+
+
+def test_tracing_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start with tracing ends with a sentence that names the extra, if that is not installed."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.delitem(sys.modules, "app.telemetry.tracing", raising=False)
+    with pytest.raises(MissingLibrary, match=r"TRACING=otlp .* install valence\[otel\]"):
+        require_tracing(Settings(tracing="otlp"))
+    require_tracing(Settings())
