@@ -19,6 +19,8 @@ _MIN_SHARE: Final = 1e-4
 """Of an empty bin, whose logarithm would be infinite."""
 
 Clock = Callable[[], float]
+Identity = tuple[int, tuple[str, ...], Mapping[str, Sequence[float]]]
+"""A version: its number, its labels, and what was counted when it was validated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Watch:
     """
 
     def __init__(
-        self, version: str, features: Mapping[str, Feature], clock: Clock = time.monotonic
+        self, version: Identity, features: Mapping[str, Feature], clock: Clock = time.monotonic
     ) -> None:
         self.version = version
         self._features = {

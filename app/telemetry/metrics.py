@@ -256,7 +256,8 @@ class Metrics:
                 are not. A feature that is missing has no series.
         """
         watch = self._watches.get(name)
-        if watch is not None and watch.version == str(version):
+        identity = version, tuple(labels), dict(baseline)  # its files may be replaced
+        if watch is not None and watch.version == identity:
             return
         of_model, by_label = self.for_model(name), self.for_labels(name, version, labels)
 
@@ -271,7 +272,7 @@ class Metrics:
         }
         features = {f: Feature(expected, reads[f]) for f, expected in baseline.items()}
         self._forget_drift(name)
-        self._watches[name] = Watch(str(version), features, self._clock)
+        self._watches[name] = Watch(identity, features, self._clock)
 
     def _forget_drift(self, name: str) -> None:
         self._watches.pop(name, None)
@@ -321,7 +322,7 @@ class Metrics:
         self._versions.discard((name, str(version)))
         self.forget_unloaded()
         watch = self._watches.get(name)
-        if watch is not None and watch.version == str(version):
+        if watch is not None and watch.version[0] == version:
             self._forget_drift(name)
 
     def forget_unloaded(self) -> None:

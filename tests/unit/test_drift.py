@@ -23,8 +23,8 @@ class Traffic:
         self.metrics = Metrics(self.clock)
         self.watch(1)
 
-    def watch(self, version: int) -> None:
-        self.metrics.watch_drift("lstm", version, LABELS, BASELINE)
+    def watch(self, version: int, **changes: tuple[int, ...]) -> None:
+        self.metrics.watch_drift("lstm", version, LABELS, BASELINE | changes)
 
     def answer(self, texts: int, *, positive: float = 0.5, unknown: float = 0.02) -> None:
         """Count texts as the predictor does."""
@@ -99,13 +99,17 @@ def test_old_texts_leave_the_window() -> None:
     assert traffic.drift("label") == pytest.approx(0, abs=1e-6)
 
 
-def test_another_version_begins_anew() -> None:
-    """The texts of another version are compared with its own baseline, from its first text on."""
+@pytest.mark.parametrize(("version", "changes"), [(2, {}), (1, {"label": (60, 40)})])
+def test_another_version_begins_anew(version: int, changes: dict[str, tuple[int, int]]) -> None:
+    """The texts of another version are compared with its own baseline, from its first text on.
+
+    Files that replace those of a version are another one.
+    """
     traffic = Traffic()
     traffic.answer(2000, positive=0.9)
     traffic.watch(1)
     assert traffic.drift("label") == pytest.approx(0.8789, abs=1e-4)
-    traffic.watch(2)
+    traffic.watch(version, **changes)
     label = traffic.drift("label")
     assert label is not None
     assert math.isnan(label)
