@@ -47,6 +47,8 @@ class TraceMiddleware:
             self._end(scope, traced, began)
 
     def _end(self, scope: Scope, traced: "Traced", began: float) -> None:
+        if traced.span is None:
+            return
         context = context_of(scope)
         route = getattr(scope.get("route"), "path", OTHER_ROUTE)
         attributes: dict[str, str | int] = {

@@ -17,6 +17,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -37,14 +38,28 @@ class Traced:
     """A request that is being answered.
 
     Attributes:
-        span: Its span.
+        span: Its span; None if its trace is not sampled.
         trace_id: In hexadecimal.
         traceparent: The header that names the span.
     """
 
-    span: Span
+    span: Span | None
     trace_id: str
     traceparent: bytes
+
+
+class _Ids(RandomIdGenerator):  # type: ignore[misc]  # mypy does not read the library
+    """Random ids, but for the next trace the one by which it was sampled.
+
+    Most traces are not sampled, and the library takes several times as long to find that out.
+    """
+
+    chosen = 0
+
+    def generate_trace_id(self) -> int:
+        """The id of the next trace."""
+        chosen, self.chosen = self.chosen, 0
+        return chosen or int(super().generate_trace_id())
 
 
 class Tracing:
@@ -58,6 +73,8 @@ class Tracing:
 
     def __init__(self, version: str, provider: TracerProvider | None = None) -> None:
         self._provider = provider or _open_provider(version)
+        self._ids = self._provider.id_generator = _Ids()
+        self._sampler = self._provider.sampler
         self._tracer = self._provider.get_tracer("valence", version)
         self._propagator = TraceContextTextMapPropagator()
         # Times are taken on the monotonic clock.
@@ -68,13 +85,23 @@ class Tracing:
         carrier = {
             name.decode(): value.decode("latin-1") for name, value in headers if name in _HEADERS
         }
+        if not carrier and not self._samples("request"):
+            trace_id = trace.format_trace_id(self._ids.generate_trace_id())
+            span_id = trace.format_span_id(self._ids.generate_span_id())
+            return Traced(None, trace_id, f"00-{trace_id}-{span_id}-00".encode("ascii"))
         parent = self._propagator.extract(carrier, _ROOT) if carrier else _ROOT
         span = self._tracer.start_span("request", context=parent, kind=SpanKind.SERVER)
         found = span.get_span_context()
         trace_id = trace.format_trace_id(found.trace_id)
         span_id = trace.format_span_id(found.span_id)
         header = f"00-{trace_id}-{span_id}-{int(found.trace_flags):02x}"
-        return Traced(span, trace_id, header.encode("ascii"))
+        return Traced(span if span.is_recording() else None, trace_id, header.encode("ascii"))
+
+    def _samples(self, name: str) -> bool:
+        """Whether the next trace, with a root of this name, is sampled."""
+        chosen = self._ids.chosen = self._ids.generate_trace_id()
+        result = self._sampler.should_sample(_ROOT, chosen, name, SpanKind.SERVER)
+        return bool(result.decision.is_recording())
 
     def end(
         self,
@@ -97,19 +124,20 @@ class Tracing:
                 linked to them.
         """
         span = traced.span
-        if span.is_recording():
-            span.update_name(name)
-            span.set_attributes(attributes)
-            if status >= _FIRST_OWN_ERROR:
-                span.set_status(Status(StatusCode.ERROR))
-            parent = trace.set_span_in_context(span, _ROOT)
-            for number, (stage, began, ended) in enumerate(stages, start=1):
-                is_last = number == len(stages)
-                links = [Link(run) for run in runs if isinstance(run, SpanContext) and is_last]
-                child = self._tracer.start_span(
-                    stage, context=parent, links=links, start_time=self._to_ns(began)
-                )
-                child.end(self._to_ns(ended))
+        if span is None:
+            return
+        span.update_name(name)
+        span.set_attributes(attributes)
+        if status >= _FIRST_OWN_ERROR:
+            span.set_status(Status(StatusCode.ERROR))
+        parent = trace.set_span_in_context(span, _ROOT)
+        for number, (stage, began, ended) in enumerate(stages, start=1):
+            is_last = number == len(stages)
+            links = [Link(run) for run in runs if isinstance(run, SpanContext) and is_last]
+            child = self._tracer.start_span(
+                stage, context=parent, links=links, start_time=self._to_ns(began)
+            )
+            child.end(self._to_ns(ended))
         span.end()
 
     def trace_run(self, model: str, items: int, tokens: int, padded: int, seconds: float) -> object:
@@ -122,6 +150,9 @@ class Tracing:
             padded: Tokens of padding.
             seconds: How long the run took.
         """
+        if not self._samples("batch"):
+            self._ids.chosen = 0
+            return None
         now = time.monotonic()
         span = self._tracer.start_span(
             "batch",

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: E402
     InMemorySpanExporter,
 )
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: E402
 
 from app.telemetry.tracing import Tracing  # noqa: E402
 from tests.fakes import Running, run_service, until  # noqa: E402
@@ -94,6 +95,22 @@ async def test_a_client_that_does_not_sample(
     response = await traced.client.post("/predict", json={"text": "good"}, headers=headers)
     assert response.headers["traceparent"].endswith("-00")
     assert named(exporter, "POST /predict") == []
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
+def test_sampling(exporter: InMemorySpanExporter, ratio: float) -> None:
+    """As many traces have spans as the sampler says, and the header tells which ones."""
+    provider = TracerProvider(shutdown_on_exit=False, sampler=ParentBased(TraceIdRatioBased(ratio)))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing = Tracing("1", provider)
+    traced = [tracing.begin([]) for _ in range(400)]
+    for each in traced:
+        tracing.end(each, "GET /", 200, {}, (), ())
+    sampled = [each for each in traced if int(each.traceparent[-2:], 16) & 1]
+    found = {f"{span.context.trace_id:032x}" for span in named(exporter, "GET /")}
+    assert found == {each.trace_id for each in sampled}
+    assert ratio * 400 - 80 <= len(sampled) <= ratio * 400 + 80
+    assert len({each.traceparent for each in traced}) == 400
 
 
 async def test_a_failed_request(traced: Running, exporter: InMemorySpanExporter) -> None:
