@@ -313,14 +313,18 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             top=1,
         ),
         Panel(
-            "Unknown words and cut texts",
-            "Share of tokens outside the vocabulary; share of texts longer than the model reads.",
+            "Unknown words, cut and unreliable texts",
+            "Share of tokens outside the vocabulary; share of texts longer than the model reads; "
+            "share of texts that the version cannot judge.",
             "percentunit",
             {
                 "unknown, {{model}}": rate("valence_unknown_tokens_total", "model", "MODEL")
                 + " / "
                 + rate("valence_tokens_total", "model", "MODEL"),
                 "cut, {{model}}": rate("valence_truncated_texts_total", "model", "MODEL")
+                + " / "
+                + rate("valence_predictions_total", "model", "MODEL"),
+                "unreliable, {{model}}": rate("valence_unreliable_texts_total", "model", "MODEL")
                 + " / "
                 + rate("valence_predictions_total", "model", "MODEL"),
             },
