@@ -5,18 +5,22 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from app import __version__
-from app.artifact import Manifest, read_manifest
+from app.artifact import ONNX, Manifest, copy_version, read_manifest
 from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest
 from app.errors import InvalidInput, MissingLibrary, UnusableVersion, ValenceError
 from app.score_options import EXAMPLES as _SCORE_EXAMPLES
 from app.score_options import KEY_VARIABLE, RAY, SCORE_SETTINGS, add_score_options
+from app.serving.plan import ALIASES
 from app.serving.repository import Repository, Version
 from app.settings import ENV_PREFIX, Settings, explain_settings_error, unknown_variables
 
@@ -43,6 +47,7 @@ _EXPLAINED = 10
 _MODELS_EXAMPLES = """examples:
   valence models
   valence models --verify --json
+  valence models --copy-to /srv/models --engine onnx
 """
 
 _KEY_EXAMPLES = f"""examples:
@@ -270,6 +275,8 @@ def _models(options: argparse.Namespace) -> int:
     logging.getLogger("app").addHandler(logging.NullHandler())  # rows have the reasons
     repository = Repository(settings.models_dir, settings.default_model)
     repository.scan()
+    if options.copy_to is not None:
+        return _copy(repository, settings, options.copy_to)
     rows = [
         _inspect(repository, version, settings if options.verify else None)
         for versions in repository.versions.values()
@@ -292,6 +299,27 @@ def _models(options: argparse.Namespace) -> int:
     if unusable:
         return _complain(f"{unusable} of {len(rows)} versions cannot be used", FAILED)
     return FAILED if repository.unreadable else OK
+
+
+def _copy(repository: Repository, settings: Settings, models: Path) -> int:
+    """Copy the versions that are not there yet, with what the service reads, and the aliases."""
+    from app.main import engine_options
+    from app.serving.engines import choose_engine, is_read
+
+    for name, versions in repository.versions.items():
+        for version in versions:
+            if (models / version.key).exists():
+                _complain(f"{version.key} is there already", OK)
+                continue
+            has_onnx = (version.folder / ONNX).is_file()
+            engine = choose_engine(engine_options(settings), has_onnx=has_onnx)
+            if engine == "onnx" and not has_onnx:
+                raise UnusableVersion(f"{version.key} has no {ONNX}, which the engine onnx runs")
+            print(copy_version(version.folder, models, partial(is_read, engine)))
+        aliases = settings.models_dir / name / ALIASES
+        if aliases.is_file():
+            shutil.copy2(aliases, models / name / ALIASES)
+    return OK
 
 
 def _inspect(repository: Repository, version: Version, verify: Settings | None) -> dict[str, Any]:
@@ -399,6 +427,12 @@ def _make_parser() -> Parser:
         help="load every version as the service does, with all its checks",
     )
     models.add_argument("--json", action="store_true", help="print the list as JSON")
+    models.add_argument(
+        "--copy-to",
+        type=Path,
+        metavar="FOLDER",
+        help="copy versions that are not there into a folder, without files for other engines",
+    )
     _add_settings(models, "models_dir", "default_model", "engine", "device")
     key = _add_command(commands, "key", _key, "make an API key", _KEY_EXAMPLES)
     key.add_argument("name", help="whose key it is")

@@ -6,7 +6,8 @@ sha256, so that a half-copied or altered version is rejected before it serves.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -367,6 +368,35 @@ def read_verified(folder: Path) -> Manifest:
             raise UnusableVersion(f"a file cannot be read: {error.strerror}") from error
         raise
     return manifest
+
+
+def copy_version(folder: Path, models: Path, wanted: Callable[[str], bool]) -> Path:
+    """Copy a version into another repository, with some of its files and a manifest of these.
+
+    Args:
+        folder: The version.
+        models: The other repository. The copy appears in it whole, or not at all.
+        wanted: Whether a file of the version, named as in its manifest, is copied.
+
+    Returns:
+        The folder of the copy.
+
+    Raises:
+        UnusableVersion: See `read_verified`; or the other repository has the version already.
+    """
+    manifest = read_verified(folder)
+    copy = models / manifest.name / str(manifest.version)
+    aside = copy.with_name(f".{copy.name}")
+    if copy.exists():
+        raise UnusableVersion(f"a copy must not replace a version. Received: {copy}, which exists")
+    shutil.rmtree(aside, ignore_errors=True)
+    for name in filter(wanted, manifest.files):
+        file = aside / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(folder / name, file)
+    write_manifest(aside, manifest)
+    aside.rename(copy)
+    return copy
 
 
 def write_golden(folder: Path, rows: Iterable[GoldenRow]) -> None:

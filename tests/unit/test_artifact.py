@@ -16,6 +16,7 @@ from app.artifact import (
     GoldenRow,
     Manifest,
     Reliability,
+    copy_version,
     digest,
     read_golden,
     read_manifest,
@@ -240,3 +241,28 @@ def test_manifest_that_names_other_files(folder: Path, name: str) -> None:
     (folder / MANIFEST).write_text(json.dumps(content))
     with pytest.raises(UnusableVersion, match="is missing"):
         read_verified(folder)
+
+
+def test_copy(folder: Path, tmp_path: Path) -> None:
+    """A copy has the wanted files alone; the manifest lists these, and is else unchanged."""
+    copy = copy_version(folder, tmp_path / "other", lambda name: name == "variables/data")
+    assert copy == tmp_path / "other" / "lstm" / "3"
+    copied = read_verified(copy)
+    assert set(copied.files) == {"variables/data"}
+    assert copied.model_copy(update={"files": {}}) == manifest()
+    assert [path.name for path in copy.parent.iterdir()] == ["3"]
+
+
+def test_copy_of_a_damaged_version(folder: Path, tmp_path: Path) -> None:
+    """A damaged version is not copied, because its copy would look sound."""
+    (folder / "variables" / "data").write_bytes(b"altered")
+    with pytest.raises(UnusableVersion, match="variables/data"):
+        copy_version(folder, tmp_path / "other", lambda name: name == "saved_model.pb")
+    assert not (tmp_path / "other").exists()
+
+
+def test_copy_over_a_version(folder: Path, tmp_path: Path) -> None:
+    """A copy replaces nothing."""
+    copy_version(folder, tmp_path / "other", lambda _: True)
+    with pytest.raises(UnusableVersion, match=r"must not replace a version\. Received: .*lstm/3"):
+        copy_version(folder, tmp_path / "other", lambda _: True)

@@ -360,6 +360,31 @@ def test_models_verify(
     assert reason in row["reason"]
 
 
+def test_models_copy(tmp_path: Path, capsys: Output) -> None:
+    """--copy-to copies what an engine reads of every version, and the aliases."""
+    version = write_version(tmp_path / "from", "lstm", 1)
+    (version / "model.onnx").write_bytes(b"read by ONNX Runtime")
+    write_manifest(version, read_manifest(version))
+    (version.parent / "aliases.json").write_text('{"stable": 1}')
+    to = tmp_path / "to"
+    options = ("--models-dir", tmp_path / "from", "--engine", "onnx", "--copy-to", to)
+    assert call("models", *options) == 0
+    assert capsys.readouterr().out == f"{to / 'lstm' / '1'}\n"
+    assert sorted(path.relative_to(to / "lstm").as_posix() for path in to.rglob("*.*")) == [
+        *("1/golden.jsonl", "1/manifest.json", "1/model.onnx", "1/tokenizer.json"),
+        "aliases.json",
+    ]
+    assert call("models", *options) == 0
+    assert capsys.readouterr() == ("", "valence: lstm/1 is there already\n")
+
+
+def test_models_copy_without_weights(fake_models: Path, tmp_path: Path, capsys: Output) -> None:
+    """A version that the engine cannot run is not copied."""
+    options = ("--models-dir", fake_models, "--engine", "onnx", "--copy-to", tmp_path)
+    assert call("models", *options) == 1
+    assert "bow/1 has no model.onnx" in capsys.readouterr().err
+
+
 def test_key(tmp_path: Path, capsys: Output) -> None:
     """`key` prints a line for the file on stdout, and on stderr the key that it is the hash of."""
     for name, rate in (("shop", ()), ("app.2", ("--requests-per-second", "2.5"))):

@@ -167,6 +167,25 @@ def test_missing_library(
         choose_engine(options, has_onnx=has_onnx)
 
 
+@pytest.mark.parametrize(
+    ("file", "readers"),
+    [
+        ("tokenizer.json", {"onnx", "tensorflow"}),
+        ("golden.jsonl", {"onnx", "tensorflow"}),
+        ("report/curves.png", {"onnx", "tensorflow"}),  # the console shows it
+        ("model.onnx", {"onnx"}),
+        ("saved_model.pb", {"tensorflow"}),
+        ("variables/variables.index", {"tensorflow"}),
+        ("assets/words.txt", {"tensorflow"}),
+        ("report/report.html", set()),
+        ("learned.bin", set()),
+    ],
+)
+def test_files_that_an_engine_reads(file: str, readers: set[str]) -> None:
+    """Each file of a version is read with the engines that need it."""
+    assert {name for name in ("onnx", "tensorflow") if engines.is_read(name, file)} == readers
+
+
 def test_libraries_are_imported_late() -> None:
     """Importing the service imports neither TensorFlow nor ONNX Runtime."""
     code = (

@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import ONNX
+from app.artifact import GOLDEN, LEARNED, ONNX, REPORT, TOKENIZER
 from app.errors import InferenceFailed, MissingLibrary
 from app.serving.hardware import sees_gpu
 from app.text.padding import Int32Array, pad_rows
@@ -133,6 +133,20 @@ def estimate_memory(engine: str, models_dir: Path) -> int:
     library = _LIBRARIES[engine]
     weights = sum(path.stat().st_size for path in models_dir.glob(library.weights))
     return int(library.process_bytes + _BYTES_PER_WEIGHT_BYTE * weights)
+
+
+def is_read(engine: str, file: str) -> bool:
+    """Whether a service with one engine reads a file of a version.
+
+    Args:
+        engine: The name of the engine.
+        file: The file, named as in the manifest.
+    """
+    if file in {TOKENIZER, GOLDEN} or (file.startswith(f"{REPORT}/") and file.endswith(".png")):
+        return True
+    if file == LEARNED or file.startswith(f"{REPORT}/"):
+        return False
+    return (file == ONNX) == (engine == "onnx")
 
 
 def load_engine(folder: Path, options: EngineOptions) -> Engine:
