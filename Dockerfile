@@ -1,58 +1,104 @@
-# The Valence service as a container image; docs/container.md has the commands.
+# The Valence service as a container image; docs/container.md has the commands. Targets:
 #
-# BASE is any image with Python 3.11 to 3.13, venv and pip. Both stages use the same one, because
-# the virtual environment refers to the interpreter that created it.
+#     cpu     the default: ONNX Runtime, and of each model what it reads
+#     gpu     TensorFlow with the libraries of CUDA
+#     train   valence-train and valence score
+#     load    Locust and the load tests
+#     models  models alone, for a volume
+#
+# BASE is any image with Python 3.11 to 3.13, venv and pip; name it with its digest where builds must
+# be repeatable. All stages use the same one, because a virtual environment refers to the interpreter
+# that created it.
 ARG BASE=python:3.11-slim-bookworm
 
 
-FROM ${BASE} AS build
+# --- what the targets are made of
+
+FROM ${BASE} AS tools
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
-    PIP_ROOT_USER_ACTION=ignore
+    PIP_ONLY_BINARY=:all: \
+    PIP_REQUIRE_HASHES=1 \
+    PIP_ROOT_USER_ACTION=ignore \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /build
+RUN python3 -m venv --without-pip /opt/venv
 
-# A layer of its own, rebuilt only when the lock file changes. The environment has no pip; every
-# file is checked against its hash; wheels only, so no setup.py runs.
-COPY requirements/serve.txt /build/serve.txt
-RUN python3 -m venv --without-pip /opt/venv \
-    && python3 -m pip --python /opt/venv/bin/python install \
-        --require-hashes --only-binary :all: -r /build/serve.txt
 
-# Readable by any user, whatever the umask of the checkout. Bytecode is compiled here, because the
-# root file system is read-only at run time.
-COPY models /srv/valence/models
+# Every file is checked against its hash; wheels only, so no setup.py runs, and no compiler is needed.
+FROM tools AS cpu-environment
+COPY requirements/serve.txt requirements/serve.txt
+RUN python3 -m pip --python /opt/venv/bin/python install --no-compile \
+        -r requirements/serve.txt
+COPY image image
+RUN python3 -m image.slim /opt/venv/lib/python3*/site-packages
+
+
+FROM tools AS gpu-environment
+COPY requirements/gpu.txt requirements/gpu.txt
+RUN python3 -m pip --python /opt/venv/bin/python install --no-compile \
+        -r requirements/gpu.txt
+
+
+FROM tools AS train-environment
+COPY requirements/train.txt requirements/train.txt
+RUN python3 -m pip --python /opt/venv/bin/python install --no-compile \
+        -r requirements/train.txt
+
+
+FROM tools AS load-environment
+COPY requirements/load.txt requirements/load.txt
+RUN python3 -m pip --python /opt/venv/bin/python install --no-compile \
+        -r requirements/load.txt
+
+
+# Readable by any user, whatever the umask of the checkout.
+FROM tools AS sources
 COPY app /srv/valence/app
-RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /srv/valence/app \
-    && chmod -R a+rX /srv/valence
+COPY training /srv/valence/training
+COPY load_tests /srv/valence/load_tests
+RUN chmod -R a+rX /srv/valence
 
 
-FROM ${BASE}
+# Of each version what the engine reads, with a manifest that lists it.
+FROM cpu-environment AS cpu-models
+COPY --from=sources /srv/valence/app app
+COPY models models
+RUN /opt/venv/bin/python -m app models --engine onnx --copy-to /srv/valence/models \
+    && chmod -R a+rX /srv/valence/models
 
-LABEL org.opencontainers.image.title="Valence" \
-      org.opencontainers.image.description="Sentiment analysis as a service" \
-      org.opencontainers.image.licenses="Apache-2.0"
+
+FROM gpu-environment AS gpu-models
+COPY --from=sources /srv/valence/app app
+COPY models models
+RUN /opt/venv/bin/python -m app models --engine tensorflow --copy-to /srv/valence/models \
+    && chmod -R a+rX /srv/valence/models
+
+
+# --- what they have in common
+
+FROM ${BASE} AS runtime
 
 # USER below is numeric, so that Kubernetes can verify it is not root; the name is for `ps` and for
 # libraries that look up the current user.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin valence
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /srv/valence
+USER 10001:10001
 
-COPY --from=build /opt/venv /opt/venv
-COPY --from=build /srv/valence/models /srv/valence/models
-COPY --from=build /srv/valence/app /srv/valence/app
+
+FROM runtime AS server
 
 # Without ONNX Runtime's telemetry: the service switches it off itself, this covers other commands.
 ENV ORT_DISABLE_TELEMETRY=1 \
-    PATH=/opt/venv/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
     VALENCE_HOST=0.0.0.0 \
     VALENCE_LOG_FORMAT=json \
     VALENCE_MODELS_DIR=/srv/valence/models \
     VALENCE_PORT=8000
-
-WORKDIR /srv/valence
-USER 10001:10001
 EXPOSE 8000
 
 # Probes liveness, because an orchestrator restarts an unhealthy container. Kubernetes ignores it,
@@ -64,8 +110,94 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=120s CMD ["python", "-c",
 ENTRYPOINT ["python", "-m", "app"]
 CMD ["serve"]
 
-# Last, so that a new version or revision reuses all layers above.
-ARG VERSION=unversioned
+
+# --- targets
+
+FROM scratch AS models
+COPY --from=cpu-models /srv/valence/models /
+ARG BASE
 ARG REVISION=unknown
-LABEL org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+ARG VERSION=unversioned
+LABEL org.opencontainers.image.title="Models of Valence" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.version="${VERSION}"
+
+
+FROM runtime AS load
+COPY --from=load-environment /opt/venv /opt/venv
+COPY --from=sources /srv/valence/load_tests load_tests
+# With -m, so that the folder of the load tests can be imported.
+ENTRYPOINT ["python", "-m", "locust", "-f", "load_tests/locustfile.py"]
+ARG BASE
+ARG REVISION=unknown
+ARG VERSION=unversioned
+LABEL org.opencontainers.image.title="Load tests of Valence" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.version="${VERSION}"
+
+
+FROM runtime AS train
+COPY --from=train-environment /opt/venv /opt/venv
+COPY --from=sources /srv/valence/app app
+COPY --from=sources /srv/valence/training training
+ENTRYPOINT ["python", "-m", "training"]
+CMD ["--help"]
+ARG BASE
+ARG REVISION=unknown
+ARG VERSION=unversioned
+LABEL org.opencontainers.image.title="Training of Valence" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.version="${VERSION}"
+
+
+FROM server AS gpu
+COPY --from=gpu-environment /opt/venv /opt/venv
+COPY --from=gpu-models /srv/valence/models models
+COPY --from=sources /srv/valence/app app
+ARG BASE
+ARG REVISION=unknown
+ARG VERSION=unversioned
+LABEL org.opencontainers.image.title="Valence on a GPU" \
+      org.opencontainers.image.description="Sentiment analysis as a service" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.version="${VERSION}"
+
+
+# Bytecode of what a start imports, the standard library included, which has none in most images: the
+# root file system is read-only at run time. What is imported later is compiled in memory.
+FROM tools AS cpu-bytecode
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE= \
+    PYTHONPYCACHEPREFIX=/opt/bytecode
+WORKDIR /srv/valence
+COPY --from=cpu-environment /opt/venv /opt/venv
+COPY --from=cpu-models /srv/valence/models models
+COPY --from=sources /srv/valence/app app
+RUN python -c "import app.server" \
+    && python -m app predict --engine onnx "A warm, funny film." \
+    && chmod -R a+rX /opt/bytecode
+
+
+# Last, so that it is the default. Labels at the end: a new revision reuses all layers above.
+FROM server AS cpu
+ENV PYTHONPYCACHEPREFIX=/opt/bytecode
+COPY --from=cpu-environment /opt/venv /opt/venv
+COPY --from=cpu-models /srv/valence/models models
+COPY --from=sources /srv/valence/app app
+COPY --from=cpu-bytecode /opt/bytecode /opt/bytecode
+ARG BASE
+ARG REVISION=unknown
+ARG VERSION=unversioned
+LABEL org.opencontainers.image.title="Valence" \
+      org.opencontainers.image.description="Sentiment analysis as a service" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.version="${VERSION}"

@@ -10,7 +10,7 @@ RUNS ?= runs
 # environment is ignored: some shells set it to the name of the machine.)
 HOST := $(or $(VALENCE_HOST),127.0.0.1)
 PORT := $(or $(VALENCE_PORT),8000)
-IMAGE ?= valence
+TARGET ?= cpu
 USERS ?= 16
 DURATION ?= 1m
 MINUTES ?= 30
@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test long accuracy compatibility check format lock lowest
-.PHONY: train figures tweets bench soak fuzz load image manifests clean
+.PHONY: train figures tweets bench soak fuzz load image container sbom manifests clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -106,6 +106,10 @@ lock: ## write the requirements files, from pyproject.toml (needs uv)
 	  --extra dev --group load \
 	  --constraint requirements/serve.txt --constraint requirements/load.txt \
 	  --output-file requirements/dev.txt pyproject.toml
+	$(LOCK) --extra gpu --extra install --constraint requirements/serve.txt \
+	  --output-file requirements/gpu.txt pyproject.toml
+	$(LOCK) --extra onnx --extra tables --extra train --extra install --constraint requirements/dev.txt \
+	  --output-file requirements/train.txt pyproject.toml
 	$(LOCK) --group fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt
 
 # In an environment of its own.
@@ -147,13 +151,18 @@ load: $(LOADING) ## run Locust against HOST:PORT; the report is runs/load.html
 	@$(BIN)/locust -f load_tests/locustfile.py --headless --host http://$(HOST):$(PORT) \
 	  --users $(USERS) --spawn-rate $(USERS) --run-time $(DURATION) --html $(RUNS)/load.html
 
-image: ## build the container image
-	docker build --tag $(IMAGE) \
-	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py) \
-	  --build-arg REVISION=$$(git rev-parse HEAD) .
+image: ## build the container image TARGET with docker, podman or buildah (cpu, gpu, train, load, models)
+	@image/build $(TARGET)
 
-manifests: $(EVERYTHING) ## render and validate every overlay of k8s/
-	@$(BIN)/python -m pytest tests/contract/test_manifests.py
+container: $(EVERYTHING) ## build the image and try it as a cluster would run it (needs docker or podman)
+	@$(BIN)/python -m pytest -s -m container tests/process/test_image.py $(ARGS)
+
+sbom: $(SERVING) ## write runs/sbom.json: what the image installs, in CycloneDX
+	@mkdir -p $(RUNS)
+	@$(BIN)/python -m image.sbom requirements/serve.txt --models models > $(RUNS)/sbom.json
+
+manifests: $(EVERYTHING) ## render and validate every overlay and component of k8s/
+	@$(BIN)/python -m pytest tests/contract/test_manifests.py tests/contract/test_cluster.py
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) $(VENV)-lowest build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,9 +18,11 @@ from tests.deferred import import_deferred
 from tests.fakes import Running, run_service, write_version
 from tests.published import publish
 
-# Settings of the environment do not apply to tests; VALENCE_DATA is read by the tests themselves.
+KEPT = ("VALENCE_DATA", "VALENCE_IMAGE")
+"""Read by tests themselves. Settings of the environment do not apply to them."""
+
 for variable in list(os.environ):
-    if variable.upper().startswith("VALENCE_") and variable != "VALENCE_DATA":
+    if variable.upper().startswith("VALENCE_") and variable not in KEPT:
         del os.environ[variable]
 # Tests that import ONNX Runtime themselves send no telemetry either; it is read at the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

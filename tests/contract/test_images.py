@@ -1,0 +1,73 @@
+"""The images that manifests name are those that `make image` builds."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app import __version__
+from tests.rendered import K8S, composed, containers, pods, rendered
+
+ROOT = Path(__file__).parents[2]
+TARGETS = ("cpu", "gpu", "train", "load", "models")
+
+
+def tags(target: str, **variables: str) -> list[str]:
+    """The tags that a target gets."""
+    environment = {**os.environ, "DRY_RUN": "1", **variables}
+    command = [ROOT / "image" / "build", target]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return re.findall(r"--tag (\S+)", done.stdout)
+
+
+def test_images_of_manifests_are_built() -> None:
+    """Every image in overlays and load tests has a tag that a target of `make image` gets."""
+    built = {tag for target in TARGETS for tag in tags(target)}
+    folders = [*(K8S / "overlays").iterdir(), K8S / "load-test"]
+    named = {
+        each["image"] for f in folders for pod in pods(rendered(f)) for each in containers(pod)
+    }
+    for pod in pods(composed("model-volume/oci")):
+        named |= {v["image"]["reference"] for v in pod["volumes"] if "image" in v}
+    assert named <= built
+    assert "localhost/valence:dev" in named
+
+
+def test_targets_of_the_dockerfile() -> None:
+    """Each target is a stage of the Dockerfile, whose last stage is the default target."""
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert set(TARGETS) <= set(stages)
+    assert stages[-1] == TARGETS[0]
+
+
+@pytest.mark.parametrize("builder", ["docker", "podman", "buildah"])
+def test_command_of_a_builder(builder: str) -> None:
+    """Each builder gets the version, the base and the options that were asked for."""
+    variables = {"BUILDER": builder, "BASE": "python@sha256:0", "FLAGS": "--network host"}
+    environment = {**os.environ, "DRY_RUN": "1", **variables}
+    command = [ROOT / "image" / "build"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{builder} build ")
+    assert "--target cpu" in done.stdout
+    assert f"VERSION={__version__}" in done.stdout
+    assert "BASE=python@sha256:0" in done.stdout
+    assert done.stdout.endswith("--network host .\n")
+
+
+def test_unknown_target() -> None:
+    """Another target is refused with the rule."""
+    done = subprocess.run(
+        [ROOT / "image" / "build", "tpu"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "must be cpu, gpu, train, load or models. Received: tpu" in done.stderr
+
+
+def test_context_has_what_is_copied() -> None:
+    """The build context lets through every path that the Dockerfile copies from it, and no more."""
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = set(re.findall(r"^COPY (?!--from)(\S+)", dockerfile, re.MULTILINE))
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    assert copied == set(re.findall(r"^!(\S+)$", ignore, re.MULTILINE))

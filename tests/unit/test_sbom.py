@@ -1,0 +1,40 @@
+"""The software bill of materials of the image."""
+
+from pathlib import Path
+
+from image.sbom import make_bom, read_packages
+
+ROOT = Path(__file__).parents[2]
+LOCK = (ROOT / "requirements" / "serve.txt").read_text(encoding="utf-8")
+
+
+def test_every_package_of_the_lock() -> None:
+    """Every package that the lock file installs is listed once, with its hashes."""
+    found = {each["name"]: each for each in read_packages(LOCK, "3.11")}
+    assert len(found) == len(list(read_packages(LOCK, "3.11")))
+    assert {"fastapi", "onnxruntime", "numpy", "uvloop"} <= found.keys()
+    assert found["onnxruntime"]["purl"].startswith("pkg:pypi/onnxruntime@1.")
+    assert all(each["externalReferences"][0]["hashes"] for each in found.values())
+
+
+def test_of_one_python() -> None:
+    """A package with a version for each Python is listed in that of the image."""
+    lock = (
+        "numpy==2.4.6 ; python_full_version < '3.12' \\\n    --hash=sha256:" + "a" * 64 + "\n"
+        "numpy==2.5.5 ; python_full_version >= '3.12' \\\n    --hash=sha256:" + "b" * 64 + "\n"
+        "colorama==0.4.6 ; sys_platform == 'win32' \\\n    --hash=sha256:" + "c" * 64 + "\n"
+    )
+    assert [each["version"] for each in read_packages(lock, "3.11")] == ["2.4.6"]
+    assert [each["version"] for each in read_packages(lock, "3.13")] == ["2.5.5"]
+
+
+def test_models() -> None:
+    """Models are listed with the digest of their weights; equal inputs give equal documents."""
+    bom = make_bom(LOCK, ROOT / "models", "3.11")
+    models = [c for c in bom["components"] if c["type"] == "machine-learning-model"]
+    assert {"bow", "lstm", "tweets-lstm"} <= {model["name"] for model in models}
+    assert all(len(model["hashes"][0]["content"]) == 64 for model in models)
+    references = [c["bom-ref"] for c in bom["components"]]
+    assert len(set(references)) == len(references)
+    assert bom["dependencies"][0]["dependsOn"] == references
+    assert bom == make_bom(LOCK, ROOT / "models", "3.11")
