@@ -162,7 +162,7 @@ sbom: $(SERVING) ## write runs/sbom.json: what the image installs, in CycloneDX
 	@$(BIN)/python -m image.sbom requirements/serve.txt --models models > $(RUNS)/sbom.json
 
 manifests: $(EVERYTHING) ## render and validate every overlay and component of k8s/
-	@$(BIN)/python -m pytest tests/contract/test_manifests.py tests/contract/test_cluster.py
+	@$(BIN)/python -m pytest -m "slow or not slow" tests/contract/test_manifests.py tests/contract/test_cluster.py
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) $(VENV)-lowest build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -46,7 +46,19 @@ SETS = {
 }
 
 
-@pytest.fixture(params=SETS)
+SEEN_IN_OTHERS = (
+    *("base+ingress/controller", "base+ingress/gateway", "base+model-volume", "base+api-keys"),
+    *("prod as commented", "gpu with models"),
+)
+"""`make manifests` has them too; the default suite has the same objects in other sets."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in SEEN_IN_OTHERS else ())
+        for name in SETS
+    ]
+)
 def objects(request: pytest.FixtureRequest) -> list[Object]:
     """What a folder, or components on top of it, render to."""
     components, folder = SETS[request.param]
