@@ -104,6 +104,33 @@ def test_references(objects: list[Object]) -> None:
         assert wanted <= there
 
 
+def test_named_ports(objects: list[Object]) -> None:
+    """Every port that a Service or a policy names is one of the pods that it selects."""
+    named = {}
+    for thing in objects:
+        spec = thing.get("spec", {})
+        if "template" in spec or thing["kind"] == "ServingRuntime":
+            labels = (
+                spec["template"]["metadata"]["labels"] if "template" in spec else spec["labels"]
+            )
+            ports = [
+                port["name"] for c in containers(pods([thing])[0]) for port in c.get("ports", [])
+            ]
+            named[thing["metadata"]["name"], thing["kind"]] = (labels, ports)
+    for thing in objects:
+        spec = thing.get("spec", {})
+        if thing["kind"] == "Service":
+            selector, wanted = spec["selector"], [port["targetPort"] for port in spec["ports"]]
+        elif thing["kind"] == "NetworkPolicy":
+            selector = spec["podSelector"]["matchLabels"]
+            wanted = [port["port"] for rule in spec["ingress"] for port in rule["ports"]]
+        else:
+            continue
+        selected = [ports for labels, ports in named.values() if selector.items() <= labels.items()]
+        assert selected
+        assert all(set(wanted) <= set(ports) for ports in selected)
+
+
 def test_one_namespace(objects: list[Object]) -> None:
     """All objects are in one namespace, which is rendered with its labels, or must exist."""
     cluster_wide = {"Namespace", "PriorityClass"}
