@@ -31,8 +31,8 @@ FROM tools AS cpu-environment
 COPY requirements/serve.txt requirements/serve.txt
 RUN python3 -m pip --python /opt/venv/bin/python install --no-compile \
         -r requirements/serve.txt
-COPY image image
-RUN python3 -m image.slim /opt/venv/lib/python3*/site-packages
+COPY k8s/image k8s/image
+RUN python3 -m k8s.image.slim /opt/venv/lib/python3*/site-packages
 
 
 FROM tools AS gpu-environment

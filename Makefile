@@ -152,14 +152,14 @@ load: $(LOADING) ## run Locust against HOST:PORT; the report is runs/load.html
 	  --users $(USERS) --spawn-rate $(USERS) --run-time $(DURATION) --html $(RUNS)/load.html
 
 image: ## build the container image TARGET with docker, podman or buildah (cpu, gpu, train, load, models)
-	@image/build $(TARGET)
+	@k8s/image/build $(TARGET)
 
 container: $(EVERYTHING) ## build the image and try it as a cluster would run it (needs docker or podman)
 	@$(BIN)/python -m pytest -s -m container tests/process/test_image.py $(ARGS)
 
 sbom: $(SERVING) ## write runs/sbom.json: what the image installs, in CycloneDX
 	@mkdir -p $(RUNS)
-	@$(BIN)/python -m image.sbom requirements/serve.txt --models models > $(RUNS)/sbom.json
+	@$(BIN)/python -m k8s.image.sbom requirements/serve.txt --models models > $(RUNS)/sbom.json
 
 manifests: $(EVERYTHING) ## render and validate every overlay and component of k8s/
 	@$(BIN)/python -m pytest -m "slow or not slow" tests/contract/test_manifests.py tests/contract/test_cluster.py

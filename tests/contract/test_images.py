@@ -17,7 +17,7 @@ TARGETS = ("cpu", "gpu", "train", "load", "models")
 def tags(target: str, **variables: str) -> list[str]:
     """The tags that a target gets."""
     environment = {**os.environ, "DRY_RUN": "1", **variables}
-    command = [ROOT / "image" / "build", target]
+    command = [ROOT / "k8s" / "image" / "build", target]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return re.findall(r"--tag (\S+)", done.stdout)
 
@@ -47,7 +47,7 @@ def test_command_of_a_builder(builder: str) -> None:
     """Each builder gets the version, the base and the options that were asked for."""
     variables = {"BUILDER": builder, "BASE": "python@sha256:0", "FLAGS": "--network host"}
     environment = {**os.environ, "DRY_RUN": "1", **variables}
-    command = [ROOT / "image" / "build"]
+    command = [ROOT / "k8s" / "image" / "build"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{builder} build ")
     assert "--target cpu" in done.stdout
@@ -59,7 +59,7 @@ def test_command_of_a_builder(builder: str) -> None:
 def test_unknown_target() -> None:
     """Another target is refused with the rule."""
     done = subprocess.run(
-        [ROOT / "image" / "build", "tpu"], capture_output=True, text=True, check=False
+        [ROOT / "k8s" / "image" / "build", "tpu"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert "must be cpu, gpu, train, load or models. Received: tpu" in done.stderr

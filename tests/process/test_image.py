@@ -60,7 +60,7 @@ def image(engine: str) -> str:
     """The image; built here unless `VALENCE_IMAGE` names one."""
     if named := os.environ.get("VALENCE_IMAGE"):
         return named
-    subprocess.run([ROOT / "image" / "build", "cpu"], check=True)
+    subprocess.run([ROOT / "k8s" / "image" / "build", "cpu"], check=True)
     return IMAGE
 
 

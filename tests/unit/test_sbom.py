@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from image.sbom import make_bom, read_packages
+from k8s.image.sbom import make_bom, read_packages
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements" / "serve.txt").read_text(encoding="utf-8")

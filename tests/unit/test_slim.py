@@ -8,7 +8,7 @@ from pathlib import Path
 import httptools.parser.parser as extension
 import pytest
 
-from image.slim import remove_unread, strip, strip_all
+from k8s.image.slim import remove_unread, strip, strip_all
 
 
 def write(path: Path, size: int) -> None:

@@ -1,6 +1,6 @@
 """The software bill of materials of an image: what its lock file installs, and its models.
 
-    python -m image.sbom requirements/serve.txt --models models > sbom.json
+    python -m k8s.image.sbom requirements/serve.txt --models models > sbom.json
 
 CycloneDX 1.6, on the standard library and `packaging`. Packages have the hashes of the lock file,
 so that what was installed can be compared; models have the digest of `model.onnx`, which is the

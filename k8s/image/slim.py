@@ -1,6 +1,6 @@
 """Make a virtual environment smaller: remove what the service never reads.
 
-    python -m image.slim SITE_PACKAGES
+    python -m k8s.image.slim SITE_PACKAGES
 
 Runs while the image is built, on the standard library alone, and prints what each step saved.
 """
