@@ -11,8 +11,10 @@ RUNS ?= runs
 HOST := $(or $(VALENCE_HOST),127.0.0.1)
 PORT := $(or $(VALENCE_PORT),8000)
 TARGET ?= cpu
+# Not empty if the service to be tested is named, by an option of make or a variable of the environment.
+NAMED := $(filter command,$(origin HOST) $(origin PORT))$(VALENCE_HOST)$(VALENCE_PORT)
 USERS ?= 16
-DURATION ?= 1m
+DURATION ?= $(if $(NAMED),1m,20s)
 MINUTES ?= 30
 SECONDS ?= 600
 # Test processes; each that runs TensorFlow takes up to 1.9 GB of memory.
@@ -144,12 +146,20 @@ soak: $(EVERYTHING) ## mixed traffic with faults for MINUTES, then a verdict; th
 fuzz: $(EVERYTHING) $(FUZZING) ## fuzz request bodies, HTTP and the OpenAPI document for SECONDS
 	@$(BIN)/python -m tests.fuzzing --seconds $(SECONDS) --out $(RUNS)/fuzz $(ARGS)
 
-load: $(LOADING) ## run Locust against HOST:PORT; the report is runs/load.html
+LOCUST_OPTIONS = --users $(USERS) --spawn-rate $(USERS) --run-time $(DURATION) --html $(RUNS)/load.html $(ARGS)
+
+ifdef NAMED
+load: $(LOADING) ## run Locust against HOST:PORT, or else a service it starts; the report is runs/load.html
 	@$(BIN)/python -c 'import urllib.request as u; u.urlopen("http://$(HOST):$(PORT)/readyz")' 2>/dev/null || { \
 	  echo "make: no ready service at $(HOST):$(PORT); start one in another terminal: make serve" >&2; exit 1; }
 	@mkdir -p $(RUNS)
 	@$(BIN)/locust -f load_tests/locustfile.py --headless --host http://$(HOST):$(PORT) \
-	  --users $(USERS) --spawn-rate $(USERS) --run-time $(DURATION) --html $(RUNS)/load.html
+	  $(LOCUST_OPTIONS) OneText SeveralTexts
+else
+load: $(SERVING) $(LOADING)
+	@mkdir -p $(RUNS)
+	@$(BIN)/python -m load_tests.started $(LOCUST_OPTIONS)
+endif
 
 image: ## build the container image TARGET with docker, podman or buildah (cpu, gpu, train, load, models)
 	@k8s/image/build $(TARGET)

@@ -71,6 +71,34 @@ def wrong_predictions(body: Any, labels: Collection[str], words: Sequence[int]) 
     return None
 
 
+def wrong_tensors(body: Any, labels: Sequence[str], count: int) -> str | None:
+    """Check the answer of the Open Inference Protocol, in JSON.
+
+    Args:
+        body: The answer, as decoded from JSON.
+        labels: The labels of the model in the order of /models, which is that of the columns.
+        count: The number of texts.
+
+    Returns:
+        The broken rule, or None.
+    """
+    outputs = body.get("outputs") if isinstance(body, Mapping) else None
+    if not isinstance(outputs, list) or not all(isinstance(each, Mapping) for each in outputs):
+        return "an answer has a list of outputs"
+    data = {output.get("name"): output.get("data") for output in outputs}
+    chosen, flat = data.get("label"), data.get("probabilities")
+    if not isinstance(chosen, list) or len(chosen) != count:
+        return "there is one prediction per text"
+    if not isinstance(flat, list) or len(flat) != count * len(labels):
+        return "there is one probability for each label of the model"
+    for index, label in enumerate(chosen):
+        row = flat[index * len(labels) : (index + 1) * len(labels)]
+        prediction = {"label": label, "probabilities": dict(zip(labels, row, strict=True))}
+        if rule := wrong_prediction(prediction, labels):
+            return rule
+    return None
+
+
 def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
     """Compare two correct predictions for the same text; returns the broken rule, or None."""
     one, other = before["probabilities"], after["probabilities"]

@@ -13,7 +13,7 @@ from typing import Final
 
 from load_tests.soak.truth import Question, Truth
 from load_tests.soak.verdict import EXCUSED, Ledger
-from load_tests.soak.wire import BrokenConnectionError, Connection, Reply
+from load_tests.wire import BrokenConnectionError, Connection, Reply
 
 HEADER_TIMEOUT_S: Final = 3.0
 """What the service is started with."""

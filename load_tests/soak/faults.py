@@ -21,7 +21,7 @@ from load_tests.bench.server import Server
 from load_tests.bench.swaps import publish
 from load_tests.soak.truth import Line
 from load_tests.soak.verdict import Ledger
-from load_tests.soak.wire import Connection
+from load_tests.wire import Connection
 
 _CHANGE_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.05

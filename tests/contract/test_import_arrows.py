@@ -108,8 +108,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     "training.__main__": {"training.cli"},
     "load_tests": set(),
+    # Starts the service that Locust asks.
+    "load_tests.started": {"load_tests.bench"},
     "load_tests.bench": {"load_tests", "load_tests.bench.ceiling"},
     "load_tests.soak": {"load_tests", "load_tests.bench"},
+    "load_tests.capacity": {"load_tests", "load_tests.bench", "load_tests.capacity.data"},
+    # Reads files as training and scoring do.
+    "load_tests.capacity.data": {"app.tables", "app.errors", "load_tests.bench"},
     # The one exception to the black box: what the same engine does without HTTP.
     "load_tests.bench.ceiling": {
         *("app.artifact", "app.text", "app.serving", "app.errors", "load_tests.bench"),
@@ -144,7 +149,7 @@ LIBRARIES = {
     "transformers": {"training.distillation.pretrained"},
     "matplotlib": {
         *("training.reports", "training.evaluation"),
-        *("load_tests.bench.picture", "load_tests.soak.report"),
+        *("load_tests.bench.picture", "load_tests.soak.report", "load_tests.capacity.picture"),
     },
     "rich": {"training", "load_tests.bench.progress"},
     "fastapi": {"app.api", "app.main", *BARE_SERVERS},

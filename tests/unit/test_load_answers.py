@@ -2,7 +2,13 @@ from typing import Any
 
 import pytest
 
-from load_tests.answers import moved, server_timing, wrong_prediction, wrong_predictions
+from load_tests.answers import (
+    moved,
+    server_timing,
+    wrong_prediction,
+    wrong_predictions,
+    wrong_tensors,
+)
 
 LABELS = ("negative", "positive")
 
@@ -70,3 +76,23 @@ def test_server_timing_gives_milliseconds_by_name() -> None:
     header = 'tokenize;dur=0.1, queue;desc="in line";dur=2, infer; dur=3.5, hit'
     assert server_timing(header) == {"tokenize": 0.1, "queue": 2.0, "infer": 3.5}
     assert server_timing("") == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({}, None),
+        ({"label": ["positive"]}, "one prediction per text"),
+        ({"label": ["negative", "negative"]}, "the highest probability"),
+        ({"probabilities": [0.25, 0.75]}, "one probability for each label"),
+        ({"probabilities": [0.25, 0.75, 0.9, 0.2]}, "sum to 1"),
+        ({"probabilities": None}, "one probability for each label"),
+    ],
+)
+def test_tensors(change: dict[str, Any], rule: str | None) -> None:
+    """The outputs of two texts are read row by row, each by the rules for one prediction."""
+    data = {"label": ["positive", "negative"], "probabilities": [0.25, 0.75, 0.9, 0.1]} | change
+    outputs = [{"name": name, "data": values} for name, values in data.items()]
+    found = wrong_tensors({"outputs": outputs}, LABELS, 2)
+    assert found == rule or (rule and rule in (found or ""))
+    assert wrong_tensors({"error": "full"}, LABELS, 2) == "an answer has a list of outputs"

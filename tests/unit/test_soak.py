@@ -28,7 +28,7 @@ from load_tests.soak.verdict import (
     judge,
     summarize,
 )
-from load_tests.soak.wire import BrokenConnectionError, Connection
+from load_tests.wire import BrokenConnectionError, Connection
 
 CALM = Sample(0, 100, 200, threads=10, descriptors=40, processes=3)
 GOOD = Outcome(

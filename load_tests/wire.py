@@ -42,14 +42,18 @@ class Reply:
 class Connection:
     """One connection to the service.
 
+    Args:
+        port: Its port.
+        host: Its name or address.
+
     Attributes:
         local_port: The client's port, which names the connection in /proc.
         opened: When it began to be opened, on the monotonic clock.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.opened = time.monotonic()
-        self._socket = socket.create_connection(("127.0.0.1", port), _TIMEOUT_S)
+        self._socket = socket.create_connection((host, port), _TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
         self.local_port: int = self._socket.getsockname()[1]
