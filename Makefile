@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test long accuracy compatibility check format lock lowest
-.PHONY: train figures tweets bench soak fuzz load image container sbom manifests clean
+.PHONY: train figures tweets bench soak fuzz load image container sbom manifests clean capacity
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -139,6 +139,9 @@ tweets: $(EVERYTHING) ## train tweets-lstm on TWEETS, export it, and evaluate it
 
 bench: $(EVERYTHING) ## compare the service with its in-process ceiling and a bare HTTP route
 	@$(BIN)/python -m load_tests.bench --out $(RUNS)/bench $(ARGS)
+
+capacity: $(EVERYTHING) ## the highest rate that keeps p99, and the replicas for a rate; the report is in runs/capacity/
+	@$(BIN)/python -m load_tests.capacity --out $(RUNS)/capacity $(ARGS)
 
 soak: $(EVERYTHING) ## mixed traffic with faults for MINUTES, then a verdict; the report is in runs/soak/
 	@$(BIN)/python -m load_tests.soak --minutes $(MINUTES) --out $(RUNS)/soak $(ARGS)

@@ -18,6 +18,8 @@ class Answering(socketserver.ThreadingTCPServer):
         connections: The number of connections.
     """
 
+    request_queue_size = 128  # clients connect all at once
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.port = self.server_address[1]

@@ -22,7 +22,9 @@ _MAX_CONNECTIONS: Final = 4096
 _LAST_ANSWER_S: Final = 5.0
 _RECEIVE_BYTES: Final = 64 * 1024
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_TIMING: Final = re.compile(rb"\r\nserver-timing: *([^\r]*)", re.IGNORECASE)
 _END: Final = b"\r\n\r\n"
+_OK: Final = 200
 LOST: Final = 0
 """The status of a request that got no answer."""
 
@@ -35,12 +37,16 @@ class Answers:
         seconds: The duration of the load.
         sent: The number of requests that were due.
         latencies_ms: For each status the latencies of its answers.
+        lags_ms: For each request how long after its time it was sent. It is part of the latency.
+        timings: `Server-Timing` of the answers with status 200, in their order.
         cpu_s: The processor time of the generator.
     """
 
     seconds: float
     sent: int = 0
     latencies_ms: dict[int, list[float]] = field(default_factory=dict)
+    lags_ms: list[float] = field(default_factory=list)
+    timings: list[bytes] = field(default_factory=list)
     cpu_s: float = 0.0
 
     def count(self, status: int) -> int:
@@ -64,7 +70,7 @@ class Answers:
 class _Connection:
     """One keep-alive connection, with at most one request."""
 
-    __slots__ = ("due", "received", "socket")
+    __slots__ = ("due", "received", "socket", "timing")
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
@@ -72,6 +78,7 @@ class _Connection:
         self.socket.setblocking(False)
         self.due = 0.0
         self.received = b""
+        self.timing = b""
 
     def read(self) -> int | None:
         """Receive; returns the status once the answer is complete."""
@@ -90,6 +97,8 @@ class _Connection:
             self.received = data
             return None
         self.received = b""
+        timing = _TIMING.search(data, 0, end)
+        self.timing = timing[1] if timing else b""
         return int(data[9:12])
 
 
@@ -110,20 +119,44 @@ def arrival_times(rate: float, seconds: float, seed: int) -> Iterator[float]:
         yield at
 
 
-def run(port: int, requests: Sequence[bytes], *, rate: float, seconds: float) -> Answers:
+def run(
+    port: int,
+    requests: Sequence[bytes],
+    *,
+    rate: float,
+    seconds: float,
+    warm_up_s: float = 0.0,
+    connections: int = 0,
+    seed: int = 1,
+) -> Answers:
     """Send requests at a rate, in order and repeatedly, and wait for the last answers.
+
+    Args:
+        port: Of a server on this machine.
+        requests: Whole requests.
+        rate: The mean number of requests per second.
+        seconds: The duration, without the warm-up.
+        warm_up_s: For so long before it requests are sent and not counted.
+        connections: How many are opened beforehand; more are opened when all are busy.
+        seed: Determines the times.
 
     Raises:
         BenchError: The server does not accept connections.
     """
     try:
-        return _OpenLoop(port, requests, Answers(seconds)).run(rate)
+        loop = _OpenLoop(port, requests, Answers(seconds), warm_up_s)
+        return loop.run(rate, connections, seed)
     except OSError as error:
         raise BenchError(f"the open loop cannot connect: {error.strerror}") from error
 
 
 class _OpenLoop:
-    def __init__(self, port: int, requests: Sequence[bytes], answers: Answers) -> None:
+    def __init__(
+        self, port: int, requests: Sequence[bytes], answers: Answers, warm_up_s: float
+    ) -> None:
+        self._warm_up_s = warm_up_s
+        self._counted_from = 0.0
+        self._next = 0
         self._port = port
         self._requests = requests
         self._answers = answers
@@ -132,38 +165,59 @@ class _OpenLoop:
         self._all: dict[int, _Connection] = {}
         self._busy: set[int] = set()
 
-    def run(self, rate: float) -> Answers:
+    def run(self, rate: float, connections: int, seed: int) -> Answers:
         answers = self._answers
-        cpu_started = time.process_time()
-        started = time.perf_counter()
         try:
-            for at in arrival_times(rate, answers.seconds, seed=1):
+            for _ in range(connections):
+                if (connection := self._connect()) is not None:
+                    self._free.append(connection)
+            cpu_started: float | None = None
+            started = time.perf_counter()
+            self._counted_from = started + self._warm_up_s
+            for at in arrival_times(rate, self._warm_up_s + answers.seconds, seed):
                 due = started + at
+                if cpu_started is None and due >= self._counted_from:
+                    cpu_started = time.process_time()
                 while (left := due - time.perf_counter()) > 0:
-                    self._receive(left)
+                    self._wait(left)
                 self._send(due)
+            sent_cpu_s = time.process_time()
             give_up = time.perf_counter() + _LAST_ANSWER_S
             while self._busy and time.perf_counter() < give_up:
                 self._receive(0.1)
-            for _ in self._busy:
-                answers.add(LOST, 0.0)
+            for number in self._busy:
+                if self._all[number].due >= self._counted_from:
+                    answers.add(LOST, 0.0)
         finally:
             for connection in self._all.values():
                 connection.socket.close()
             self._poll.close()
-        answers.cpu_s = time.process_time() - cpu_started
+        answers.cpu_s = sent_cpu_s - (sent_cpu_s if cpu_started is None else cpu_started)
         return answers
+
+    def _wait(self, seconds: float) -> None:
+        """Receive what comes within a time, or first comes after it began.
+
+        epoll rounds its timeout up to milliseconds; select does not.
+        """
+        if select.select([self._poll], [], [], seconds)[0]:
+            self._receive(0)
 
     def _send(self, due: float) -> None:
         if not self._free:
             self._receive(0)
-        request = self._requests[self._answers.sent % len(self._requests)]
-        self._answers.sent += 1
+        request = self._requests[self._next % len(self._requests)]
+        self._next += 1
+        counted = due >= self._counted_from
+        self._answers.sent += counted
         connection = self._free.popleft() if self._free else self._connect()
         if connection is None:
-            self._answers.add(LOST, 0.0)
+            if counted:
+                self._answers.add(LOST, 0.0)
             return
         connection.due = due
+        if counted:
+            self._answers.lags_ms.append((time.perf_counter() - due) * 1e3)
         self._busy.add(connection.socket.fileno())
         try:
             connection.socket.sendall(request)
@@ -190,7 +244,10 @@ class _OpenLoop:
         number = connection.socket.fileno()
         if number in self._busy:
             self._busy.remove(number)
-            self._answers.add(status, (time.perf_counter() - connection.due) * 1e3)
+            if connection.due >= self._counted_from:
+                self._answers.add(status, (time.perf_counter() - connection.due) * 1e3)
+                if status == _OK:
+                    self._answers.timings.append(connection.timing)
         if status == LOST:
             del self._all[number]
             self._poll.unregister(number)

@@ -45,7 +45,7 @@ def write_files(
         from load_tests.bench.picture import draw
 
         files["bench.png"] = draw(services, _caption(content))
-    return [_write(folder / name, data) for name, data in files.items()]
+    return [write_file(folder / name, data) for name, data in files.items()]
 
 
 def _service(service: ServiceFigures) -> dict[str, Any]:
@@ -129,7 +129,8 @@ def _caption(content: Mapping[str, Any]) -> str:
     )
 
 
-def _write(path: Path, data: bytes) -> Path:
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file atomically; returns its path."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         temporary.write_bytes(data)

@@ -18,12 +18,14 @@ class Counted:
         filler_tokens: Padding tokens.
         batches: Model runs.
         items: Texts in all model runs.
+        run_s: The duration of all model runs, in seconds.
     """
 
     real_tokens: float = 0
     filler_tokens: float = 0
     batches: float = 0
     items: float = 0
+    run_s: float = 0
 
     def since(self, before: "Counted") -> "Counted":
         """The increase since `before`."""
@@ -32,6 +34,7 @@ class Counted:
             self.filler_tokens - before.filler_tokens,
             self.batches - before.batches,
             self.items - before.items,
+            self.run_s - before.run_s,
         )
 
     @property
@@ -58,6 +61,7 @@ def parse(page: str, model: str) -> Counted:
         filler_tokens=total("valence_batch_tokens_total", kind="padded"),
         batches=total("valence_batch_items_count"),
         items=total("valence_batch_items_sum"),
+        run_s=total("valence_inference_duration_seconds_sum"),
     )
 
 

@@ -1,0 +1,1 @@
+"""The highest rate of requests that keeps an objective, and the replicas for a rate."""

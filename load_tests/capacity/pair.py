@@ -1,0 +1,129 @@
+"""The prediction from one replica, held against two replicas behind a real balancer.
+
+With four cores or more each replica has one, and the balancer and the generator have the rest. With
+two or three, a core carries a replica together with its share of the balancer and of the
+generators: what one such core does is measured, and then two of them.
+"""
+
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Final
+
+from load_tests.bench.errors import BenchError
+from load_tests.capacity.balancer import balancing
+from load_tests.capacity.generator import Generators
+from load_tests.capacity.measure import Plan, Report, available_cores, start_server, tell
+from load_tests.capacity.search import Knee
+from load_tests.capacity.subject import Subject
+
+REPLICAS: Final = 2
+GOAL: Final = 0.1
+"""The most that the prediction may be wrong."""
+
+_FIRST_FACTOR: Final = 2.0
+_NEXT_FACTOR: Final = 1.1
+_START_RATE: Final = 200.0
+_SPACIOUS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One replica and two, measured one after the other.
+
+    Attributes:
+        one: The knee of one replica behind the balancer.
+        two: The knee of two.
+    """
+
+    one: Knee
+    two: Knee
+
+    @property
+    def predicted(self) -> float:
+        """Requests per second that two replicas should do."""
+        return REPLICAS * self.one.rate
+
+    @property
+    def ratio(self) -> float:
+        """What they do, divided by the prediction."""
+        return self.two.rate / self.predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Which cores are used by what.
+
+    Attributes:
+        replicas: The core of each replica.
+        balancer: The cores of the balancer.
+        generators: The cores of each generator.
+    """
+
+    replicas: tuple[int, ...]
+    balancer: tuple[int, ...]
+    generators: tuple[tuple[int, ...], ...]
+
+
+def choose_places(replicas: int, available: Sequence[int]) -> Places:
+    """Give each replica a core, and the rest of the cores to the balancer and the generators.
+
+    Raises:
+        BenchError: There are fewer cores than replicas.
+    """
+    if len(available) < REPLICAS:
+        raise BenchError(f"--check-two needs at least {REPLICAS} cores. Got: {len(available)}")
+    own = tuple(available[:replicas])
+    if len(available) < _SPACIOUS:
+        return Places(own, own, tuple((core,) for core in own))
+    return Places(own, tuple(available[REPLICAS:-1]), ((available[-1],),))
+
+
+def check_two(plan: Plan, *, turns: int, balancer: str, method: str, report: Report) -> list[Turn]:
+    """Measure one replica and two, by turns.
+
+    Raises:
+        BenchError: A part does not start, or a generator is too late.
+    """
+    done: list[Turn] = []
+    for _ in range(turns):
+        start = done[-1].one.low if done else _START_RATE
+        one = _find_knee(plan, 1, start, not done, balancer, method, report)
+        two = _find_knee(plan, REPLICAS, one.low * REPLICAS, False, balancer, method, report)
+        done.append(Turn(one, two))
+    return done
+
+
+def agreement(turns: Sequence[Turn]) -> str:
+    """Return whether the prediction holds, in a sentence."""
+    worst = max(abs(turn.ratio - 1) for turn in turns)
+    median = statistics.median(turn.ratio for turn in turns)
+    held = "within" if worst <= GOAL else "NOT within"
+    return (
+        f"The prediction is {held} {GOAL:.0%} of the measured rate in all turns: at most "
+        f"{worst:.0%} off, median ratio {median:.2f}."
+    )
+
+
+def _find_knee(
+    plan: Plan, replicas: int, start: float, first: bool, balancer: str, method: str, report: Report
+) -> Knee:
+    places = choose_places(replicas, available_cores())
+    with ExitStack() as stack:
+        servers = [start_server(plan, (core,), stack) for core in places.replicas]
+        port = stack.enter_context(
+            balancing(
+                balancer,
+                [server.port for server in servers],
+                places.balancer,
+                method=method,
+                threads=len(places.balancer),
+            )
+        )
+        generators = stack.enter_context(Generators(plan.requests, places.generators))
+        what = f"{replicas} behind {balancer}" if balancer != "auto" else f"{replicas} replicas"
+        subject = Subject(
+            port, servers, generators, plan.model, replace(plan.terms), tell(report, what)
+        )
+        return subject.find_knee(start, _FIRST_FACTOR if first else _NEXT_FACTOR)
