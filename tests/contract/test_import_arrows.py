@@ -115,6 +115,8 @@ ALLOWED: dict[str, set[str]] = {
     "load_tests.capacity": {"load_tests", "load_tests.bench", "load_tests.capacity.data"},
     # Reads files as training and scoring do.
     "load_tests.capacity.data": {"app.tables", "app.errors", "load_tests.bench"},
+    # The service's own queue and admission, in virtual time.
+    "load_tests.simulation": {"load_tests.bench", "load_tests.capacity", "app.serving"},
     # The one exception to the black box: what the same engine does without HTTP.
     "load_tests.bench.ceiling": {
         *("app.artifact", "app.text", "app.serving", "app.errors", "load_tests.bench"),
@@ -150,6 +152,7 @@ LIBRARIES = {
     "matplotlib": {
         *("training.reports", "training.evaluation"),
         *("load_tests.bench.picture", "load_tests.soak.report", "load_tests.capacity.picture"),
+        "load_tests.simulation.report",
     },
     "rich": {"training", "load_tests.bench.progress"},
     "fastapi": {"app.api", "app.main", *BARE_SERVERS},

@@ -1,0 +1,1 @@
+"""Many replicas in virtual time: the service's own queue and admission, without a machine."""

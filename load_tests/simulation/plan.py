@@ -1,0 +1,148 @@
+"""A rate that no machine here can offer: replicas, p99, refusals, cost, and what breaks first."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Final
+
+from load_tests.capacity.replicas import Capacity, Need
+from load_tests.capacity.replicas import plan as plan_replicas
+from load_tests.simulation.autoscaler import Direction, Policy, Scaling
+from load_tests.simulation.cluster import Method, Outcome, Pods, Target
+from load_tests.simulation.day import Day, Profile, Table, make_spikes, simulate_day
+from load_tests.simulation.service_times import Measured
+from load_tests.simulation.steady import Row, make_table, simulate, simulated_knee
+
+SHARES: Final = (0.02, 0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.5)
+"""The shares of the knee at which a replica is simulated."""
+
+_TOGETHER: Final = 4
+"""Replicas that are simulated together for the table: the balancer makes them depend on another."""
+_SPARE: Final = 1.5
+"""The bound of the number of pods, divided by those for the busiest hour without spikes."""
+_PEAK_S: Final = 16 * 3600.0
+"""The busiest second of a day."""
+_UP: Final = Direction((Policy("Percent", 100, 30), Policy("Pods", 4, 30)), 0)
+_DOWN: Final = Direction((Policy("Pods", 1, 120),), 600)
+"""The behaviour that the components hpa and keda of k8s have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is planned for.
+
+    Attributes:
+        rate: Requests per second at the busiest hour.
+        lowest_share: The traffic of the quietest hour, as a share of it.
+        spikes: Spikes of the day.
+        spike_factor: Their height.
+        cores: Of a replica.
+        method: How requests are balanced.
+        pods: What becomes of pods.
+        price: Of a core for an hour.
+        seconds: The duration of the minute that is simulated request by request.
+        seed: Determines everything that is random.
+    """
+
+    rate: float
+    lowest_share: float
+    spikes: int
+    spike_factor: float
+    cores: int
+    method: Method
+    pods: Pods
+    price: float
+    seconds: float
+    seed: int
+
+
+@dataclass(slots=True)
+class Found:
+    """What the simulation says.
+
+    Attributes:
+        rate_of_one: The knee of a replica, in requests per second.
+        need: Replicas and targets for the busiest hour.
+        rows: What a replica does by rate.
+        whole: All replicas at that rate, by discrete events.
+        lost: The same, with a node lost after a third of the time.
+        days: By the target of the autoscaler.
+        costs: By the target: of a million texts.
+    """
+
+    rate_of_one: float
+    need: Need
+    rows: list[Row]
+    whole: Outcome
+    lost: Outcome
+    days: dict[str, Day]
+    costs: dict[str, float]
+
+
+def find(measured: Measured, wanted: Wanted) -> Found:
+    """Simulate everything."""
+    start = max(each["rate"] / each["cores"] for each in measured.content["cores"]) * wanted.cores
+    settings: dict[str, Any] = {
+        "cores": wanted.cores,
+        "method": wanted.method,
+        "seed": wanted.seed,
+    }
+    knee = simulated_knee(measured, replicas=1, start=start, **settings)
+    rates = [share * knee.low for share in SHARES]
+    rows = make_table(measured, rates, replicas=_TOGETHER, **settings)
+    table = Table(rows)
+    at_knee = table.at(knee.low)
+    capacity = Capacity(
+        cores=wanted.cores,
+        rate=knee.low,
+        cores_at_knee=at_knee.utilization / 100 * wanted.cores,
+        latency_ms=1e3 * at_knee.in_flight / knee.low,
+    )
+    need = plan_replicas(wanted.rate, capacity, wanted.pods.nodes)
+    whole = simulate(
+        *(measured, wanted.rate), replicas=need.replicas, seconds=wanted.seconds, **settings
+    )
+    lost = simulate(
+        *(measured, wanted.rate),
+        replicas=need.replicas,
+        seconds=wanted.seconds,
+        node_lost_at=wanted.seconds / 3,
+        pods=dataclasses.replace(wanted.pods, notice_s=min(wanted.pods.notice_s, 5.0)),
+        **settings,
+    )
+    days = _days(measured, wanted, table, capacity, need)
+    texts = 1 + measured.list_share * (measured.list_size - 1)
+    costs = {
+        name: day.pod_hours * wanted.cores * wanted.price / ((day.sent - day.failed) * texts) * 1e6
+        for name, day in days.items()
+    }
+    return Found(knee.low, need, rows, whole, lost, days, costs)
+
+
+def _days(
+    measured: Measured, wanted: Wanted, table: Table, capacity: Capacity, need: Need
+) -> dict[str, Day]:
+    """The same day for each kind of target, and with spikes and the loss of a node at the peak."""
+    lowest = wanted.rate * wanted.lowest_share
+    least = plan_replicas(lowest, capacity, wanted.pods.nodes)
+    scaling = Scaling(least.replicas, round(need.replicas * _SPARE), _UP, _DOWN)
+    constant = Scaling(need.replicas, need.replicas)
+    spikes = make_spikes(wanted.spikes, wanted.spike_factor, wanted.seed)
+    calm, wild = Profile(wanted.rate, lowest), Profile(wanted.rate, lowest, spikes)
+    utilization = float(need.utilization or 1)
+    cpu = Target(scaling, utilization=utilization)
+    kinds = {
+        "CPU": (wild, cpu, None),
+        "in flight": (wild, Target(scaling, in_flight=need.in_flight), None),
+        "fixed": (wild, Target(constant, utilization=utilization), None),
+        "CPU, no spikes": (calm, cpu, None),
+        "CPU, no spikes, a node lost": (calm, cpu, _PEAK_S),
+    }
+    return {
+        name: simulate_day(
+            *(profile, table, target, wanted.pods),
+            limit_ms=measured.limit_ms,
+            replicas=target.scaling.least,
+            node_lost_at=lost_at,
+        )
+        for name, (profile, target, lost_at) in kinds.items()
+    }
