@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from load_tests.answers import wrong_prediction
 from load_tests.bench.bundled import Bundled
-from load_tests.bench.errors import BenchError
+from load_tests.bench.errors import BenchError, WrongCall
 from load_tests.bench.load import Load
 from load_tests.bench.server import Server, serve
 from load_tests.bench.texts import single_bodies
@@ -122,11 +122,11 @@ def choose_layout(cores: int, available: Collection[int]) -> Layout:
     """The service gets the first cores and the generator all others; all of them if none is left.
 
     Raises:
-        BenchError: There are not so many cores.
+        WrongCall: There are not so many cores.
     """
     ordered = sorted(available)
     if cores > len(ordered):
-        raise BenchError(f"--cores must be at most {len(ordered)}, the cores here. Got: {cores}")
+        raise WrongCall(f"--cores must be at most {len(ordered)}. Received: {cores}")
     return Layout(tuple(ordered[:cores]), tuple(ordered[cores:] or ordered))
 
 

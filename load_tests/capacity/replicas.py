@@ -4,7 +4,9 @@ A replica at the knee uses `cores_at_knee`. Utilization grows with the rate, and
 replica with the replicas that a lost node takes away: the target leaves room for both.
 """
 
+import bisect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,13 +22,18 @@ class Capacity:
         cores: The cores of the replica: its CPU request.
         rate: Requests per second that surely keep the limit.
         cores_at_knee: The processor time per second at that rate; None if not known.
-        latency_ms: The mean latency at that rate.
+        latencies_ms: Rates and the mean latencies at them, by increasing rate.
     """
 
     cores: int
     rate: float
     cores_at_knee: float | None
-    latency_ms: float
+    latencies_ms: Sequence[tuple[float, float]]
+
+    def in_flight(self, rate: float) -> float:
+        """The mean number of requests in flight at a rate, by Little's law."""
+        rates, latencies = zip(*self.latencies_ms, strict=True)
+        return rate * interpolate(rate, rates, latencies) / 1e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +70,12 @@ def plan(rate: float, capacity: Capacity, nodes: int) -> Need:
     # After the loss, all replicas that are left must be below the knee; and the autoscaler must
     # have added one before.
     share = (replicas - lost) / replicas / (1 + TOLERANCE)
-    in_flight = capacity.rate * capacity.latency_ms / 1e3  # Little's law
     return Need(
         rate=rate,
         replicas=replicas,
         lost=lost,
         utilization=_utilization(capacity, share),
-        in_flight=in_flight * share,
+        in_flight=capacity.in_flight(capacity.rate * share),
     )
 
 
@@ -78,6 +84,15 @@ def _utilization(capacity: Capacity, share: float) -> int | None:
     if capacity.cores_at_knee is None:
         return None
     return max(1, math.floor(100 * capacity.cores_at_knee / capacity.cores * share))
+
+
+def interpolate(at: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Linear between the points, constant outside; `xs` are increasing."""
+    right = min(max(bisect.bisect_right(xs, at), 1), len(xs) - 1)
+    if right == 0 or at <= xs[0]:
+        return ys[0]
+    share = min(1.0, (at - xs[right - 1]) / (xs[right] - xs[right - 1]))
+    return ys[right - 1] + (ys[right] - ys[right - 1]) * share
 
 
 def resources_patch(capacity: Capacity) -> dict[str, Any]:
@@ -117,7 +132,7 @@ def hpa_patch(least: Need, most: Need) -> list[dict[str, Any]]:
 
 def keda_patch(least: Need, most: Need) -> list[dict[str, Any]]:
     """A JSON patch of the ScaledObject, whose first trigger is the requests in flight."""
-    target = max(1.0, min(least.in_flight, most.in_flight))
+    target = min(least.in_flight, most.in_flight)
     return [
         {"op": "replace", "path": "/spec/minReplicaCount", "value": least.replicas},
         {"op": "replace", "path": "/spec/maxReplicaCount", "value": most.replicas},

@@ -49,7 +49,7 @@ def capacity_of(figures: CoreFigures) -> Capacity:
         cores=figures.cores,
         rate=low,
         cores_at_knee=None if trial.server_cores is None else trial.server_cores * low / trial.rate,
-        latency_ms=trial.mean_ms,
+        latencies_ms=[(each.rate, each.mean_ms) for each in figures.curve],
     )
 
 
@@ -164,8 +164,8 @@ def _component(what: str, patches: Sequence[Mapping[str, Any]]) -> bytes:
 
 def _knees(measured: Sequence[CoreFigures]) -> str:
     rows = [
-        ("cores", "requests/s", "interval", "per core", "CPU at the knee", "generator"),
-        ("---",) * 6,
+        ("cores", "requests/s", "interval", "per core", "interval", "CPU used", "generator"),
+        ("---",) * 7,
     ]
     for figures in measured:
         low, high = figures.interval
@@ -179,6 +179,7 @@ def _knees(measured: Sequence[CoreFigures]) -> str:
                 f"{figures.rate:.0f}",
                 f"{low:.0f} to {high:.0f}",
                 f"{figures.rate / figures.cores:.0f}",
+                f"{low / figures.cores:.0f} to {high / figures.cores:.0f}",
                 used,
                 f"{generator}{apart}",
             )

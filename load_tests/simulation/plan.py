@@ -1,6 +1,7 @@
 """A rate that no machine here can offer: replicas, p99, refusals, cost, and what breaks first."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -95,7 +96,7 @@ def find(measured: Measured, wanted: Wanted) -> Found:
         cores=wanted.cores,
         rate=knee.low,
         cores_at_knee=at_knee.utilization / 100 * wanted.cores,
-        latency_ms=1e3 * at_knee.in_flight / knee.low,
+        latencies_ms=[(row.rate, 1e3 * row.in_flight / row.rate) for row in rows],
     )
     need = plan_replicas(wanted.rate, capacity, wanted.pods.nodes)
     whole = simulate(
@@ -141,8 +142,14 @@ def _days(
         name: simulate_day(
             *(profile, table, target, wanted.pods),
             limit_ms=measured.limit_ms,
-            replicas=target.scaling.least,
+            replicas=_at_midnight(profile, target.scaling, need),
             node_lost_at=lost_at,
         )
         for name, (profile, target, lost_at) in kinds.items()
     }
+
+
+def _at_midnight(profile: Profile, scaling: Scaling, need: Need) -> int:
+    """As many replicas as the autoscaler would have found before."""
+    fitting = math.ceil(need.replicas * profile.rate(0) / need.rate)
+    return min(max(fitting, scaling.least), scaling.most)

@@ -10,7 +10,7 @@ import yaml
 from load_tests.capacity.replicas import Capacity, plan
 from load_tests.capacity.report import components
 
-ONE = Capacity(cores=2, rate=100, cores_at_knee=1.8, latency_ms=40)
+ONE = Capacity(cores=2, rate=100, cores_at_knee=1.8, latencies_ms=[(50, 20), (70, 40), (120, 90)])
 
 HPA = """\
 apiVersion: autoscaling/v2
@@ -70,12 +70,13 @@ def test_target() -> None:
     need = plan(1000, ONE, 3)
     after_loss = 1.1 * (need.utilization or 0) / 100 * need.replicas / (need.replicas - need.lost)
     assert 0.97 * 0.9 <= after_loss <= 0.9  # 1.8 of 2 cores
-    assert need.in_flight * 1.1 * 15 / 10 == pytest.approx(4)  # 100 requests/s of 40 ms
+    rate = 100 * 10 / 15 / 1.1  # of each, with all nodes
+    assert need.in_flight == pytest.approx(rate * (20 + (rate - 50)) / 1e3)
 
 
 def test_processor_time_may_be_unknown() -> None:
     """Without the processor time of the service there is no target for it, and no patch."""
-    unknown = Capacity(cores=2, rate=100, cores_at_knee=None, latency_ms=40)
+    unknown = Capacity(cores=2, rate=100, cores_at_knee=None, latencies_ms=[(50, 20)])
     need = plan(1000, unknown, 3)
     assert need.utilization is None
     assert b"averageUtilization" not in components(unknown, need, need)["hpa/kustomization.yaml"]
@@ -102,6 +103,7 @@ def test_components(tmp_path: Path) -> None:
     target = hpa["metrics"][0]["resource"]["target"]["averageUtilization"]
     assert target == min(least.utilization or 0, most.utilization or 0)
     assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (2, 15)
-    assert scaled["triggers"][0]["metadata"] == {"threshold": "1.82", "query": "up"}
+    threshold = f"{min(least.in_flight, most.in_flight):.3g}"
+    assert scaled["triggers"][0]["metadata"] == {"threshold": threshold, "query": "up"}
     resources = found["Deployment"]["template"]["spec"]["containers"][0]["resources"]
     assert resources == {"requests": {"cpu": "2"}, "limits": {"cpu": "2", "memory": "1Gi"}}
