@@ -9,6 +9,7 @@ spikes, and nodes that are lost.
 import bisect
 import math
 import random
+import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ _QUIET_HOUR: Final = 4
 """The hour with the least traffic."""
 _RAMP_S: Final = 60.0
 _P99: Final = 0.99
+_SYNCS_OF_MEAN: Final = 4
+"""Requests in flight are the mean of a minute, as the query of the component keda has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,7 @@ def simulate_day(
     limit_ms: float,
     replicas: int,
     node_lost_at: float | None = None,
+    avoids_lost: bool = False,
     seconds: int = DAY_S,
 ) -> Day:
     """Let an autoscaler follow a day.
@@ -230,9 +234,12 @@ def simulate_day(
         limit_ms: The objective for p99.
         replicas: How many there are at midnight.
         node_lost_at: When a node is lost, in seconds; None: never.
+        avoids_lost: Whether the balancer stops sending to pods that do not answer, before the
+            cluster has noticed: one that prefers few requests in flight does.
         seconds: From midnight.
     """
-    return _Day(profile, table, target, pods, limit_ms, replicas).run(node_lost_at, seconds)
+    day = _Day(profile, table, target, pods, limit_ms, replicas, avoids_lost)
+    return day.run(node_lost_at, seconds)
 
 
 class _Day:
@@ -244,7 +251,9 @@ class _Day:
         pods: Pods,
         limit_ms: float,
         replicas: int,
+        avoids_lost: bool,
     ) -> None:
+        self._avoids_lost = avoids_lost
         self._profile = profile
         self._table = table
         self._target = target
@@ -255,7 +264,8 @@ class _Day:
         self._dead = 0  # lost, of which the balancer does not know
         self._unreplaced = 0  # lost, of which the cluster does not know
         self._starting: deque[tuple[float, int]] = deque()
-        self._used = self._flying = 0.0  # sums since the last sync, for each ready pod
+        self._used = self._flying = 0.0  # sums since the last sync: for a ready pod, and for all
+        self._means_flying: deque[float] = deque(maxlen=_SYNCS_OF_MEAN)
         self._weights = [0.0] * len(table)
         self._day = Day()
         self._trouble: Trouble | None = None
@@ -286,7 +296,8 @@ class _Day:
     def _live_through(self, second: int) -> None:
         day, table = self._day, self._table
         rate = self._profile.rate(second)
-        reached = self._ready / (self._ready + self._dead) if self._ready else 0.0
+        asked = self._ready + (0 if self._avoids_lost else self._dead)
+        reached = self._ready / asked if self._ready else 0.0
         at = table.at(rate * reached / self._ready if self._ready else 0.0)
         failed = rate * (1 - reached * (1 - at.failed_share))
         self._weights[at.left] += (rate - failed) * (1 - at.share)
@@ -341,12 +352,13 @@ class _Day:
     def _sync(self, second: int) -> None:
         target, metrics = self._target, list[Metric]()
         starting = sum(number for _, number in self._starting)
-        used, flying = self._used / SYNC_S, self._flying / SYNC_S
+        used = self._used / SYNC_S
+        self._means_flying.append(self._flying / SYNC_S)
         self._used = self._flying = 0.0
         if target.utilization is not None:
             metrics.append(Utilization([used] * self._ready, starting, target.utilization))
         if target.in_flight is not None:
-            metrics.append(Average(flying, target.in_flight))
+            metrics.append(Average(statistics.fmean(self._means_flying), target.in_flight))
         decided = self._autoscaler.decide(second, self._wanted, metrics)
         if decided > self._wanted:
             self._start(second, decided - self._wanted)

@@ -144,6 +144,7 @@ def _days(
             limit_ms=measured.limit_ms,
             replicas=_at_midnight(profile, target.scaling, need),
             node_lost_at=lost_at,
+            avoids_lost=wanted.method == "least-requests",
         )
         for name, (profile, target, lost_at) in kinds.items()
     }

@@ -24,13 +24,19 @@ TABLE = Table(
 
 
 def live(
-    profile: Profile, scaling: Scaling, *, lost_at: float | None = None, seconds: int = 2 * HOUR_S
+    profile: Profile,
+    scaling: Scaling,
+    *,
+    lost_at: float | None = None,
+    avoids_lost: bool = False,
+    seconds: int = 2 * HOUR_S,
 ) -> Day:
     return simulate_day(
         *(profile, TABLE, Target(scaling, utilization=60.0), Pods(start_s=30, nodes=3)),
         limit_ms=100,
         replicas=scaling.least,
         node_lost_at=lost_at,
+        avoids_lost=avoids_lost,
         seconds=seconds,
     )
 
@@ -90,6 +96,8 @@ def test_a_lost_node() -> None:
     (trouble,) = day.troubles
     assert (trouble.cause, trouble.seconds) == ("a node is lost", 40)
     assert trouble.failed == pytest.approx(400 * 40 / 3, rel=0.01)
+    avoided = live(Profile(400, 400), Scaling(9, 9), lost_at=HOUR_S, avoids_lost=True)
+    assert avoided.failed == 0
 
 
 def test_beyond_the_table() -> None:
