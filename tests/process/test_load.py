@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +127,21 @@ def test_wrong_answers(toy: ThreadingHTTPServer) -> None:
     assert "objective missed: one text" in done.stderr
     assert "objective missed: open inference" in done.stderr
     assert "no requests at all" not in done.stderr
+
+
+@pytest.mark.slow
+def test_started(tmp_path: Path) -> None:
+    """Locust asks a service that was started for it, and all of it ends together."""
+    report = tmp_path / "load.html"
+    command = [sys.executable, "-m", "load_tests.started", "--users", "11", "--spawn-rate", "11"]
+    done = subprocess.run(
+        [*command, "--run-time", "5s", "--html", str(report), "--only-summary"],
+        cwd=ROOT,
+        timeout=TIMEOUT_S,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "server, infer: p50" in done.stderr
+    assert "open inference" in report.read_text()
