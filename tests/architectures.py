@@ -19,7 +19,8 @@ from training.config import (
 with deferred():
     import keras
 
-    from training.export.saved_model import round_to_float16
+    from training.export.saved_model import round_tables
+    from training.features.bigrams import BigramVectors, bigram_keys, empty_keys
     from training.features.ngram_vectors import NgramVectors
     from training.models.build import NGRAM_EMBEDDINGS, build_model, has_layer
 
@@ -40,6 +41,9 @@ CONFIGS: Final = {
     "lstm-known-ngrams": LSTM.replace(
         ngram_embeddings=20, ngram_embedding_dim=5, ngram_logits=3, ngram_logits_buckets=128
     ),
+    "lstm-bigrams": LSTM.replace(
+        ngram_embeddings=256, ngram_embedding_dim=5, ngram_lookup="bigram"
+    ),
     "lstm-last": LSTM.replace(pooling="last"),
     "lstm-stacked": LSTM.replace(layers=3, pooling="max"),
     "lstm-both-ways": LSTM.replace(bidirectional=True, layers=2),
@@ -52,6 +56,12 @@ CONFIGS: Final = {
     "embedding-known": LSTM.replace(
         architecture="embedding", ngram_embeddings=30, ngram_embedding_dim=3
     ),
+    "embedding-bigrams": LSTM.replace(
+        architecture="embedding",
+        ngram_embeddings=256,
+        ngram_embedding_dim=3,
+        ngram_lookup="bigram",
+    ),
     "embedding-linear": LSTM.replace(architecture="embedding"),
     "bow": BOW,
     "bow-hidden": BOW.replace(hidden=(6, 5), activation="tanh"),
@@ -62,6 +72,7 @@ INT8: Final = (
     "lstm",
     "lstm-known",
     "lstm-known-ngrams",
+    "lstm-bigrams",
     "lstm-last",
     "lstm-stacked",
     "lstm-both-ways",
@@ -77,13 +88,24 @@ def make_model(name: str, *, scale: float = 0.5) -> keras.Model:
     model.set_weights(
         [random.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
     )
-    if has_layer(model, NGRAM_EMBEDDINGS):
+    if CONFIGS[name].model.ngram_lookup == "bigram":
+        model.get_layer(NGRAM_EMBEDDINGS).assign(_some_bigrams(256))
+    elif has_layer(model, NGRAM_EMBEDDINGS):
         ngrams = CONFIGS[name].model.ngram_embeddings
         rows = random.integers(-1, ngrams, NGRAM_EMBEDDING_BUCKETS)  # -1, for none, is rare
         vectors = random.normal(0, 0.05, (ngrams, NGRAM_VECTOR_DIM)).astype(np.float32)
         model.get_layer(NGRAM_EMBEDDINGS).assign(NgramVectors(rows.astype(np.int32), vectors))
-    round_to_float16(model)
+    round_tables(model)
     return model
+
+
+def _some_bigrams(rows: int) -> BigramVectors:
+    """A part of the pairs of `batch`, each with a random vector."""
+    keys, (ids, _) = empty_keys(rows), batch()
+    found = bigram_keys(ids[:, :-1], ids[:, 1:])[(ids[:, :-1] != PAD) & (ids[:, 1:] != PAD)]
+    keys[found & (rows - 1)] = found
+    vectors = np.random.default_rng(7).normal(0, 0.3, (rows, NGRAM_VECTOR_DIM))
+    return BigramVectors(keys, vectors.astype(np.float32))
 
 
 def batch(*, seed: int = 3, rows: int = 16) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -101,6 +101,7 @@ def _build_parser() -> argparse.ArgumentParser:
         _add_check,
         _add_teach,
         _add_train,
+        _add_make,
         _add_tune,
         _add_export,
         _add_evaluate,
@@ -189,7 +190,7 @@ def _add_check(verbs: Verbs) -> None:
         help="the recipe: its tokens, its length and its split [%(default)s]",
     )
     _add_set(verb)
-    verb.set_defaults(name=None, embeddings=None)
+    verb.set_defaults(name=None, embeddings=None, answers=None)
     verb.add_argument(
         "--report", type=Path, metavar="FOLDER", help="write a page with pictures to this folder"
     )
@@ -251,6 +252,12 @@ def _add_teach(verbs: Verbs) -> None:
         default=256,
         help="word pieces of a text that is answered; its middle is cut out [%(default)s]",
     )
+    verb.add_argument(
+        "--ratings",
+        type=Path,
+        metavar="FILE",
+        help="sentences that people rated: the source archive of vaderSentiment 0.5",
+    )
     verb.add_argument("--threads", type=int, help="threads on a CPU [all cores]")
     verb.add_argument(
         "--checkpoint-every",
@@ -275,6 +282,8 @@ def _run_teach(options: argparse.Namespace) -> None:
     from training.distillation.pretrained import FitConfig, load_pretrained
     from training.distillation.pretrained_run import TeachConfig, TeacherRun
     from training.distillation.questions import QuestionShares
+    from training.distillation.rated import read_rated_texts
+    from training.quality.short_texts import read_short_sets
 
     recipe = load_config(options.config)
     dataset = load_dataset(
@@ -291,7 +300,10 @@ def _run_teach(options: argparse.Namespace) -> None:
         threads=options.threads,
         checkpoint_every_s=options.checkpoint_every,
     )
-    run = TeacherRun(dataset, options.to, *load_pretrained(), config)
+    sets = read_short_sets(options.short) if options.short else ()
+    measured = [text.text for each in sets for text in each.texts]
+    rated = read_rated_texts(options.ratings, measured) if options.ratings else []
+    run = TeacherRun(dataset, options.to, *load_pretrained(), config, rated)
     if options.measure:
         run.load(options.measure)
         print(run.validation_line())
@@ -335,6 +347,7 @@ def _add_train(verbs: Verbs) -> None:
             "valence-train train --config lstm --data data/imdb --set units=64 --set seed=11",
             "valence-train train --config lstm --data data/imdb --embeddings glove.6B.100d.txt"
             " --set embedding_dim=100",
+            "valence-train train --config lstm --data data/imdb --answers runs/teacher",
             "valence-train train --config all-tutorials --data data/imdb --tweets Sentiment.csv",
         ],
     )
@@ -365,6 +378,12 @@ def _add_recipe_options(verb: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="initialize word embeddings from this text file (GloVe, word2vec, fastText; .gz too)",
     )
+    verb.add_argument(
+        "--answers",
+        type=Path,
+        metavar="FOLDER",
+        help="learn from the answers of a pretrained teacher, too: the output folder of teach",
+    )
 
 
 def _add_run_options(verb: argparse.ArgumentParser) -> None:
@@ -375,6 +394,13 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="output folder [runs/NAME]; an earlier run in it is replaced when training is done",
+    )
+    verb.add_argument(
+        "--parts",
+        type=Path,
+        metavar="FOLDER",
+        help="keep vectors and teachers in this folder, for other recipes that learn from the same "
+        "texts [with the run, until it is complete]",
     )
     verb.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write TensorBoard logs")
     verb.add_argument(
@@ -411,8 +437,53 @@ def _run_train(options: argparse.Namespace) -> None:
         tensorboard=options.tensorboard,
         checkpoint_every=options.checkpoint_every,
         fresh=options.fresh,
+        parts=options.parts,
     )
     print(f"{folder}\ntry: valence-train export --run {folder}")
+
+
+def _add_make(verbs: Verbs) -> None:
+    verb = _add_verb(
+        verbs,
+        "make",
+        _run_make,
+        summary="train a recipe, export it and score its test texts",
+        description="Train a recipe, export the run as a version and score its test texts: train, "
+        "export and evaluate in one command. Run it again after an interruption, and it goes on "
+        "with what is missing; when nothing is, it prints the stored figures.",
+        examples=[
+            "valence-train make --config lstm --data data/imdb --answers runs/teacher",
+            "valence-train make --config bow --data data/imdb --models models --run runs/bow",
+        ],
+    )
+    verb.add_argument("--config", required=True, choices=config_names(), help="the recipe")
+    _add_source(verb, required=True)
+    _add_recipe_options(verb)
+    _add_run_options(verb)
+    _add_models_options(verb)
+
+
+def _run_make(options: argparse.Namespace) -> None:
+    config = _read_config(options, options.config)
+    source = _read_source(options)
+    import_tensorflow()
+    from training.evaluation.recipe import make_version
+    from training.evaluation.summary import print_evaluation
+
+    version, evaluation = make_version(
+        config,
+        source,
+        options.run_folder or Path("runs") / config.name,
+        options.models,
+        new_labels=options.new_labels,
+        short=options.short,
+        tensorboard=options.tensorboard,
+        checkpoint_every=options.checkpoint_every,
+        fresh=options.fresh,
+        parts=options.parts,
+    )
+    print_evaluation(evaluation)
+    print(version)
 
 
 def _train_tutorials(options: argparse.Namespace) -> None:
@@ -461,7 +532,7 @@ def _add_tune(verbs: Verbs) -> None:
         ],
     )
     verb.add_argument("--config", required=True, choices=config_names(), help="the recipe")
-    verb.set_defaults(name=None, embeddings=None)
+    verb.set_defaults(name=None, embeddings=None, answers=None)
     _add_set(verb)
     _add_search_options(verb)
     _add_source(verb, required=True)
@@ -540,17 +611,22 @@ def _add_export(verbs: Verbs) -> None:
         metavar="FOLDER",
         help="output folder of train",
     )
+    verb.add_argument("--version", type=int, help="version number [the next free one]")
+    _add_models_options(verb)
+    _add_source(verb, required=False)
+
+
+def _add_models_options(verb: argparse.ArgumentParser) -> None:
+    """Options on where a version goes."""
     verb.add_argument(
         "--models", type=Path, default=Path("models"), help="model repository [%(default)s]"
     )
-    verb.add_argument("--version", type=int, help="version number [the next free one]")
     verb.add_argument(
         "--new-labels",
         action="store_true",
         help="export it even if the newest version of this name has other labels",
     )
     _add_short(verb)
-    _add_source(verb, required=False)
 
 
 def _run_export(options: argparse.Namespace) -> None:
@@ -711,6 +787,8 @@ def _read_config(options: argparse.Namespace, recipe: str) -> Config:
     config = load_config(recipe).with_assignments(options.set)
     if options.embeddings:
         config = config.replace(embeddings_file=str(options.embeddings), pretrain_embeddings=False)
+    if options.answers:
+        config = config.replace(answers=str(options.answers))
     return config.replace(name=options.name) if options.name else config
 
 

@@ -118,6 +118,8 @@ class PreprocessingConfig:
     Attributes:
         vocabulary_size: Maximum number of words, special ids not counted.
         min_count: Words that occur less often in the training texts are unknown.
+        piece_count: How often each word of a piece that the pretrained teacher answered counts for
+            the vocabulary, beside once in a training text; 0 for words of training texts only.
         cleaning: What a text is reduced to: `standard` (words of every script, `!` and `?`) or
             `alphanumeric` (a-z and 0-9, without the word "rt").
         max_length: Maximum number of ids per text; longer texts are truncated. The first id marks
@@ -131,6 +133,7 @@ class PreprocessingConfig:
 
     vocabulary_size: Annotated[int, _ABOVE_0] = 10_000
     min_count: Annotated[int, _ABOVE_0] = 2
+    piece_count: Annotated[int, _AT_LEAST_0] = 0
     cleaning: Literal["standard", "alphanumeric"] = "standard"
     max_length: Annotated[int, _Bounds("at least 2", lambda value: value >= 2)] = 400
     length_rule: Literal["fixed", "deviations"] = "fixed"
@@ -165,6 +168,9 @@ class ModelConfig:
             without labels (`training/features/ngram_vectors.py`), and stay fixed; the model learns
             one matrix that projects them to `ngram_embedding_dim`.
         ngram_embedding_dim: Dimensions of that projection.
+        ngram_lookup: Which n-grams that end at a word are looked up: `sum` adds the vectors of all
+            of them; `bigram` takes that of the pair of words, from a table of `ngram_embeddings`
+            rows, a power of two, for the pairs that say most (`training/features/bigrams.py`).
         cell: Type of the recurrent layers.
         units: Units of each recurrent layer, per direction.
         layers: Number of recurrent layers, each reading the states of the one before.
@@ -198,6 +204,7 @@ class ModelConfig:
     embedding_lr_factor: Annotated[float, _ABOVE_0] = 1.0
     ngram_embeddings: Annotated[int, _from_to(0, NGRAM_EMBEDDING_BUCKETS)] = 0
     ngram_embedding_dim: Annotated[int, _from_to(1, NGRAM_VECTOR_DIM)] = 16
+    ngram_lookup: Literal["sum", "bigram"] = "sum"
     cell: Literal["simple", "lstm", "gru"] = "lstm"
     units: Annotated[int, _ABOVE_0] = 128
     layers: Annotated[int, _ABOVE_0] = 1
@@ -228,6 +235,12 @@ class ModelConfig:
                 "pretrain_embeddings, embeddings_file and ngram_embeddings need an architecture "
                 "with word embeddings. Received: bow"
             )
+        rows = self.ngram_embeddings
+        if self.ngram_lookup == "bigram" and not (rows > 1 and _BUCKETS.hold(rows)):
+            raise InvalidInput(
+                f"ngram_embeddings must be {_BUCKETS.rule}, for ngram_lookup bigram. "
+                f"Received: {self.ngram_embeddings}"
+            )
         if self.pretrain_embeddings and self.embeddings_file:
             raise InvalidInput(
                 "word embeddings must have one source. Received: pretrain_embeddings and "
@@ -246,10 +259,23 @@ class TeacherConfig:
             n-gram table of the linear models.
         soft_label_share: Weight of the soft label in the target of a labelled text; the label has
             the rest.
+        answers: The folder in which `valence-train teach` kept the answers of a pretrained teacher;
+            empty for none. Its soft labels of reviews are mixed with those of the teachers above,
+            with weights fitted on validation texts.
+        piece_weight: Sample weight of each piece that it answered, beside 1 for a text; 0 for no
+            pieces.
+        silent_texts: Number of texts without an opinion in addition: nothing, numbers, unknown
+            words and function words. Their soft label is even.
+        neutral: Whether the model has a third class between the two of the data. Only the
+            pretrained teacher knows which texts are neutral.
     """
 
     kind: Literal["none", "linear", "network"] = "none"
     soft_label_share: Annotated[float, _FROM_0_TO_1] = 0.7
+    answers: str = ""
+    piece_weight: Annotated[float, _AT_LEAST_0] = 0.0
+    silent_texts: Annotated[int, _AT_LEAST_0] = 0
+    neutral: bool = False
 
     def __post_init__(self) -> None:
         """Check each field."""
@@ -302,6 +328,9 @@ class LoopConfig:
 
     Attributes:
         batch_size: Texts per step.
+        batch_tokens: If `batch_size` texts have at most half as many ids together, there are twice
+            as many in a batch, with a quarter four times, and so on up to eight times; 0 for
+            `batch_size` texts whatever their length.
         sort_window: Number of batches whose texts are sorted by length together, which saves
             padding; with 1 each batch is a random draw of texts of any length.
         word_dropout: Share of words replaced with the unknown id in training, redrawn each epoch.
@@ -314,6 +343,7 @@ class LoopConfig:
     """
 
     batch_size: Annotated[int, _ABOVE_0] = 64
+    batch_tokens: Annotated[int, _AT_LEAST_0] = 0
     sort_window: Annotated[int, _ABOVE_0] = 50
     word_dropout: Annotated[float, _BELOW_1] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
@@ -362,6 +392,16 @@ class Config:
                 "the n-gram table must be learned or taken from the teacher. Received: "
                 f"nb_weighting and teacher {self.teacher.kind}"
             )
+        if self.teacher.neutral and self.loop.class_weights != "none":
+            raise InvalidInput(
+                "class weights count the texts of each label, and no text is labelled neutral. "
+                f"Received: class_weights {self.loop.class_weights} and neutral"
+            )
+        if self.teacher.neutral and self.model.ngram_logits:
+            raise InvalidInput(
+                "the n-gram table of a teacher has the classes of the data. Received: ngram_logits "
+                f"{self.model.ngram_logits} and neutral"
+            )
         if self.optimizer.warmup_epochs > self.loop.epochs:
             raise InvalidInput(
                 f"warmup_epochs must be at most epochs, {self.loop.epochs}. "
@@ -375,6 +415,7 @@ class Config:
             self.model.pretrain_embeddings
             or self.model.ngram_embeddings > 0
             or self.teacher.kind != "none"
+            or bool(self.teacher.answers)
         )
 
     def flat(self) -> dict[str, Any]:

@@ -9,27 +9,32 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from app import __version__
 from app.artifact import LEARNED, TOKENIZER
-from app.errors import CannotResume, DataError
+from app.errors import CannotResume, DataError, InvalidInput
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.config import Config
 from training.data.accounting import print_rows
 from training.data.batches import ScoringBatches, TrainingBatches
-from training.data.corpus import Corpus
-from training.data.dataset import Dataset, Source, load_dataset
+from training.data.corpus import Corpus, LazySequence, hash_texts
+from training.data.dataset import NEUTRAL, Dataset, Source, load_dataset
 from training.data.learned import Learned
 from training.data.preprocessing import build_encoder
 from training.data.shards import Shard, TrainingExample, training_examples, write_shard
 from training.data.split import fingerprint, group_digests
+from training.distillation.answers import TeacherAnswers
+from training.distillation.silent import silent_texts
+from training.distillation.soft_labels import SoftLabels, mix_teachers
 from training.distillation.student import add_ngram_logits, soft_label_examples
 from training.distillation.teacher import fit_teacher
 from training.distillation.teacher_data import TeacherInput, TeacherOutput
@@ -50,7 +55,7 @@ from training.support.files import atomic_folder, atomic_path, check_target
 from training.support.progress import console, print_line, track
 
 _COVERAGE: Final = "coverage.json"
-_TEACHER: Final = "teacher.npz"
+_TEACHER: Final = "teacher_{}.npz"
 _TEACHER_ORDERS: Final = 2
 """The longest n-gram of a teacher, in words, if the student has no n-gram logits."""
 
@@ -83,6 +88,7 @@ def train_run(
     tensorboard: Path | None = None,
     checkpoint_every: float = CHECKPOINT_INTERVAL_S,
     fresh: bool = False,
+    parts: Path | None = None,
 ) -> None:
     """Train a recipe and write the run to `folder`, atomically.
 
@@ -96,6 +102,8 @@ def train_run(
         tensorboard: Where to write logs for TensorBoard, if anywhere.
         checkpoint_every: Seconds between checkpoints; 0 for a checkpoint after each step.
         fresh: Whether to discard an unfinished training.
+        parts: Where vectors and teachers are kept, for other recipes that learn from the same texts
+            with the same vocabulary.
 
     Raises:
         DataError: The data is missing or invalid, or the loss became infinite or NaN.
@@ -105,13 +113,17 @@ def train_run(
         CannotWrite: The disk is full, read-only or broken; the training can be resumed.
     """
     check_target(folder, replaces=RUN)
-    with open_workspace(folder, checkpoint_every_s=checkpoint_every, fresh=fresh) as workspace:
+    with open_workspace(
+        folder, checkpoint_every_s=checkpoint_every, fresh=fresh, parts=parts
+    ) as workspace:
         dataset = load_dataset(
             source,
             validation_share=config.loop.validation_share,
             seed=config.seed,
             unlabelled=config.reads_unlabelled,
         )
+        if config.teacher.neutral:
+            dataset = dataset.with_neutral()
         workspace.claim(_identity(config, dataset))
         try:
             result = train(
@@ -168,18 +180,21 @@ def train(
         if workspace is None:
             workspace = stack.enter_context(temporary_workspace(checkpoint.parent))
         tf.config.experimental.enable_op_determinism()
-        encoder = _fit_encoder(config, training, workspace)
+        answers = _find_answers(config)
+        _print_fallback(config, answers)
+        encoder = _fit_encoder(config, training, answers, workspace)
         vectors = _read_word_vectors(config, encoder, workspace)
-        features = _features(config, encoder, training, unlabelled, workspace)
-        teacher = _fit_teacher(config, features, training, unlabelled, workspace)
-        examples = _choose_examples(config, training, unlabelled, examples, teacher)
+        features = _features(config, encoder, training, unlabelled, answers, workspace)
+        teacher = _fit_teacher(config, features, training, validation, unlabelled, workspace)
+        soft_labels = _soft_labels(config, teacher, answers, training, validation, unlabelled)
+        examples = _choose_examples(config, training, unlabelled, examples, soft_labels, answers)
         learned = _encode(workspace, encoder, "training", examples, training.labels)
         held_out = _encode(
             workspace, encoder, "validation", training_examples(validation), training.labels
         )
         model = _build_compiled(config, encoder, training.labels)
         if not workspace.checkpoints.exists():
-            _initialize(model, config, features, vectors, learned, workspace)
+            _initialize(model, config, features, vectors, teacher, learned, workspace)
         coverage = _read_coverage(workspace)
         _print_sizes(config, encoder, model, learned, held_out)
         fit_callbacks = [*recipe_callbacks(config, checkpoint, tensorboard), *callbacks]
@@ -198,11 +213,16 @@ def train(
 # --- Data ---
 
 
-def _fit_encoder(config: Config, training: Corpus, workspace: Workspace) -> TextEncoder:
-    """Build the vocabulary on the training texts."""
-    texts = training.stream_texts()
-    path = workspace.cache.path(TOKENIZER, lambda path: build_encoder(config, texts).save(path))
-    return TextEncoder.load(path)
+def _fit_encoder(
+    config: Config, training: Corpus, answers: TeacherAnswers | None, workspace: Workspace
+) -> TextEncoder:
+    """Build the vocabulary on the training texts, and on pieces that the recipe counts."""
+
+    def create(path: Path) -> None:
+        pieces = answers.texts() if answers and config.text.piece_count else ()
+        build_encoder(config, training.stream_texts(), pieces).save(path)
+
+    return TextEncoder.load(workspace.cache.path(TOKENIZER, create))
 
 
 def _choose_examples(
@@ -210,21 +230,38 @@ def _choose_examples(
     training: Corpus,
     unlabelled: Sequence[str],
     examples: Collection[TrainingExample] | None,
-    teacher: TeacherOutput | None,
+    soft_labels: SoftLabels | None,
+    answers: TeacherAnswers | None,
 ) -> Collection[TrainingExample]:
-    """Return what the model learns: hard labels, or soft labels of all texts with a teacher."""
+    """Return what the model learns: hard labels, or soft labels of all texts, and of pieces."""
     weights = class_weights(config, training.targets())
     if examples is None:
         examples = training_examples(training, weights)
-    if teacher is None:
-        return examples
-    return soft_label_examples(
-        examples,
-        unlabelled,
-        teacher,
-        soft_label_share=config.teacher.soft_label_share,
-        class_weights=weights,
-    )
+    if soft_labels is not None:
+        examples = soft_label_examples(
+            examples,
+            unlabelled,
+            soft_labels,
+            soft_label_share=config.teacher.soft_label_share,
+            class_weights=weights,
+        )
+    parts = [examples]
+    if answers is not None and config.teacher.piece_weight:
+        classes = len(training.labels)
+        parts.append(answers.pieces(config.teacher.piece_weight, classes=classes))
+    if config.teacher.silent_texts:
+        parts.append(_silent_examples(config, training.labels))
+    return LazySequence(lambda: chain(*parts), sum(map(len, parts)))
+
+
+def _silent_examples(config: Config, labels: Sequence[str]) -> list[TrainingExample]:
+    """Return texts without an opinion: even odds, or neutral where there is such a class."""
+    even = [float(label == NEUTRAL) for label in labels]
+    odds = even if config.teacher.neutral else [1 / len(labels)] * len(labels)
+    target = np.array(odds, np.float32)
+    weight = config.teacher.piece_weight or 1.0
+    texts = silent_texts(config.teacher.silent_texts, seed=config.seed)
+    return [TrainingExample(text, target, weight) for text in texts]
 
 
 def _encode(
@@ -266,48 +303,150 @@ def _features(
     encoder: TextEncoder,
     training: Corpus,
     unlabelled: Sequence[str],
+    answers: TeacherAnswers | None,
     workspace: Workspace,
 ) -> VectorStore:
-    """Return what can be learned from all texts without labels; each part is computed when used."""
+    """Return what can be learned from all texts without labels; each part is computed when used.
+
+    Pieces of reviews are left out: they would only repeat the reviews.
+    """
+    own = answers.own_texts() if answers and config.teacher.piece_weight else ()
+    others = LazySequence(lambda: chain(unlabelled, own), len(unlabelled) + len(own))
+
+    def identity() -> list[object]:
+        texts = hash_texts(chain(training.stream_texts(), others))
+        return [WORKSPACE_FORMAT, config.seed, encoder.fingerprint(), texts]
+
     return VectorStore(
-        encoder, training.stream_texts(), unlabelled, seed=config.seed, cache=workspace.cache
+        encoder,
+        training.stream_texts(),
+        others,
+        seed=config.seed,
+        cache=workspace.shared_cache(identity),
     )
 
 
-# --- Teacher ---
+# --- Teachers ---
+
+
+def _find_answers(config: Config) -> TeacherAnswers | None:
+    """Return the answers that the recipe names, if any.
+
+    Raises:
+        InvalidInput: There is no such folder, or the recipe cannot do without.
+    """
+    options = config.teacher
+    if options.answers:
+        if not Path(options.answers).is_dir():
+            raise InvalidInput(
+                f"answers must be the output folder of teach. Received: {options.answers}, which "
+                "is no folder"
+            )
+        return TeacherAnswers(Path(options.answers))
+    if options.neutral:
+        raise InvalidInput(
+            "only a pretrained teacher knows which texts are neutral; --answers FOLDER names its "
+            "answers, made by teach. Received: none"
+        )
+    return None
+
+
+def _print_fallback(config: Config, answers: TeacherAnswers | None) -> None:
+    """Say what a recipe with pieces does without the answers that it could learn from."""
+    if answers is None and config.teacher.piece_weight:
+        print_line(
+            f"{config.name}: without the answers of a pretrained teacher (--answers FOLDER), it "
+            "learns no pieces of texts"
+        )
+    if answers is not None and not answers.has_reviews():
+        print_line(
+            f"{config.name}: {answers.folder} has no answers about whole texts; the other teachers "
+            "label them alone"
+        )
+
+
+def _soft_labels(
+    config: Config,
+    teacher: TeacherOutput | None,
+    answers: TeacherAnswers | None,
+    training: Corpus,
+    validation: Corpus,
+    unlabelled: Sequence[str],
+) -> SoftLabels | None:
+    """Mix the soft labels of all teachers; None without a teacher.
+
+    Raises:
+        DataError: The pretrained teacher answered other texts.
+    """
+    found = None if teacher is None else teacher.soft_labels
+    opinions = None
+    if answers is not None and answers.has_reviews():
+        teachers = {"pretrained": answers.of_reviews()}
+        if teachers["pretrained"].sizes() != [len(training), len(unlabelled), len(validation)]:
+            raise DataError(
+                "answers must be about the texts of this training, which teach divides by the "
+                f"recipe of its --config. Received: {answers.folder}, about other texts"
+            )
+        if found is not None:
+            teachers["trained here"] = found
+        found = mix_teachers(teachers, _two_classes(config, validation))
+        opinions = answers.opinions_of_reviews()
+    if found is None or not config.teacher.neutral:
+        return found
+    return found.with_neutral(opinions)
+
+
+def _two_classes(config: Config, corpus: Corpus) -> NDArray[np.int64]:
+    """Return the class of each text among those that the data has."""
+    return np.asarray(corpus.targets()) // (2 if config.teacher.neutral else 1)
 
 
 def _fit_teacher(
     config: Config,
     features: VectorStore,
     training: Corpus,
+    validation: Corpus,
     unlabelled: Sequence[str],
     workspace: Workspace,
 ) -> TeacherOutput | None:
-    """Fit the teacher of a recipe and label all texts; None if the recipe has no teacher."""
+    """Fit the teacher of a recipe and label all texts; None if the recipe has no teacher.
+
+    Validation texts are labelled only for the weights beside a pretrained teacher.
+    """
     if config.teacher.kind == "none":
         return None
+    orders = config.model.ngram_logits or _TEACHER_ORDERS
+    buckets = config.model.ngram_logits_buckets
+    scored = validation.stream_texts() if config.teacher.answers else ()
+
+    def identity() -> list[object]:
+        texts = hash_texts(chain(training.stream_texts(), unlabelled, scored))
+        options = [orders, buckets, _two_classes(config, training).tolist()]
+        return [features.cache.folder.name, texts, *options]
+
+    cache = workspace.shared_cache(identity)
 
     def compute() -> dict[str, Any]:
         output = fit_teacher(
             TeacherInput(
                 rows=_encode_for_teacher(features.encoder, training.stream_texts()),
-                targets=np.asarray(training.targets()),
+                targets=_two_classes(config, training),
                 groups=group_digests(training).tolist(),
                 unlabelled=_encode_for_teacher(features.encoder, unlabelled),
-                classes=len(training.labels),
+                classes=len(training.labels) - config.teacher.neutral,
                 vocabulary=len(features.encoder.vocabulary),
                 seed=config.seed,
+                validation=_encode_for_teacher(features.encoder, scored),
             ),
             features.ngram_vectors,
             features.convolution_vectors if config.teacher.kind == "network" else None,
-            orders=config.model.ngram_logits or _TEACHER_ORDERS,
-            buckets=config.model.ngram_logits_buckets,
-            cache=workspace.cache,
+            orders=orders,
+            buckets=buckets,
+            cache=cache,
         )
         return asdict(output)
 
-    return TeacherOutput(**workspace.cache.arrays(_TEACHER, compute))
+    return TeacherOutput(**cache.arrays(_TEACHER.format(config.teacher.kind), compute))
 
 
 def _encode_for_teacher(encoder: TextEncoder, texts: Sequence[str]) -> list[Int32Array]:
@@ -339,13 +478,17 @@ def _initialize(
     config: Config,
     features: VectorStore,
     vectors: FileVectors | None,
+    teacher: TeacherOutput | None,
     learned: Shard,
     workspace: Workspace,
 ) -> None:
     """Set the weights that do not start at random."""
     if config.model.ngram_embeddings:
+        size = config.model.ngram_embeddings
         model.get_layer(NGRAM_EMBEDDINGS).assign(
-            features.frequent_ngram_vectors(config.model.ngram_embeddings)
+            features.telling_bigram_vectors(size, teacher.ngram_logits if teacher else None)
+            if config.model.ngram_lookup == "bigram"
+            else features.frequent_ngram_vectors(size)
         )
     if config.model.pretrain_embeddings:
         model.get_layer(WORD_EMBEDDINGS).vectors = features.word_vectors(config.model.embedding_dim)
@@ -412,6 +555,7 @@ def _fit(
         TrainingBatches(
             learned,
             batch_size=config.loop.batch_size,
+            batch_tokens=config.loop.batch_tokens,
             sort_window=config.loop.sort_window,
             word_dropout=config.loop.word_dropout,
             seed=config.seed,
@@ -435,12 +579,14 @@ def _fit(
 
 def _identity(config: Config, dataset: Dataset) -> Mapping[str, Mapping[str, Any]]:
     """Return what must not change when a training is resumed."""
+    answers = _find_answers(config)
     return {
         "config": config.flat(),
         "data": {
             "fingerprint": dataset.card.fingerprint,
             "splits": dataset.card.splits,
             "unlabelled": fingerprint(dataset.unlabelled),
+            **({"answers": answers.fingerprint()} if answers else {}),
         },
         "code": {
             "version": __version__,
@@ -463,7 +609,8 @@ def _write_run(
     with atomic_folder(folder, replaces=RUN) as partial:
         for name in (MODEL, TOKENIZER):
             shutil.copyfile(workspace.folder / name, partial / name)
-        Learned.of(dataset).write(partial / LEARNED)
+        answers = _find_answers(config)
+        Learned.of(dataset, answers.own_texts() if answers else ()).write(partial / LEARNED)
         data = dataset.card.model_dump()
         if without_tokens := sum(result.without_tokens.values()):
             data["counts"]["without_tokens"] = without_tokens

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from app.errors import DataError
-from training.distillation.answers import QUESTIONS, TeacherAnswers
-from training.distillation.questions import Question, write_questions
+from training.distillation.answers import QUESTIONS, TeacherAnswers, three_soft_labels
+from training.distillation.questions import NO_REVIEW, Question, write_questions
 
-LOGITS = np.array([0, 2, -2], np.float32)
-POSITIVE = 1 / (1 + np.exp(-LOGITS))
+LOGITS = np.array([[0, 0], [2, 3], [-2, -3]], np.float32)
+POSITIVE = expit(LOGITS[:, 0])
 
 
 @pytest.fixture
@@ -35,9 +36,45 @@ def test_pieces_are_training_examples(folder: Path) -> None:
     np.testing.assert_allclose(targets, np.stack([1 - POSITIVE, POSITIVE], axis=1), rtol=1e-6)
 
 
+def test_three_answers(folder: Path) -> None:
+    """Of ten people, six found praise, three nothing, one blame: the three shares come back."""
+    logits = logit(np.array([[0.75, 0.7], [0.5, 0.0001], [0.9999, 0.9999]]))
+    expected = [[0.1, 0.3, 0.6], [0, 1, 0], [0, 0, 1]]
+    np.testing.assert_allclose(three_soft_labels(logits), expected, atol=1e-3)
+    targets = [each.target for each in TeacherAnswers(folder).pieces(1.0, classes=3)]
+    np.testing.assert_allclose(np.stack(targets), three_soft_labels(LOGITS), rtol=1e-6)
+
+
 def test_reviews_are_calibrated(folder: Path) -> None:
     """The logits of reviews are divided by the temperature."""
     np.testing.assert_allclose(TeacherAnswers(folder).reviews("train")[:, 1], POSITIVE, rtol=1e-6)
+
+
+def test_answers_about_all_splits(folder: Path) -> None:
+    """Only if every split is answered, there are soft labels and opinions of reviews."""
+    answers = TeacherAnswers(folder)
+    assert not answers.has_reviews()
+    for split, rows in (("validation", 2), ("unlabelled", 1)):
+        np.savez(folder / "reviews" / f"{split}.npz", logits=LOGITS[:rows])
+    assert answers.has_reviews()
+    assert answers.of_reviews().sizes() == [3, 1, 2]
+    assert [len(each) for each in answers.opinions_of_reviews()] == [3, 1, 2]
+
+
+def test_the_fingerprint_is_that_of_the_answers(folder: Path) -> None:
+    """Another answer is another fingerprint; other files in the folder make no difference."""
+    before = TeacherAnswers(folder).fingerprint()
+    (folder / "round-1.pt").write_bytes(b"weights")
+    assert TeacherAnswers(folder).fingerprint() == before
+    np.savez(folder / "answers" / "0001.npz", logits=-LOGITS[2:])
+    assert TeacherAnswers(folder).fingerprint() != before
+
+
+def test_texts_of_no_review(tmp_path: Path) -> None:
+    """Everyday and rated sentences are the teacher's own; pieces are of reviews."""
+    questions = [Question(3, "sentence", "a", "a"), Question(NO_REVIEW, "rated", "b", "b")]
+    write_questions(tmp_path / QUESTIONS, iter(questions))
+    assert list(TeacherAnswers(tmp_path).own_texts()) == ["b"]
 
 
 @pytest.mark.parametrize("name", ["answers/0001.npz", QUESTIONS, "calibration.json"])

@@ -92,6 +92,22 @@ def test_batches_of_any_length(shard: Shard) -> None:
     assert np.ptp((mixed[0][0] != 0).sum(axis=1)) > 2
 
 
+def test_batches_of_short_rows_are_larger(shard: Shard) -> None:
+    """The shorter the rows, the more are in a batch; every row is in one, every epoch equally."""
+    settings: dict[str, Any] = {"batch_size": 4, "batch_tokens": 64, "seed": 1}
+    batches = TrainingBatches(shard, **settings)
+    found = [list(batches.epoch(number).as_numpy_iterator()) for number in (0, 1)]
+    for each in found:
+        assert sorted(rows(each)) == list(range(COUNT))
+        assert len(each) == len(batches)
+        assert all(len(ids) * ids.shape[1] <= 64 for ids, _, _ in each)
+    sizes = {len(ids) for ids, _, _ in found[0]}
+    assert {4, 8} <= sizes
+    assert max(sizes) > 8
+    resumed = batches.epoch(1, start=2).as_numpy_iterator()
+    np.testing.assert_array_equal(next(iter(resumed))[0], found[1][2][0])
+
+
 def test_word_dropout(shard: Shard) -> None:
     """Some words become the unknown id; padding and the first id of a row never do."""
     changed = kept = 0

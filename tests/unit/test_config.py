@@ -21,7 +21,7 @@ def test_every_recipe_loads(name: str) -> None:
 
 def test_unknown_recipe() -> None:
     """A recipe that is not there is answered with those that are."""
-    with pytest.raises(InvalidInput, match="bow, bow_ngrams, lstm, smoke, tutorial_"):
+    with pytest.raises(InvalidInput, match="bow, bow_ngrams, lstm, sentiment3, smoke, tutorial_"):
         load_config("../evil")
 
 
@@ -88,6 +88,14 @@ def test_unknown_recipe() -> None:
         ({"ngram_embeddings": 2**30}, "ngram_embeddings must be from 0 to 4194304"),
         ({"ngram_embedding_dim": 129}, "ngram_embedding_dim must be from 1 to 128"),
         ({"ngram_embedding_dim": 0}, "ngram_embedding_dim must be from 1 to 128"),
+        (
+            {"ngram_lookup": "bigram", "ngram_embeddings": 1000},
+            "must be a power of two, 16777216 at most, for ngram_lookup bigram. Received: 1000",
+        ),
+        ({"ngram_lookup": "bigram"}, "for ngram_lookup bigram. Received: 0"),
+        ({"neutral": True, "ngram_logits": 1}, "Received: ngram_logits 1 and neutral"),
+        ({"neutral": True, "class_weights": "balanced"}, "class_weights balanced and neutral"),
+        ({"piece_weight": -1.0}, "piece_weight must be 0 or more. Received: -1.0"),
         ({"teacher": "me"}, "teacher must be one of none, linear, network"),
         (
             {"architecture": "bow", "embeddings_file": "f"},
@@ -246,10 +254,10 @@ def test_bundled_manifests(path: Path) -> None:
 
 
 def test_the_recipe_of_a_bundled_version() -> None:
-    """The manifest of the bundled lstm gives the recipe of that name, former names included."""
-    path = next(path for path in BUNDLED if path.parts[-3] == "lstm")
+    """A manifest of a bundled version gives the recipe of that name, former names included."""
+    path = next(path for path in BUNDLED if path.parts[-3] == "tweets-lstm")
     stated = json.loads(path.read_text(encoding="utf-8"))["hyperparameters"]
-    assert Config.from_mapping(stated) == load_config("lstm")
+    assert Config.from_mapping(stated) == load_config("tweets_lstm")
 
 
 def test_a_retired_field() -> None:

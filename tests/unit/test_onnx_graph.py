@@ -19,6 +19,7 @@ with deferred():
     from training.export.tf_graph import ServingGraph
     from training.models.build import FORWARD, WORD_EMBEDDINGS, build_model
     from training.models.layers.int8_lstm import add_sentinels
+    from training.models.layers.int8_table import quantize_columns
 
 TEMPERATURE = 1.7
 EACH = [(name, "fp32") for name in CONFIGS] + [(name, "int8") for name in INT8]
@@ -85,11 +86,16 @@ def test_neighbours_change_nothing(name: str, precision: Precision, scale: float
 @pytest.mark.parametrize(("name", "precision"), EACH)
 @pytest.mark.parametrize("junk", [5, VOCABULARY + 1000, -7])
 def test_padding_is_not_read(name: str, precision: Precision, junk: int) -> None:
-    """Ids behind the length of a row change nothing, even invalid ones."""
+    """Ids behind the length of a row change nothing, or are refused if they are none."""
     graph = graph_of(name, precision)
     ids, lengths = batch()
-    behind = np.arange(WIDTH) >= lengths[:, np.newaxis]
-    np.testing.assert_array_equal(graph(np.where(behind, junk, ids), lengths), graph(ids, lengths))
+    behind = np.where(np.arange(WIDTH) >= lengths[:, np.newaxis], junk, ids)
+    config = CONFIGS[name].model
+    if junk > VOCABULARY and config.architecture == "rnn" and not config.ngram_logits:
+        with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+            graph(behind, lengths)
+    else:
+        np.testing.assert_array_equal(graph(behind, lengths), graph(ids, lengths))
 
 
 @pytest.mark.parametrize(("name", "precision"), EACH)
@@ -97,7 +103,7 @@ def test_an_empty_batch(name: str, precision: Precision) -> None:
     """An empty batch gets no rows or an error; ONNX Runtime alone would end the process."""
     graph = graph_of(name, precision)
     if CONFIGS[name].model.architecture == "rnn":
-        with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+        with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException):
             graph(np.zeros((0, 5)), np.zeros(0))
     else:
         assert graph(np.zeros((0, 5)), np.zeros(0)).shape == (0, 3)
@@ -105,11 +111,17 @@ def test_an_empty_batch(name: str, precision: Precision) -> None:
 
 @pytest.mark.parametrize(("name", "precision"), EACH)
 def test_rows_without_a_length(name: str, precision: Precision) -> None:
-    """A length below 1 is a text without tokens, whatever the ids of the row are."""
+    """A length below 1 is refused, or a text without tokens, whatever the ids of the row are."""
     graph = graph_of(name, precision)
     expected = np.repeat(graph([[BEGIN]]), 3, axis=0)
     for ids in (np.full((3, 5), 7), np.full((3, 5), -1)):
-        np.testing.assert_allclose(graph(ids, [0, -1, -(2**31)]), expected, atol=1e-6)
+        for lengths in ([0, -1, -(2**31)], [5, 5, 0], [-1, 5, 5]):
+            if CONFIGS[name].model.architecture == "rnn":
+                with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+                    graph(ids, lengths)
+            else:
+                empty = np.array(lengths) < 1
+                np.testing.assert_allclose(graph(ids, lengths)[empty], expected[empty], atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "precision"), EACH)
@@ -173,19 +185,22 @@ def test_no_word_at_all() -> None:
 
 
 def test_sentinels_span_every_row() -> None:
-    """Every row of word vectors has the range of the table, or a larger one on request."""
-    vectors = make_model("lstm").get_layer(WORD_EMBEDDINGS).vectors.astype(np.float16)
-    for at_least, largest in ((0.0, np.abs(vectors).max()), (100.0, 100.0)):
-        wide = add_sentinels(vectors, at_least=at_least)
-        assert wide.dtype == np.float16
-        assert (wide.max(axis=1) == largest).all()
-        assert (wide.min(axis=1) == -largest).all()
+    """Every row of codes has the ends of their range, in which quantizing again is exact."""
+    codes, _ = quantize_columns(make_model("lstm").get_layer(WORD_EMBEDDINGS).vectors)
+    wide = add_sentinels(codes)
+    assert wide.dtype == np.int8
+    assert (wide.max(axis=1) == 127).all()
+    assert (wide.min(axis=1) == -128).all()
+    np.testing.assert_array_equal(wide[:, :-2], codes)
 
 
 def test_seven_bits() -> None:
     """The sum of two products of an int8 weight and a uint8 input fits into 16 bits."""
     graph = build_onnx(make_model("lstm", scale=3.0), temperature=1.0, precision="int8").graph
-    weights = [np.frombuffer(c.raw_data, np.int8) for c in graph.initializer if c.data_type == 3]
+    (lstm,) = (node for node in graph.node if node.op_type == "DynamicQuantizeLSTM")
+    kernels = [c for c in graph.initializer if c.name in lstm.input[1:3]]
+    weights = [np.frombuffer(c.raw_data, np.int8) for c in kernels]
+    assert len(weights) == 2
     largest = max(int(np.abs(values.astype(int)).max()) for values in weights)
     assert 0 < 2 * 255 * largest < 2**15
 
@@ -201,12 +216,12 @@ def test_the_same_bytes(name: str, precision: Precision) -> None:
     assert first == second
 
 
-def test_word_vectors_are_stored_in_half() -> None:
-    """The table of word vectors is stored in half precision."""
+def test_word_vectors_are_stored_as_int8() -> None:
+    """A number of the table of word vectors takes a byte."""
     config = LSTM.replace(embedding_dim=64, units=4)
     model = build_model(config, vocabulary=5_000, classes=2)
     size = build_onnx(model, temperature=1.0).ByteSize()
-    assert 5_000 * 64 * 2 < size < 5_000 * 64 * 2 * 1.05
+    assert 5_000 * 64 < size < 5_000 * 64 * 1.1
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,6 +6,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra teacher")
+
+from scipy.special import expit
 
 from app.artifact import DataCard
 from app.errors import InvalidInput
@@ -17,7 +20,9 @@ from training.distillation.answers import REVIEWS, TeacherAnswers
 from training.distillation.pretrained import FitConfig
 from training.distillation.pretrained_run import TeachConfig, TeacherRun, fit_logit_temperature
 from training.distillation.questions import NO_REVIEW, Question, QuestionShares
+from training.distillation.rated import RatedText
 
+WORDS = (("x", 0.95, 0.95), ("y", 0.05, 0.95), ("z", 0.5, 0.05))
 CONFIG = TeachConfig(
     fit=FitConfig(learning_rate=1e-2, head_rate=1e-2, batch_pieces=128),
     copies=3,
@@ -64,7 +69,7 @@ def test_a_run_from_end_to_end(dataset: Dataset, tmp_path: Path) -> None:
     run.fit()
     run.answer()
     positive = np.array(dataset.validation.targets()) > 0
-    assert ((run.review_logits("validation") > 0) == positive).mean() > 0.9
+    assert ((run.review_logits("validation")[:, 0] > 0) == positive).mean() > 0.9
     assert [len(run.review_logits(split)) for split in REVIEWS] == [120, 40, 60]
     again = TeacherRun(dataset, tmp_path, *tiny_teacher(), CONFIG)
     answers = TeacherAnswers(tmp_path)
@@ -83,11 +88,23 @@ def test_no_validation_text_is_learned_or_asked_about(dataset: Dataset, tmp_path
     answers = list(run.answers())
     assert {question.review < 120 for question, _ in answers} == {True, False}
     assert not any("of v" in question.text for question, _ in answers)
-    by_text = {question.text: logit for question, logit in answers}
-    for question, logit in answers:
+    by_text = {question.text: logits for question, logits in answers}
+    for question, logits in answers:
         if question.known is not None:
-            assert 1 / (1 + np.exp(-logit)) == pytest.approx(question.known)
-        assert by_text.get(question.asked, logit) == pytest.approx(logit, abs=1e-5)
+            assert expit(logits) == pytest.approx([question.known, question.opinion])
+        assert by_text.get(question.asked, logits) == pytest.approx(logits, abs=1e-5)
+
+
+def test_rated_texts_are_learned_and_asked_about(dataset: Dataset, tmp_path: Path) -> None:
+    """A word that only rated texts have gets their polarity; one they find dull, no opinion."""
+    rated = [RatedText(f"{word} {n}", p, o) for n in range(40) for word, p, o in WORDS]
+    config = replace(CONFIG, rounds=1)
+    run = TeacherRun(dataset, tmp_path, *tiny_teacher(), config, rated)
+    run.fit()
+    assert run.probabilities(["x", "y"]).tolist() == pytest.approx([0.9, 0.1], abs=0.25)
+    assert run.opinions(["x", "z"]).tolist() == pytest.approx([0.9, 0.1], abs=0.25)
+    kinds = Counter(question.kind for question, _ in run.answers())
+    assert kinds["rated"] == len(rated)
 
 
 def test_answers_are_made_in_parts(
@@ -113,13 +130,15 @@ def test_a_folder_belongs_to_one_teacher(dataset: Dataset, tmp_path: Path) -> No
     TeacherRun(dataset, tmp_path, *tiny_teacher(), replace(CONFIG, threads=1))
     with pytest.raises(InvalidInput, match=r"choose another folder"):
         TeacherRun(dataset, tmp_path, *tiny_teacher(), replace(CONFIG, copies=1))
+    with pytest.raises(InvalidInput, match=r"choose another folder"):
+        TeacherRun(dataset, tmp_path, *tiny_teacher(), CONFIG, [RatedText("a", 1, 1)])
     other = replace(dataset, validation=corpus("validation", "w", 40))
     with pytest.raises(InvalidInput, match=r"choose another folder"):
         TeacherRun(other, tmp_path, *tiny_teacher(), CONFIG)
 
 
 def test_three_labels_are_refused(dataset: Dataset, tmp_path: Path) -> None:
-    """The teacher has one logit, so its texts have two labels."""
+    """The teacher has one logit for both labels, so its texts have two."""
     train = replace(dataset.train, labels=("negative", "neutral", "positive"))
     with pytest.raises(InvalidInput, match="two labels"):
         TeacherRun(replace(dataset, train=train), tmp_path, *tiny_teacher(), CONFIG)

@@ -8,9 +8,11 @@ from training.distillation.questions import (
     Question,
     QuestionShares,
     make_questions,
+    rated_questions,
     read_questions,
     write_questions,
 )
+from training.distillation.rated import RatedText
 
 TEXTS = [
     f"The film number {n} is good. I was not bored!<br /><br />See it twice. It has {n} ends."
@@ -49,11 +51,22 @@ def test_fewer_questions() -> None:
         QuestionShares().scaled(0)
 
 
+def test_rated_texts_come_first_with_their_answers() -> None:
+    """A rated text is a question with both answers; its pieces and alterations have none."""
+    text = "The food was not good, but the staff helped us at once!"
+    found = list(rated_questions([RatedText(text, 1.0, 0.9)], ALL, seed=1))
+    assert [(each.text, each.known, each.opinion) for each in found[:1]] == [(text, 0.98, 0.9)]
+    assert found[1:]
+    assert all(each.known is None and each.text != text for each in found[1:])
+    assert len(list(rated_questions([RatedText(text, 1.0, 0.9)], None, seed=1))) == 1
+
+
 def test_files_of_questions(tmp_path: Path) -> None:
     """Questions survive a file, with any character but tab and line feed."""
     questions = [
         Question(0, "sentence", "a\u0085b 👍", "a\u0085b 👍"),
-        Question(7, "mistype", "x", "y", 0.25),
+        Question(7, "mistype", "x", "y"),
+        Question(-1, "everyday", "z", "z", 0.25, 0.5),
     ]
     path = tmp_path / "questions.tsv.gz"
     write_questions(path, iter(questions))

@@ -19,6 +19,7 @@ with deferred():
     import keras
     import tensorflow as tf
 
+    from training.export.saved_model import round_tables
     from training.export.tf_graph import ServingGraph
     from training.models.build import build_model
 
@@ -127,8 +128,7 @@ def model(request: pytest.FixtureRequest) -> keras.Model:
     model = build_model(config, vocabulary=30, classes=3)
     generator = np.random.default_rng(1)
     model.set_weights([generator.normal(0, 0.7, w.shape) for w in model.get_weights()])
-    layer = model.get_layer("embedding")
-    layer.vectors = layer.vectors.astype(np.float16).astype(np.float32)
+    round_tables(model)
     return model
 
 
@@ -187,4 +187,5 @@ def test_weights_are_saved_once(workshop: Workshop) -> None:
     folder = workshop.models / "lstm" / "1" / "variables"
     names = [name for name, _ in tf.train.list_variables(str(folder / "variables"))]
     of_lstm = sorted(name.split("/")[2] for name in names if name.startswith("graph/_features/"))
-    assert of_lstm == ["_embedding", "_layers", "_layers"]  # a kernel and a bias
+    # Codes and their scale, a kernel and a bias.
+    assert of_lstm == ["_embedding", "_embedding", "_layers", "_layers"]

@@ -221,7 +221,7 @@ def test_class_weights_of_soft_labels(
 
     def fit_teacher(data: TeacherInput, *_: Any, **__: Any) -> TeacherOutput:
         half = np.full((len(data.rows), 2), 0.5, np.float32)
-        return TeacherOutput(np.zeros((1, 2)), np.zeros(2), half, soft_labels)
+        return TeacherOutput(np.zeros((1, 2)), np.zeros(2), half, soft_labels, half[:0])
 
     monkeypatch.setattr("training.train.fit_teacher", fit_teacher)
     corpus = load_dataset(source, validation_share=0.1, seed=7).train

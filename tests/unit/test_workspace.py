@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.errors import CannotResume, InvalidInput
@@ -153,3 +154,34 @@ def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     train_run(config, other, run, fresh=True)
     assert Run.read(run).source == other
     assert not (tmp_path / ".run.training").exists()
+
+
+def test_parts_outlive_a_training(tmp_path: Path) -> None:
+    """With a folder for parts, another training finds the results that depend on the same."""
+
+    def compute() -> dict[str, np.ndarray]:
+        counted.append(1)
+        return {"x": np.zeros(1)}
+
+    counted: list[int] = []
+    for run, identity in (("a", [1, "x"]), ("b", [1, "x"]), ("c", [2, "x"])):
+        with open_workspace(tmp_path / run, parts=tmp_path / "parts") as workspace:
+            workspace.shared_cache(lambda identity=identity: identity).arrays("x.npz", compute)
+    assert len(counted) == 2
+    with open_workspace(tmp_path / "d") as workspace:
+        assert workspace.shared_cache(pytest.fail) is workspace.cache
+
+
+def test_parts_have_one_user(tmp_path: Path) -> None:
+    """Two trainings that would write the same parts at a time are refused; the first goes on."""
+    parts = tmp_path / "parts"
+    with open_workspace(tmp_path / "a", parts=parts) as first:
+        for _ in range(2):
+            first.shared_cache(lambda: [1])
+        with (
+            open_workspace(tmp_path / "b", parts=parts) as second,
+            pytest.raises(InvalidInput, match="one training at a time may use its parts"),
+        ):
+            second.shared_cache(lambda: [1])
+    with open_workspace(tmp_path / "b", parts=parts) as second:
+        second.shared_cache(lambda: [1])

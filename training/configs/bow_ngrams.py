@@ -20,5 +20,11 @@ Source:
 from training.configs.bow import config as bow
 
 config = bow.replace(
-    name="bow-ngrams", teacher="linear", ngram_logits=2, ngram_logits_buckets=2**21
+    name="bow-ngrams",
+    piece_count=0,
+    teacher="linear",
+    piece_weight=0.0,
+    silent_texts=0,
+    ngram_logits=2,
+    ngram_logits_buckets=2**21,
 )

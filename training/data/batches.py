@@ -19,6 +19,8 @@ Batch = tuple[Int32Array, Float32Array, Float32Array]
 """`ids` int32 (batch, length), padded to the longest row of the batch, `targets` float32 (batch,
 classes), `weights` float32 (batch,)."""
 _PREFETCHED: Final = 4
+_MOST_DOUBLINGS: Final = 3
+"""The largest batches have eight times as many rows as the smallest ones."""
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 """Options of glibc's `mallopt`, as `malloc.h` numbers them."""
@@ -35,6 +37,9 @@ class TrainingBatches:
     Args:
         shard: The training examples.
         batch_size: Rows per batch; the last batch may have fewer.
+        batch_tokens: Rows of which `batch_size` have at most half as many ids together are in
+            batches twice as large, with a quarter four times, and so on up to eight times: a step
+            has a fixed cost. 0 for batches of the same size.
         sort_window: The number of batches whose rows are sorted by length together, in windows
             of the shuffled rows. More batches mean less padding; in every epoch a row still gets
             other neighbours.
@@ -50,12 +55,13 @@ class TrainingBatches:
         shard: Shard | InMemoryShard,
         *,
         batch_size: int,
+        batch_tokens: int = 0,
         sort_window: int = 50,
         word_dropout: float = 0.0,
         seed: int,
     ) -> None:
-        self._shard, self._batch_size = shard, batch_size
-        self._window = batch_size * sort_window
+        self._shard, self._sort_window = shard, sort_window
+        self._groups = _group_by_length(shard.lengths, batch_size, batch_tokens)
         self._word_dropout, self._seed = word_dropout, seed
         self.signature = (
             tf.TensorSpec([None, None], tf.int32),
@@ -64,7 +70,7 @@ class TrainingBatches:
         )
 
     def __len__(self) -> int:
-        return -(-len(self._shard) // self._batch_size)
+        return sum(-(-len(rows) // size) for size, rows in self._groups)
 
     def epoch(self, number: int, *, start: int = 0) -> tf.data.Dataset:
         """Return the batches of an epoch as a data set that prefetches, see `Batch`.
@@ -92,12 +98,24 @@ class TrainingBatches:
     def _order(self, epoch: int) -> list[Int64Array]:
         """Return the rows of each batch."""
         generator = np.random.default_rng((self._seed, epoch, 0))
-        order = generator.permutation(len(self._shard))
         batches = []
-        for window in _slices(order, self._window):
-            by_length = window[np.argsort(self._shard.lengths[window], kind="stable")]
-            batches += _slices(by_length, self._batch_size)
+        for size, rows in self._groups:
+            for window in _slices(generator.permutation(rows), size * self._sort_window):
+                by_length = window[np.argsort(self._shard.lengths[window], kind="stable")]
+                batches += _slices(by_length, size)
         return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def _group_by_length(
+    lengths: Int32Array, batch_size: int, batch_tokens: int
+) -> list[tuple[int, Int64Array]]:
+    """Return sizes of batches, and the rows that are in batches of each size."""
+    sizes = np.full(len(lengths), batch_size)
+    if batch_tokens:
+        room = batch_tokens / (batch_size * np.maximum(lengths, 1))
+        doublings = np.clip(np.floor(np.log2(room)), 0, _MOST_DOUBLINGS)
+        sizes <<= doublings.astype(np.int64)
+    return [(int(size), np.flatnonzero(sizes == size)) for size in np.unique(sizes)]
 
 
 def _keep_freed_memory() -> None:

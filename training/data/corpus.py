@@ -159,6 +159,15 @@ class Corpus:
         vars(corpus)["index"] = self.index.where(kept)  # no second pass over the texts
         return corpus
 
+    def with_labels(self, labels: tuple[str, ...]) -> "Corpus":
+        """Return the same rows for a model that has these labels, all of the corpus among them."""
+        corpus = replace(self, labels=labels)
+        if "index" in vars(self):
+            positions = [labels.index(label) for label in self.labels]
+            moved = np.array([*positions, -1], np.int32)[self.index.labels]
+            vars(corpus)["index"] = replace(self.index, labels=moved)
+        return corpus
+
     def described(
         self,
         *,
@@ -186,6 +195,15 @@ def text_key(text: str) -> str:
 def digest(*parts: str | int) -> bytes:
     """Return the sha256 of the parts as JSON, in which ("a", "bc") and ("ab", "c") differ."""
     return hashlib.sha256(json.dumps(parts).encode("ascii")).digest()
+
+
+def hash_texts(texts: Iterable[str]) -> str:
+    """Return the sha256 of texts in their order; one of them at a time is in memory."""
+    found = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        found.update(len(encoded).to_bytes(8, "big") + encoded)
+    return found.hexdigest()
 
 
 def join_digests(concatenated: bytearray) -> Digests:

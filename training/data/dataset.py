@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Final
 
 from app.artifact import DataCard
 from app.errors import DataError, InvalidInput
@@ -24,6 +25,9 @@ from training.data.corpus import Corpus
 from training.data.formats import SplitName
 from training.data.readers import Format, ReadOptions, list_splits, read
 from training.data.split import exclude, fingerprint, hold_out, split
+
+NEUTRAL: Final = "neutral"
+"""The label of a text without an opinion, in a model that learned it from a teacher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,26 @@ class Dataset:
     test: Corpus | None
     card: DataCard
     rows: Rows
+
+    def with_neutral(self) -> Dataset:
+        """Return the same texts for a model with the label `neutral` between the two of the data.
+
+        Raises:
+            InvalidInput: There are not exactly two labels, or one of them is `neutral`.
+        """
+        labels = self.train.labels
+        if len(labels) != 2 or NEUTRAL in labels:
+            raise InvalidInput(
+                f"a model gets the label {NEUTRAL} in addition to two others. Received: data "
+                f"labelled {name_labels(labels)}"
+            )
+        with_it = (labels[0], NEUTRAL, labels[1])
+        return replace(
+            self,
+            train=self.train.with_labels(with_it),
+            validation=self.validation.with_labels(with_it),
+            test=self.test and self.test.with_labels(with_it),
+        )
 
 
 def load_dataset(

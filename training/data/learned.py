@@ -9,7 +9,7 @@ A text cannot be read out of its digest, but somebody who guesses a text can tes
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from app.artifact import LEARNED, Manifest
 from app.errors import DataError
 from training.config import Config
 from training.data.accounting import CALIBRATED, LEARNED_FROM, LEARNED_UNLABELLED
-from training.data.corpus import Corpus, short_digests
+from training.data.corpus import Corpus, Example, short_digests
 from training.data.dataset import Dataset, Source, load_dataset
 from training.data.split import fingerprint, share_that_leaves
 from training.support.arrays import BoolArray
@@ -42,14 +42,18 @@ class Learned:
     texts: Mapping[str, NDArray[np.uint64]]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
-        """The texts of a data set, without its test texts."""
+    def of(cls, dataset: Dataset, further: Iterable[str] = ()) -> Self:
+        """The texts of a data set, without its test texts, and further training texts."""
         corpora = {
             LEARNED_FROM: dataset.train,
             CALIBRATED: dataset.validation,
             LEARNED_UNLABELLED: dataset.unlabelled,
         }
-        return cls({use: np.sort(short_digests(corpus)) for use, corpus in corpora.items()})
+        texts = {use: short_digests(corpus) for use, corpus in corpora.items()}
+        others = tuple(Example(text, "") for text in further)
+        more = short_digests(Corpus("further", others, ()))
+        texts[LEARNED_FROM] = np.concatenate([texts[LEARNED_FROM], more])
+        return cls({use: np.sort(digests) for use, digests in texts.items()})
 
     def find(self, corpus: Corpus) -> dict[str, BoolArray]:
         """For each use, whether a text was used so, bool (rows,)."""

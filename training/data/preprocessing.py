@@ -64,8 +64,13 @@ def text_config(config: Config, token_counts: Sequence[int] | Int32Array) -> Tex
     )
 
 
-def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
+def build_encoder(config: Config, texts: Sequence[str], pieces: Sequence[str] = ()) -> TextEncoder:
     """Build the encoder of a recipe, with the vocabulary of `texts`.
+
+    Args:
+        config: The recipe.
+        texts: The training texts.
+        pieces: Shorter texts, whose words count `piece_count` times.
 
     Raises:
         DataError: No word occurs at least `min_count` times.
@@ -78,6 +83,9 @@ def build_encoder(config: Config, texts: Sequence[str]) -> TextEncoder:
             tokens = tokenize(text)
             token_counts.append(len(tokens))
             yield tokens
+        if config.text.piece_count:
+            for piece in track(pieces, "Counting words of pieces"):
+                yield tokenize(piece) * config.text.piece_count
 
     vocabulary = Vocabulary.build(
         count_tokens(), size=config.text.vocabulary_size, min_count=config.text.min_count

@@ -8,21 +8,26 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from scipy.special import expit
 
 from app.errors import DataError
 from training.data.corpus import LazySequence
 from training.data.shards import TrainingExample
-from training.distillation.questions import read_questions
+from training.distillation.questions import NO_REVIEW, read_questions
+from training.distillation.soft_labels import SoftLabels
 from training.support.arrays import Float32Array
 
 QUESTIONS: Final = "questions.tsv.gz"
 CALIBRATION: Final = "calibration.json"
 REVIEWS: Final = ("train", "validation", "unlabelled")
+_SPLITS: Final = ("train", "unlabelled", "validation")
+"""The splits in the order of the fields of `SoftLabels`."""
 
 
 def review_logits_file(split: str) -> str:
@@ -54,32 +59,72 @@ class TeacherAnswers:
         Returns:
             Class probabilities, calibrated on validation reviews: float32 (texts, 2).
         """
-        logits = self._read(review_logits_file(split))
+        logits = self._read(review_logits_file(split))[:, 0]
         return soft_labels(logits / np.float32(self._temperature))
 
-    def pieces(self, weight: float) -> LazySequence[TrainingExample]:
+    def of_reviews(self) -> SoftLabels:
+        """Return the soft labels of the reviews of all splits."""
+        return SoftLabels(*map(self.reviews, _SPLITS))
+
+    def opinions_of_reviews(self) -> list[Float32Array]:
+        """Return the probability that each review has an opinion, by split as in `of_reviews`."""
+        return [expit(self._read(review_logits_file(split))[:, 1]) for split in _SPLITS]
+
+    def has_reviews(self) -> bool:
+        """Whether the reviews of all splits are answered."""
+        return all((self.folder / review_logits_file(split)).exists() for split in REVIEWS)
+
+    def own_texts(self) -> LazySequence[str]:
+        """Return the texts of those questions that come from no review."""
+        path = self._complete(QUESTIONS)
+
+        def texts() -> Iterator[str]:
+            return (each.text for each in read_questions(path) if each.review == NO_REVIEW)
+
+        return LazySequence(texts, sum(1 for _ in texts()))
+
+    def texts(self) -> LazySequence[str]:
+        """Return the texts of all questions."""
+        path = self._complete(QUESTIONS)
+        return LazySequence(
+            lambda: (each.text for each in read_questions(path)), len(self._piece_logits)
+        )
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of all questions and answers."""
+        found = sha256()
+        for path in sorted(self.folder.glob("**/*.npz")):
+            if path.parent.name in ("answers", "reviews"):
+                found.update(path.read_bytes())
+        for name in (QUESTIONS, CALIBRATION):
+            found.update(self._complete(name).read_bytes())
+        return found.hexdigest()
+
+    def pieces(self, weight: float, *, classes: int = 2) -> LazySequence[TrainingExample]:
         """Return all questions as training examples with soft labels.
 
         Args:
             weight: Their sample weight.
+            classes: 3 for an even class between the two others: texts that have no opinion.
         """
-        parts = self._piece_logits
+        logits = self._piece_logits
+        labels = soft_labels(logits[:, 0]) if classes == 2 else three_soft_labels(logits)
 
         def examples() -> Iterator[TrainingExample]:
             questions = read_questions(self.folder / QUESTIONS)
-            for question, target in zip(questions, soft_labels(parts), strict=True):
+            for question, target in zip(questions, labels, strict=True):
                 yield TrainingExample(question.text, target, weight)
 
-        return LazySequence(examples, len(parts))
+        return LazySequence(examples, len(logits))
 
     @cached_property
     def _piece_logits(self) -> Float32Array:
-        """Logits of all questions, float32 (questions,)."""
+        """Both logits of all questions, float32 (questions, 2)."""
         asked = sum(1 for _ in read_questions(self._complete(QUESTIONS)))
         parts: list[Float32Array] = []
         for part in count():
             if sum(map(len, parts)) >= asked:
-                return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+                return np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
             parts.append(self._read(answers_file(part)))
         raise AssertionError
 
@@ -105,5 +150,17 @@ class TeacherAnswers:
 
 def soft_labels(logits: Float32Array) -> Float32Array:
     """Return class probabilities, float32 (texts, 2), from logits of the second class."""
-    positive = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    positive = expit(logits.astype(np.float64))
     return np.stack([1 - positive, positive], axis=1).astype(np.float32)
+
+
+def three_soft_labels(logits: Float32Array) -> Float32Array:
+    """Return the probabilities of a bad, no, and a good opinion, float32 (texts, 3).
+
+    Args:
+        logits: Of being positive, and of having an opinion: float32 (texts, 2).
+    """
+    positive, opinion = expit(logits.astype(np.float64)).T
+    # Whoever found no opinion is divided evenly in `positive`; what is left over is the others'.
+    good = np.clip(positive - (1 - opinion) / 2, 0, opinion)
+    return np.stack([opinion - good, 1 - opinion, good], axis=1).astype(np.float32)

@@ -48,13 +48,13 @@ def fit_linear_teacher(
 
     Returns:
         `ngram_logits` float32 (buckets, classes) and `bias` float32 (classes,) of the mixture;
-        `labelled` and `unlabelled`: its logits, those of labelled texts out of fold.
+        `labelled`, `unlabelled` and `validation`: its logits, those of labelled texts out of fold.
     """
     # A hash into fewer buckets is the low bits of a hash into more, so one hash serves both tables.
     numbers = hash_ids(data.vocabulary)[:orders]
-    labelled, unlabelled = (
+    labelled, unlabelled, validation = (
         [list_buckets(row, numbers, buckets=len(vectors.row_of_bucket)) for row in rows]
-        for rows in (data.rows, data.unlabelled)
+        for rows in (data.rows, data.unlabelled, data.validation)
     )
     counts = np.bincount(
         np.concatenate([*labelled, *unlabelled]), minlength=len(vectors.row_of_bucket)
@@ -72,8 +72,18 @@ def fit_linear_teacher(
     print_accuracy("linear teachers", mixed, out_of_fold, data.targets)
     table = np.asarray(sum(w * t for w, (t, _) in zip(weights, fitted, strict=True)), np.float32)
     bias = np.asarray(sum(w * b for w, (_, b) in zip(weights, fitted, strict=True)), np.float32)
-    sums = np.array([_sum_logits(text, table) for text in unlabelled]).reshape(-1, data.classes)
-    return {"ngram_logits": table, "bias": bias, "labelled": mixed, "unlabelled": sums + bias}
+
+    def score(texts: list[Int32Array]) -> Float64Array:
+        sums = np.array([_sum_logits(text, table) for text in texts])
+        return sums.reshape(-1, data.classes) + bias
+
+    return {
+        "ngram_logits": table,
+        "bias": bias,
+        "labelled": mixed,
+        "unlabelled": score(unlabelled),
+        "validation": score(validation),
+    }
 
 
 def _predict_out_of_fold(

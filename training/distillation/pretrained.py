@@ -47,6 +47,7 @@ class FitConfig:
         weight_decay: Of every weight matrix.
         clip_norm: The largest norm of the gradient.
         ema_momentum: Of the averaged weights, which are the result.
+        opinion_weight: Of the second logit in the loss, beside 1 for the first.
         batch_pieces: The most word pieces in a batch, padding included.
         steps: The most batches of a round; by default every example is seen once.
         seed: Of the order of the texts and the dropout.
@@ -58,6 +59,7 @@ class FitConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema_momentum: float = 0.998
+    opinion_weight: float = 0.5
     batch_pieces: int = 3072
     steps: int | None = None
     seed: int = 7
@@ -71,12 +73,15 @@ class TeacherExamples:
         ids: The word pieces of all texts, concatenated: int32.
         ends: Where each text ends in `ids`, int64 (texts,).
         targets: The probability that each text is positive, float32 (texts,).
+        opinions: The probability that each text has an opinion at all, float32 (texts,); nan where
+            it is not known.
         weights: The weight of each text in the loss, float32 (texts,).
     """
 
     ids: Int32Array
     ends: Int64Array
     targets: Float32Array
+    opinions: Float32Array
     weights: Float32Array
 
     def rows(self) -> list[Int32Array]:
@@ -117,12 +122,14 @@ def _cut_middle(ids: list[int], longest: int) -> list[int]:
 
 
 class PretrainedTeacher(nn.Module):  # type: ignore[misc]
-    """An encoder, the mean of its outputs, and one logit: above 0 for positive.
+    """An encoder, the mean of its outputs, and two logits.
+
+    The first is above 0 for a positive text, the second for a text that has an opinion at all.
 
     Args:
         encoder: A `transformers` model with outputs of `width`; its embeddings are frozen.
         width: Of the outputs.
-        dropout: Before the logit.
+        dropout: Before the logits.
     """
 
     def __init__(self, encoder: Any, width: int, *, dropout: float = 0.1) -> None:
@@ -130,16 +137,16 @@ class PretrainedTeacher(nn.Module):  # type: ignore[misc]
         self.encoder = encoder
         self.encoder.embeddings.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(width, 1)
+        self.output = nn.Linear(width, 2)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     def forward(self, ids: Any, mask: Any) -> Any:
-        """Return the logit of each text: (batch, length) and its mask to (batch,)."""
+        """Return the logits of each text: (batch, length) and its mask to (batch, 2)."""
         states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         kept = mask.unsqueeze(-1).to(states.dtype)
         mean = (states * kept).sum(1) / kept.sum(1)
-        return self.output(self.dropout(mean)).squeeze(-1).float()
+        return self.output(self.dropout(mean)).float()
 
 
 def load_pretrained() -> tuple[PretrainedTeacher, WordPieces]:
@@ -214,11 +221,8 @@ def fit(
         ids, mask = pad([rows[row] for row in batch], device)
         with _autocast(device):
             logits = model(ids, mask)
-        loss = nn.functional.binary_cross_entropy_with_logits(
-            logits,
-            torch.from_numpy(examples.targets[batch]).to(device),
-            torch.from_numpy(examples.weights[batch]).to(device),
-        )
+        targets, weights = (each.to(device) for each in _targets(examples, batch))
+        loss = _loss(logits, targets, weights, config.opinion_weight)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -259,10 +263,10 @@ def load_weights(model: PretrainedTeacher, path: Path) -> None:
 def predict(
     model: PretrainedTeacher, rows: Sequence[Int32Array], *, batch_pieces: int = 8192
 ) -> Float32Array:
-    """Return the logit of each text, float32 (texts,)."""
+    """Return the logits of each text, float32 (texts, 2)."""
     device = choose_device()
     model.to(device).eval()
-    logits = np.zeros(len(rows), np.float32)
+    logits = np.zeros((len(rows), 2), np.float32)
     with torch.inference_mode(), _autocast(device):
         for batch in batches([len(row) for row in rows], batch_pieces):
             ids, mask = pad([rows[row] for row in batch], device)
@@ -312,6 +316,20 @@ def pad(rows: Sequence[Int32Array], device: Any) -> tuple[Any, Any]:
         ids[at, : len(row)] = row
         mask[at, : len(row)] = 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def _targets(examples: TeacherExamples, batch: Int64Array) -> tuple[Any, Any]:
+    """Return the targets of both logits and their weights, each float32 (batch, 2)."""
+    targets = np.stack([examples.targets[batch], examples.opinions[batch]], axis=1)
+    weights = np.where(np.isnan(targets), 0, examples.weights[batch][:, None])
+    return torch.from_numpy(np.nan_to_num(targets)), torch.from_numpy(weights.astype(np.float32))
+
+
+def _loss(logits: Any, targets: Any, weights: Any, opinion_weight: float) -> Any:
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        logits, targets, weights, reduction="none"
+    ).mean(0)
+    return losses[0] + opinion_weight * losses[1]
 
 
 def _optimizer(model: PretrainedTeacher, config: FitConfig) -> Any:

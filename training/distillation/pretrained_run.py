@@ -1,11 +1,11 @@
 """All that the pretrained teacher does, in parts that are made once and kept on disk.
 
-1. `round-1`: fine-tune on views and pieces of the training reviews, with their labels, and on
-   everyday sentences.
+1. `round-1`: fine-tune on views and pieces of the training reviews, with their labels, on everyday
+   sentences, and on sentences that people rated.
 2. `round-2`: the teacher answers sentences, fragments and their alterations; it learns its own
-   clear answers, sharpened, beside the reviews again.
+   clear answers, sharpened, beside the rated sentences and the reviews again.
 3. `calibration.json`: a temperature, fitted on validation reviews.
-4. `reviews.npz` and `answers/`: its answers about every review and every question, for a student.
+4. `answers/` and `reviews/`: its answers about every question and every review, for a student.
 
 A stopped run resumes with the same command: after the last part that is complete, and in the middle
 of a fine-tuning. No part learns from a validation or test review; unlabelled reviews that are also
@@ -19,12 +19,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
+from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 
 from app.errors import InvalidInput
 from app.text.padding import Int32Array
@@ -54,9 +56,11 @@ from training.distillation.questions import (
     emoji_questions,
     everyday_questions,
     make_questions,
+    rated_questions,
     read_questions,
     write_questions,
 )
+from training.distillation.rated import RatedText
 from training.distillation.readable import readable
 from training.distillation.views import LONG_VIEW, join_examples, make_examples, own_answers
 from training.support.arrays import Float32Array, Float64Array
@@ -67,11 +71,15 @@ _IDENTITY: Final = "teacher.json"
 _SHARD: Final = 20_000
 """Texts in a part of the answers: minutes of computing on a CPU."""
 _SELF_TAUGHT: Final = QuestionShares(
-    paragraphs=0.1, sentences=0.1, fragments=0.4, alterations=0.6, contrasts=0.1, everyday=8_000
+    paragraphs=0.05, sentences=0.05, fragments=0.4, alterations=0.6, contrasts=0.05, everyday=8_000
 )
 """What the second round learns from."""
 _FIRST_EVERYDAY: Final = 12_000
 """Everyday sentences in the first round."""
+_RATED_COPIES: Final = 6
+"""How often the rated texts are in a round: they are few, and say more than anything else."""
+_RATED_SHARES: Final = QuestionShares(film_words=0.0, fragments=0.7, alterations=1.0)
+"""The pieces and alterations of rated texts that are answered for the student."""
 _TEMPERATURES: Final = np.geomspace(0.25, 4.0, 401)
 
 
@@ -108,6 +116,7 @@ class TeacherRun:
         model: PretrainedTeacher,
         pieces: WordPieces,
         config: TeachConfig,
+        rated: Sequence[RatedText] = (),
     ) -> None:
         """Make nothing yet.
 
@@ -117,6 +126,7 @@ class TeacherRun:
             model: The pretrained model.
             pieces: Its tokenizer.
             config: How the teacher is made.
+            rated: Texts that people rated.
 
         Raises:
             InvalidInput: The data has another number of classes than two, or the parts in `folder`
@@ -130,7 +140,7 @@ class TeacherRun:
         if config.threads:
             torch.set_num_threads(config.threads)
         folder.mkdir(parents=True, exist_ok=True)
-        self._dataset, self._config = dataset, config
+        self._dataset, self._config, self._rated = dataset, config, rated
         self._folder, self._model, self._pieces = folder, model, pieces
         self._cache = DiskCache(folder)
         self._claim()
@@ -147,9 +157,17 @@ class TeacherRun:
         load_weights(self._model, weights)
 
     def probabilities(self, texts: Sequence[str]) -> Float64Array:
-        """Return the probability that each text is positive, with the weights that are loaded."""
-        logits = predict(self._model, self._encode(texts)).astype(np.float64)
-        return 1 / (1 + np.exp(-logits))
+        """Return the probability that each text is positive, with the loaded weights."""
+        positive: Float64Array = expit(self._both(texts)[:, 0])
+        return positive
+
+    def opinions(self, texts: Sequence[str]) -> Float64Array:
+        """Return the probability that each text has an opinion, with the loaded weights."""
+        opinion: Float64Array = expit(self._both(texts)[:, 1])
+        return opinion
+
+    def _both(self, texts: Sequence[str]) -> Float64Array:
+        return predict(self._model, self._encode(texts)).astype(np.float64)
 
     def validation_line(self) -> str:
         """Return accuracy and log-loss on the validation texts, with the loaded weights."""
@@ -172,7 +190,7 @@ class TeacherRun:
         )
 
     def review_logits(self, split: str) -> Float32Array:
-        """Return the logits of the reviews of a split, one of `REVIEWS`: float32 (texts,)."""
+        """Return the logits of the reviews of a split, one of `REVIEWS`: float32 (texts, 2)."""
         corpus: Corpus = getattr(self._dataset, split)
         return self._logits(review_logits_file(split), corpus.texts())
 
@@ -184,14 +202,14 @@ class TeacherRun:
             logits = self._logits(
                 review_logits_file("validation"), self._dataset.validation.texts()
             )
-            fitted = fit_logit_temperature(logits, _positive(self._dataset.validation))
+            fitted = fit_logit_temperature(logits[:, 0], _positive(self._dataset.validation))
             path.write_text(json.dumps({"temperature": fitted}) + "\n", encoding="utf-8")
 
         path = self._cache.path(CALIBRATION, write)
         return float(json.loads(path.read_text(encoding="utf-8"))["temperature"])
 
-    def answers(self) -> Iterator[tuple[Question, float]]:
-        """Yield every question with the teacher's logit, made in parts of 20,000 questions."""
+    def answers(self) -> Iterator[tuple[Question, list[float]]]:
+        """Yield every question with the teacher's two logits, made in parts of 20,000 questions."""
         path = self._cache.path(
             QUESTIONS,
             lambda path: write_questions(
@@ -211,7 +229,12 @@ class TeacherRun:
         for without_effect in ("threads", "checkpoint_every_s"):
             del config[without_effect]
         sides = (self._dataset.train, self._dataset.validation, self._dataset.unlabelled)
-        identity = {"config": config, "data": [fingerprint(side) for side in sides]}
+        identity: dict[str, object] = {
+            "config": config,
+            "data": [fingerprint(side) for side in sides],
+        }
+        if self._rated:
+            identity["rated"] = sha256(repr(self._rated).encode()).hexdigest()
         content = json.dumps(identity, indent=1) + "\n"
         path = self._cache.path(_IDENTITY, lambda path: path.write_text(content, encoding="utf-8"))
         if path.read_text(encoding="utf-8") != content:
@@ -227,6 +250,7 @@ class TeacherRun:
             make_questions(texts, shares, seed=seed),
             emoji_questions(),
             everyday_questions(shares.everyday, seed=seed),
+            rated_questions(self._rated, _RATED_SHARES, seed=seed),
         )
 
     def _tune(self, number: int, path: Path) -> None:
@@ -257,10 +281,12 @@ class TeacherRun:
             pieces_too=number == 1,
             seed=seed,
         )
+        rated = self._known_answers(
+            list(rated_questions(self._rated, None, seed=seed)) * _RATED_COPIES
+        )
         if number == 1:
             everyday = list(everyday_questions(_FIRST_EVERYDAY, seed=seed))
-            logits = np.array([_logit(each.known) for each in everyday], np.float32)
-            return join_examples(labelled, own_answers(everyday, logits, self._pieces))
+            return join_examples(labelled, rated, self._known_answers(everyday))
         questions = list(self._questions(_SELF_TAUGHT, seed))
         logits = np.concatenate(
             [
@@ -270,14 +296,17 @@ class TeacherRun:
                 for start in range(0, len(questions), _SHARD)
             ]
         )
-        return join_examples(labelled, own_answers(questions, logits, self._pieces))
+        return join_examples(labelled, rated, own_answers(questions, logits, self._pieces))
+
+    def _known_answers(self, questions: Sequence[Question]) -> TeacherExamples:
+        return own_answers(questions, _known_logits(questions), self._pieces)
 
     def _answers(self, name: str, questions: Sequence[Question]) -> Float32Array:
         """Return the logits of questions: the known ones, else those of the loaded weights."""
 
         def compute() -> Arrays:
-            logits = np.array([_logit(each.known) for each in questions], np.float32)
-            unknown = np.flatnonzero(np.isnan(logits))
+            logits = _known_logits(questions)
+            unknown = np.flatnonzero(np.isnan(logits[:, 0]))
             logits[unknown] = self._predict(name, [questions[at].asked for at in unknown.tolist()])
             return {"logits": logits}
 
@@ -301,8 +330,14 @@ class TeacherRun:
         return self._pieces.encode([readable(text) for text in texts], self._config.longest)
 
 
-def _logit(probability: float | None) -> float:
-    return math.nan if probability is None else math.log(probability / (1 - probability))
+def _known_logits(questions: Sequence[Question]) -> Float32Array:
+    """Return both logits of each question, nan where no answer is known: float32 (questions, 2)."""
+    known = [
+        (math.nan if part is None else part for part in (each.known, each.opinion))
+        for each in questions
+    ]
+    logits: Float32Array = logit(np.array([*map(tuple, known)], np.float32).reshape(-1, 2))
+    return logits
 
 
 def fit_logit_temperature(logits: Float32Array, positive: Float32Array) -> float:

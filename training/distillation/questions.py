@@ -2,7 +2,7 @@
 
 A file of questions is made once. Each line has, tab-separated, the number of the review that a text
 comes from, its kind, the text, the text whose answer it gets if that is another one (a typing error
-does not change an answer), and the answer if it is known.
+does not change an answer), and both parts of the answer if it is known.
 """
 
 import gzip
@@ -14,13 +14,14 @@ from typing import Final
 
 from app.errors import InvalidInput
 from training.distillation.alterations import CHANGING, KEEPING, contrast
-from training.distillation.everyday import everyday_sentences, ratings
+from training.distillation.everyday import BAD, EVEN, GOOD, everyday_sentences, ratings
 from training.distillation.pieces import (
     fragment,
     paragraphs,
     replace_film_words,
     sentences,
 )
+from training.distillation.rated import RatedText
 from training.distillation.readable import emoji_names, emoticon_valences
 from training.support.progress import track
 
@@ -28,6 +29,8 @@ NO_REVIEW: Final = -1
 """In place of the number of a review, for a text that comes from none."""
 _SHORTEST, _LONGEST = 2, 60
 """Words of a sentence that is asked about; the rest is markup, headings and lists."""
+_SURE: Final = 0.02
+"""The least probability that is learned: all of twenty people can be wrong about an opinion."""
 _BRIEF: Final = 15
 """The most words in each sentence of a contrast."""
 
@@ -38,11 +41,12 @@ class Question:
 
     Attributes:
         review: The index of the review that it comes from, or `NO_REVIEW`.
-        kind: `paragraph`, `sentence`, `fragment`, `contrast`, `emoji`, `everyday`, or the name of
-            an alteration.
+        kind: `paragraph`, `sentence`, `fragment`, `contrast`, `emoji`, `everyday`, `rated`, or the
+            name of an alteration.
         text: What the student reads.
         asked: What the teacher is asked; mostly the same.
         known: The probability that it is positive, if that needs no teacher.
+        opinion: The probability that it has an opinion at all, given together with `known`.
     """
 
     review: int
@@ -50,6 +54,7 @@ class Question:
     text: str
     asked: str
     known: float | None = None
+    opinion: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,25 @@ def everyday_questions(count: int, *, seed: int) -> Iterator[Question]:
     """Yield everyday sentences, at most `count`, and ratings; their answers are known."""
     made = dict(everyday_sentences(count, seed=seed)) | dict(ratings())
     for text, known in made.items():
-        yield Question(NO_REVIEW, "everyday", text, text, known)
+        yield Question(NO_REVIEW, "everyday", text, text, known, BAD if known == EVEN else GOOD)
+
+
+def rated_questions(
+    texts: Sequence[RatedText], shares: QuestionShares | None, *, seed: int
+) -> Iterator[Question]:
+    """Yield texts that people rated, with their answers, then pieces and alterations of them.
+
+    Args:
+        texts: What people rated.
+        shares: How many fragments and alterations there are of each; None for none.
+        seed: Of all choices.
+    """
+    for number, each in enumerate(texts):
+        known, opinion = (min(max(p, _SURE), 1 - _SURE) for p in (each.positive, each.opinion))
+        yield Question(NO_REVIEW, "rated", each.text, each.text, known, opinion)
+        if shares:
+            of_text = _of_sentence(NO_REVIEW, each.text, shares, Random(f"{seed} rated {number}"))
+            yield from (question for question in of_text if question.text != each.text)
 
 
 def write_questions(path: Path, questions: Iterator[Question]) -> None:
@@ -170,13 +193,15 @@ def write_questions(path: Path, questions: Iterator[Question]) -> None:
     with gzip.open(path, "wt", encoding="utf-8", newline="\n", compresslevel=4) as file:
         for each in questions:
             asked = "" if each.asked == each.text else each.asked
-            known = "" if each.known is None else each.known
-            file.write(f"{each.review}\t{each.kind}\t{each.text}\t{asked}\t{known}\n")
+            known = ("" if part is None else str(part) for part in (each.known, each.opinion))
+            row = (str(each.review), each.kind, each.text, asked, *known)
+            file.write("\t".join(row) + "\n")
 
 
 def read_questions(path: Path) -> Iterator[Question]:
     """Read a file of questions."""
     with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
         for line in file:
-            review, kind, text, asked, known = line.rstrip("\n").split("\t")
-            yield Question(int(review), kind, text, asked or text, float(known) if known else None)
+            review, kind, text, asked, *answer = line.rstrip("\n").split("\t")
+            known, opinion = (float(part) if part else None for part in answer)
+            yield Question(int(review), kind, text, asked or text, known, opinion)

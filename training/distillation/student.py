@@ -10,6 +10,7 @@ import numpy as np
 from training.data.corpus import LazySequence
 from training.data.shards import Shard, TrainingExample
 from training.distillation.mixture import fit_mixture
+from training.distillation.soft_labels import SoftLabels
 from training.distillation.teacher_data import TeacherOutput
 from training.fit.model_saver import save_model
 from training.models.build import NGRAM_LOGITS, OUTPUT
@@ -21,7 +22,7 @@ from training.support.progress import print_line
 def soft_label_examples(
     labelled: Collection[TrainingExample],
     unlabelled: Sequence[str],
-    teacher: TeacherOutput,
+    teacher: SoftLabels,
     *,
     soft_label_share: float,
     class_weights: Mapping[int, float] | None,

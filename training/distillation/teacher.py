@@ -62,10 +62,10 @@ def fit_teacher(
         "linear.npz",
         lambda: fit_linear_teacher(data, folds, ngram_vectors(), orders=orders, buckets=buckets),
     )
-    logits = [(linear["labelled"], linear["unlabelled"])]
+    logits = [(linear["labelled"], linear["unlabelled"], linear["validation"])]
     if embeddings is not None:
         logits.append(_fit_convolutions(data, folds, embeddings, cache))
-    labelled, unlabelled = (np.stack(each) for each in zip(*logits, strict=True))
+    labelled, unlabelled, validation = (np.stack(each) for each in zip(*logits, strict=True))
     weights = fit_mixture(labelled, data.targets) if len(labelled) > 1 else np.ones(1)
     mixed = np.tensordot(weights, labelled, axes=1)
     print_accuracy("teacher", mixed, labelled, data.targets)
@@ -74,6 +74,7 @@ def fit_teacher(
         bias=linear["bias"],
         labelled=softmax(mixed, axis=1).astype(np.float32),
         unlabelled=softmax(np.tensordot(weights, unlabelled, axes=1), axis=1).astype(np.float32),
+        validation=softmax(np.tensordot(weights, validation, axes=1), axis=1).astype(np.float32),
     )
 
 
@@ -82,12 +83,12 @@ def _fit_convolutions(
     folds: list[Fold],
     embeddings: Callable[[], ConvolutionVectors],
     cache: DiskCache,
-) -> tuple[Float64Array, Float64Array]:
+) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Fit one convolution per fold.
 
     Returns:
-        Logits of the labelled texts, out of fold, and of the unlabelled texts, the mean over all
-        folds: (texts, classes).
+        Logits of the labelled texts, out of fold, and of the unlabelled and the validation texts,
+        the mean over all folds: (texts, classes).
     """
     built: list[ConvolutionTeacher] = []
 
@@ -97,15 +98,20 @@ def _fit_convolutions(
         rest, fold = folds[number - 1]
         title = f"Convolution {number} of {len(folds)}"
         built[0].fit([data.rows[i] for i in rest], data.targets[rest], title)
-        return {
-            "labelled": built[0].predict([data.rows[i] for i in fold]),
-            "unlabelled": built[0].predict(data.unlabelled),
+        parts = {
+            "labelled": [data.rows[i] for i in fold],
+            "unlabelled": data.unlabelled,
+            "validation": data.validation,
         }
+        none = np.zeros((0, data.classes))
+        return {name: built[0].predict(rows) if rows else none for name, rows in parts.items()}
 
     labelled = np.empty((len(data.rows), data.classes))
-    unlabelled = []
+    others: dict[str, list[Float64Array]] = {"unlabelled": [], "validation": []}
     for number, (_, fold) in enumerate(folds, 1):
         logits = cache.arrays(f"convolution_{number}.npz", partial(fit, number))
         labelled[fold] = logits["labelled"]
-        unlabelled.append(logits["unlabelled"])
-    return labelled, np.mean(unlabelled, axis=0)
+        for name, of_folds in others.items():
+            of_folds.append(logits[name])
+    unlabelled, validation = (np.mean(of_folds, axis=0) for of_folds in others.values())
+    return labelled, unlabelled, validation

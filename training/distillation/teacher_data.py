@@ -8,6 +8,7 @@ import numpy as np
 from app.errors import DataError
 from app.text.padding import Int32Array
 from training.data.split import split_by_group
+from training.distillation.soft_labels import SoftLabels
 from training.support.arrays import Float32Array, Int64Array
 
 Fold = tuple[Int64Array, Int64Array]
@@ -26,6 +27,7 @@ class TeacherInput:
         classes: The number of classes.
         vocabulary: The number of ids.
         seed: Of the order of the texts and of every model.
+        validation: The ids of each validation text, if they are to be labelled too.
     """
 
     rows: Sequence[Int32Array]
@@ -35,6 +37,7 @@ class TeacherInput:
     classes: int
     vocabulary: int
     seed: int
+    validation: Sequence[Int32Array] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,19 @@ class TeacherOutput:
         bias: The bias of the linear models, float32 (classes,).
         labelled: Soft labels of the labelled texts, out of fold: float32 (texts, classes).
         unlabelled: Soft labels of the unlabelled texts, float32 (texts, classes).
+        validation: Soft labels of the validation texts, float32 (texts, classes).
     """
 
     ngram_logits: Float32Array
     bias: Float32Array
     labelled: Float32Array
     unlabelled: Float32Array
+    validation: Float32Array
+
+    @property
+    def soft_labels(self) -> SoftLabels:
+        """Its soft labels of all texts."""
+        return SoftLabels(self.labelled, self.unlabelled, self.validation)
 
 
 def make_folds(data: TeacherInput, number: int) -> list[Fold]:

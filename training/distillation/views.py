@@ -10,6 +10,8 @@ from random import Random
 from typing import Final
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit
 
 from app.text.padding import Int32Array
 from training.distillation.pieces import paragraphs, replace_film_words, sample_piece, sentences
@@ -27,6 +29,7 @@ _LONG_SHARE, _WINDOW_SHARE = 0.15, 0.25
 _WINDOW_SENTENCES: Final = 6
 _FILM_WORDS_REPLACED: Final = 0.25
 _PIECE_WEIGHT: Final = 0.5
+_KNOWN_WEIGHT: Final = 1.0
 _CLEAR_SHARE: Final = 0.3
 _EVEN_SHARE: Final = 0.1
 """These shares of the answers, at either end and in the middle, are opinions and none."""
@@ -74,7 +77,9 @@ def make_examples(
             add(view, limit, target, 1.0)
             if pieces_too:
                 add(sample_piece(text, random), _PIECE, target, _PIECE_WEIGHT)
-    return _pack(pieces.encode(chosen, limits), labels, weights)
+    # A whole review has an opinion; a piece of it may have none.
+    opinions = np.where(np.array(weights) == 1, 1.0, np.nan)
+    return _pack(pieces.encode(chosen, limits), labels, opinions, weights)
 
 
 def own_answers(
@@ -86,45 +91,57 @@ def own_answers(
     round makes the teacher too unsure, and more of praise, which bad reviews contain too, than of
     blame. Pieces of as many good as bad reviews are about as often good as bad. So the highest and
     the lowest logits are taken as opinions, and doubled from their median on; those around the
-    median are none, and halved. An answer that was known is learned as it is.
+    median are none, and halved. An answer that was known is learned as it is, and it alone says
+    whether there is an opinion.
 
     Args:
         questions: What it was asked.
-        logits: What it answered, float32 (questions,).
+        logits: What it answered, or what is known, float32 (questions, 2).
         pieces: The tokenizer.
     """
     known = np.array([question.known is not None for question in questions], np.bool_)
+    polarity, opinion = logits.T
     rank = np.zeros(len(logits))  # from -0.5 to 0.5
     asked = np.flatnonzero(~known)
-    rank[asked[np.argsort(logits[asked], kind="stable")]] = np.linspace(-0.5, 0.5, len(asked))
+    rank[asked[np.argsort(polarity[asked], kind="stable")]] = np.linspace(-0.5, 0.5, len(asked))
     clear = np.abs(rank) >= 0.5 - _CLEAR_SHARE
     kept = np.flatnonzero(known | clear | (np.abs(rank) <= _EVEN_SHARE / 2))
-    middle = np.median(logits[asked]) if len(asked) else 0.0
-    scaled = np.where(clear, _SHARPER, 1 / _SHARPER) * (logits - middle)
-    scaled[known] = logits[known]
-    targets = 1 / (1 + np.exp(-scaled))
+    middle = np.median(polarity[asked]) if len(asked) else 0.0
+    scaled = np.where(clear, _SHARPER, 1 / _SHARPER) * (polarity - middle)
+    scaled[known] = polarity[known]
     rows = pieces.encode([readable(questions[row].text) for row in kept.tolist()], _PIECE)
-    return _pack(rows, targets[kept].tolist(), [_PIECE_WEIGHT] * len(kept))
+    return _pack(
+        rows,
+        expit(scaled[kept]),
+        np.where(known, expit(opinion), np.nan)[kept],
+        np.where(known, _KNOWN_WEIGHT, _PIECE_WEIGHT)[kept],
+    )
 
 
-def join_examples(one: TeacherExamples, other: TeacherExamples) -> TeacherExamples:
-    """Return the examples of both."""
+def join_examples(*parts: TeacherExamples) -> TeacherExamples:
+    """Return the examples of all parts, one after another."""
+    first = np.cumsum([0, *(len(part.ids) for part in parts)])
     return TeacherExamples(
-        ids=np.concatenate([one.ids, other.ids]),
-        ends=np.concatenate([one.ends, len(one.ids) + other.ends]),
-        targets=np.concatenate([one.targets, other.targets]),
-        weights=np.concatenate([one.weights, other.weights]),
+        ids=np.concatenate([part.ids for part in parts]),
+        ends=np.concatenate([at + part.ends for at, part in zip(first, parts, strict=False)]),
+        targets=np.concatenate([part.targets for part in parts]),
+        opinions=np.concatenate([part.opinions for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
     )
 
 
 def _pack(
-    rows: Sequence[Int32Array], targets: Sequence[float], weights: Sequence[float]
+    rows: Sequence[Int32Array],
+    targets: ArrayLike,
+    opinions: ArrayLike,
+    weights: ArrayLike,
 ) -> TeacherExamples:
     return TeacherExamples(
         ids=np.concatenate(rows) if len(rows) else np.zeros(0, np.int32),
         ends=np.cumsum([len(row) for row in rows], dtype=np.int64),
-        targets=np.array(targets, np.float32),
-        weights=np.array(weights, np.float32),
+        targets=np.asarray(targets, np.float32),
+        opinions=np.asarray(opinions, np.float32),
+        weights=np.asarray(weights, np.float32),
     )
 
 

@@ -24,7 +24,7 @@ from training.data.batches import batches_by_length, pad_with_lengths
 from training.data.dataset import Source, load_dataset
 from training.export.onnx_graph import build_onnx
 from training.export.runtimes import OnnxModel
-from training.export.saved_model import round_to_float16
+from training.export.saved_model import round_tables
 from training.models.build import build_model
 from training.support.progress import track
 
@@ -101,7 +101,7 @@ def _plain(vocabulary: int, folder: Path) -> OnnxModel:
         model=ModelConfig(architecture="rnn", embedding_dim=REFERENCE_UNITS, units=REFERENCE_UNITS),
     )
     model = build_model(config, vocabulary=vocabulary, classes=2)
-    round_to_float16(model)
+    round_tables(model)
     path = folder / ONNX
     onnx.save(build_onnx(model, temperature=1.0, precision="int8"), path)
     return OnnxModel(path)

@@ -39,7 +39,7 @@ from training.export.baseline import count_baseline
 from training.export.golden import GOLDEN_TEXTS
 from training.export.onnx_export import Kept, Reference, export_onnx
 from training.export.runtimes import ExportedModel, OnnxModel
-from training.export.saved_model import round_to_float16, save_model
+from training.export.saved_model import round_tables, save_model
 from training.fit.run import MODEL, Run
 from training.models.predict import predict
 from training.quality.assess import Quality, assess, choose_sets
@@ -134,7 +134,7 @@ def export(
     source = source or run.source
     sets = choose_sets(short, Path(source.path), run.labels)
     trained = _load(run_folder, run, config, source)
-    round_to_float16(trained.model)
+    round_tables(trained.model)
     validation = _calibrate(trained)
     temperature = validation.temperature
     with atomic_folder(target) as folder:
@@ -219,6 +219,8 @@ def _load(run_folder: Path, run: Run, config: Config, source: Source) -> _Traine
     model = _load_model(run_folder / MODEL)
     dataset = load_dataset(source, validation_share=config.loop.validation_share, seed=config.seed)
     _check_splits(DataCard(**run.data).splits, dataset.card.splits)
+    if config.teacher.neutral:
+        dataset = dataset.with_neutral()
     return _Trained(run, config, encoder, model, dataset)
 
 
@@ -431,8 +433,11 @@ def _best_epoch(trained: _Trained) -> int:
 
 
 def _without_path(config: Config) -> Config:
-    """The config as it is published: its file of word vectors without the folder."""
-    return config.replace(embeddings_file=Path(config.model.embeddings_file).name)
+    """The config as it is published: word vectors and answers without the folder they are in."""
+    return config.replace(
+        embeddings_file=Path(config.model.embeddings_file).name,
+        answers=Path(config.teacher.answers).name,
+    )
 
 
 def _lengths(encoder: TextEncoder, corpus: Corpus) -> Int32Array:

@@ -78,7 +78,7 @@ def export_onnx(
 
     Args:
         folder: The version's folder.
-        model: A trained model, rounded by `round_to_float16`.
+        model: A trained model, rounded by `round_tables`.
         reference: The answers to agree with.
         temperature: Divides the logits.
 

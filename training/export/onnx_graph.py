@@ -5,17 +5,18 @@ masked loops of a Keras graph into loops again. Inputs and output are those of t
 `serve_ids`.
 
 Input shape:
-    `ids`: int32 (batch, width); ids behind a row's length are ignored.
+    `ids`: int32 (batch, width), padded with `PAD`; ids behind a row's length are ignored.
     `lengths`: int32 (batch,), each from 1 to width.
 
 Output shape:
     `probabilities`: float32 (batch, classes).
 
-Other programs run the graph too, so inputs that break these rules have an answer or an error: a
-length below 1 counts as a text without tokens, and an id below 0, or `PAD` within a text, as the
-unknown id. A recurrent graph refuses an empty batch, on which ONNX Runtime would end the process,
-and lengths above the width; a lookup refuses ids above the vocabulary. A node costs more than a
-microsecond, so there are few for this.
+Other programs run the graph too, so inputs that break these rules have an answer or an error. An id
+below 0, or `PAD` within a text, counts as the unknown id; a lookup refuses ids above the
+vocabulary. A recurrent graph refuses an empty batch, on which ONNX Runtime would end the process,
+lengths below 1 or above the width, and numbers behind a row's length that are no ids; to others a
+length below 1 is a text without tokens. A node costs more than a microsecond, so there are few for
+this.
 """
 
 from collections.abc import Sequence
@@ -38,16 +39,18 @@ from training.models.build import (
     hidden_layers,
     recurrent_layers,
 )
+from training.models.layers.bigram_table import BigramTable, add_bigram_codes
 from training.models.layers.dense import add_activation, add_dense
 from training.models.layers.int8_lstm import add_int8_states, add_sentinels, ignore_sentinels
+from training.models.layers.int8_table import LARGEST_CODE, Codes, quantize_columns
 from training.models.layers.lstm import FusedLSTM
 from training.models.layers.ngram_embeddings import add_ngram_embeddings
 from training.models.layers.ngram_logits import add_ngram_logits
 from training.models.layers.recurrent import Directions, add_states
 from training.models.layers.sequence import add_flatten, add_padded_ids, add_pool
-from training.models.layers.word_embeddings import Float16Array, add_word_embeddings, stored_vectors
+from training.models.layers.word_embeddings import add_word_codes
 from training.models.layers.word_presence import add_word_presence
-from training.models.onnx_writer import GraphWriter, add_positions, integers
+from training.models.onnx_writer import FLOAT, GraphWriter, add_positions, integers
 from training.support.arrays import Float32Array
 
 Precision = Literal["fp32", "int8"]
@@ -66,7 +69,7 @@ def build_onnx(
     """Write a trained model of `build_model` as an ONNX graph.
 
     Args:
-        model: A trained model, rounded by `round_to_float16`.
+        model: A trained model, rounded by `round_tables`.
         temperature: Divides the logits.
         precision: Of the recurrent weights, one of `precisions(model)`.
     """
@@ -74,7 +77,7 @@ def build_onnx(
     weights = [layer.get_weights() for layer in hidden]
     weights.append([each / temperature for each in model.get_layer(OUTPUT).get_weights()])
     graph = GraphWriter()
-    ids = _valid_ids(graph, begins=model.name != "bow")
+    ids = _valid_ids(graph, model)
     kernel, bias = weights[0]
     if model.name == "bow":
         product = add_word_presence(graph, ids, kernel)
@@ -93,29 +96,31 @@ def build_onnx(
     return graph.finish(graph.add("Softmax", features, axis=-1), classes=len(weights[-1][1]))
 
 
-def _valid_ids(graph: GraphWriter, *, begins: bool) -> str:
+def _valid_ids(graph: GraphWriter, model: keras.Model) -> str:
     """The ids from `UNKNOWN` on, and `PAD` behind each row's length: int32 (batch, width).
 
-    Args:
-        graph: Receives the nodes.
-        begins: Whether a row without a length gets `BEGIN`, as a text without tokens has it; for a
-            bag of words it is no word.
+    Recurrent operators do not run the steps behind a length, so recurrent models need no `PAD`
+    there, unless the sum of n-gram logits reads it too. A row without a length gets `BEGIN`, as a
+    text without tokens has it; for a bag of words it is no word.
     """
+    known = graph.add("Max", "ids", np.array(UNKNOWN, np.int32))
+    if model.name == "rnn" and not has_layer(model, NGRAM_LOGITS):
+        return known
     positions = add_positions(graph)
     behind: str | NDArray[np.int32] = np.array(PAD, np.int32)
-    if begins:
+    if model.name == "embedding":
         is_first = graph.add("Equal", positions, np.array(0, np.int32))
         behind = graph.add("Where", is_first, np.array(BEGIN, np.int32), behind)
     real = graph.add("Less", positions, graph.add("Unsqueeze", "lengths", integers(1)))
-    return graph.add("Where", real, graph.add("Max", "ids", np.array(UNKNOWN, np.int32)), behind)
+    return graph.add("Where", real, known, behind)
 
 
 def _flat_embeddings(graph: GraphWriter, ids: str, model: keras.Model, *, features: int) -> str:
-    vectors = stored_vectors(model.get_layer(WORD_EMBEDDINGS))
-    vectors[PAD] = 0
+    codes, scale = quantize_columns(model.get_layer(WORD_EMBEDDINGS).vectors)
+    codes[PAD] = 0
     padded = add_padded_ids(graph, ids, model.get_layer(PAD_AND_FLATTEN))
-    embedded = _embed(graph, padded, vectors, model, time_axis=1)
-    return add_flatten(graph, embedded, features=features)
+    embedded, scale = _embed(graph, padded, codes, scale, model, time_axis=1)
+    return add_flatten(graph, graph.add("Mul", embedded, scale), features=features)
 
 
 def _pooled_states(
@@ -124,57 +129,91 @@ def _pooled_states(
     """The pooled states of the last recurrent layer, times `kernel`: (batch, units)."""
     lengths = _valid_lengths(graph)
     layers, pool = recurrent_layers(model), model.get_layer(POOL)
-    vectors = stored_vectors(model.get_layer(WORD_EMBEDDINGS))
+    codes, scale = quantize_columns(model.get_layer(WORD_EMBEDDINGS).vectors)
     if precision == "int8":
-        # N-gram embeddings are bounded by tanh, so their magnitude is at most 1.
-        at_least = 1.0 if has_layer(model, NGRAM_EMBEDDINGS) else 0.0
-        vectors = add_sentinels(vectors, at_least=at_least)
+        codes = add_sentinels(codes)
         poolings = 2 if pool.pooling == "max_mean" else 1
         kernel = ignore_sentinels(kernel, parts=poolings * len(layers[-1]))
     transposed = graph.add("Transpose", ids, perm=[1, 0])
-    states = _embed(graph, transposed, vectors, model, time_axis=0)  # (width, batch, features)
-    states = _run_layers(graph, layers, states, lengths, precision, last=pool.pooling == "last")
+    steps, scale = _embed(graph, transposed, codes, scale, model, time_axis=0)
+    states = _run_layers(
+        graph, layers, steps, scale, lengths, precision, last=pool.pooling == "last"
+    )  # (width, batch, units)
     pooled = states if pool.pooling == "last" else add_pool(graph, states, lengths, pool)
     return graph.add("MatMul", pooled, kernel)
 
 
 def _valid_lengths(graph: GraphWriter) -> str:
-    """The lengths, at least 1: int32 (batch,). The lookup of the first one fails if there is none.
+    """The lengths, int32 (batch,), or what a recurrent operator refuses if one is below 1.
 
-    A recurrent operator itself refuses lengths above the width.
+    It refuses lengths above the width itself. The lookup of the smallest fails if there is none.
     """
-    one = np.array(1, np.int32)
-    first = graph.add("Gather", "lengths", integers(0))
-    return graph.add("Max", "lengths", graph.add("Clip", first, one, one))
+    smallest = graph.add("Gather", "lengths", graph.add("ArgMin", "lengths", axis=0, keepdims=1))
+    valid = graph.add("Greater", smallest, np.array(0, np.int32))
+    return graph.add("Where", valid, "lengths", np.array(-1, np.int32))
 
 
 def _run_layers(
     graph: GraphWriter,
     layers: Sequence[Directions],
     steps: str,
+    scale: Float32Array,
     lengths: str,
     precision: Precision,
     *,
     last: bool,
 ) -> str:
-    """The states of the last recurrent layer; with `last` only its last state per direction."""
+    """The states of the last recurrent layer; with `last` only its last state per direction.
+
+    The lowest layer multiplies its weights by `scale` instead of its inputs.
+    """
     for index, directions in enumerate(layers):
         only_last = last and index == len(layers) - 1
         if precision == "int8":
-            below = len(layers[index - 1]) if index else 0
-            steps = add_int8_states(graph, directions, steps, lengths, below=below, last=only_last)
+            steps = add_int8_states(
+                graph, directions, steps, lengths,
+                scale=None if index else scale, below=len(layers[index - 1]) if index else 0,
+                last=only_last,
+            )  # fmt: skip
         else:
-            steps = add_states(graph, directions, steps, lengths, last=only_last)
+            of_inputs = None if index else scale
+            steps = add_states(graph, directions, steps, lengths, scale=of_inputs, last=only_last)
     return steps
 
 
 def _embed(
-    graph: GraphWriter, ids: str, vectors: Float16Array, model: keras.Model, *, time_axis: int
-) -> str:
-    """N-gram embeddings, if there are any, and word embeddings: (*ids.shape, features)."""
-    words = add_word_embeddings(graph, ids, vectors)
+    graph: GraphWriter,
+    ids: str,
+    codes: Codes,
+    scale: Float32Array,
+    model: keras.Model,
+    *,
+    time_axis: int,
+) -> tuple[str, Float32Array]:
+    """N-gram embeddings, if there are any, and word embeddings, before they are scaled.
+
+    Args:
+        graph: Receives the nodes.
+        ids: int32 of two axes.
+        codes: Of words, with sentinels where the graph needs them.
+        scale: Of the codes of words, without sentinels.
+        model: For its n-gram embeddings.
+        time_axis: The axis of `ids` along which a text runs.
+
+    Returns:
+        float32 (*ids.shape, columns), from -128 to 127, and the scale of each column that is no
+        sentinel.
+    """
+    words = add_word_codes(graph, ids, codes)
     if not has_layer(model, NGRAM_EMBEDDINGS):
-        return words
+        return graph.add("Cast", words, to=FLOAT), scale
     layer = model.get_layer(NGRAM_EMBEDDINGS)
+    if isinstance(layer, BigramTable):
+        ngrams = add_bigram_codes(graph, ids, layer, time_axis=time_axis)
+        both = graph.add("Concat", ngrams, words, axis=-1)
+        of_ngrams = quantize_columns(layer.table)[1]
+        return graph.add("Cast", both, to=FLOAT), np.concatenate([of_ngrams, scale])
     ngrams = add_ngram_embeddings(graph, ids, layer, time_axis=time_axis)
-    return graph.add("Concat", ngrams, words, axis=-1)
+    words = graph.add("Cast", words, to=FLOAT)
+    of_ngrams = np.full(layer.ngram_embedding_dim, 1 / LARGEST_CODE, np.float32)
+    return graph.add("Concat", ngrams, words, axis=-1), np.concatenate([of_ngrams, scale])

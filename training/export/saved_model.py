@@ -14,18 +14,20 @@ from app.text.encoder import TextEncoder
 from training.export.text_graph import TextGraph
 from training.export.tf_graph import ServingGraph
 from training.models.build import NGRAM_EMBEDDINGS, NGRAM_LOGITS, WORD_EMBEDDINGS, has_layer
+from training.models.layers.int8_table import dequantize, quantize_columns
 
 
-def round_to_float16(model: keras.Model) -> None:
-    """Round the model's lookup tables to half precision, in which they are exported.
+def round_tables(model: keras.Model) -> None:
+    """Round the model's lookup tables to the precision in which they are exported.
 
-    The Keras model itself is rounded, so that export compares like with like.
+    That is int8 for embeddings of words and of known pairs, half precision for others. The
+    Keras model itself is rounded, so that export compares like with like.
     """
     if has_layer(model, NGRAM_EMBEDDINGS):
         model.get_layer(NGRAM_EMBEDDINGS).fold()
     if has_layer(model, WORD_EMBEDDINGS):
         layer = model.get_layer(WORD_EMBEDDINGS)
-        layer.vectors = layer.vectors.astype(np.float16).astype(np.float32)
+        layer.vectors = dequantize(*quantize_columns(layer.vectors))
     if has_layer(model, NGRAM_LOGITS):
         layer = model.get_layer(NGRAM_LOGITS)
         layer.table = layer.table.astype(np.float16).astype(np.float32)
@@ -38,7 +40,7 @@ def save_model(
 
     Args:
         folder: The version's folder.
-        model: A trained model, rounded by `round_to_float16`.
+        model: A trained model, rounded by `round_tables`.
         encoder: The encoder it was trained with.
         temperature: Divides the logits.
     """

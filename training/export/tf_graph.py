@@ -27,6 +27,7 @@ from training.models.build import (
     hidden_layers,
     recurrent_layers,
 )
+from training.models.layers.bigram_table import BigramTable, BigramTableGraph
 from training.models.layers.dense import DenseGraph
 from training.models.layers.lstm import LSTMGraph
 from training.models.layers.ngram_embeddings import NgramEmbeddingsGraph
@@ -170,7 +171,7 @@ class _Embedding(tf.Module):  # type: ignore[misc]
         super().__init__()
         self._words = WordEmbeddingsGraph(model.get_layer(WORD_EMBEDDINGS))
         self._ngrams = (
-            NgramEmbeddingsGraph(model.get_layer(NGRAM_EMBEDDINGS), time_axis=time_axis)
+            _ngram_graph(model.get_layer(NGRAM_EMBEDDINGS), time_axis=time_axis)
             if has_layer(model, NGRAM_EMBEDDINGS)
             else None
         )
@@ -178,3 +179,8 @@ class _Embedding(tf.Module):  # type: ignore[misc]
     def __call__(self, ids: Any) -> Any:
         words = self._words(ids)
         return words if self._ngrams is None else tf.concat([self._ngrams(ids), words], axis=-1)
+
+
+def _ngram_graph(layer: keras.layers.Layer, *, time_axis: int) -> tf.Module:
+    kind = BigramTableGraph if isinstance(layer, BigramTable) else NgramEmbeddingsGraph
+    return kind(layer, time_axis=time_axis)

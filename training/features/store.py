@@ -16,6 +16,7 @@ from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from training.config import NGRAM_EMBEDDING_BUCKETS
 from training.data.corpus import LazySequence
+from training.features.bigrams import BigramVectors, keep_telling
 from training.features.ngram_vectors import NgramVectors, build_ngram_vectors, keep_frequent
 from training.features.region_vectors import RegionVectors, build_region_vectors
 from training.features.word_vectors import learn_word_vectors
@@ -50,6 +51,7 @@ class VectorStore:
 
     Attributes:
         encoder: The encoder of the training.
+        cache: Where the vectors are kept.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class VectorStore:
             cache: Where the vectors are kept.
         """
         self.encoder = encoder
-        self._texts, self._unlabelled, self._seed, self._cache = texts, unlabelled, seed, cache
+        self._texts, self._unlabelled, self._seed, self.cache = texts, unlabelled, seed, cache
 
     def word_vectors(self, dim: int) -> Float32Array:
         """Vectors of words: float32 (vocabulary, dim)."""
@@ -84,13 +86,13 @@ class VectorStore:
                 )
             return {"vectors": vectors}
 
-        vectors: Float32Array = self._cache.arrays(_WORD_VECTORS.format(dim), learn)["vectors"]
+        vectors: Float32Array = self.cache.arrays(_WORD_VECTORS.format(dim), learn)["vectors"]
         return vectors
 
     def ngram_vectors(self) -> NgramVectors:
         """Vectors of all n-grams that are frequent enough."""
         return build_ngram_vectors(
-            self._encoded_texts, vocabulary=self._vocabulary, seed=self._seed, cache=self._cache
+            self._encoded_texts, vocabulary=self._vocabulary, seed=self._seed, cache=self.cache
         )
 
     def frequent_ngram_vectors(self, ngram_embeddings: int) -> NgramVectors:
@@ -103,10 +105,20 @@ class VectorStore:
             buckets=NGRAM_EMBEDDING_BUCKETS,
         )
 
+    def telling_bigram_vectors(self, rows: int, logits: Float32Array | None) -> BigramVectors:
+        """Vectors of the pairs of words that say most by `logits`, in the rows of `BigramTable`."""
+        return keep_telling(
+            self.ngram_vectors(),
+            self._encoded_texts(),
+            logits,
+            vocabulary=self._vocabulary,
+            rows=rows,
+        )
+
     def convolution_vectors(self) -> ConvolutionVectors:
         """What a teacher's convolution starts from."""
         regions = build_region_vectors(
-            self._encoded_texts, vocabulary=self._vocabulary, seed=self._seed, cache=self._cache
+            self._encoded_texts, vocabulary=self._vocabulary, seed=self._seed, cache=self.cache
         )
         words = self.word_vectors(_CONVOLUTION_WORD_DIM)
         return ConvolutionVectors(self.ngram_vectors(), regions, words)
@@ -131,5 +143,5 @@ class VectorStore:
             rows = [encoder.encode(text).ids for text in track(texts, "Encoding whole texts")]
             return {"ids": np.concatenate(rows), "ends": np.cumsum([len(row) for row in rows])}
 
-        kept = self._cache.arrays(_TEXTS, encode)
+        kept = self.cache.arrays(_TEXTS, encode)
         return np.split(kept["ids"], kept["ends"][:-1])

@@ -11,8 +11,9 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, FRESH, CheckpointMan
 from training.support.cache import DiskCache
 from training.support.files import atomic_path, lock_folder, remove, remove_empty
 
-WORKSPACE_FORMAT: Final = 3
+WORKSPACE_FORMAT: Final = 4
 """Raised when checkpoints and cached results written before can no longer be read."""
 _IDENTITY: Final = "training.json"
 
@@ -35,10 +36,54 @@ class Workspace:
         checkpoints: The last checkpoint.
     """
 
-    def __init__(self, folder: Path, *, checkpoint_every_s: float = CHECKPOINT_INTERVAL_S) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        checkpoint_every_s: float = CHECKPOINT_INTERVAL_S,
+        parts: Path | None = None,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            folder: Where the results are; it must exist.
+            checkpoint_every_s: Seconds between checkpoints.
+            parts: Where results are kept that other trainings can use, too.
+        """
+        self.folder, self._parts = folder, parts
         self.cache = DiskCache(folder)
+        self._locks: dict[Path, int] = {}
         self.checkpoints = CheckpointManager(folder, interval_s=checkpoint_every_s)
+
+    def shared_cache(self, identity: Callable[[], Sequence[object]]) -> DiskCache:
+        """Return the cache of results that depend on nothing but `identity()`.
+
+        It outlives the training if there is a folder for parts, else it is `cache`.
+
+        Args:
+            identity: Returns what the results depend on, ready for JSON.
+
+        Raises:
+            InvalidInput: Another training is using it.
+        """
+        if self._parts is None:
+            return self.cache
+        folder = self._parts / sha256(json.dumps(identity()).encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder not in self._locks:
+            lock = lock_folder(folder)
+            if lock is None:
+                raise InvalidInput(
+                    f"one training at a time may use its parts. Received: {folder}, in use by "
+                    "another"
+                )
+            self._locks[folder] = lock
+        return DiskCache(folder)
+
+    def release(self) -> None:
+        """Let other trainings use the parts."""
+        while self._locks:
+            os.close(self._locks.popitem()[1])
 
     def claim(self, identity: Mapping[str, Mapping[str, Any]]) -> None:
         """Store what this is a training of, or check that it is resumed with the same.
@@ -74,7 +119,11 @@ class Workspace:
 
 @contextmanager
 def open_workspace(
-    run: Path, *, checkpoint_every_s: float = CHECKPOINT_INTERVAL_S, fresh: bool = False
+    run: Path,
+    *,
+    checkpoint_every_s: float = CHECKPOINT_INTERVAL_S,
+    fresh: bool = False,
+    parts: Path | None = None,
 ) -> Iterator[Workspace]:
     """Open the workspace of the run at `run`, for one process at a time.
 
@@ -85,6 +134,7 @@ def open_workspace(
         run: Where the result of the training goes.
         checkpoint_every_s: Seconds between checkpoints.
         fresh: Whether to discard what an unfinished training left.
+        parts: Where results are kept that other trainings can use, too.
 
     Raises:
         InvalidInput: Another process has opened it.
@@ -92,7 +142,7 @@ def open_workspace(
     """
     run = run.resolve()
     folder = run.parent / f".{run.name}.training"
-    workspace = Workspace(folder, checkpoint_every_s=checkpoint_every_s)
+    workspace = Workspace(folder, checkpoint_every_s=checkpoint_every_s, parts=parts)
     missing = [parent for parent in folder.parents if not parent.exists()]
     lock = _lock(folder)
     try:
@@ -105,6 +155,7 @@ def open_workspace(
         at = f" to resume at {last}" if last else ""
         raise KeyboardInterrupt(f"run the same command again{at}") from None
     finally:
+        workspace.release()
         if not (folder / _IDENTITY).exists():
             remove(folder)
             remove_empty(missing)

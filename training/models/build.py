@@ -14,6 +14,7 @@ from typing import Any, Final
 import keras
 
 from training.config import Config, ModelConfig
+from training.models.layers.bigram_table import BigramTable
 from training.models.layers.ngram_embeddings import NgramEmbeddings
 from training.models.layers.ngram_logits import NgramLogits
 from training.models.layers.recurrent import CELLS
@@ -127,11 +128,11 @@ def _embed(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
     words = WordEmbeddings(vocabulary, config.embedding_dim, lr_factor=config.embedding_lr_factor, name=WORD_EMBEDDINGS)
     vectors = words(ids)
     if config.ngram_embeddings:
-        ngrams = NgramEmbeddings(
-            vocabulary,
-            config.ngram_embedding_dim,
-            ngram_embeddings=config.ngram_embeddings,
-            name=NGRAM_EMBEDDINGS,
+        dim, size = config.ngram_embedding_dim, config.ngram_embeddings
+        ngrams = (
+            BigramTable(dim, rows=size, name=NGRAM_EMBEDDINGS)
+            if config.ngram_lookup == "bigram"
+            else NgramEmbeddings(vocabulary, dim, ngram_embeddings=size, name=NGRAM_EMBEDDINGS)
         )
         vectors = keras.layers.Concatenate()([ngrams(ids), vectors])
     return keras.layers.SpatialDropout1D(config.input_dropout)(vectors)

@@ -5,9 +5,9 @@ quantizes its inputs and states, over the range that it finds in the whole batch
 rounded differently, and scored differently, in another batch. So the graph fixes both ranges with
 sentinels:
 
-* The inputs get two more columns that hold the ends of their range. For word vectors these are the
-  largest magnitude in the table and its negative (at least 1 and -1 where n-gram embeddings stand
-  beside them); for the states of another layer they are 1 and -1.
+* The inputs get two more columns that hold the ends of their range. Inputs are the codes of
+  embeddings, from -127 to 127 (`int8_table`), and the ends are -128 and 127, so that quantizing
+  them again changes none. For the states of another layer they are 1 and -1.
 * The layer gets two more units whose gates are held open. Their cells are t and -t after step t. No
   step adds more than 1 to a cell, so no other cell is larger, and the range of the states is
   [-tanh(t), tanh(t)] whatever the text.
@@ -27,6 +27,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from training.models.layers.int8_table import Codes
 from training.models.layers.lstm import FusedLSTM, reorder_gates
 from training.models.layers.recurrent import Directions, concatenate_directions, onnx_direction
 from training.models.onnx_writer import GraphWriter, integers
@@ -35,6 +36,7 @@ from training.support.arrays import Float32Array
 SENTINELS: Final = 2
 """Columns or units that are added to fix a range: its upper and its lower end."""
 
+_CODE_ENDS: Final = (127, -128)
 _LARGEST: Final = 63  # 7 bits with sign
 _HELD_OPEN: Final = 30.0  # its sigmoid and its tanh are 1 in single precision
 
@@ -45,6 +47,7 @@ def add_int8_states(
     steps: str,
     lengths: str,
     *,
+    scale: Float32Array | None = None,
     below: int = 0,
     last: bool = False,
 ) -> str:
@@ -56,6 +59,7 @@ def add_int8_states(
         steps: The result of this function for the layer below; or, for the lowest layer, float32
             (width, batch, features + SENTINELS), see `add_sentinels`.
         lengths: int32 (batch,), each from 1 to width.
+        scale: What each feature of the lowest layer is to be multiplied by, float32 (features,).
         below: Directions of the layer below; 0 for the lowest layer.
         last: Whether to return only the last state of each direction.
 
@@ -66,7 +70,7 @@ def add_int8_states(
         for end in (1, -1):
             one_column = integers(0, 0, 0, 0, 0, 1)
             steps = graph.add("Pad", steps, one_column, np.array(end, np.float32))
-    weights = [_int8_weights(layer, below=below) for layer in directions]
+    weights = [_int8_weights(layer, scale, below=below) for layer in directions]
     kernels, kernel_scales, recurrents, recurrent_scales, biases = (
         np.stack(parts) for parts in zip(*weights, strict=True)
     )
@@ -84,16 +88,10 @@ def add_int8_states(
     return concatenate_directions(graph, states, directions, recurrents.shape[1], last=last)
 
 
-def add_sentinels(vectors: NDArray[Any], *, at_least: float = 0.0) -> NDArray[Any]:
-    """Append the ends of the table's range to every word vector: (ids, dim) → (ids, dim + 2).
-
-    Args:
-        vectors: (ids, dim).
-        at_least: The largest magnitude of the features beside the word vectors.
-    """
-    largest = max(np.abs(vectors).max(), at_least)
-    ends = np.broadcast_to(np.array([largest, -largest], vectors.dtype), (len(vectors), SENTINELS))
-    return np.concatenate([vectors, ends], axis=1)
+def add_sentinels(codes: Codes) -> Codes:
+    """Append the ends of the range of codes to every row: (ids, dim) → (ids, dim + 2)."""
+    ends = np.broadcast_to(np.array(_CODE_ENDS, np.int8), (len(codes), SENTINELS))
+    return np.concatenate([codes, ends], axis=1)
 
 
 def ignore_sentinels(kernel: Float32Array, *, parts: int) -> Float32Array:
@@ -102,9 +100,12 @@ def ignore_sentinels(kernel: Float32Array, *, parts: int) -> Float32Array:
     return np.pad(split, [(0, 0), (0, SENTINELS), (0, 0)]).reshape(-1, kernel.shape[1])
 
 
-def _int8_weights(layer: FusedLSTM, *, below: int) -> tuple[NDArray[Any], ...]:
+def _int8_weights(
+    layer: FusedLSTM, scale: Float32Array | None, *, below: int
+) -> tuple[NDArray[Any], ...]:
     """Quantized kernel and its scale, the same of the recurrent kernel, and both biases."""
     kernel, recurrent, bias = layer.get_weights()
+    kernel = kernel if scale is None else kernel * scale[:, np.newaxis]
     kernel = ignore_sentinels(kernel, parts=below or 1)
     kernel = np.pad(kernel, [(0, SENTINELS if below else 0), (0, 0)])
     recurrent = ignore_sentinels(recurrent, parts=1)

@@ -24,6 +24,7 @@ from training.config import NGRAM_EMBEDDING_BUCKETS, NGRAM_VECTOR_DIM
 from training.features.ngram_hashing import hash_ids
 from training.features.ngram_vectors import NgramVectors
 from training.models.layers.frozen import freeze
+from training.models.layers.int8_table import LARGEST_CODE
 from training.models.layers.ngram_lookup import add_ngram_rows, sum_ngram_vectors
 from training.models.layers.saved_names import RenamedArguments, saved_as
 from training.models.layers.word_embeddings import Float16Array
@@ -185,7 +186,7 @@ class NgramEmbeddingsGraph(tf.Module):  # type: ignore[misc]
 def add_ngram_embeddings(
     graph: GraphWriter, ids: str, layer: NgramEmbeddings, *, time_axis: int
 ) -> str:
-    """`NgramEmbeddings` for ids of either axis order: float32 (*ids.shape, dim)."""
+    """`NgramEmbeddings` times 127, as codes have it (`int8_table`): float32 (*ids.shape, dim)."""
     row_of_bucket, rows = layer.table
     found = add_ngram_rows(
         graph, ids, layer.hashes, rows,
@@ -194,4 +195,4 @@ def add_ngram_embeddings(
     total = found[0][0]
     for row, _ in found[1:]:
         total = graph.add("Add", total, row)
-    return graph.add("Tanh", total)
+    return graph.add("Mul", graph.add("Tanh", total), np.array(LARGEST_CODE, np.float32))

@@ -58,7 +58,13 @@ def cell_of(layer: keras.layers.RNN) -> Cell:
 
 
 def add_states(
-    graph: GraphWriter, directions: Directions, steps: str, lengths: str, *, last: bool = False
+    graph: GraphWriter,
+    directions: Directions,
+    steps: str,
+    lengths: str,
+    *,
+    scale: Float32Array | None = None,
+    last: bool = False,
 ) -> str:
     """Run a recurrent layer over rows of unequal length; steps behind a row's end are not run.
 
@@ -67,6 +73,7 @@ def add_states(
         directions: The Keras layers.
         steps: float32 (width, batch, features).
         lengths: int32 (batch,), each from 1 to width.
+        scale: What each feature is to be multiplied by, float32 (features,).
         last: Whether to return only the last state of each direction.
 
     Returns:
@@ -76,6 +83,8 @@ def add_states(
     cell = cell_of(directions[0])
     weights = [cell.onnx_weights(layer) for layer in directions]
     kernels, recurrents, biases = (np.stack(parts) for parts in zip(*weights, strict=True))
+    if scale is not None:
+        kernels = kernels * scale[:, np.newaxis]
     states = graph.add(
         cell.operator,
         steps,

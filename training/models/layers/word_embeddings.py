@@ -15,8 +15,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.models.layers.frozen import freeze
+from training.models.layers.int8_table import Codes, quantize_columns
 from training.models.layers.saved_names import RenamedArguments, saved_as
-from training.models.onnx_writer import FLOAT, GraphWriter
+from training.models.onnx_writer import GraphWriter
 from training.support.arrays import Float32Array
 
 Float16Array = NDArray[np.float16]
@@ -80,29 +81,25 @@ class WordEmbeddings(RenamedArguments, keras.layers.Embedding):  # type: ignore[
 
 
 class WordEmbeddingsGraph(tf.Module):  # type: ignore[misc]
-    """`WordEmbeddings` as TensorFlow operations.
+    """`WordEmbeddings` as TensorFlow operations, with a table of codes (`int8_table`).
 
-    The table is stored in half precision, which halves the file; export rounds the model's own
-    weights first, so nothing is lost here.
+    Export rounds the model's own weights first, so nothing is lost here.
     """
 
     def __init__(self, layer: WordEmbeddings) -> None:
         super().__init__()
-        self._vectors = freeze(layer.vectors, "embedding", dtype=np.float16)
+        codes, scale = quantize_columns(layer.vectors)
+        self._codes = freeze(codes, "embedding", dtype=np.float16)
+        self._scale = freeze(scale, "embedding_scale")
 
     def __call__(self, ids: Any) -> Any:
-        """Look up, then widen to single precision."""
-        return tf.cast(tf.gather(self._vectors, ids), tf.float32)
+        """Look up, then widen to single precision and scale."""
+        return tf.cast(tf.gather(self._codes, ids), tf.float32) * self._scale
 
 
 # --- ONNX ---
 
 
-def stored_vectors(layer: WordEmbeddings) -> Float16Array:
-    """The table as it is stored: float16 (vocabulary, embedding_dim)."""
-    return layer.vectors.astype(np.float16)
-
-
-def add_word_embeddings(graph: GraphWriter, ids: str, vectors: Float16Array) -> str:
-    """`WordEmbeddings` with the table `vectors`: look up, then widen to single precision."""
-    return graph.add("Cast", graph.add("Gather", vectors, ids), to=FLOAT)
+def add_word_codes(graph: GraphWriter, ids: str, codes: Codes) -> str:
+    """The codes of `WordEmbeddings`, int8 (*ids.shape, columns)."""
+    return graph.add("Gather", codes, ids)

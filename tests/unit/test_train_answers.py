@@ -1,0 +1,177 @@
+"""A student of a pretrained teacher: it learns pieces, and a class that the data does not have."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.artifact import read_manifest
+from app.errors import DataError, InvalidInput
+from app.text.encoder import TextEncoder
+from tests.answered import PIECES, write_answers
+from tests.corpus import write_tsv_folder
+from tests.deferred import deferred
+from tests.trained import call
+from training.configs import load_config
+
+with deferred():
+    from training.data.dataset import Dataset, Source, load_dataset
+    from training.data.shards import Shard
+    from training.export.runtimes import OnnxModel
+    from training.fit.workspace import Workspace
+    from training.train import train, train_run
+
+STUDENT = load_config("smoke").replace(
+    architecture="bow", epochs=1, piece_weight=0.5, piece_count=1, silent_texts=10
+)
+"""The architecture that is trained fastest."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set."""
+    return write_tsv_folder(tmp_path_factory.mktemp("data"), train=120, test=20)
+
+
+@pytest.fixture(scope="module")
+def dataset(data: Path) -> Dataset:
+    """The same, as training reads it."""
+    return load_dataset(Source(str(data)), validation_share=0.1, seed=7, unlabelled=True)
+
+
+@pytest.fixture(scope="module")
+def answers(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a teacher answered about it."""
+    return write_answers(tmp_path_factory.mktemp("answers"), dataset)
+
+
+def examples(dataset: Dataset, folder: Path, **changes: object) -> Shard:
+    """The training examples of `STUDENT` with changes."""
+    workspace = Workspace(folder, checkpoint_every_s=math.inf)
+    config = STUDENT.replace(**changes)
+    train(config, dataset.train, dataset.validation, folder / "model.keras", workspace=workspace)
+    return Shard(folder / "training")
+
+
+def test_pieces_follow_the_reviews(dataset: Dataset, answers: Path, tmp_path: Path) -> None:
+    """Reviews have a mixture of labels, pieces the teacher's answer, silent texts even odds."""
+    shard = examples(dataset, tmp_path, answers=str(answers), soft_label_share=1.0)
+    reviews = len(dataset.train)
+    of_pieces = np.array([positive for _, positive, _ in PIECES])
+    assert len(shard) == reviews + len(PIECES) + 10
+    labels = np.array(dataset.train.targets())
+    assert (shard.targets[:reviews].argmax(axis=1) == labels).all()
+    assert shard.targets[:reviews].max() < 1
+    np.testing.assert_allclose(shard.targets[reviews:-10, 1], of_pieces, atol=1e-6)
+    np.testing.assert_allclose(shard.targets[-10:], 0.5)
+    np.testing.assert_allclose(shard.weights, [1.0] * reviews + [0.5] * (len(PIECES) + 10))
+
+
+def test_words_of_pieces(dataset: Dataset, answers: Path, tmp_path: Path) -> None:
+    """The vocabulary has words of pieces, unless the recipe counts none of them."""
+    for count in (0, 1):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        examples(dataset, folder, answers=str(answers), piece_count=count)
+        words = TextEncoder.load(folder / "tokenizer.json").vocabulary.words
+        assert ("overpriced" in words) is bool(count)
+
+
+def test_teachers_are_mixed(
+    dataset: Dataset, answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With teachers of its own, a student gets the mixture that validation texts chose."""
+    shard = examples(
+        dataset, tmp_path, answers=str(answers), teacher="linear", ngram_logits_buckets=2**10
+    )
+    assert len(shard) == len(dataset.train) + len(PIECES) + 10
+    line = next(x for x in capsys.readouterr().err.splitlines() if x.startswith("teachers: "))
+    assert "pretrained 100.00% with weight" in line
+    assert "trained here" in line
+
+
+def test_without_answers(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without answers a recipe learns what it can, and says in a line what it does not."""
+    shard = examples(dataset, tmp_path)
+    assert len(shard) == len(dataset.train) + 10
+    told = "smoke: without the answers of a pretrained teacher (--answers FOLDER), it learns no"
+    assert capsys.readouterr().err.count(told) == 1
+
+
+def test_without_answers_about_reviews(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A teacher that answered pieces alone teaches these; reviews keep their labels."""
+    folder = write_answers(tmp_path / "answers", dataset, reviews=False)
+    shard = examples(dataset, tmp_path, answers=str(folder))
+    assert set(np.unique(shard.targets[: len(dataset.train)])) == {0, 1}
+    assert len(shard) == len(dataset.train) + len(PIECES) + 10
+    assert "has no answers about whole texts" in capsys.readouterr().err
+
+
+def test_answers_about_other_texts(dataset: Dataset, answers: Path, tmp_path: Path) -> None:
+    """Answers about another split of the data are refused before anything is learned from them."""
+    other = load_dataset(
+        Source(str(write_tsv_folder(tmp_path / "data", train=80, test=20))),
+        validation_share=0.1,
+        seed=7,
+    )
+    with pytest.raises(DataError, match="answers must be about the texts of this training"):
+        examples(other, tmp_path, answers=str(answers))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"neutral": True}, "only a pretrained teacher knows which texts are neutral"),
+        ({"answers": "/nowhere"}, "answers must be the output folder of teach. Received: /nowhere"),
+    ],
+)
+def test_answers_that_are_missing(
+    data: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    """A folder that is not there is an error, and so is a neutral class without answers."""
+    with pytest.raises(InvalidInput, match=message):
+        train_run(STUDENT.replace(**change), Source(str(data)), tmp_path / "run")
+
+
+def test_other_answers_are_another_training(
+    data: Path, dataset: Dataset, answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped training does not resume with answers that have changed since."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = write_answers(tmp_path / "answers", dataset)
+    monkeypatch.setattr("training.train.fit_model", stop)
+    config = STUDENT.replace(answers=str(folder))
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, Source(str(data)), tmp_path / "run")
+    np.savez(folder / "answers/0000.npz", logits=np.zeros((len(PIECES), 2), np.float32))
+    with pytest.raises(InvalidInput, match="another data answers"):
+        train_run(config, Source(str(data)), tmp_path / "run")
+
+
+def test_three_classes(data: Path, answers: Path, tmp_path: Path) -> None:
+    """A model with a neutral class is trained, exported and evaluated by the words of a user."""
+    run, models = tmp_path / "run", tmp_path / "models"
+    changes = [f"--set={change}" for change in ("neutral=true", "piece_weight=1", "epochs=3")]
+    trained = call(
+        *("train", "--config", "smoke", "--name", "three", "--data", data, "--run", run),
+        *("--answers", answers, "--set=silent_texts=40", "--set=piece_count=1", *changes),
+        *("--set=batch_tokens=1024", "--set=ngram_embeddings=256", "--set=ngram_lookup=bigram"),
+    )
+    assert trained == 0
+    assert call("export", "--run", run, "--models", models) == 0
+    folder = models / "three" / "1"
+    encoder = TextEncoder.load(folder / "tokenizer.json")
+    answer = OnnxModel(folder / "model.onnx").score([encoder.encode("it opens at 13").ids])
+    assert answer.argmax() == 1
+    assert call("evaluate", folder, "--data", data) == 0
+    manifest = read_manifest(folder)
+    assert manifest.labels == ("negative", "neutral", "positive")
+    assert manifest.metrics["test"]

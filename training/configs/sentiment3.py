@@ -1,0 +1,15 @@
+"""Three answers about ordinary text: negative, neutral, positive.
+
+It is `lstm` with a third class. Reviews hardly know texts without an opinion; its pretrained
+teacher does, from sentences that people rated and from everyday sentences that say nothing, and it
+tells of every review and piece how likely an opinion is. So this recipe needs `--answers`.
+
+    valence-train make --config sentiment3 --data DATA --answers runs/teacher --parts runs/parts
+
+With the parts of `lstm`, only the LSTM is trained: texts, vocabulary, vectors and teachers are the
+same.
+"""
+
+from training.configs.lstm import config as lstm
+
+config = lstm.replace(name="sentiment3", neutral=True)

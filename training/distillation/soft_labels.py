@@ -1,0 +1,99 @@
+"""Soft labels of several teachers: their mixture, and a class for texts without an opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from training.distillation.mixture import fit_mixture
+from training.support.arrays import Float32Array, Float64Array
+from training.support.progress import print_line
+
+_LEAST: Final = 1e-6
+"""Probabilities below count as this: their logarithm must be finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoftLabels:
+    """The soft labels of one teacher, or of several together.
+
+    Attributes:
+        labelled: Of the labelled texts, float32 (texts, classes).
+        unlabelled: Of the unlabelled texts, float32 (texts, classes).
+        validation: Of the validation texts, float32 (texts, classes).
+    """
+
+    labelled: Float32Array
+    unlabelled: Float32Array
+    validation: Float32Array
+
+    def sizes(self) -> list[int]:
+        """Return the number of texts of each split."""
+        return [len(self.labelled), len(self.unlabelled), len(self.validation)]
+
+    def with_neutral(self, opinions: Sequence[Float32Array] | None) -> SoftLabels:
+        """Insert a class between two, for texts without an opinion.
+
+        Args:
+            opinions: The probability that each text of each split has an opinion, float32 (texts,);
+                without them, every text has one.
+        """
+        splits = (self.labelled, self.unlabelled, self.validation)
+        if opinions is None:
+            opinions = [np.ones(len(split), np.float32) for split in splits]
+        return SoftLabels(*map(with_neutral, splits, opinions))
+
+
+def mix_teachers(teachers: Mapping[str, SoftLabels], targets: NDArray[np.integer]) -> SoftLabels:
+    """Mix the logits of teachers with the weights that are best for validation texts.
+
+    Two or three numbers are fitted to thousands of labels; nothing else is learned from them.
+
+    Args:
+        teachers: By name; each labels the same texts.
+        targets: The class of each validation text, (texts,).
+    """
+    each = {name: _logits(labels.validation) for name, labels in teachers.items()}
+    weights = fit_mixture(np.stack(list(each.values())), targets)
+
+    def mix(split: str) -> Float32Array:
+        logits = [_logits(getattr(labels, split)) for labels in teachers.values()]
+        mixed: Float32Array = softmax(np.tensordot(weights, np.stack(logits), axes=1), axis=1)
+        return mixed.astype(np.float32)
+
+    found = SoftLabels(mix("labelled"), mix("unlabelled"), mix("validation"))
+    parts = ", ".join(
+        f"{name} {_accuracy(logits, targets):.2%} with weight {weight:.2f}"
+        for (name, logits), weight in zip(each.items(), weights, strict=True)
+    )
+    together = _accuracy(found.validation, targets)
+    print_line(f"teachers: validation accuracy {together:.2%} together ({parts})")
+    return found
+
+
+def with_neutral(two: Float32Array, opinions: Float32Array) -> Float32Array:
+    """Insert a class between two, for texts without an opinion.
+
+    Args:
+        two: The probabilities of both classes if there is an opinion, float32 (texts, 2).
+        opinions: The probability that there is one, float32 (texts,).
+
+    Returns:
+        float32 (texts, 3).
+    """
+    negative, positive = (two * opinions[:, np.newaxis]).T
+    return np.stack([negative, 1 - opinions, positive], axis=1).astype(np.float32)
+
+
+def _logits(probabilities: Float32Array) -> Float64Array:
+    logits: Float64Array = np.log(np.maximum(probabilities, _LEAST).astype(np.float64))
+    return logits
+
+
+def _accuracy(scores: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
+    return float((scores.argmax(axis=1) == targets).mean())

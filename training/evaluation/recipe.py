@@ -1,0 +1,92 @@
+"""From data to an evaluated version in one command, resumed at the first step that is not done.
+
+The run folder is the record: a run with the same recipe and data is not trained again, and a file
+beside its model names the version that was exported from it.
+"""
+
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from app.errors import DataError
+from training.config import Config
+from training.data.dataset import Source
+from training.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate_version
+from training.export.export import export
+from training.fit.run import RUN, Run
+from training.support.files import atomic_path
+from training.support.progress import print_line
+from training.train import train_run
+
+EXPORTED: Final = "version.json"
+"""In a run folder: the version that was exported from it."""
+
+
+def make_version(
+    config: Config,
+    source: Source,
+    run_folder: Path,
+    models: Path,
+    *,
+    new_labels: bool = False,
+    short: Path | None = None,
+    **options: Any,
+) -> tuple[Path, Evaluation]:
+    """Train a recipe, export it and score the test texts.
+
+    Args:
+        config: The recipe.
+        source: Where the data is; with test texts.
+        run_folder: Where the run goes.
+        models: The repository of models.
+        new_labels: See `training.export.export.export`.
+        short: The folder of short texts. Default: the folder `short` in or beside that of the data.
+        options: Of `train_run`.
+
+    Returns:
+        The folder of the version, and its evaluation.
+    """
+    began = time.monotonic()
+    if options.get("fresh") or not _is_trained(run_folder, config, source):
+        train_run(config, source, run_folder, **options)
+    version = _exported(run_folder, models)
+    if version is None:
+        version = export(run_folder, models, source=source, new_labels=new_labels, short=short)
+        with atomic_path(run_folder / EXPORTED) as partial:
+            partial.write_text(json.dumps({"version": str(version.resolve())}), encoding="utf-8")
+    evaluation = evaluate_version(version, EvaluationRequest(source=source, short=short))
+    minutes = (time.monotonic() - began) / 60
+    print_line(f"{config.name}: {minutes:.0f} minutes, {_peak_memory() / 1e9:.1f} GB of memory")
+    return version, evaluation
+
+
+def _is_trained(folder: Path, config: Config, source: Source) -> bool:
+    """Whether the run of this recipe and data is complete."""
+    if not (folder / RUN).exists():
+        return False
+    try:
+        run = Run.read(folder)
+    except DataError:
+        return False
+    same_recipe = Config.from_mapping(run.config) == Config.from_mapping(asdict(config))
+    return same_recipe and run.source == replace(source.absolute(), bad_rows_file=None)
+
+
+def _exported(run_folder: Path, models: Path) -> Path | None:
+    """The version that was exported from a run, if it is still there."""
+    try:
+        text = (run_folder / EXPORTED).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    folder = Path(json.loads(text)["version"])
+    return folder if folder.is_dir() and folder.parent.parent == models.resolve() else None
+
+
+def _peak_memory() -> int:
+    """The most memory that this process has had, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
