@@ -316,9 +316,11 @@ def _copy(repository: Repository, settings: Settings, models: Path) -> int:
             if engine == "onnx" and not has_onnx:
                 raise UnusableVersion(f"{version.key} has no {ONNX}, which the engine onnx runs")
             print(copy_version(version.folder, models, partial(is_read, engine)))
-        aliases = settings.models_dir / name / ALIASES
-        if aliases.is_file():
-            shutil.copy2(aliases, models / name / ALIASES)
+        aliases, there = settings.models_dir / name / ALIASES, models / name / ALIASES
+        if aliases.is_file() and not there.exists():  # else they may have been moved since
+            beside = there.with_name(f".{ALIASES}")
+            shutil.copy2(aliases, beside)
+            beside.replace(there)
     return OK
 
 

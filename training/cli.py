@@ -283,7 +283,7 @@ def _run_teach(options: argparse.Namespace) -> None:
     from training.distillation.pretrained_run import TeachConfig, TeacherRun
     from training.distillation.questions import QuestionShares
     from training.distillation.rated import read_rated_texts
-    from training.quality.short_texts import read_short_sets
+    from training.quality.short_texts import find_short_folder, read_short_sets
 
     recipe = load_config(options.config)
     dataset = load_dataset(
@@ -300,7 +300,9 @@ def _run_teach(options: argparse.Namespace) -> None:
         threads=options.threads,
         checkpoint_every_s=options.checkpoint_every,
     )
-    sets = read_short_sets(options.short) if options.short else ()
+    source = _read_source(options)
+    folder = options.short or find_short_folder(Path(source.path))
+    sets = read_short_sets(folder) if folder else ()
     measured = [text.text for each in sets for text in each.texts]
     rated = read_rated_texts(options.ratings, measured) if options.ratings else []
     run = TeacherRun(dataset, options.to, *load_pretrained(), config, rated)
@@ -309,8 +311,8 @@ def _run_teach(options: argparse.Namespace) -> None:
         print(run.validation_line())
     else:
         run.fit()
-    if options.short:
-        _print_short_texts(options.short, run.probabilities)
+    if folder:
+        _print_short_texts(folder, run.probabilities)
     if not options.measure:
         run.answer()
 

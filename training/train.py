@@ -122,6 +122,8 @@ def train_run(
             seed=config.seed,
             unlabelled=config.reads_unlabelled,
         )
+        if (answers := _find_answers(config)) is not None:
+            answers.require_same([fingerprint(each) for each in dataset.learned_sides()])
         if config.teacher.neutral:
             dataset = dataset.with_neutral()
         workspace.claim(_identity(config, dataset))

@@ -86,6 +86,7 @@ class Inference:
                 call = read(scope, body)
                 del body  # its texts take as much memory again
                 context.texts = len(call.texts)
+                context.explained = call.explain
                 if call.timeout_s is not None:
                     guard.shorten(call.timeout_s)
                 version = self._find(call, context)

@@ -71,6 +71,7 @@ class RequestContext:
         status: The status of the response.
         error: The class name of the exception that ended the request.
         rejected: The `reason` in the metric `rejected_total`; empty if it is not counted there.
+        explained: Whether it asks for explanations; set by the route.
         result: What was predicted; set by the route.
         dialect: How the client reads errors; None: as problem details.
     """
@@ -83,6 +84,7 @@ class RequestContext:
         "content_length",
         "dialect",
         "error",
+        "explained",
         "model",
         "protection",
         "rejected",
@@ -98,6 +100,7 @@ class RequestContext:
         self.dialect = dialect
         self.request_id = ""
         self.model = NO_MODEL
+        self.explained = False
         self.version = NO_VERSION
         self.texts = 0
         self.protection = EVERYWHERE
@@ -239,6 +242,7 @@ class RequestMiddleware:
             seconds,
             version=context.version,
             texts=context.texts if context.status == 200 else 0,
+            explained=context.explained,
         )
         is_probe = route in _READINESS_PROBES
         if context.rejected and not is_probe:

@@ -351,10 +351,13 @@ class Batcher:
         metrics.padded_tokens.inc(padded)
         if self._trace_run is not None:
             span = self._trace_run(metrics.name, count, real, padded, seconds)
+            if span is None or self._background:
+                return
             for item in batch:
                 for each in (item, *self._queue.followers(item)):
-                    if span not in each.submission.runs:
-                        each.submission.runs = [*each.submission.runs, span]
+                    runs = each.submission.runs
+                    if not runs or runs[-1] is not span:
+                        each.submission.runs = [*runs, span]
 
     def _settle(
         self,
@@ -371,7 +374,8 @@ class Batcher:
             each.probabilities = probabilities
             each.error = error
             submission = each.submission
-            self._metrics.queue_delay_seconds.observe(each.taken_at - submission.arrived)
+            if not self._background:  # what may wait says nothing about how long texts wait
+                self._metrics.queue_delay_seconds.observe(each.taken_at - submission.arrived)
             if seconds > submission.inference_s:
                 submission.inference_s = seconds
             submission.unsettled -= 1
@@ -393,6 +397,8 @@ class Batcher:
 
     def _update_gauge(self) -> None:
         """Update `queue_items`. The versions of a model share it, so it is changed by steps."""
+        if self._background:
+            return
         waiting = len(self._queue)
         if waiting != self._gauge_value:
             self._metrics.queue_items.inc(waiting - self._gauge_value)

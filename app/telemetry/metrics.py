@@ -22,9 +22,11 @@ NO_MODEL: Final = ""
 """The label of requests without a model, such as probes."""
 NO_VERSION: Final = 0
 """The version of requests without one; its label is empty."""
-SIZES: Final = ("", "one", "many")
+SIZES: Final = ("", "one", "many", "explained")
 """How many texts were answered. Lists take longer by design, so they have objectives of their own;
-errors, which may take no time at all, are told apart from answers."""
+errors, which may take no time at all, are told apart from answers. Explained requests wait behind
+all texts."""
+_EXPLAINED: Final = SIZES.index("explained")
 DECLARED_STATUSES: Final = ("200", "429", "500", "503", "504")
 """The statuses that are counted from the start, for each model and each route of predictions: those
 that objectives and alerts are about."""
@@ -68,7 +70,7 @@ class ModelMetrics:
     def __init__(self, metrics: "Metrics", name: str) -> None:
         self.name = name
         self.tokenize_seconds = tuple(
-            metrics.tokenize_seconds.labels(name, size) for size in SIZES[1:]
+            metrics.tokenize_seconds.labels(name, size) for size in SIZES[1:_EXPLAINED]
         )
         self.queue_delay_seconds = metrics.queue_delay_seconds.labels(name)
         self.inference_seconds = metrics.inference_seconds.labels(name)
@@ -351,6 +353,7 @@ class Metrics:
         *,
         version: int = NO_VERSION,
         texts: int = 0,
+        explained: bool = False,
     ) -> None:
         """Count one request. `route`, `model` and `status` must come from closed sets.
 
@@ -362,12 +365,16 @@ class Metrics:
             version: The version it was for; `NO_VERSION` if none. A request that ends after its
                 version was released counts as one without.
             texts: How many texts were answered.
+            explained: Whether they were explained, which waits behind all texts.
         """
-        key = (route, model, status, version, texts if texts < len(SIZES) else len(SIZES) - 1)
+        size = _EXPLAINED if explained and texts else min(texts, _EXPLAINED - 1)
+        key = (route, model, status, version, size)
         series = self._requests.get(key)
         if series is None:
             if version != NO_VERSION and (model, str(version)) not in self._versions:
-                self.observe_request(route, model, status, seconds, texts=texts)
+                self.observe_request(
+                    route, model, status, seconds, texts=texts, explained=explained
+                )
                 return
             label = "" if version == NO_VERSION else str(version)
             series = self._requests[key] = (

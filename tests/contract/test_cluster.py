@@ -151,6 +151,14 @@ def test_no_replicas_beside_an_autoscaler(objects: list[Object]) -> None:
             assert ("replicas" in thing["spec"]) is not scaled
 
 
+def test_pods_with_a_gpu_go_to_its_nodes() -> None:
+    """The tolerations of other components do not replace that of the nodes with GPUs."""
+    (pod,) = pods([each for each in rendered(K8S / "overlays/gpu") if each["kind"] == "Deployment"])
+    keys = [each["key"] for each in pod["tolerations"]]
+    assert keys.count("nvidia.com/gpu") == 1
+    assert "node.kubernetes.io/unreachable" in keys
+
+
 def test_minors() -> None:
     """The minors are the newest three whose schemas there are."""
     known = {tuple(_numbers(each)[:2]) for each in kubernetes_validate.utils.all_versions()}

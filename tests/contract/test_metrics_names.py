@@ -77,7 +77,7 @@ VALUES = {
     },
     "state": {"starting", "ready", "differs", "unresponsive", "died", "draining"},
     "version": {"", "1", "2", __version__},
-    "size": {"", "one", "many"},
+    "size": {"", "one", "many", "explained"},
     "python": {platform.python_version()},
     "label": {*LABELS},
     "outcome": {"loaded", "rejected", "released", "removal_refused"},
@@ -97,6 +97,7 @@ async def ask_everything(client: httpx.AsyncClient) -> None:
     for body in (
         {"texts": ["good", "a bad film"]},
         {"text": "good"},
+        {"text": "good", "explain": True},
         {"text": "good", "model": "made-up"},
     ):
         await client.post("/predict", json=body)

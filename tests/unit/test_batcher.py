@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 class Bench:
     """A batcher on a fake engine, with a manual clock and metrics of its own."""
 
-    def __init__(self, *, slots: int = 1, **policy: Any) -> None:
+    def __init__(self, *, slots: int = 1, background: bool = False, **policy: Any) -> None:
         self.engine = FakeEngine()
         self.holds = 0
         self.failures: list[str] = []
@@ -46,6 +46,7 @@ class Bench:
             metrics=self.metrics.for_model("fake"),
             on_failure=self.failures.append,
             clock=self.clock,
+            background=background,
         )
 
     def submit(self, *rows: Sequence[int], deadline: float = math.inf) -> asyncio.Task[Submission]:
@@ -487,9 +488,18 @@ async def test_released_engine_is_freed(make_bench: MakeBench) -> None:
     gc.disable()
     try:
         del bench.engine, bench.batcher
-        for _ in range(10):  # the thread drops what it has run
-            await asyncio.sleep(0.001)
-        assert gone() is None
+        await until(lambda: gone() is None)  # the thread drops what it has run
     finally:
         gc.enable()
         bench.engine, bench.batcher = FakeEngine(), Bench().batcher
+
+
+@pytest.mark.parametrize(("background", "delays"), [(False, 1), (True, 0)])
+async def test_what_may_wait_is_not_in_the_queue_delay(
+    make_bench: MakeBench, background: bool, delays: int
+) -> None:
+    """Autoscalers look at the delay of texts, so that of explanations is not among them."""
+    bench = make_bench(background=background)
+    await bench.submit([GOOD])
+    assert bench.sample("queue_delay_seconds_count") == delays
+    assert bench.sample("batch_items_count") == 1

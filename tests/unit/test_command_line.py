@@ -378,6 +378,20 @@ def test_models_copy(tmp_path: Path, capsys: Output) -> None:
     assert capsys.readouterr() == ("", "valence: lstm/1 is there already\n")
 
 
+def test_models_copy_leaves_aliases(fake_models: Path, tmp_path: Path) -> None:
+    """Aliases that are there stay: they may have been moved since the first copy."""
+    version = write_version(tmp_path / "from", "lstm", 1)
+    (version / "model.onnx").write_bytes(b"read by ONNX Runtime")
+    write_manifest(version, read_manifest(version))
+    (version.parent / "aliases.json").write_text('{"stable": 1}')
+    moved = tmp_path / "to" / "lstm" / "aliases.json"
+    moved.parent.mkdir(parents=True)
+    moved.write_text('{"stable": 7}')
+    options = ("--models-dir", tmp_path / "from", "--engine", "onnx", "--copy-to", tmp_path / "to")
+    assert call("models", *options) == 0
+    assert moved.read_text() == '{"stable": 7}'
+
+
 def test_models_copy_without_weights(fake_models: Path, tmp_path: Path, capsys: Output) -> None:
     """A version that the engine cannot run is not copied."""
     options = ("--models-dir", fake_models, "--engine", "onnx", "--copy-to", tmp_path)

@@ -1,7 +1,12 @@
+import re
 from collections import Counter
 
+import pytest
+
+from tests.corpus import real_data
 from training.distillation.everyday import BAD, EVEN, GOOD, everyday_sentences, ratings
 from training.distillation.questions import everyday_questions
+from training.quality.short_texts import read_short_sets
 
 
 def test_sentences_of_every_meaning() -> None:
@@ -38,3 +43,16 @@ def test_questions_with_known_answers() -> None:
     questions = list(everyday_questions(100, seed=1))
     assert len({each.text for each in questions}) == len(questions) > 100
     assert all(each.known is not None and each.review < 0 for each in questions)
+
+
+@pytest.mark.data
+def test_no_phrase_is_a_text_that_measures() -> None:
+    """No everyday sentence is, word for word, one of the short texts that measure models."""
+    sets = read_short_sets(real_data("short"))
+    measured = {words(text.text) for each in sets for text in each.texts}
+    assert not measured & {words(text) for text, _ in everyday_sentences(50_000, seed=7)}
+
+
+def words(text: str) -> str:
+    """The words of a text, whatever stands between them."""
+    return " ".join(re.findall(r"[\w']+", text.lower()))

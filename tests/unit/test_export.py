@@ -157,7 +157,7 @@ def test_other_labels_than_the_newest_version(workshop: Workshop, tmp_path: Path
     shutil.copytree(workshop.models / "bow" / "1", newest)
     manifest = json.loads((newest / "manifest.json").read_text())
     for labels in (["positive", "negative"], ["bad", "good"], ["negative", "neutral", "positive"]):
-        content = manifest | {"version": 3, "labels": labels}
+        content = manifest | {"version": 3, "labels": labels, "baseline": None}
         (newest / "manifest.json").write_text(json.dumps(content))
         before = contents(tmp_path)
         with pytest.raises(InvalidInput, match=f"bow/3 in their order, {', '.join(labels)}"):

@@ -38,6 +38,18 @@ def test_latency_tells_one_text_from_many(metrics: Metrics, texts: int, size: st
     assert sample(metrics, "request_duration_seconds_count", **labels) == 1
 
 
+def test_explained_requests_are_told_apart(metrics: Metrics) -> None:
+    """An explained request waits behind all texts, so it says nothing about how long they take."""
+    metrics.for_labels("lstm", 3, LABELS)
+    labels = {"route": "/predict", "model": "lstm", "version": "3"}
+    metrics.observe_request("/predict", "lstm", 200, 1.0, version=3, texts=1, explained=True)
+    counts = [
+        sample(metrics, "request_duration_seconds_count", **labels, size=size)
+        for size in ("one", "explained")
+    ]
+    assert counts == [None, 1]
+
+
 def test_an_objective_is_a_bound() -> None:
     """The share of requests within a usual objective is exact: each is a bound of the buckets."""
     assert {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0} <= set(SECONDS)

@@ -269,7 +269,7 @@ def nan_probabilities(folder: Path) -> None:
 
 
 def other_labels(folder: Path) -> None:
-    edit_manifest(folder, labels=["negative", "neutral", "positive"])
+    edit_manifest(folder, labels=["negative", "neutral", "positive"], baseline=None)
 
 
 def labels_in_another_order(folder: Path) -> None:

@@ -14,6 +14,7 @@ from tests.corpus import write_tsv_folder
 from tests.deferred import deferred
 from tests.trained import call
 from training.configs import load_config
+from training.distillation.answers import TeacherAnswers
 
 with deferred():
     from training.data.dataset import Dataset, Source, load_dataset
@@ -121,6 +122,16 @@ def test_answers_about_other_texts(dataset: Dataset, answers: Path, tmp_path: Pa
     )
     with pytest.raises(DataError, match="answers must be about the texts of this training"):
         examples(other, tmp_path, answers=str(answers))
+
+
+def test_answers_of_a_teacher_that_saw_other_texts(tmp_path: Path) -> None:
+    """A teacher whose data was divided otherwise may know labels of validation texts: refused."""
+    answers = TeacherAnswers(tmp_path)
+    answers.require_same(["a", "b", "c"])  # nothing is known about the teacher
+    (tmp_path / "teacher.json").write_text('{"data": ["a", "b", "c"]}')
+    answers.require_same(["a", "b", "c"])
+    with pytest.raises(InvalidInput, match="divided by the same recipe"):
+        answers.require_same(["a", "x", "c"])
 
 
 @pytest.mark.parametrize(

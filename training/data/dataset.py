@@ -175,6 +175,10 @@ class Dataset:
     card: DataCard
     rows: Rows
 
+    def learned_sides(self) -> tuple[Corpus, Corpus, Corpus]:
+        """Return the training, validation and unlabelled texts: all that a training may read."""
+        return self.train, self.validation, self.unlabelled
+
     def with_neutral(self) -> Dataset:
         """Return the same texts for a model with the label `neutral` between the two of the data.
 

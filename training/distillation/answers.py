@@ -5,7 +5,7 @@ machine than its teacher.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -16,13 +16,14 @@ from typing import Final
 import numpy as np
 from scipy.special import expit
 
-from app.errors import DataError
+from app.errors import DataError, InvalidInput
 from training.data.corpus import LazySequence
 from training.data.shards import TrainingExample
 from training.distillation.questions import NO_REVIEW, read_questions
 from training.distillation.soft_labels import SoftLabels
 from training.support.arrays import Float32Array
 
+IDENTITY: Final = "teacher.json"
 QUESTIONS: Final = "questions.tsv.gz"
 CALIBRATION: Final = "calibration.json"
 REVIEWS: Final = ("train", "validation", "unlabelled")
@@ -89,6 +90,26 @@ class TeacherAnswers:
         return LazySequence(
             lambda: (each.text for each in read_questions(path)), len(self._piece_logits)
         )
+
+    def require_same(self, sides: Sequence[str]) -> None:
+        """Check that the teacher was made with the data of a student, divided in the same way.
+
+        Otherwise it may have learned the labels of validation texts.
+
+        Args:
+            sides: The fingerprints of the training, validation and unlabelled texts.
+
+        Raises:
+            InvalidInput: It was made with others.
+        """
+        path = self.folder / IDENTITY
+        if not path.exists():
+            return  # answers that something else has written
+        if json.loads(path.read_text(encoding="utf-8"))["data"] != list(sides):
+            raise InvalidInput(
+                "answers must be about the texts of this training, divided by the same recipe. "
+                f"Received: {self.folder}, about others"
+            )
 
     def fingerprint(self) -> str:
         """Return the sha256 of all questions and answers."""

@@ -35,6 +35,7 @@ from training.data.dataset import Dataset
 from training.data.split import fingerprint
 from training.distillation.answers import (
     CALIBRATION,
+    IDENTITY,
     QUESTIONS,
     REVIEWS,
     answers_file,
@@ -67,7 +68,6 @@ from training.support.arrays import Float32Array, Float64Array
 from training.support.cache import Arrays, DiskCache
 from training.support.progress import print_line
 
-_IDENTITY: Final = "teacher.json"
 _SHARD: Final = 20_000
 """Texts in a part of the answers: minutes of computing on a CPU."""
 _SELF_TAUGHT: Final = QuestionShares(
@@ -228,7 +228,7 @@ class TeacherRun:
         config = asdict(self._config)
         for without_effect in ("threads", "checkpoint_every_s"):
             del config[without_effect]
-        sides = (self._dataset.train, self._dataset.validation, self._dataset.unlabelled)
+        sides = self._dataset.learned_sides()
         identity: dict[str, object] = {
             "config": config,
             "data": [fingerprint(side) for side in sides],
@@ -236,7 +236,7 @@ class TeacherRun:
         if self._rated:
             identity["rated"] = sha256(repr(self._rated).encode()).hexdigest()
         content = json.dumps(identity, indent=1) + "\n"
-        path = self._cache.path(_IDENTITY, lambda path: path.write_text(content, encoding="utf-8"))
+        path = self._cache.path(IDENTITY, lambda path: path.write_text(content, encoding="utf-8"))
         if path.read_text(encoding="utf-8") != content:
             raise InvalidInput(
                 "a teacher must be resumed with the data and the options that it was started with. "

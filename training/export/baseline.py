@@ -24,5 +24,5 @@ def count_baseline(encoded: Sequence[Encoded], probabilities: Probabilities) -> 
         confidence=tuple(np.bincount(bins, minlength=len(CONFIDENCE_BOUNDS) + 1).tolist()),
         truncated=sum(each.truncated for each in encoded),
         tokens=sum(len(each.ids) - 1 for each in encoded),  # without the begin-of-sequence id
-        unknown=sum(each.unknown for each in encoded),
+        unknown=sum(len(each.ids) - 1 - each.known for each in encoded),  # of those, as in service
     )

@@ -34,7 +34,7 @@ from app.text.padding import Int32Array
 from training.config import Config
 from training.data.accounting import print_rows
 from training.data.corpus import Corpus
-from training.data.dataset import Dataset, Source, load_dataset
+from training.data.dataset import NEUTRAL, Dataset, Source, load_dataset
 from training.export.baseline import count_baseline
 from training.export.golden import GOLDEN_TEXTS
 from training.export.onnx_export import Kept, Reference, export_onnx
@@ -338,24 +338,26 @@ def _describe(
         temperature=temperature,
         metrics={"validation": metrics},
         engines={_ENGINE: {"signature": SIGNATURE}, _ONNX: onnx_record},
-        limits=_limits(trained.encoder.config, trained.dataset),
+        limits=_limits(trained.encoder.config, trained.dataset, config),
         baseline=baseline,
         files={},
     )
 
 
-def _limits(config: TextConfig, dataset: Dataset) -> tuple[str, ...]:
-    room = config.max_length - 1
-    tail = room - config.head
+def _limits(texts: TextConfig, dataset: Dataset, config: Config) -> tuple[str, ...]:
+    room = texts.max_length - 1
+    tail = room - texts.head
     kept = [
-        *([f"the first {config.head}"] if config.head else []),
+        *([f"the first {texts.head}"] if texts.head else []),
         *([f"the last {tail}"] if tail else []),
     ]
+    learned = " and short texts" if config.teacher.answers else " only"
     return (
-        f"Learned from {dataset.card.name} only; texts of another kind or language are answered, "
+        f"Learned from {dataset.card.name}{learned}; texts of another kind or language are answered, "
         "but the probabilities are not measured there.",
         f"Of a text with more than {room} tokens {' and '.join(kept)} are read.",
-        f"Every text gets one of {', '.join(dataset.train.labels)}, a text without an opinion too.",
+        f"Every text gets one of {', '.join(dataset.train.labels)}"
+        f"{'' if NEUTRAL in dataset.train.labels else ', a text without an opinion too'}.",
     )
 
 

@@ -23,6 +23,7 @@ MAX_ACCURACY_LOSS: Final = 0.001
 """Largest share of the validation texts that int8 weights may get wrong in addition."""
 
 MAX_NEIGHBOURS_DIFFERENCE: Final = 1e-5
+_EVEN: Final = 0.02
 """Largest allowed difference of a probability between one batch and another."""
 
 
@@ -118,7 +119,10 @@ def compare(answers: Answers, reference: Reference) -> dict[str, float]:
     """Compare a graph with the SavedModel: the figures that `find_fault` judges."""
     golden = np.abs(answers.golden - reference.golden_answers).max()
     validation = np.abs(answers.validation - reference.validation_answers).max()
-    labels = answers.golden.argmax(axis=1) == reference.golden_answers.argmax(axis=1)
+    same = answers.golden.argmax(axis=1) == reference.golden_answers.argmax(axis=1)
+    # Some golden texts say nothing: a model that finds them even has no label to keep.
+    best = np.sort(reference.golden_answers, axis=1)
+    labels = same | (best[:, -1] - best[:, -2] < _EVEN)
     right = answers.validation.argmax(axis=1) == reference.targets
     expected_right = reference.validation_answers.argmax(axis=1) == reference.targets
     figures = {

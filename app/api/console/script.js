@@ -463,7 +463,9 @@ function parseTable(text) {
     row = [];
   }
   if (row.length) rows.push(row);
-  return { comma, rows: rows.filter((cells) => cells.length > 1 || cells[0] !== '') };
+  // A blank line is no row, but in a file of one column it is an empty text.
+  const wide = rows.some((cells) => cells.length > 1);
+  return { comma, rows: wide ? rows.filter((cells) => cells.length > 1 || cells[0] !== '') : rows };
 }
 
 function decode(bytes) {
@@ -716,7 +718,7 @@ function quantile(before, after, name, share) {
   const bounds = new Map();
   for (const [sign, series] of [[-1, before], [1, after]]) {
     for (const each of series) {
-      if (each.name === `${name}_bucket` && isWork(each.labels)) {
+      if (each.name === `${name}_bucket` && isWork(each.labels) && each.labels.size === 'one') {
         const bound = each.labels.le === '+Inf' ? Infinity : Number(each.labels.le);
         bounds.set(bound, (bounds.get(bound) ?? 0) + sign * each.value);
       }
