@@ -85,6 +85,7 @@ def outcome(run: Path) -> tuple[dict[str, list[float]], list[np.ndarray]]:
     return history, [np.asarray(w) for w in model.get_weights()]
 
 
+@pytest.mark.slow
 def test_killed_training(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """After SIGKILL in the middle of an epoch, the same command gives identical weights."""
     typed = arguments(data, tmp_path / "killed", "--checkpoint-every=0")

@@ -167,6 +167,7 @@ def test_other_answers_are_another_training(
         train_run(config, Source(str(data)), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_three_classes(data: Path, answers: Path, tmp_path: Path) -> None:
     """A model with a neutral class is trained, exported and evaluated by the words of a user."""
     run, models = tmp_path / "run", tmp_path / "models"

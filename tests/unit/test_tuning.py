@@ -110,6 +110,7 @@ def test_the_command_for_the_best_setting(
     assert f"{history['val_accuracy'][kept]:.4f}" == figure
 
 
+@pytest.mark.slow
 def test_trials_are_independent(data: Path, tmp_path: Path) -> None:
     """A setting gets the same accuracies, whatever was trained in the process before."""
     dataset = load_dataset(Source(str(data)), validation_share=0.3, seed=7, read_test=False)
@@ -146,6 +147,7 @@ def test_the_score_is_that_of_the_kept_epoch(keep: str, expected: list[float]) -
     assert (reported, watch.accuracy) == (expected, expected[-1])
 
 
+@pytest.mark.slow
 def test_the_score_includes_the_n_grams_of_the_teacher(data: Path, tmp_path: Path) -> None:
     """A model that takes over its teacher's n-gram table is scored with it, as it is served."""
     dataset = load_dataset(Source(str(data)), validation_share=0.3, seed=7, read_test=False)

@@ -353,8 +353,8 @@ def _limits(texts: TextConfig, dataset: Dataset, config: Config) -> tuple[str, .
     ]
     learned = " and short texts" if config.teacher.answers else " only"
     return (
-        f"Learned from {dataset.card.name}{learned}; texts of another kind or language are answered, "
-        "but the probabilities are not measured there.",
+        f"Learned from {dataset.card.name}{learned}; texts of another kind or language are "
+        "answered, but the probabilities are not measured there.",
         f"Of a text with more than {room} tokens {' and '.join(kept)} are read.",
         f"Every text gets one of {', '.join(dataset.train.labels)}"
         f"{'' if NEUTRAL in dataset.train.labels else ', a text without an opinion too'}.",
