@@ -57,6 +57,7 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "study"
 
 
+@pytest.mark.slow
 def test_pruning_saves_epochs(tuned: Path) -> None:
     """A trial that is worse than earlier ones is stopped before its last epoch."""
     *good, bad = trials_of(tuned)
@@ -66,6 +67,7 @@ def test_pruning_saves_epochs(tuned: Path) -> None:
     assert len(bad["figures"]) < 3
 
 
+@pytest.mark.slow
 def test_files_of_a_report(tuned: Path) -> None:
     """A report has pictures, a self-contained page, and every trial as JSON and CSV."""
     report = tuned / "report"
@@ -78,6 +80,7 @@ def test_files_of_a_report(tuned: Path) -> None:
     assert not (tuned / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_test_texts_are_not_read(data: Path, tuned: Path, tmp_path: Path) -> None:
     """A malformed test split fails `train`, but not `tune`."""
     assert len(trials_of(tuned)) == 6
@@ -212,6 +215,7 @@ def test_a_setting_that_diverges(
     assert [trial["state"] for trial in trials_of(study)] == ["ended early", "complete"]
 
 
+@pytest.mark.slow
 def test_a_finished_study(data: Path, tuned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same command only counts rows and prints the result; another recipe is refused."""
     space = tuned.parent / "rates.toml"
