@@ -51,9 +51,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / ".venv").symlink_to(sys.prefix)
     shutil.copytree(ROOT / "models", here / "models")
     write_tsv_folder(here / "data/imdb")
-    samples = make_corpus(60, seed=5)
     stars = {"negative": "1", "positive": "5"}
-    for name in ("mine.csv", "other.csv"):
+    for name, samples in (
+        ("other.csv", make_corpus(60, seed=6)),
+        ("mine.csv", make_corpus(60, seed=5)),
+    ):
         table = write_csv(here / name, [(text, stars[label]) for text, label in samples])  # type: ignore[misc]
         write(table, table.read_text("utf-8").replace("text,label", "body,stars", 1))
     rows = "".join(f'"{text}"\n' for text, _ in samples)

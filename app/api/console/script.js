@@ -114,7 +114,8 @@ function openKeyDialog(why) {
 $('key-button').addEventListener('click', () => openKeyDialog());
 $('key-dialog').addEventListener('close', () => {
   const choice = $('key-dialog').returnValue;
-  if (choice === 'use') key = $('key').value.trim();
+  // A header has no characters beyond ASCII, and no key has.
+  if (choice === 'use') key = $('key').value.replace(/[^\x21-\x7e]/g, '');
   else if (choice === 'forget') key = '';
   else return;
   sessionStorage.setItem(KEY, key);
@@ -547,8 +548,9 @@ async function score() {
   const { comma, names, content, file } = table;
   const column = Number($('column').value);
   const choice = chosen($('file-model').value);
-  scoring = new AbortController();
-  const { signal } = scoring;
+  const own = new AbortController(); // a later file has one of its own
+  scoring = own;
+  const { signal } = own;
   $('score').disabled = true;
   $('cancel').hidden = false;
   $('download').hidden = true;
@@ -559,6 +561,7 @@ async function score() {
   try {
     const texts = content.map((row) => (row[column] ?? '').replaceAll('\0', ' ').toWellFormed?.() ?? row[column] ?? '');
     const answers = await scoreAll(texts, choice, signal, (finished) => {
+      if (signal.aborted) return;
       const seconds = (performance.now() - started) / 1000;
       const rate = finished / seconds;
       $('progress').value = finished / texts.length;
@@ -585,7 +588,9 @@ async function score() {
     $('file-progress').textContent = words;
     $('spoken').textContent = words;
   } catch (error) {
-    $('file-progress').textContent = signal.aborted ? 'Cancelled.' : explainRefusal(error);
+    const words = signal.aborted ? 'Cancelled.' : explainRefusal(error);
+    own.abort(); // the other lane ends, too
+    $('file-progress').textContent = words;
   } finally {
     $('score').disabled = false;
     $('cancel').hidden = true;
