@@ -31,6 +31,7 @@ from app.serving.shapes import choose_batch
 from app.text.encoder import Encoded, TextEncoder
 from training.data.accounting import name_labels
 from training.data.corpus import Corpus
+from training.reports.reliability import give_even_odds
 from training.reports.scores import Scored, collect
 from training.support.arrays import IntArray
 from training.support.progress import track
@@ -101,9 +102,7 @@ class ServedVersion:
     def _judge(self, encoded: list[Encoded]) -> NDArray[np.float64]:
         """Return probabilities, float64 (n, c): even ones of a text that cannot be judged."""
         probabilities = self._run(encoded)
-        covers = self.manifest.reliability.covers
-        unreliable = [not covers(text.known, len(text.ids) - 1) for text in encoded]
-        probabilities[unreliable] = 1 / len(self.manifest.labels)
+        give_even_odds(probabilities, encoded, self.manifest.reliability)
         return probabilities
 
     def _run(self, encoded: list[Encoded]) -> NDArray[np.float64]:

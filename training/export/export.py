@@ -46,6 +46,7 @@ from training.quality.assess import Quality, assess, choose_sets
 from training.quality.figures import with_quality
 from training.quality.short_texts import ShortSet
 from training.reports.calibration import fit_temperature, rescale
+from training.reports.reliability import give_even_odds
 from training.reports.report import Report, describe_lengths, describe_split, write_report
 from training.reports.scores import collect, measure
 from training.support.arrays import IntArray, Probabilities
@@ -408,9 +409,7 @@ def _assess(
         encoded = [exported.encoder.encode(text) for text in texts]
         tokens = np.array([each.tokens for each in encoded], np.int32)
         probabilities = model.score([each.ids for each in encoded])
-        covers = reliability.covers
-        unreliable = [not covers(each.known, len(each.ids) - 1) for each in encoded]
-        probabilities[unreliable] = 1 / len(labels)
+        give_even_odds(probabilities, encoded, reliability)
         return probabilities, tokens
 
     return assess(labels, sets, ask, engine=_ONNX if has_onnx else _ENGINE)

@@ -28,6 +28,7 @@ import numpy as np
 from app.errors import DataError
 from app.tables.table import TEXT_COLUMNS, bare_suffix, open_table
 from training.data.accounting import name_labels
+from training.data.dataset import NEUTRAL
 from training.data.formats import LABEL_COLUMNS
 from training.data.readers import ReadOptions, read
 from training.reports.scores import measure_reliability, wilson
@@ -39,7 +40,6 @@ SURE: Final = 0.8
 """A wrong answer above this probability misleads; a neutral text should get none above it."""
 FEW_TOKENS: Final = 64
 """Texts with more tokens are no short ones: the edited reviews are as long as reviews are."""
-NEUTRAL: Final = "neutral"
 
 _SUFFIXES: Final = frozenset(
     {".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".parquet", ".xlsx"}

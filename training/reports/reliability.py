@@ -1,17 +1,33 @@
 """The rule by which a version says that it cannot judge a text, chosen on validation texts."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import Reliability
 from app.errors import InvalidInput
+from app.text.encoder import Encoded
 from app.text.padding import Int32Array
 
 _STEPS: Final = 10
 _MIN_TEXTS: Final = 50
 """A group of fewer texts decides nothing: the standard error of its accuracy is above 0.05."""
+
+
+def give_even_odds(
+    probabilities: NDArray[np.floating[Any]], encoded: Sequence[Encoded], reliability: Reliability
+) -> None:
+    """Replace the probabilities of texts that a version cannot judge, as the service does.
+
+    Args:
+        probabilities: Of shape (texts, classes); changed in place.
+        encoded: The texts.
+        reliability: Which texts the version can judge.
+    """
+    unreliable = [not reliability.covers(text.known, len(text.ids) - 1) for text in encoded]
+    probabilities[unreliable] = 1 / probabilities.shape[1]
 
 
 def choose_reliability(
