@@ -1,7 +1,6 @@
 """The command line of the service: `valence serve | predict | score | models | key`."""
 
 import argparse
-import asyncio
 import json
 import logging
 import os
@@ -10,19 +9,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from app import __version__
-from app.artifact import ONNX, Manifest, copy_version, read_manifest
 from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest
 from app.errors import InvalidInput, MissingLibrary, UnusableVersion, ValenceError
 from app.score_options import EXAMPLES as _SCORE_EXAMPLES
 from app.score_options import KEY_VARIABLE, RAY, SCORE_SETTINGS, add_score_options
-from app.serving.plan import ALIASES
-from app.serving.repository import Repository, Version
 from app.settings import ENV_PREFIX, Settings, explain_settings_error, unknown_variables
+
+if TYPE_CHECKING:  # imported late, below: what a command does not need would only keep it waiting
+    from app.artifact import Manifest
+    from app.serving.repository import Repository, Version
 
 _STDERR = 2
 _STDIN = "-"
@@ -127,8 +127,7 @@ def _serve(options: argparse.Namespace) -> int:
             "unknown setting in the environment", extra={"variable": variable, "nearest": nearest}
         )
     _require_default(settings)
-    # Imported late, here and below: FastAPI takes longer to import than all of the above.
-    from app.main import engine_options
+    from app.configuration import engine_options
     from app.server import serve
     from app.serving.engines import choose_engine
 
@@ -149,6 +148,8 @@ def _require_default(settings: Settings) -> None:
             f"the folder of models must exist. Received: {settings.models_dir.absolute()}; name "
             f"another with --models-dir or {ENV_PREFIX}MODELS_DIR"
         )
+    from app.serving.repository import Repository
+
     repository = Repository(settings.models_dir, settings.default_model)
     repository.scan()
     if repository.default not in repository.versions:
@@ -197,9 +198,12 @@ def _predict(options: argparse.Namespace) -> int:
     _open_closed_streams()
     _complain_about_variables()
     logging.getLogger("app").addHandler(logging.NullHandler())  # errors are reported by `main`
+    import asyncio
+
     from app.api.body import check_text
     from app.api.predict import describe_response
-    from app.main import engine_options, predict_once, request_limits
+    from app.configuration import engine_options, request_limits
+    from app.main import predict_once
     from app.serving.engines import choose_engine
 
     error = check_text(text, "the text", request_limits(settings))
@@ -238,6 +242,10 @@ def _score(options: argparse.Namespace) -> int:
     settings = _read_settings(options)
     _complain_about_variables()
     logging.getLogger("app").addHandler(logging.NullHandler())  # errors are reported by `main`
+    from app.scoring import fork_server
+
+    if options.url is None and not options.on_ray and settings.workers != 1:
+        fork_server.start()  # first, so that it and this process import at the same time
     from app.score import score
 
     lines, status = score(options, settings)
@@ -273,6 +281,8 @@ def _models(options: argparse.Namespace) -> int:
     settings = _read_settings(options)
     _complain_about_variables()
     logging.getLogger("app").addHandler(logging.NullHandler())  # rows have the reasons
+    from app.serving.repository import Repository
+
     repository = Repository(settings.models_dir, settings.default_model)
     repository.scan()
     if options.copy_to is not None:
@@ -301,10 +311,12 @@ def _models(options: argparse.Namespace) -> int:
     return FAILED if repository.unreadable else OK
 
 
-def _copy(repository: Repository, settings: Settings, models: Path) -> int:
+def _copy(repository: "Repository", settings: Settings, models: Path) -> int:
     """Copy the versions that are not there yet, with what the service reads, and the aliases."""
-    from app.main import engine_options
+    from app.artifact import ONNX, copy_version
+    from app.configuration import engine_options
     from app.serving.engines import choose_engine, is_read
+    from app.serving.plan import ALIASES
 
     for name, versions in repository.versions.items():
         for version in versions:
@@ -324,8 +336,12 @@ def _copy(repository: Repository, settings: Settings, models: Path) -> int:
     return OK
 
 
-def _inspect(repository: Repository, version: Version, verify: Settings | None) -> dict[str, Any]:
+def _inspect(
+    repository: "Repository", version: "Version", verify: Settings | None
+) -> dict[str, Any]:
     """One row of `valence models`; `verify` has the settings of the service to verify it for."""
+    from app.artifact import read_manifest
+
     row: dict[str, Any] = {
         "model": version.name,
         "version": version.number,
@@ -363,7 +379,7 @@ def _describe_quality(quality: Mapping[str, Any]) -> str:
     return ", ".join(parts) or f"{quality['texts'] + quality['neutral_texts']} texts"
 
 
-def _load(settings: Settings, version: Version) -> Manifest:
+def _load(settings: Settings, version: "Version") -> "Manifest":
     from app.main import load_once
 
     return load_once(settings, version.folder)

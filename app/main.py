@@ -18,7 +18,7 @@ from app import __version__
 from app.api import openinference, tensorflow_serving
 from app.api.access_log import AccessLog
 from app.api.application import Application
-from app.api.body import Bodies, Limits
+from app.api.body import Bodies
 from app.api.connections import ConnectionLimits
 from app.api.console.routes import register_console
 from app.api.cross_origin import CrossOrigin
@@ -36,24 +36,22 @@ from app.api.keys import OPEN_PATHS, KeyCheck, Keys
 from app.api.middleware import RequestMiddleware
 from app.api.predict import register_predict
 from app.api.traces import TraceMiddleware
-from app.artifact import ONNX, Manifest
-from app.errors import InvalidInput, MissingLibrary
+from app.artifact import Manifest
+from app.configuration import engine_options, find_engine, request_limits
+from app.errors import MissingLibrary
 from app.service import Alone, Service
 from app.serving.batcher import TraceRun
 from app.serving.engines import (
-    EngineOptions,
     LoadEngine,
-    choose_engine,
-    estimate_memory,
     load_engine,
 )
-from app.serving.hardware import memory_limit, visible_cores
+from app.serving.hardware import visible_cores
 from app.serving.predictor import Prediction
 from app.serving.repository import Repository, Version, load_version
 from app.serving.request_queue import BatchPolicy
 from app.settings import Settings
 from app.telemetry.logs import log_loop_errors
-from app.workers import Workers, can_fork_workers
+from app.workers import Workers
 
 if TYPE_CHECKING:  # the extra `otel` may not be installed
     from app.telemetry.tracing import Tracing
@@ -66,10 +64,6 @@ _METRICS_CONNECTIONS: Final = 16
 # Most load balancers close idle connections after 60 s. The client should close first: a request
 # that it sends while the server closes is lost.
 _KEEP_ALIVE_S: Final = 75
-
-_MIB: Final = 2**20
-_SUPERVISOR_BYTES: Final = 64 * _MIB
-_REQUESTS_BYTES: Final = 64 * _MIB  # for the requests that a worker has at once
 
 DIALECTS: Final = {
     "/v1": tensorflow_serving.DIALECT,
@@ -311,31 +305,6 @@ def batch_policy(settings: Settings) -> BatchPolicy:
     )
 
 
-def engine_options(settings: Settings) -> EngineOptions:
-    """The part of the settings that decides which engine runs a model, and where."""
-    return EngineOptions(settings.engine, settings.device, settings.threads or visible_cores())
-
-
-def find_engine(settings: Settings) -> str:
-    """The engine that runs the models of the repository, those with `model.onnx` if there are any.
-
-    Raises:
-        MissingLibrary: No installed library can run them.
-    """
-    has_onnx = any(settings.models_dir.glob(f"*/*/{ONNX}"))
-    return choose_engine(engine_options(settings), has_onnx=has_onnx)
-
-
-def request_limits(settings: Settings) -> Limits:
-    """The part of the settings that bounds one request."""
-    return Limits(
-        max_text_chars=settings.max_text_chars,
-        max_texts=settings.max_texts_per_request,
-        max_body_bytes=settings.max_body_bytes,
-        request_timeout_ms=settings.request_timeout_ms,
-    )
-
-
 def connection_limits(settings: Settings, *, descriptors: int) -> ConnectionLimits:
     """The part of the settings that bounds connections.
 
@@ -357,64 +326,3 @@ def metrics_connection_limits(settings: Settings) -> ConnectionLimits:
     """The bounds of the connections on a port for metrics."""
     limits = connection_limits(settings, descriptors=sys.maxsize)
     return replace(limits, max_connections=_METRICS_CONNECTIONS)
-
-
-def divide_cores(
-    settings: Settings,
-    *,
-    count_cores: Callable[[], int] = visible_cores,
-    can_fork: Callable[[], bool] = can_fork_workers,
-    find_memory: Callable[[], int | None] = memory_limit,
-) -> Settings:
-    """Choose the number of workers, and the number of threads in each.
-
-    On a CPU each core gets a worker with one thread, because the GIL lets one Python process keep
-    about one core busy with HTTP and text; see docs/measurements.md. With TensorFlow there is one
-    worker: the library's own memory is several times that of the models, and a GPU is fed better
-    by one process.
-
-    The memory limit of the container bounds the workers too, even a number that was set: else the
-    kernel would kill workers again and again while they load their models.
-
-    Args:
-        settings: All settings; `workers` and `threads` are chosen here where they are 0.
-        count_cores: Returns the number of cores of this process.
-        can_fork: Whether this system supports more than one worker.
-        find_memory: Returns the memory that all processes may use together, in bytes, or None.
-
-    Raises:
-        InvalidInput: More than one worker was set on a system that supports one.
-        MissingLibrary: No installed library can run the models.
-    """
-    cores = count_cores()
-    workers = settings.workers
-    if workers > 1 and not can_fork():
-        raise InvalidInput(f"WORKERS must be 0 or 1 on this system. Received: {workers}")
-    if workers != 1:
-        engine = find_engine(settings)
-        if not workers:
-            one_worker = engine != "onnx" or not can_fork()
-            workers = 1 if one_worker else max(1, cores // (settings.threads or 1))
-        each = estimate_memory(engine, settings.models_dir) + _REQUESTS_BYTES
-        workers = _fit_into_memory(workers, find_memory(), each)
-    threads = settings.threads or max(1, cores // workers)
-    return settings.model_copy(update={"workers": workers, "threads": threads})
-
-
-def _fit_into_memory(workers: int, limit: int | None, each: int) -> int:
-    """As many workers as the memory allows; at least one. The log says if these are fewer."""
-    if limit is None:
-        return workers
-    most = max(1, (limit - _SUPERVISOR_BYTES) // each)
-    if most >= workers:
-        return workers
-    logger.warning(
-        "the memory limit allows fewer workers",
-        extra={
-            "workers": most,
-            "wanted": workers,
-            "limit_mib": limit // _MIB,
-            "mib_per_worker": each // _MIB,
-        },
-    )
-    return most

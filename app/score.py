@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from app.api.body import check_text
 from app.command_line import FAILED, OK
+from app.configuration import divide_cores, engine_options, request_limits
 from app.errors import InvalidInput
 from app.score_options import KEY_VARIABLE
 from app.scoring.files import BadRowsFile
@@ -250,8 +252,6 @@ def _make_scorer(options: argparse.Namespace, settings: Settings) -> Scorer:
             concurrency=options.concurrency,
             patience_s=options.patience,
         )
-    from app.main import divide_cores
-
     version = _local_version(options.version)
     divided = divide_cores(settings)
     return LocalScorer(
@@ -269,8 +269,6 @@ def _local_version(version: str | None) -> int | None:
 
 
 def _make_recipe(settings: Settings, model: str | None, number: int | None) -> Recipe:
-    from app.main import engine_options
-
     repository = Repository(settings.models_dir, settings.default_model)
     repository.scan()
     return Recipe(
@@ -286,9 +284,6 @@ def _parse_version(version: str | None) -> int | str | None:
 
 
 def _text_rules(settings: Settings) -> Check:
-    from app.api.body import check_text
-    from app.main import request_limits
-
     limits = request_limits(settings)
 
     def check(text: str) -> str | None:

@@ -23,13 +23,13 @@ from app.api.error_handlers import refuse_http
 from app.api.health import state_of
 from app.api.keys import Keys
 from app.api.protocol import HTTPProtocol
+from app.configuration import divide_cores
 from app.errors import ValenceError
 from app.gc_tuning import freeze_heap, give_back_memory
 from app.main import (
     connection_limits,
     create_app,
     create_metrics_app,
-    divide_cores,
     make_gate,
     metrics_connection_limits,
     open_keys,

@@ -1,10 +1,9 @@
 """Files that grow by appending, and forget what came after the last mark when they are reopened."""
 
-import csv
 import errno
 import gzip
-import io
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,14 +119,20 @@ class BadRowsFile:
 
 
 def encode_csv(rows: Sequence[Sequence[str]], delimiter: str = ",") -> bytes:
-    """Return rows as CSV in UTF-8; lone surrogates, which UTF-8 lacks, are spelled as escapes."""
-    text = io.StringIO(newline="")
-    plain = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    quoted = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    """Return rows of two cells or more as CSV in UTF-8.
+
+    Lone surrogates, which UTF-8 lacks, are spelled as escapes. `csv.writer` takes four times as long
+    for a review, and leaves carriage returns unquoted, which readers take for the end of a row.
+    """
+    needs_quotes = re.compile(f'[{re.escape(delimiter)}"\r\n]').search
+    lines = []
     for row in rows:
-        # csv quotes no carriage return, and readers take a bare one for the end of the row
-        (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
-    return encode(text.getvalue())
+        cells = [
+            '"' + cell.replace('"', '""') + '"' if needs_quotes(cell) else cell for cell in row
+        ]
+        lines.append(delimiter.join(cells))
+    lines.append("")
+    return encode("\n".join(lines))
 
 
 def encode(text: str) -> bytes:

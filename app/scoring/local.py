@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 
 from app.errors import MissingLibrary, UnusableVersion, ValenceError
+from app.scoring import fork_server
 from app.scoring.verdicts import Scores
 from app.serving.engines import LoadEngine, infer
 from app.serving.repository import LoadedVersion, load_version
@@ -132,8 +133,7 @@ class LocalScorer:
             self._score = model.score
             chosen = model.chosen
         else:
-            context = multiprocessing.get_context("spawn")  # threads do not survive a fork
-            self._executor = ProcessPoolExecutor(processes, context, _begin, (recipe,))
+            self._executor = ProcessPoolExecutor(processes, fork_server.start(), _begin, (recipe,))
             try:
                 # One for each process, so that all of them load at once.
                 choices = [self._executor.submit(_choose) for _ in range(processes)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,10 @@ from app.serving.plan import (
     parse_aliases,
     split_key,
 )
-from app.serving.predictor import Predictor
 from app.text.encoder import TextEncoder
+
+if TYPE_CHECKING:  # it takes long to import, and some only load versions
+    from app.serving.predictor import Predictor
 
 PREFERRED_DEFAULT: Final = "lstm"
 
@@ -109,7 +111,7 @@ class Version:
     digest: str = ""
     manifest: Manifest | None = None
     engine: str = ""
-    predictor: Predictor | None = None
+    predictor: "Predictor | None" = None
     loaded: "LoadedVersion | None" = None
 
     @property
@@ -122,7 +124,7 @@ class Version:
         self.state = State.REJECTED
         self.reason = reason
 
-    def activate(self, loaded: "LoadedVersion", predictor: Predictor) -> None:
+    def activate(self, loaded: "LoadedVersion", predictor: "Predictor") -> None:
         """Mark the version as ready: it can answer requests."""
         self.digest = loaded.digest
         self.manifest = loaded.manifest

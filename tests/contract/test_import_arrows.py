@@ -22,30 +22,42 @@ ALLOWED: dict[str, set[str]] = {
     "app.artifact": {"app.text", "app.errors"},
     "app.telemetry": set(),
     "app.serving": _SERVING,
-    "app.scoring": {"app.serving", "app.tables", "app.text", "app.errors"},
+    "app.scoring.fork_server": set(),
+    "app.scoring": {
+        "app.scoring.fork_server",
+        "app.serving",
+        "app.tables",
+        "app.text",
+        "app.errors",
+    },
     "app.workers": set(),
     "app.gc_tuning": set(),
     "app.service": {"app.serving", "app.telemetry", "app.errors"},
     "app.api": {"app.serving", "app.telemetry", "app.errors", "app.workers", "app.gc_tuning"},
     "app.settings": set(),
+    "app.configuration": {
+        *("app.settings", "app.api", "app.serving", "app.workers", "app.artifact", "app.errors"),
+    },
     "app.main": {
         *_SERVING,
         *("app", "app.settings", "app.workers", "app.serving", "app.api"),
-        "app.service",
+        *("app.service", "app.configuration"),
     },
     "app.server": {
         *("app.telemetry", "app.errors", "app.serving", "app.api", "app.workers"),
         *("app", "app.settings", "app.main", "app.service", "app.gc_tuning"),
+        "app.configuration",
     },
     "app.score_options": {"app.command_line", "app.tables"},
     "app.score": {
-        *("app.settings", "app.main", "app.api", "app.scoring", "app.serving", "app.tables"),
-        *("app.command_line", "app.errors", "app.score_options"),
+        *("app.settings", "app.configuration", "app.api", "app.scoring", "app.serving"),
+        *("app.command_line", "app.errors", "app.score_options", "app.tables"),
     },
     "app.__main__": {
         *_SERVING,
         *("app", "app.settings", "app.main", "app.server", "app.serving", "app.api"),
-        *("app.command_line", "app.score", "app.score_options"),
+        *("app.command_line", "app.score", "app.score_options", "app.configuration"),
+        "app.scoring.fork_server",
     },
     "training": set(),
     "training.support": _FOR_TRAINING,
@@ -128,6 +140,7 @@ ALLOWED: dict[str, set[str]] = {
     # Starts the service behind other supervisors than its own, to compare them.
     "load_tests.bench.worker_designs.launchers": {
         *("app.api", "app.telemetry", "app.gc_tuning", "app.main", "app.server", "app.settings"),
+        "app.configuration",
     },
 }
 """The packages, and which others each may import."""

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,13 @@ def rows_saved(state: Path) -> int:
         return 0
 
 
-def children(pid: int) -> list[Path]:
-    """The folders in /proc of the processes that a process has started."""
+def descendants(pid: int) -> list[Path]:
+    """The folders in /proc of the processes that a process has started, and of theirs."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [Path("/proc", child) for task in tasks for child in task.read_text().split()]
+    started = [int(child) for task in tasks for child in task.read_text().split()]
+    return [Path(f"/proc/{child}") for child in started] + [
+        path for child in started for path in descendants(child)
+    ]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
@@ -38,13 +42,13 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     with subprocess.Popen([*COMMAND, *options], cwd=ROOT, env=environment()) as process:
         state = tmp_path / ".out.csv.scoring" / "state.json"
         wait_until(lambda: rows_saved(state) > 0 or process.poll() is not None)
-        workers = children(process.pid)
+        started = descendants(process.pid)
         process.kill()
     saved = rows_saved(state)
     assert 0 < saved <= ROWS
     assert not output.exists()
-    assert len(workers) >= 2
-    wait_until(lambda: not any(worker.exists() for worker in workers))
+    assert len(started) >= 3  # two that score, and the one they are forked from
+    wait_until(lambda: not any(path.exists() for path in started))
     done = run(*options)
     assert done.returncode == 1, done.stderr
     assert f"{saved - 1:,} before this run" in done.stderr
@@ -57,6 +61,13 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         assert [row[0] for row in csv.reader(file)] == ["row", str(ROWS + 2)]
     names = ["in.csv", "out.csv", "out.csv.bad.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_scoring_waits_for_no_web_framework() -> None:
+    """The command imports no FastAPI, which would be half of its start."""
+    program = "import sys, app.__main__, app.score; print('fastapi' in sys.modules)"
+    done = subprocess.run((sys.executable, "-c", program), cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_a_service_gives_the_same_file(tmp_path: Path) -> None:

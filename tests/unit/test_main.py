@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from app.artifact import ONNX
+from app.configuration import divide_cores
 from app.errors import InvalidInput, MissingLibrary
-from app.main import divide_cores, require_tracing
+from app.main import require_tracing
 from app.serving.engines import estimate_memory
 from app.settings import Settings
 

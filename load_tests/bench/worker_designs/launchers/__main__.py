@@ -6,7 +6,7 @@ Prints its log as lines of JSON; the first has the address, and each worker logs
 import argparse
 from pathlib import Path
 
-from app.main import divide_cores
+from app.configuration import divide_cores
 from app.settings import Settings
 from app.telemetry.logs import configure_logs
 from load_tests.bench.worker_designs.launchers import reuseport_workers, uvicorn_workers
