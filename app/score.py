@@ -15,7 +15,7 @@ from app.api.body import check_text
 from app.command_line import FAILED, OK
 from app.configuration import divide_cores, engine_options, request_limits
 from app.errors import InvalidInput
-from app.score_options import KEY_VARIABLE
+from app.score_options import BATCH_ITEMS, KEY_VARIABLE
 from app.scoring.files import BadRowsFile
 from app.scoring.job import Check, ChunkReader, Job, Report
 from app.scoring.local import LocalScorer, Recipe, load_first
@@ -132,7 +132,7 @@ class _Plan:
                 "prefix": options.prefix,
                 "bad_rows": str(self.bad_rows.resolve()),
                 "max_text_chars": settings.max_text_chars,
-                "batch": [settings.max_batch_items, settings.max_batch_tokens],
+                "batch": [_batch_items(settings), settings.max_batch_tokens],
                 "chunk": scorer.chunk_texts,
             },
         }
@@ -274,9 +274,14 @@ def _make_recipe(settings: Settings, model: str | None, number: int | None) -> R
     return Recipe(
         folders=tuple(version.folder for version in repository.candidates(model, number)),
         load=partial(load_engine, options=engine_options(settings)),
-        max_items=settings.max_batch_items,
+        max_items=_batch_items(settings),
         max_tokens=settings.max_batch_tokens,
     )
+
+
+def _batch_items(settings: Settings) -> int:
+    was_set = "max_batch_items" in settings.model_fields_set
+    return settings.max_batch_items if was_set else BATCH_ITEMS
 
 
 def _parse_version(version: str | None) -> int | str | None:

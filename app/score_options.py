@@ -11,10 +11,12 @@ KEY_VARIABLE: Final = "VALENCE_API_KEY"
 """The environment variable with the key for `--url`; options are seen by all users of a machine."""
 SCORE_SETTINGS: Final = (
     *("models_dir", "default_model", "device", "workers", "threads"),
-    *("max_batch_items", "max_batch_tokens", "max_text_chars"),
+    *("max_batch_tokens", "max_text_chars"),
 )
-"""The settings that are options of the command, beside `engine`."""
+"""The settings that are options of the command, beside `engine` and `max_batch_items`."""
 RAY: Final = "ray"
+BATCH_ITEMS: Final = 32
+"""Texts of one model run, if it is not set. The service has fewer, for short answer times."""
 
 EXAMPLES: Final = f"""examples:
   valence score reviews.csv scored.csv
@@ -75,6 +77,9 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     scoring.add_argument("--version", help="its version [the newest]")
     scoring.add_argument(
         "--engine", help=f"library that runs the models: auto, tensorflow or onnx; or {RAY} [auto]"
+    )
+    scoring.add_argument(
+        "--max-batch-items", metavar="ITEMS", help=f"maximum texts per batch [{BATCH_ITEMS}]"
     )
     scoring.add_argument(
         "--ray-address", metavar="ADDRESS", help=f"with --engine {RAY}: of a cluster [this machine]"

@@ -121,8 +121,8 @@ class BadRowsFile:
 def encode_csv(rows: Sequence[Sequence[str]], delimiter: str = ",") -> bytes:
     """Return rows of two cells or more as CSV in UTF-8.
 
-    Lone surrogates, which UTF-8 lacks, are spelled as escapes. `csv.writer` takes four times as long
-    for a review, and leaves carriage returns unquoted, which readers take for the end of a row.
+    Lone surrogates, which UTF-8 lacks, are spelled as escapes. `csv.writer` takes four times as
+    long for a review, and leaves carriage returns unquoted, which readers take for a row's end.
     """
     needs_quotes = re.compile(f'[{re.escape(delimiter)}"\r\n]').search
     lines = []

@@ -8,19 +8,19 @@ after a kill computes the same chunks, and writes the same bytes, as one that wa
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from app.errors import ValenceError
 from app.scoring.files import BadRowsFile
 from app.scoring.outputs import Output, Verdict
-from app.scoring.verdicts import AddedColumns, Scorer, Scores
+from app.scoring.verdicts import AddedColumns, Pending, Scorer, Scores
 from app.scoring.work import State, WorkFolder
 from app.tables.rows import BadRow, Row
 from app.tables.table import Table
 
-_CHUNK_CHARS: Final = 2**19
+_CHUNK_CHARS: Final = 2**21
 _SAVE_EVERY_S: Final = 2.0
 _SAVE_EVERY_ROWS: Final = 2**12
 
@@ -202,7 +202,7 @@ class Job:
         self._state = self._saved = state
         self._bad_rows.open(state.bad_bytes, state.bad)
         self._output.open(state.output)
-        pending: deque[tuple[Chunk, Future[Scores], float]] = deque()
+        pending: deque[tuple[Chunk, Pending, float]] = deque()
         try:
             for chunk in self._reader.chunks(state.row):
                 pending.append((chunk, self._scorer.submit(chunk.texts), self._share_read()))
@@ -216,13 +216,13 @@ class Job:
                 "--workers 1 needs the least"
             ) from error
         finally:
-            for _, future, _ in pending:
-                future.cancel()
+            for _, scores, _ in pending:
+                scores.cancel()
             self._save()
         return self._state
 
-    def _write(self, chunk: Chunk, future: "Future[Scores]", share: float) -> None:
-        scores = future.result()
+    def _write(self, chunk: Chunk, pending: Pending, share: float) -> None:
+        scores = pending.result()
         self._half_written = True
         self._output.write(chunk.rows, chunk.verdicts(scores))
         failed = len(chunk.errors) + len(scores.errors)

@@ -1,7 +1,6 @@
 """What scoring says about texts, and the columns that hold it."""
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -27,6 +26,22 @@ class Scores:
     errors: dict[int, str] = field(default_factory=dict)
 
 
+class Pending(Protocol):
+    """Scores that are being computed, as a `Future` of them."""
+
+    def done(self) -> bool:
+        """Whether `result` would not wait."""
+        ...
+
+    def result(self) -> Scores:
+        """Wait for them."""
+        ...
+
+    def cancel(self) -> object:
+        """Drop what was not begun."""
+        ...
+
+
 class Scorer(Protocol):
     """Computes verdicts somewhere, several requests at once.
 
@@ -44,7 +59,7 @@ class Scorer(Protocol):
     chunk_texts: int
     depth: int
 
-    def submit(self, texts: Sequence[str]) -> "Future[Scores]":
+    def submit(self, texts: Sequence[str]) -> Pending:
         """Start to score texts, each valid by the rules of the service; see `Scores`."""
         ...
 

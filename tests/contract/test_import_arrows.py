@@ -53,12 +53,12 @@ ALLOWED: dict[str, set[str]] = {
         *("app.settings", "app.configuration", "app.api", "app.scoring", "app.serving"),
         *("app.command_line", "app.errors", "app.score_options", "app.tables"),
     },
-    "app.__main__": {
+    "app.cli": {
         *_SERVING,
         *("app", "app.settings", "app.main", "app.server", "app.serving", "app.api"),
         *("app.command_line", "app.score", "app.score_options", "app.configuration"),
-        "app.scoring.fork_server",
     },
+    "app.__main__": {"app.cli", "app.scoring.fork_server"},
     "training": set(),
     "training.support": _FOR_TRAINING,
     "training.config": _FOR_TRAINING,

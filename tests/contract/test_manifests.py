@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from app import __version__
-from app.__main__ import _make_parser
+from app.cli import _make_parser
 from app.main import create_app
 from app.settings import Settings
 from tests.rendered import Object, pods, rendered

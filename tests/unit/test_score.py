@@ -331,10 +331,10 @@ def test_wrong_calls(
 
 
 def many(rows: int) -> str:
-    """A table at whose row 601 a run is interrupted, and whose every tenth row is malformed."""
+    """A table at whose row 2501 a run is interrupted, and whose every tenth row is malformed."""
     lines = ["text,n"]
     for number in range(1, rows + 1):
-        text = "the the" if number == 601 else f"{('good', 'bad')[number % 2]} film"
+        text = "the the" if number == 2501 else f"{('good', 'bad')[number % 2]} film"
         lines.append(f"{text},{number}" if number % 10 else text)
     return "\n".join([*lines, ""])
 
@@ -344,7 +344,7 @@ def test_an_interrupted_run_goes_on(
     score: Score, engines: list[FakeEngine], tmp_path: Path, name: str, capsys: Output
 ) -> None:
     """The same command goes on where a run was stopped, and the files become the same."""
-    table = write(tmp_path / "in.csv", many(1000))
+    table = write(tmp_path / "in.csv", many(4000))
     whole = tmp_path / f"whole.{name}"
     assert score(table, whole, "--bad-rows", tmp_path / "whole.bad") == 1
     engines.append(InterruptedEngine())
@@ -352,7 +352,7 @@ def test_an_interrupted_run_goes_on(
     assert "valence: interrupted" in capsys.readouterr().err
     assert not (tmp_path / name).exists()
     assert score(table, tmp_path / name) == 1
-    assert ", 512 before this run; 388 in" in capsys.readouterr().err
+    assert ", 2,048 before this run; 1,552 in" in capsys.readouterr().err
     assert (tmp_path / f"{name}.bad.csv").read_bytes() == (tmp_path / "whole.bad").read_bytes()
     if name.endswith(".parquet"):
         assert parquet.read_table(tmp_path / name).equals(parquet.read_table(whole))
@@ -374,15 +374,15 @@ def test_a_run_goes_on_with_its_own_options(
     capsys: Output,
 ) -> None:
     """Another input, model or option does not continue a run; --restart begins anew."""
-    table = write(tmp_path / "in.csv", many(1000))
+    table = write(tmp_path / "in.csv", many(4000))
     engines.append(InterruptedEngine())
     score(table, tmp_path / "out.csv")
     if not change:
-        write(table, many(1000).replace("film", "film!"))
+        write(table, many(4000).replace("film", "film!"))
     assert score(table, tmp_path / "out.csv", *change) == 2
     assert f"Received: another {word}; --restart" in capsys.readouterr().err
     assert score(table, tmp_path / "out.csv", *change, "--restart", "--allow-failures") == 0
-    assert len(read(tmp_path / "out.csv")) == 901
+    assert len(read(tmp_path / "out.csv")) == 3601
 
 
 @pytest.mark.parametrize("step", ["bad rows", "output"])
@@ -390,16 +390,16 @@ def test_a_run_killed_at_its_very_end_goes_on(
     score: Score, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill between the last renames leaves nothing undone, and no row doubled."""
-    table = write(tmp_path / "in.csv", many(1000))
+    table = write(tmp_path / "in.csv", many(4000))
     with monkeypatch.context() as killed:
         where = "app.scoring.work.move" if step == "bad rows" else "app.scoring.work.shutil.rmtree"
         killed.setattr(where, lambda *_, **__: sys.exit(9))
         assert score(table, tmp_path / "out.csv") == 9
     assert score(table, tmp_path / "out.csv") == 1
     assert [row[1] for row in read(tmp_path / "out.csv")[1:]] == [
-        str(number) for number in range(1, 1001) if number % 10
+        str(number) for number in range(1, 4001) if number % 10
     ]
-    assert len(read(tmp_path / "out.csv.bad.csv")) == 101
+    assert len(read(tmp_path / "out.csv.bad.csv")) == 401
     assert left(tmp_path) == []
 
 
