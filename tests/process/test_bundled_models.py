@@ -17,7 +17,7 @@ OTHERS = list(itertools.islice(texts(seed=4), 31))
 LONG = " ".join(["It goes on and on, from one room to the next, and nothing comes of it."] * 134)
 
 
-@pytest.fixture(scope="module", params=["onnx", "tensorflow"])
+@pytest.fixture(scope="module", params=["onnx", pytest.param("tensorflow", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A ready server with the bundled models."""
     with ServerProcess(ROOT / "models", "--engine", request.param) as server:

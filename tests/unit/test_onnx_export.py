@@ -84,7 +84,7 @@ def exported(workshop: Workshop, folder: Path, name: str) -> tuple[Path, dict[st
     return version, manifest.engines["onnx"]
 
 
-@pytest.mark.parametrize("name", ["lstm", "bow"])
+@pytest.mark.parametrize("name", ["lstm", pytest.param("bow", marks=pytest.mark.slow)])
 def test_a_graph_that_disagrees(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

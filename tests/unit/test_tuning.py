@@ -201,6 +201,7 @@ def test_a_trial_can_be_stopped(data: Path, tmp_path: Path) -> None:
     assert epochs == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_setting_that_diverges(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
