@@ -98,13 +98,30 @@ def test_no_validation_text_is_learned_or_asked_about(dataset: Dataset, tmp_path
 def test_rated_texts_are_learned_and_asked_about(dataset: Dataset, tmp_path: Path) -> None:
     """A word that only rated texts have gets their polarity; one they find dull, no opinion."""
     rated = [RatedText(f"{word} {n}", p, o) for n in range(40) for word, p, o in WORDS]
-    config = replace(CONFIG, rounds=1)
+    config = replace(CONFIG, rounds=1, fit=replace(CONFIG.fit, batch_pieces=64))
     run = TeacherRun(dataset, tmp_path, *tiny_teacher(), config, rated)
     run.fit()
     assert run.probabilities(["x", "y"]).tolist() == pytest.approx([0.9, 0.1], abs=0.25)
     assert run.opinions(["x", "z"]).tolist() == pytest.approx([0.9, 0.1], abs=0.25)
     kinds = Counter(question.kind for question, _ in run.answers())
     assert kinds["rated"] == len(rated)
+
+
+def test_a_review_is_read_to_its_end(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict in the middle of a long review counts; reviews are answered in parts."""
+    monkeypatch.setattr(pretrained_run, "_REVIEW_SHARD", 16)
+    config = replace(CONFIG, rounds=1, longest=12)
+    run = TeacherRun(dataset, tmp_path, *tiny_teacher(), config)
+    run.fit()
+    around = "it was a film of t " * 4
+    good, bad = run.probabilities(
+        [f"{around} {verdict} film {around}" for verdict in ("good", "bad")]
+    )
+    assert good > bad
+    assert run.review_logits("validation").shape == (40, 2)
+    assert len(list((tmp_path / "reviews" / "validation").glob("*.npz"))) == 3
 
 
 def test_answers_are_made_in_parts(

@@ -107,11 +107,33 @@ class WordPieces:
             longest: The most word pieces in a text, or in each, its two marks included.
         """
         limits = [longest] * len(texts) if isinstance(longest, int) else longest
-        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [
-            np.array([self._begin, *_cut_middle(each.ids, limit - 2), self._end], np.int32)
-            for each, limit in zip(encoded, limits, strict=True)
+            self._mark(_cut_middle(ids, limit - 2))
+            for ids, limit in zip(self._ids(texts), limits, strict=True)
         ]
+
+    def windows(self, texts: Sequence[str], longest: int) -> list[list[Int32Array]]:
+        """Return the ids of all of each text, in windows of at most `longest`, its marks included.
+
+        Args:
+            texts: As from `training.distillation.readable.readable`.
+            longest: The most word pieces in a window. Those of a text are about as long.
+        """
+        return [list(map(self._mark, _windows(ids, longest - 2))) for ids in self._ids(texts)]
+
+    def _ids(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        for each in self._tokenizer.encode_batch(list(texts), add_special_tokens=False):
+            yield each.ids
+
+    def _mark(self, ids: Sequence[int]) -> Int32Array:
+        return np.array([self._begin, *ids, self._end], np.int32)
+
+
+def _windows(ids: list[int], longest: int) -> list[list[int]]:
+    """Divide ids into as few runs of about the same length as `longest` allows."""
+    count = max(1, -(-len(ids) // longest))
+    size = max(1, -(-len(ids) // count))
+    return [ids[start : start + size] for start in range(0, len(ids), size)] or [ids]
 
 
 def _cut_middle(ids: list[int], longest: int) -> list[int]:
@@ -261,7 +283,7 @@ def load_weights(model: PretrainedTeacher, path: Path) -> None:
 
 
 def predict(
-    model: PretrainedTeacher, rows: Sequence[Int32Array], *, batch_pieces: int = 8192
+    model: PretrainedTeacher, rows: Sequence[Int32Array], *, batch_pieces: int = 2048
 ) -> Float32Array:
     """Return the logits of each text, float32 (texts, 2)."""
     device = choose_device()

@@ -70,6 +70,7 @@ from training.support.progress import print_line
 
 _SHARD: Final = 20_000
 """Texts in a part of the answers: minutes of computing on a CPU."""
+_REVIEW_SHARD: Final = 2_500
 _SELF_TAUGHT: Final = QuestionShares(
     paragraphs=0.05, sentences=0.05, fragments=0.4, alterations=0.6, contrasts=0.05, everyday=8_000
 )
@@ -92,7 +93,8 @@ class TeachConfig:
         copies: How often it sees each review in a round, each time in another view.
         rounds: 1 without the answers of its own.
         shares: The questions that it answers for the student.
-        longest: The most word pieces of a text that it answers; the middle is cut out.
+        longest: The most word pieces of a question, whose middle is cut out, and of a window of a
+            review.
         threads: Of PyTorch on a CPU; by default as many as there are cores.
         checkpoint_every_s: Seconds between checkpoints.
     """
@@ -167,7 +169,7 @@ class TeacherRun:
         return opinion
 
     def _both(self, texts: Sequence[str]) -> Float64Array:
-        return predict(self._model, self._encode(texts)).astype(np.float64)
+        return self._read_all(texts).astype(np.float64)
 
     def validation_line(self) -> str:
         """Return accuracy and log-loss on the validation texts, with the loaded weights."""
@@ -181,8 +183,8 @@ class TeacherRun:
 
     def answer(self) -> None:
         """Answer all reviews and questions."""
-        temperature = self.temperature
         questions = sum(1 for _ in self.answers())
+        temperature = self.temperature
         reviews = sum(len(self.review_logits(split)) for split in REVIEWS)
         print_line(
             f"temperature {temperature:.2f}; answers about {questions:,} questions and {reviews:,} "
@@ -313,12 +315,38 @@ class TeacherRun:
         return self._keep(name, compute)
 
     def _logits(self, name: str, texts: Sequence[str]) -> Float32Array:
-        """Return the logits of texts with the weights that are loaded, kept as the file `name`."""
-        return self._keep(name, lambda: {"logits": self._predict(name, texts)})
+        """Return the logits of reviews with the loaded weights, kept as the file `name`.
+
+        A review is read in windows, whose logits are averaged: verdicts are anywhere in it.
+        """
+
+        def compute(part: Sequence[str]) -> Arrays:
+            print_line(f"{name}: reading {len(part):,} texts")
+            return {"logits": self._read_all(part)}
+
+        def join() -> Arrays:
+            parts = [
+                self._keep(
+                    f"{name.removesuffix('.npz')}/{start // _REVIEW_SHARD:04}.npz",
+                    partial(compute, texts[start : start + _REVIEW_SHARD]),
+                )
+                for start in range(0, len(texts), _REVIEW_SHARD)
+            ]
+            return {"logits": np.concatenate([np.zeros((0, 2), np.float32), *parts])}
+
+        return self._keep(name, join)
+
+    def _read_all(self, texts: Sequence[str]) -> Float32Array:
+        """Return the logits of texts, the mean of their windows."""
+        windows = self._pieces.windows([*map(readable, texts)], self._config.longest)
+        logits = predict(self._model, [*chain.from_iterable(windows)])
+        counts = np.array([*map(len, windows)])
+        means: Float32Array = np.add.reduceat(logits, np.cumsum(counts) - counts) / counts[:, None]
+        return means.astype(np.float32)
 
     def _keep(self, name: str, compute: Callable[[], Arrays]) -> Float32Array:
         path = self._folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         logits: Float32Array = DiskCache(path.parent).arrays(path.name, compute)["logits"]
         return logits
 
