@@ -15,7 +15,7 @@ SCORE_SETTINGS: Final = (
 )
 """The settings that are options of the command, beside `engine` and `max_batch_items`."""
 RAY: Final = "ray"
-BATCH_ITEMS: Final = 32
+BATCH_ITEMS: Final = 16
 """Texts of one model run, if it is not set. The service has fewer, for short answer times."""
 
 EXAMPLES: Final = f"""examples:
