@@ -8,7 +8,7 @@ The token is the group of a pattern, if it has one; a match outside the group is
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Final
 
@@ -118,14 +118,24 @@ class Tokenizer:
 
     def __call__(self, text: str) -> list[str]:
         """The tokens of a text in order, in time linear in its length."""
-        if self._is_plain or self._is_standard:
-            try:
-                if self._is_plain or not _may_have_signs(text):
-                    return _split_latin(text)
-                return self._split_around_signs(text)
-            except UnicodeEncodeError:
-                pass  # the regular expression handles all characters
-        return self._match(text)
+        if not (self._is_plain or self._is_standard):
+            return self._match(text)
+        foreign: list[int] = []
+        latin = text
+        if not text.isascii():
+            text = _blank_punctuation(text)
+            latin = text.encode("latin-1", "replace").decode("latin-1")
+            count = latin.count("?") - text.count("?")
+            if count > len(text) // _LATIN_PER_FOREIGN:
+                return self._match(text)
+            if count:
+                spots = (match.start() for match in _find_question_marks(latin))
+                foreign = [spot for spot in spots if text[spot] != "?"]
+        signs = _FIND_SIGNS if self._is_standard and _may_have_signs(latin) else ()
+        if not signs and not foreign:
+            return _split_latin(latin)
+        found = (match.start() for find in signs for match in find(latin))
+        return self._split_around(sorted((*foreign, *found)), latin, text)
 
     def _match(self, text: str) -> list[str]:
         """The tokens of any text, by the regular expression."""
@@ -135,25 +145,27 @@ class Tokenizer:
             return [canonical(token, token) for token in tokens if token]
         return tokens
 
-    def _split_around_signs(self, text: str) -> list[str]:
-        """The tokens of Latin-1 text, in which only what is around signs needs `_match`.
+    def _split_around(self, spots: Sequence[int], latin: str, text: str) -> list[str]:
+        """The tokens of text in which only what is around some spots needs `_match`.
 
         No token has a space or depends on what is beyond one.
 
-        Raises:
-            UnicodeEncodeError: The text has characters beyond U+00FF.
+        Args:
+            spots: Where signs begin and where characters beyond U+00FF are, ascending.
+            latin: The text with `?` in place of the latter.
+            text: The text.
         """
         tokens: list[str] = []
         done = 0
-        for spot in sorted(match.start() for find in _FIND_SIGNS for match in find(text)):
+        for spot in spots:
             if spot >= done:
-                start = text.rfind(" ", done, spot) + 1 or done
-                end = text.find(" ", spot)
-                end = len(text) if end < 0 else end
-                tokens += _split_latin(text[done:start])
+                start = latin.rfind(" ", done, spot) + 1 or done
+                end = latin.find(" ", spot)
+                end = len(latin) if end < 0 else end
+                tokens += _split_latin(latin[done:start])
                 tokens += self._match(text[start:end])
                 done = end
-        return tokens + _split_latin(text[done:])
+        return tokens + _split_latin(latin[done:])
 
     def locate(self, text: str) -> list[tuple[str, int, int]]:
         """Each token of a text with its start and end, in order. Slower than a call."""
@@ -179,6 +191,19 @@ _COLON, _SEMICOLON, _EQUALS, _LESS, _CARET, _UNDERSCORE, _SLASH, _PLUS, _MINUS =
     )
 )
 _FIND_SIGNS: Final = tuple(sign.finditer for sign in _SIGNS)
+_find_question_marks: Final = re.compile("[?]").finditer
+_LATIN_PER_FOREIGN: Final = 16
+"""With fewer Latin-1 characters for each other one, `_match` is faster for the whole text."""
+_PUNCTUATION: Final = "\u2018\u2019\u201c\u201d\u201e\u2013\u2014\u2026\u2022"
+"""Quotes, dashes, ellipses and bullets, which are separators like the space."""
+
+
+def _blank_punctuation(text: str) -> str:
+    """Replace typographic punctuation by spaces, after which most English text is Latin-1."""
+    for mark in _PUNCTUATION:
+        if mark in text:
+            text = text.replace(mark, " ")
+    return text
 
 
 def _may_have_signs(text: str) -> bool:

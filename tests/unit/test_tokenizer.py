@@ -46,6 +46,25 @@ SIGNS = (
 )
 """Parts of emoticons, ratings, grades and URLs, and what may stand beside them."""
 
+TYPED = (
+    *(
+        "‘so’",
+        "“fine?”",
+        "so—so",
+        "3–5",
+        "no…",
+        "it’s",
+        "•",
+        ":’(",
+        "“:)”",
+        "http://a”:)",
+        "a—",
+        "a-—",
+    ),
+    *("a+”", "10/10…", "great😀", "‼", "œuvre", "ř", "好好", "℗", "€5"),
+)
+"""Words as keyboards and editors write them."""
+
 
 CANONICAL = dict(STANDARD_ALIASES)
 find_all = re.compile(STANDARD_PATTERN, re.ASCII).findall
@@ -205,6 +224,12 @@ def test_tricky_text(text: str) -> None:
 def test_any_text(text: str) -> None:
     """The same for any text."""
     assert differing([text]) == []
+
+
+@given(st.lists(st.sampled_from(("a film that we liked", ";-)", "it's", "10/10!", *TYPED))))
+def test_typographic_text(words: list[str]) -> None:
+    """The same for mostly Latin text with typographic punctuation, emoji and other letters."""
+    assert differing([" ".join(words), "".join(words)]) == []
 
 
 def test_every_short_tricky_text() -> None:
