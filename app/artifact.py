@@ -110,6 +110,15 @@ class Quality(_Record):
         return self
 
 
+NEUTRAL: Final = "neutral"
+"""The label of texts without an opinion."""
+
+
+def even_label(labels: Sequence[str]) -> int:
+    """Return the index of the label of even odds: `neutral`, or without that label the first."""
+    return labels.index(NEUTRAL) if NEUTRAL in labels else 0
+
+
 class Reliability(_Record):
     """Which texts a version can judge; all others get even odds.
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from app import __version__
-from app.artifact import LEARNED, TOKENIZER
+from app.artifact import LEARNED, NEUTRAL, TOKENIZER
 from app.errors import CannotResume, DataError, InvalidInput
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
@@ -27,7 +27,7 @@ from training.config import Config
 from training.data.accounting import print_rows
 from training.data.batches import ScoringBatches, TrainingBatches
 from training.data.corpus import Corpus, LazySequence, hash_texts
-from training.data.dataset import NEUTRAL, Dataset, Source, load_dataset
+from training.data.dataset import Dataset, Source, load_dataset
 from training.data.learned import Learned
 from training.data.preprocessing import build_encoder
 from training.data.shards import Shard, TrainingExample, training_examples, write_shard

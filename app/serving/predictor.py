@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sys import getsizeof
 from typing import Final
 
-from app.artifact import Reliability
+from app.artifact import Reliability, even_label
 from app.errors import DeadlineExceeded, InferenceFailed, ValenceError
 from app.serving.batcher import Batcher
 from app.serving.explain import Variants, Word, contributions, log_odds, make_variants
@@ -27,8 +27,6 @@ _SAME_REASON_S: Final = 0.005
 _SIMILAR: Final = 0.8
 """For a request with this share of the work, too. It decides little: most work waits already."""
 _ONE_KNOWN: Final = Reliability()
-NEUTRAL: Final = "neutral"
-"""The label of texts that the version cannot judge, if it has this label."""
 _DECIMALS: Final = 6
 """Of a contribution. More would be noise of a float32."""
 
@@ -136,7 +134,7 @@ class Predictor:
     ) -> None:
         self._labels = tuple(labels)
         self._is_reliable = reliability.covers
-        self._even_label = NEUTRAL if NEUTRAL in self._labels else self._labels[0]
+        self._even_label = self._labels[even_label(self._labels)]
         self._even_odds = dict.fromkeys(self._labels, 1 / len(self._labels))
         self._encode = encoder.encode
         self._locate = encoder.locate

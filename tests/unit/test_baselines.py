@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.corpus import make_corpus
@@ -13,7 +14,7 @@ from tests.trained import Workshop, call
 from training.data.corpus import Corpus, Example
 
 with deferred():
-    from training.evaluation.baselines import LEAKING, score_majority
+    from training.evaluation.baselines import LEAKING, among, score_majority
 
 
 @pytest.mark.slow
@@ -83,3 +84,10 @@ def test_the_most_frequent_class_is_sure_of_its_share() -> None:
     rows = (Example("a", "x"), Example("b", "x"), Example("c", "x"), Example("d", "y"))
     answers = score_majority(Corpus("made up", rows, ("x", "y")), 2)
     assert answers.tolist() == [[0.75, 0.25], [0.75, 0.25]]
+
+
+def test_a_model_with_another_label() -> None:
+    """A baseline of two labels is compared with a model of three, and never finds the third."""
+    answers = np.array([[0.2, 0.8]])
+    found = among(("negative", "neutral", "positive"), answers, ("negative", "positive"))
+    assert found.tolist() == [[0.2, 0.0, 0.8]]

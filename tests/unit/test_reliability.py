@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from app.artifact import Reliability
 from app.errors import InvalidInput
-from training.reports.reliability import choose_reliability
+from tests.fakes import make_encoder
+from training.reports.reliability import choose_reliability, give_even_odds
 
 WORDS = 20
 TEXTS = 200
@@ -53,3 +55,21 @@ def test_few_texts_decide_nothing() -> None:
         choose({0.0: 0.9, 0.5: 0.2}, level=0.8, texts=49)
     with pytest.raises(InvalidInput, match=r"must reach the level, 0\.95"):
         choose({0.0: 0.9}, level=0.95)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("labels", "label"),
+    [
+        (("negative", "positive"), 0),
+        (("negative", "neutral", "positive"), 1),
+        (("bad", "good", "neutral"), 2),
+    ],
+)
+def test_even_odds(dtype: type[np.floating], labels: tuple[str, ...], label: int) -> None:
+    """Of a text that cannot be judged the odds are even, and its label is that of the service."""
+    encoded = [make_encoder().encode(text) for text in ("", "good")]
+    answers = np.tile(np.eye(len(labels), dtype=dtype)[-1], (2, 1))
+    give_even_odds(answers, encoded, Reliability(), labels)
+    assert answers[0] == pytest.approx(1 / len(labels))
+    assert answers.argmax(axis=1).tolist() == [label, len(labels) - 1]

@@ -59,10 +59,29 @@ def test_confusion_matrix_has_true_labels_in_rows() -> None:
 
 
 def test_scores_of_labels() -> None:
-    """Precision is of what was predicted, recall of what was there; nothing over nothing is 0."""
+    """Precision is of what was predicted, recall of what was there, if something was."""
     scores = score_labels(np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]), ("a", "b", "c"))
     assert scores["a"] == {"precision": 0.6, "recall": 0.75, "f1": pytest.approx(2 / 3), "texts": 4}
-    assert scores["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "texts": 0}
+    assert scores["c"] == {"precision": 0.0, "recall": None, "f1": None, "texts": 0}
+
+
+@pytest.mark.parametrize(
+    ("matrix", "macro_f1"),
+    [
+        ([[5, 0, 0], [0, 0, 0], [0, 0, 5]], 1.0),
+        ([[4, 1, 0], [0, 0, 0], [0, 1, 4]], 8 / 9),  # what was taken for neutral counts as missed
+        ([[4, 1, 0], [0, 2, 0], [0, 1, 4]], (8 / 9 + 2 / 3 + 8 / 9) / 3),
+        ([[3, 0, 2], [0, 0, 0], [0, 0, 0]], 0.75),
+    ],
+)
+def test_macro_f1_is_of_labels_that_occur(matrix: list[list[int]], macro_f1: float) -> None:
+    """Macro-F1 and its interval are of the labels that a text has."""
+    true, predicted = np.repeat(np.indices((3, 3)).reshape(2, 9), np.ravel(matrix), axis=1)
+    assert measure(np.eye(3)[predicted], true, LABELS)["macro_f1"] == pytest.approx(
+        macro_f1, abs=1e-6
+    )
+    low, high = bootstrap(np.array(matrix))["macro_f1"]
+    assert low <= macro_f1 <= high
 
 
 @pytest.mark.parametrize("decimals", [1, 6], ids=["many ties", "no ties"])

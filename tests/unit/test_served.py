@@ -1,13 +1,87 @@
 """Batches for evaluation, formed as the service forms them."""
 
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from app.artifact import read_manifest
+from app.serving.batcher import Batcher
+from app.serving.predictor import Predictor
+from app.serving.request_queue import BatchPolicy
+from app.serving.slots import EngineSlots
 from app.settings import Settings
+from app.telemetry.metrics import Metrics
+from app.text.padding import Int32Array
 from tests.deferred import deferred
+from tests.fakes import make_encoder, write_version
+from training.data.corpus import Corpus, Example
 
 with deferred():
-    from training.evaluation.served import MAX_ITEMS, MAX_TOKENS, form_batches
+    from training.evaluation.served import MAX_ITEMS, MAX_TOKENS, ServedVersion, form_batches
+    from training.reports.report import describe_split
+
+
+class Sure:
+    """An engine that is sure of the last label."""
+
+    name = "fake"
+
+    def __init__(self, labels: int) -> None:
+        self._row = np.eye(labels, dtype=np.float32)[-1:]
+
+    def run(self, ids: Int32Array, lengths: Int32Array) -> NDArray[np.floating]:
+        """See `Engine.run`."""
+        return np.repeat(self._row, len(ids), axis=0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("labels", "label"),
+    [
+        (("negative", "positive"), "negative"),
+        (("negative", "neutral", "positive"), "neutral"),
+        (("positive", "negative", "neutral"), "neutral"),
+        (("a", "b", "c"), "a"),
+    ],
+)
+async def test_label_at_even_odds(
+    tmp_path: Path, metrics: Metrics, labels: tuple[str, ...], label: str
+) -> None:
+    """The label that is scored of a text that cannot be judged is the one that the service says."""
+    manifest = read_manifest(write_version(tmp_path, "lstm", 1)).model_copy(
+        update={"labels": labels}
+    )
+    engine, encoder, slots = Sure(len(labels)), make_encoder(), EngineSlots(1)
+    corpus = Corpus("made up", (Example("", label), Example("good", labels[-1])), labels)
+    scored = ServedVersion(manifest, encoder, engine).score(corpus)
+    report = describe_split(scored, texts="made up", engine="fake")
+    assert (report["metrics"]["accuracy"], report["mistakes"]) == (1.0, [])
+    batcher = Batcher(
+        engine,
+        labels=len(labels),
+        policy=BatchPolicy(8, 1000, 0.0, 100),
+        slots=slots,
+        metrics=metrics.for_model("lstm"),
+        on_failure=pytest.fail,
+    )
+    predictor = Predictor(
+        name="lstm",
+        version=1,
+        labels=labels,
+        encoder=encoder,
+        batcher=batcher,
+        background=batcher,
+        metrics=metrics,
+    )
+    (prediction,) = (await predictor.predict([""], deadline=time.monotonic() + 60)).predictions
+    assert getattr(prediction, "label", None) == label
+    await predictor.drain()
+    slots.close()
 
 
 @given(st.lists(st.integers(1, 5_000), max_size=80))

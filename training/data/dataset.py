@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Final
 
-from app.artifact import DataCard
+from app.artifact import NEUTRAL, DataCard
 from app.errors import DataError, InvalidInput
 from app.tables.containers import STANDARD_INPUT
 from training.data.accounting import (
@@ -25,9 +24,6 @@ from training.data.corpus import Corpus
 from training.data.formats import SplitName
 from training.data.readers import Format, ReadOptions, list_splits, read
 from training.data.split import exclude, fingerprint, hold_out, split
-
-NEUTRAL: Final = "neutral"
-"""The label of a text without an opinion, in a model that learned it from a teacher."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -59,7 +60,9 @@ def compare_baselines(
             f"baselines must be trained on the training texts of {manifest.name}/"
             f"{manifest.version}. Received: other texts"
         )
-    trigrams, seconds, choice = score_trigrams(dataset, test, config)
+    found, seconds, choice = score_trigrams(dataset, test, config)
+    trigrams = among(scored.labels, found, dataset.train.labels)
+    majority = score_majority(dataset.train, len(scored.y_true))
     p_value = compare_paired(scored.right(), trigrams.argmax(axis=1) == scored.y_true).p_value
     entries = [
         Entry.score(manifest.name, scored.probabilities, scored.y_true, scored.labels),
@@ -73,7 +76,7 @@ def compare_baselines(
         ),
         Entry.score(
             "most frequent class",
-            score_majority(dataset.train, len(scored.y_true)),
+            among(scored.labels, majority, dataset.train.labels),
             scored.y_true,
             scored.labels,
         ),
@@ -81,6 +84,15 @@ def compare_baselines(
     if leaking:
         entries.append(score_leaking(config, source))
     return entries
+
+
+def among(
+    labels: Sequence[str], probabilities: Probabilities, known: Sequence[str]
+) -> Probabilities:
+    """Return probabilities of `known` labels as ones of all `labels`, 0 for the others."""
+    spread = np.zeros((len(probabilities), len(labels)))
+    spread[:, [labels.index(label) for label in known]] = probabilities
+    return spread
 
 
 def score_majority(train: Corpus, texts: int) -> Probabilities:

@@ -102,7 +102,7 @@ class ServedVersion:
     def _judge(self, encoded: list[Encoded]) -> NDArray[np.float64]:
         """Return probabilities, float64 (n, c): even ones of a text that cannot be judged."""
         probabilities = self._run(encoded)
-        give_even_odds(probabilities, encoded, self.manifest.reliability)
+        give_even_odds(probabilities, encoded, self.manifest.reliability, self.manifest.labels)
         return probabilities
 
     def _run(self, encoded: list[Encoded]) -> NDArray[np.float64]:

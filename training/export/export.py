@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from app import __version__
 from app.artifact import (
     LEARNED,
+    NEUTRAL,
     ONNX,
     REPORT,
     SIGNATURE,
@@ -34,7 +35,7 @@ from app.text.padding import Int32Array
 from training.config import Config
 from training.data.accounting import print_rows
 from training.data.corpus import Corpus
-from training.data.dataset import NEUTRAL, Dataset, Source, load_dataset
+from training.data.dataset import Dataset, Source, load_dataset
 from training.export.baseline import count_baseline
 from training.export.golden import GOLDEN_TEXTS
 from training.export.onnx_export import Kept, Reference, export_onnx
@@ -146,6 +147,8 @@ def export(
         write_golden(folder, _golden_rows(reference, onnx, run.labels))
         if (run_folder / LEARNED).is_file():  # runs of earlier releases lack it
             shutil.copyfile(run_folder / LEARNED, folder / LEARNED)
+        for answers in (reference.validation_answers, *([onnx.answers.validation] if onnx else ())):
+            give_even_odds(answers, validation.encoded, Reliability(), run.labels)
         metrics = _measure(reference, onnx, run.labels)
         baseline = count_baseline(validation.encoded, reference.validation_answers)
         manifest = _describe(trained, int(target.name), temperature, metrics, onnx_record, baseline)
@@ -409,7 +412,7 @@ def _assess(
         encoded = [exported.encoder.encode(text) for text in texts]
         tokens = np.array([each.tokens for each in encoded], np.int32)
         probabilities = model.score([each.ids for each in encoded])
-        give_even_odds(probabilities, encoded, reliability)
+        give_even_odds(probabilities, encoded, reliability, labels)
         return probabilities, tokens
 
     return assess(labels, sets, ask, engine=_ONNX if has_onnx else _ENGINE)

@@ -25,10 +25,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from app.artifact import NEUTRAL
 from app.errors import DataError
 from app.tables.table import TEXT_COLUMNS, bare_suffix, open_table
 from training.data.accounting import name_labels
-from training.data.dataset import NEUTRAL
 from training.data.formats import LABEL_COLUMNS
 from training.data.readers import ReadOptions, read
 from training.reports.scores import measure_reliability, wilson

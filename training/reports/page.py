@@ -126,7 +126,7 @@ def render_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> 
     )
 
 
-def render_scores(scores: Mapping[str, Mapping[str, float]]) -> str:
+def render_scores(scores: Mapping[str, Mapping[str, float | None]]) -> str:
     """Render one row per label, one column per score."""
     names = list(dict.fromkeys(name for row in scores.values() for name in row))
     return render_table(

@@ -235,7 +235,7 @@ def draw_confusion(matrix: IntArray, labels: Sequence[str]) -> Picture:
             axes.text(
                 column,
                 row,
-                f"{matrix[row, column]:,}\n{share:.1%}",
+                f"{matrix[row, column]:,}" + (f"\n{share:.1%}" if matrix[row].any() else ""),
                 color="white" if share > _WHITE_ABOVE else _INK,
                 fontsize=10,
                 ha="center",
@@ -252,6 +252,7 @@ def draw_confusion(matrix: IntArray, labels: Sequence[str]) -> Picture:
     recognised = "; ".join(
         f"of {row.sum():,} {label} texts {row[k]:,} were recognised"
         for k, (label, row) in enumerate(zip(labels, matrix, strict=True))
+        if row.any()
     )
     return Picture(
         png,

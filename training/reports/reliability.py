@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Reliability
+from app.artifact import Reliability, even_label
 from app.errors import InvalidInput
 from app.text.encoder import Encoded
 from app.text.padding import Int32Array
@@ -17,7 +17,10 @@ _MIN_TEXTS: Final = 50
 
 
 def give_even_odds(
-    probabilities: NDArray[np.floating[Any]], encoded: Sequence[Encoded], reliability: Reliability
+    probabilities: NDArray[np.floating[Any]],
+    encoded: Sequence[Encoded],
+    reliability: Reliability,
+    labels: Sequence[str],
 ) -> None:
     """Replace the probabilities of texts that a version cannot judge, as the service does.
 
@@ -25,9 +28,14 @@ def give_even_odds(
         probabilities: Of shape (texts, classes); changed in place.
         encoded: The texts.
         reliability: Which texts the version can judge.
+        labels: In the order of the classes. That of even odds is the first of the most probable
+            ones: any label before it gets less by the least difference of a float.
     """
-    unreliable = [not reliability.covers(text.known, len(text.ids) - 1) for text in encoded]
-    probabilities[unreliable] = 1 / probabilities.shape[1]
+    covers = reliability.covers
+    unreliable = np.array([not covers(text.known, len(text.ids) - 1) for text in encoded], np.bool_)
+    even = probabilities.dtype.type(1 / len(labels))
+    probabilities[unreliable] = even
+    probabilities[unreliable, : even_label(labels)] = np.nextafter(even, np.zeros_like(even))
 
 
 def choose_reliability(

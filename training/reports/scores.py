@@ -128,12 +128,12 @@ def measure(
         labels: Of the classes.
 
     Returns:
-        `accuracy`, `macro_f1`, `log_loss`, `roc_auc` (the mean over labels against the rest when
-        there are more than two; left out where no label has both kinds of text) and
-        `expected_calibration_error`.
+        `accuracy`, `macro_f1` (the mean over labels that a text has), `log_loss`, `roc_auc` (the
+        mean over labels against the rest when there are more than two; left out where no label has
+        both kinds of text) and `expected_calibration_error`.
     """
     matrix = confusion_matrix(targets, probabilities)
-    f1 = [row["f1"] for row in score_labels(matrix, labels).values()]
+    f1 = [f1 for row in score_labels(matrix, labels).values() if (f1 := row["f1"]) is not None]
     areas = [curve.area() for curve in roc_curves(targets, probabilities, labels).values()]
     scores = {
         "accuracy": np.trace(matrix) / matrix.sum(),
@@ -159,18 +159,18 @@ def confusion_matrix(y_true: IntArray, probabilities: FloatArray) -> IntArray:
     return np.bincount(cells, minlength=size * size).reshape(size, size)
 
 
-def score_labels(matrix: IntArray, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+def score_labels(matrix: IntArray, labels: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """Precision, recall, F1 and the number of texts of each label, from a confusion matrix.
 
-    A precision without predictions, and a recall without texts, is 0.
+    A precision without predictions is 0. A label that no text has, has no recall and no F1: None.
     """
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, float | None]] = {}
     for k, label in enumerate(labels):
         hits, predicted, there = int(matrix[k, k]), int(matrix[:, k].sum()), int(matrix[k].sum())
         rows[label] = {
             "precision": hits / predicted if predicted else 0.0,
-            "recall": hits / there if there else 0.0,
-            "f1": 2 * hits / (predicted + there) if predicted + there else 0.0,
+            "recall": hits / there if there else None,
+            "f1": 2 * hits / (predicted + there) if there else None,
             "texts": there,
         }
     return rows
@@ -234,7 +234,7 @@ def measure_reliability(y_true: IntArray, probabilities: FloatArray) -> Reliabil
 
 
 def bootstrap(matrix: IntArray, *, seed: int = 0) -> dict[str, Interval]:
-    """Return 95 % bootstrap intervals of accuracy and macro-F1.
+    """Return 95 % bootstrap intervals of accuracy and macro-F1, the mean over labels with texts.
 
     Resampling n texts with replacement is equivalent to drawing the confusion matrix from a
     multinomial distribution, so matrices are drawn instead of texts.
@@ -247,6 +247,7 @@ def bootstrap(matrix: IntArray, *, seed: int = 0) -> dict[str, Interval]:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13: percentiles.
     """
     texts = matrix.sum()
+    occurring = matrix.any(axis=1)
     generator = np.random.default_rng(seed)
     accuracy, macro_f1 = np.empty(RESAMPLES), np.empty(RESAMPLES)
     at_once = max(1, _CELLS_AT_ONCE // matrix.size)
@@ -257,7 +258,7 @@ def bootstrap(matrix: IntArray, *, seed: int = 0) -> dict[str, Interval]:
         drawn = drawn.reshape(size, *matrix.shape)
         hits = np.diagonal(drawn, axis1=1, axis2=2)
         f1 = 2 * hits / np.maximum(drawn.sum(axis=1) + drawn.sum(axis=2), 1)
-        accuracy[part], macro_f1[part] = hits.sum(axis=1) / texts, f1.mean(axis=1)
+        accuracy[part], macro_f1[part] = hits.sum(axis=1) / texts, f1[:, occurring].mean(axis=1)
     figures = {"accuracy": accuracy, "macro_f1": macro_f1}
     ends = {name: np.percentile(values, [2.5, 97.5]) for name, values in figures.items()}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
