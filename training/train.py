@@ -116,17 +116,18 @@ def train_run(
     with open_workspace(
         folder, checkpoint_every_s=checkpoint_every, fresh=fresh, parts=parts
     ) as workspace:
+        answers = find_answers(config)
         dataset = load_dataset(
             source,
             validation_share=config.loop.validation_share,
             seed=config.seed,
             unlabelled=config.reads_unlabelled,
         )
-        if (answers := _find_answers(config)) is not None:
+        if answers is not None:
             answers.require_same([fingerprint(each) for each in dataset.learned_sides()])
         if config.teacher.neutral:
             dataset = dataset.with_neutral()
-        workspace.claim(_identity(config, dataset))
+        workspace.claim(_identity(config, dataset, answers))
         try:
             result = train(
                 config,
@@ -134,13 +135,14 @@ def train_run(
                 dataset.validation,
                 workspace.folder / MODEL,
                 unlabelled=dataset.unlabelled.stream_texts(),
+                answers=answers,
                 tensorboard=tensorboard,
                 workspace=workspace,
             )
         except DataError:
             workspace.discard()  # resumed, it would fail again
             raise
-        _write_run(folder, config, source, dataset, result, workspace)
+        _write_run(folder, config, source, dataset, answers, result, workspace)
     print_rows(dataset.rows, result.without_tokens)
 
 
@@ -152,6 +154,7 @@ def train(
     *,
     unlabelled: Sequence[str] = (),
     examples: Collection[TrainingExample] | None = None,
+    answers: TeacherAnswers | None = None,
     tensorboard: Path | None = None,
     workspace: Workspace | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -169,6 +172,7 @@ def train(
         checkpoint: Where the model of the best epoch is saved.
         unlabelled: Further texts for the teacher and for pretrained embeddings.
         examples: Training examples to use instead of the labels of `training`.
+        answers: Of a pretrained teacher; by default those that the recipe names, if any.
         tensorboard: Where to write logs for TensorBoard, if anywhere.
         workspace: Where intermediate results are kept; by default a temporary folder beside
             `checkpoint`.
@@ -182,8 +186,8 @@ def train(
         if workspace is None:
             workspace = stack.enter_context(temporary_workspace(checkpoint.parent))
         tf.config.experimental.enable_op_determinism()
-        answers = _find_answers(config)
-        _print_fallback(config, answers)
+        answers = answers or find_answers(config)
+        _print_fallback(config, answers, unlabelled)
         encoder = _fit_encoder(config, training, answers, workspace)
         vectors = _read_word_vectors(config, encoder, workspace)
         features = _features(config, encoder, training, unlabelled, answers, workspace)
@@ -331,11 +335,11 @@ def _features(
 # --- Teachers ---
 
 
-def _find_answers(config: Config) -> TeacherAnswers | None:
-    """Return the answers that the recipe names, if any.
+def find_answers(config: Config) -> TeacherAnswers | None:
+    """Return the answers that the recipe names, if any; they are complete.
 
     Raises:
-        InvalidInput: There is no such folder, or the recipe cannot do without.
+        InvalidInput: There is no such folder, or not all answers, or the recipe needs some.
     """
     options = config.teacher
     if options.answers:
@@ -344,7 +348,9 @@ def _find_answers(config: Config) -> TeacherAnswers | None:
                 f"answers must be the output folder of teach. Received: {options.answers}, which "
                 "is no folder"
             )
-        return TeacherAnswers(Path(options.answers))
+        answers = TeacherAnswers(Path(options.answers))
+        answers.require_complete(neutral=options.neutral)
+        return answers
     if options.neutral:
         raise InvalidInput(
             "only a pretrained teacher knows which texts are neutral; --answers FOLDER names its "
@@ -353,18 +359,32 @@ def _find_answers(config: Config) -> TeacherAnswers | None:
     return None
 
 
-def _print_fallback(config: Config, answers: TeacherAnswers | None) -> None:
-    """Say what a recipe with pieces does without the answers that it could learn from."""
+def _print_fallback(
+    config: Config, answers: TeacherAnswers | None, unlabelled: Sequence[str]
+) -> None:
+    """Say what a recipe does without the answers that it could learn from."""
     if answers is None and config.teacher.piece_weight:
         print_line(
             f"{config.name}: without the answers of a pretrained teacher (--answers FOLDER), it "
             "learns no pieces of texts"
         )
-    if answers is not None and not answers.has_reviews():
-        print_line(
-            f"{config.name}: {answers.folder} has no answers about whole texts; the other teachers "
-            "label them alone"
-        )
+    if answers is None:
+        return
+    others = config.teacher.kind != "none"
+    without = {
+        "train": "the other teachers label them alone" if others else "they keep their labels",
+        "unlabelled": "the other teachers label them alone"
+        if others and not config.teacher.neutral
+        else "they are left out",
+    }
+    if not unlabelled:
+        del without["unlabelled"]
+    for split, consequence in without.items():
+        if split not in answers.splits():
+            print_line(
+                f"{config.name}: {answers.folder} has no answers about the texts of {split}; "
+                f"{consequence}"
+            )
 
 
 def _soft_labels(
@@ -381,10 +401,11 @@ def _soft_labels(
         DataError: The pretrained teacher answered other texts.
     """
     found = None if teacher is None else teacher.soft_labels
-    opinions = None
-    if answers is not None and answers.has_reviews():
+    if answers is not None and answers.splits():
         teachers = {"pretrained": answers.of_reviews()}
-        if teachers["pretrained"].sizes() != [len(training), len(unlabelled), len(validation)]:
+        sizes = teachers["pretrained"].sizes()
+        texts = [len(training), len(unlabelled), len(validation)]
+        if any(size not in (0, there) for size, there in zip(sizes, texts, strict=True)):
             raise DataError(
                 "answers must be about the texts of this training, which teach divides by the "
                 f"recipe of its --config. Received: {answers.folder}, about other texts"
@@ -392,10 +413,9 @@ def _soft_labels(
         if found is not None:
             teachers["trained here"] = found
         found = mix_teachers(teachers, _two_classes(config, validation))
-        opinions = answers.opinions_of_reviews()
-    if found is None or not config.teacher.neutral:
+    if found is None or answers is None or not config.teacher.neutral:
         return found
-    return found.with_neutral(opinions)
+    return found.with_neutral(answers.opinions_of_reviews())
 
 
 def _two_classes(config: Config, corpus: Corpus) -> NDArray[np.int64]:
@@ -579,9 +599,10 @@ def _fit(
 # --- Run ---
 
 
-def _identity(config: Config, dataset: Dataset) -> Mapping[str, Mapping[str, Any]]:
+def _identity(
+    config: Config, dataset: Dataset, answers: TeacherAnswers | None
+) -> Mapping[str, Mapping[str, Any]]:
     """Return what must not change when a training is resumed."""
-    answers = _find_answers(config)
     return {
         "config": config.flat(),
         "data": {
@@ -604,6 +625,7 @@ def _write_run(
     config: Config,
     source: Source,
     dataset: Dataset,
+    answers: TeacherAnswers | None,
     result: TrainingResult,
     workspace: Workspace,
 ) -> None:
@@ -611,7 +633,6 @@ def _write_run(
     with atomic_folder(folder, replaces=RUN) as partial:
         for name in (MODEL, TOKENIZER):
             shutil.copyfile(workspace.folder / name, partial / name)
-        answers = _find_answers(config)
         Learned.of(dataset, answers.own_texts() if answers else ()).write(partial / LEARNED)
         data = dataset.card.model_dump()
         if without_tokens := sum(result.without_tokens.values()):

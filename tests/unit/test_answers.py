@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from app.errors import DataError
+from app.errors import InvalidInput
 from training.distillation.answers import QUESTIONS, TeacherAnswers, three_soft_labels
 from training.distillation.questions import NO_REVIEW, Question, write_questions
 
@@ -50,15 +50,64 @@ def test_reviews_are_calibrated(folder: Path) -> None:
     np.testing.assert_allclose(TeacherAnswers(folder).reviews("train")[:, 1], POSITIVE, rtol=1e-6)
 
 
-def test_answers_about_all_splits(folder: Path) -> None:
-    """Only if every split is answered, there are soft labels and opinions of reviews."""
-    answers = TeacherAnswers(folder)
-    assert not answers.has_reviews()
-    for split, rows in (("validation", 2), ("unlabelled", 1)):
-        np.savez(folder / "reviews" / f"{split}.npz", logits=LOGITS[:rows])
-    assert answers.has_reviews()
-    assert answers.of_reviews().sizes() == [3, 1, 2]
-    assert [len(each) for each in answers.opinions_of_reviews()] == [3, 1, 2]
+def answer(folder: Path, splits: str) -> TeacherAnswers:
+    """Answer the reviews of these splits alone: 3 of training, 1 unlabelled, 2 of validation."""
+    for split, rows in (("train", 3), ("unlabelled", 1), ("validation", 2)):
+        path = folder / "reviews" / f"{split}.npz"
+        path.unlink(missing_ok=True)
+        if split in splits:
+            np.savez(path, logits=LOGITS[:rows])
+    return TeacherAnswers(folder)
+
+
+@pytest.mark.parametrize(
+    ("splits", "sizes"),
+    [
+        ("train, unlabelled, validation", [3, 1, 2]),
+        ("train, validation", [3, 0, 2]),
+        ("unlabelled, validation", [0, 1, 2]),
+        ("validation", [0, 0, 0]),
+        ("", [0, 0, 0]),
+    ],
+)
+def test_answers_about_splits(folder: Path, splits: str, sizes: list[int]) -> None:
+    """A split has all soft labels and opinions, or none; those of validation never stand alone."""
+    answers = answer(folder, splits)
+    assert answers.of_reviews().sizes() == sizes
+    assert [len(each) for each in answers.opinions_of_reviews()] == sizes
+    answers.require_complete(neutral=False)
+
+
+@pytest.mark.parametrize(
+    ("splits", "neutral", "missing"),
+    [
+        ("train", False, "validation"),
+        ("unlabelled", False, "validation"),
+        ("train, unlabelled", False, "validation"),
+        ("", True, "train"),
+        ("unlabelled, validation", True, "train"),
+        ("train, unlabelled", True, "validation"),
+        ("train, validation", True, None),
+    ],
+)
+def test_reviews_that_must_be_answered(
+    folder: Path, splits: str, neutral: bool, missing: str | None
+) -> None:
+    """Those of validation if any are, and those of training for a neutral class."""
+    answers = answer(folder, splits)
+    if missing is None:
+        answers.require_complete(neutral=neutral)
+        return
+    with pytest.raises(InvalidInput, match=f"Received: no reviews/{missing}.npz"):
+        answers.require_complete(neutral=neutral)
+
+
+def test_answers_to_other_questions(folder: Path) -> None:
+    """There is one answer to each question."""
+    answers = answer(folder, "")
+    np.savez(folder / "answers" / "0001.npz", logits=LOGITS)
+    with pytest.raises(InvalidInput, match=r"each of the 3 questions .* Received: 5"):
+        answers.require_complete(neutral=False)
 
 
 def test_the_fingerprint_is_that_of_the_answers(folder: Path) -> None:
@@ -80,7 +129,7 @@ def test_texts_of_no_review(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["answers/0001.npz", QUESTIONS, "calibration.json"])
 def test_unfinished_teachers_are_refused(folder: Path, name: str) -> None:
     """A missing part is an error that says how to make it."""
+    answers = answer(folder, "")
     (folder / name).unlink()
-    answers = TeacherAnswers(folder)
-    with pytest.raises(DataError, match=f"no {name}; the command that made the folder"):
-        (answers.reviews("train"), answers.pieces(1.0))
+    with pytest.raises(InvalidInput, match=f"no {name}; the command that made the folder"):
+        answers.require_complete(neutral=False)

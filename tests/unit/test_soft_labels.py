@@ -1,5 +1,7 @@
 """Soft labels of several teachers: mixed by what validation says, with a neutral class."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,19 @@ def test_neutral() -> None:
     two = np.array([[0.2, 0.8], [0.5, 0.5]], np.float32)
     three = with_neutral(two, np.array([1.0, 0.1], np.float32))
     np.testing.assert_allclose(three, [[0.2, 0, 0.8], [0.05, 0.9, 0.05]], atol=1e-6)
-    every = SoftLabels(two, two, two).with_neutral(None)
-    np.testing.assert_allclose(every.labelled[:, 1], 0)
-    some = SoftLabels(two, two, two).with_neutral([np.zeros(2, np.float32)] * 3)
+    none = np.zeros(2, np.float32)
+    some = SoftLabels(two, two, two).with_neutral([none, none[:0], none])
     assert some.validation[:, 1].tolist() == pytest.approx([1, 1])
+    assert some.sizes() == [2, 0, 2]
+
+
+def test_a_split_that_one_teacher_did_not_answer() -> None:
+    """The others label it alone, as sure as they are right; without others it has no labels."""
+    first, second = labels(0.6, right=0.9), labels(0.9, right=0.8)
+    partly = replace(first, unlabelled=first.unlabelled[:0])
+    mixed = mix_teachers({"partly": partly, "wholly": second}, TARGETS)
+    assert mixed.sizes() == [3, 5, 100]
+    np.testing.assert_allclose(mixed.unlabelled.max(axis=1), 0.8, atol=0.01)
+    both = mix_teachers({"partly": first, "wholly": second}, TARGETS)
+    assert mixed.labelled.tolist() == both.labelled.tolist()
+    assert mix_teachers({"partly": partly}, TARGETS).sizes() == [3, 0, 100]

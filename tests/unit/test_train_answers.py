@@ -1,6 +1,7 @@
 """A student of a pretrained teacher: it learns pieces, and a class that the data does not have."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,43 @@ def test_without_answers_about_reviews(
     shard = examples(dataset, tmp_path, answers=str(folder))
     assert set(np.unique(shard.targets[: len(dataset.train)])) == {0, 1}
     assert len(shard) == len(dataset.train) + len(PIECES) + 10
-    assert "has no answers about whole texts" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{folder} has no answers about the texts of train; they keep their labels" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "consequence"),
+    [
+        ({"neutral": True}, "they are left out"),
+        ({"teacher": "linear"}, "the other teachers label them alone"),
+    ],
+)
+def test_without_answers_about_unlabelled_texts(
+    dataset: Dataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    consequence: str,
+) -> None:
+    """Unlabelled texts without answers get soft labels of the other teachers, or are left out."""
+    whole = replace(dataset, unlabelled=dataset.validation)
+    folder = write_answers(tmp_path / "answers", whole)
+    (folder / "reviews" / "unlabelled.npz").unlink()
+    if "neutral" in changes:
+        whole = whole.with_neutral()
+    train(
+        STUDENT.replace(answers=str(folder), ngram_logits_buckets=2**10, **changes),
+        whole.train,
+        whole.validation,
+        tmp_path / "model.keras",
+        unlabelled=whole.unlabelled.texts(),
+        workspace=Workspace(tmp_path, checkpoint_every_s=math.inf),
+    )
+    used = consequence != "they are left out"
+    reviews = len(whole.train) + used * len(whole.unlabelled)
+    assert len(Shard(tmp_path / "training")) == reviews + len(PIECES) + 10
+    line = f"smoke: {folder} has no answers about the texts of unlabelled; {consequence}"
+    assert capsys.readouterr().err.count(line) == 1
 
 
 def test_answers_about_other_texts(dataset: Dataset, answers: Path, tmp_path: Path) -> None:

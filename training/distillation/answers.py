@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from scipy.special import expit
 
-from app.errors import DataError, InvalidInput
+from app.errors import InvalidInput
 from training.data.corpus import LazySequence
 from training.data.shards import TrainingExample
 from training.distillation.questions import NO_REVIEW, read_questions
@@ -64,16 +64,47 @@ class TeacherAnswers:
         return soft_labels(logits / np.float32(self._temperature))
 
     def of_reviews(self) -> SoftLabels:
-        """Return the soft labels of the reviews of all splits."""
-        return SoftLabels(*map(self.reviews, _SPLITS))
+        """Return the soft labels of the reviews of all splits; none where they are missing."""
+        none = np.zeros((0, 2), np.float32)
+        there = self.splits()
+        return SoftLabels(*(self.reviews(each) if each in there else none for each in _SPLITS))
 
     def opinions_of_reviews(self) -> list[Float32Array]:
         """Return the probability that each review has an opinion, by split as in `of_reviews`."""
-        return [expit(self._read(review_logits_file(split))[:, 1]) for split in _SPLITS]
+        none = np.zeros((0, 2), np.float32)
+        there = self.splits()
+        files = {each: review_logits_file(each) for each in _SPLITS}
+        return [
+            expit((self._read(files[each]) if each in there else none)[:, 1]) for each in _SPLITS
+        ]
 
-    def has_reviews(self) -> bool:
-        """Whether the reviews of all splits are answered."""
-        return all((self.folder / review_logits_file(split)).exists() for split in REVIEWS)
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits whose reviews are answered; those of validation weight the teachers."""
+        there = [each for each in REVIEWS if (self.folder / review_logits_file(each)).exists()]
+        return tuple(there) if {"train", "unlabelled"} & {*there} else ()
+
+    def require_complete(self, *, neutral: bool) -> None:
+        """Check that everything is there that a student needs, before hours of work.
+
+        All questions must be answered. The reviews of a split may all be without answers, but those
+        of validation must have some if any have, and for a neutral class those of training, too.
+
+        Args:
+            neutral: Whether the student has a neutral class.
+
+        Raises:
+            InvalidInput: A file is missing, or the answers are about other questions.
+        """
+        for name in (QUESTIONS, CALIBRATION):
+            self._complete(name)
+        if len(self._piece_logits) != self._asked:
+            raise InvalidInput(
+                f"{self.folder}: each of the {self._asked:,} questions must have one answer. "
+                f"Received: {len(self._piece_logits):,}"
+            )
+        needed = ("train", "validation") if neutral else ("validation",) if self.splits() else ()
+        for split in needed:
+            self._complete(review_logits_file(split))
 
     def own_texts(self) -> LazySequence[str]:
         """Return the texts of those questions that come from no review."""
@@ -87,9 +118,7 @@ class TeacherAnswers:
     def texts(self) -> LazySequence[str]:
         """Return the texts of all questions."""
         path = self._complete(QUESTIONS)
-        return LazySequence(
-            lambda: (each.text for each in read_questions(path)), len(self._piece_logits)
-        )
+        return LazySequence(lambda: (each.text for each in read_questions(path)), self._asked)
 
     def require_same(self, sides: Sequence[str]) -> None:
         """Check that the teacher was made with the data of a student, divided in the same way.
@@ -139,12 +168,16 @@ class TeacherAnswers:
         return LazySequence(examples, len(logits))
 
     @cached_property
+    def _asked(self) -> int:
+        """The number of questions."""
+        return sum(1 for _ in read_questions(self._complete(QUESTIONS)))
+
+    @cached_property
     def _piece_logits(self) -> Float32Array:
         """Both logits of all questions, float32 (questions, 2)."""
-        asked = sum(1 for _ in read_questions(self._complete(QUESTIONS)))
         parts: list[Float32Array] = []
         for part in count():
-            if sum(map(len, parts)) >= asked:
+            if sum(map(len, parts)) >= self._asked:
                 return np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
             parts.append(self._read(answers_file(part)))
         raise AssertionError
@@ -162,9 +195,9 @@ class TeacherAnswers:
     def _complete(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
-            raise DataError(
-                f"{self.folder}: a teacher must have answered everything. Received: no {name}; the "
-                "command that made the folder resumes it"
+            raise InvalidInput(
+                f"{self.folder}: a teacher must have answered everything that a student learns. "
+                f"Received: no {name}; the command that made the folder resumes it"
             )
         return path
 

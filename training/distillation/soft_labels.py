@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,7 @@ _LEAST: Final = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class SoftLabels:
-    """The soft labels of one teacher, or of several together.
+    """The soft labels of one teacher, or of several together; none of a split it did not answer.
 
     Attributes:
         labelled: Of the labelled texts, float32 (texts, classes).
@@ -36,37 +37,45 @@ class SoftLabels:
         """Return the number of texts of each split."""
         return [len(self.labelled), len(self.unlabelled), len(self.validation)]
 
-    def with_neutral(self, opinions: Sequence[Float32Array] | None) -> SoftLabels:
+    def with_neutral(self, opinions: Sequence[Float32Array]) -> SoftLabels:
         """Insert a class between two, for texts without an opinion.
 
         Args:
-            opinions: The probability that each text of each split has an opinion, float32 (texts,);
-                without them, every text has one.
+            opinions: The probability that each text of each split has an opinion, float32 (texts,).
+                A split without them has no soft labels.
         """
         splits = (self.labelled, self.unlabelled, self.validation)
-        if opinions is None:
-            opinions = [np.ones(len(split), np.float32) for split in splits]
-        return SoftLabels(*map(with_neutral, splits, opinions))
+        pairs = zip(splits, opinions, strict=True)
+        return SoftLabels(*(with_neutral(split[: len(each)], each) for split, each in pairs))
 
 
 def mix_teachers(teachers: Mapping[str, SoftLabels], targets: NDArray[np.integer]) -> SoftLabels:
     """Mix the logits of teachers with the weights that are best for validation texts.
 
-    Two or three numbers are fitted to thousands of labels; nothing else is learned from them.
+    Two or three numbers are fitted to thousands of labels; nothing else is learned from them. A
+    split that not all have labelled is a mixture of the others, with weights of its own.
 
     Args:
-        teachers: By name; each labels the same texts.
+        teachers: By name; each labels the validation texts, and all or none of another split.
         targets: The class of each validation text, (texts,).
     """
     each = {name: _logits(labels.validation) for name, labels in teachers.items()}
-    weights = fit_mixture(np.stack(list(each.values())), targets)
+
+    @cache
+    def fit(names: tuple[str, ...]) -> Float64Array:
+        return fit_mixture(np.stack([each[name] for name in names]), targets)
 
     def mix(split: str) -> Float32Array:
-        logits = [_logits(getattr(labels, split)) for labels in teachers.values()]
-        mixed: Float32Array = softmax(np.tensordot(weights, np.stack(logits), axes=1), axis=1)
+        own = {name: getattr(labels, split) for name, labels in teachers.items()}
+        own = {name: labels for name, labels in own.items() if len(labels)}
+        if not own:
+            return next(iter(teachers.values())).validation[:0]
+        logits = np.stack([_logits(labels) for labels in own.values()])
+        mixed: Float32Array = softmax(np.tensordot(fit(tuple(own)), logits, axes=1), axis=1)
         return mixed.astype(np.float32)
 
     found = SoftLabels(mix("labelled"), mix("unlabelled"), mix("validation"))
+    weights = fit(tuple(each))
     parts = ", ".join(
         f"{name} {_accuracy(logits, targets):.2%} with weight {weight:.2f}"
         for (name, logits), weight in zip(each.items(), weights, strict=True)

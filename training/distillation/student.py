@@ -29,6 +29,9 @@ def soft_label_examples(
 ) -> LazySequence[TrainingExample]:
     """Return the labelled texts, then the unlabelled ones, with targets from the teacher.
 
+    Where the teacher has no soft labels, labelled texts keep their label, and unlabelled texts are
+    left out.
+
     Args:
         labelled: Training examples with hard labels.
         unlabelled: Texts without labels.
@@ -41,13 +44,17 @@ def soft_label_examples(
 
     def examples() -> Iterator[TrainingExample]:
         share = np.float32(soft_label_share)
-        for example, soft_label in zip(labelled, teacher.labelled, strict=True):
-            target = (1 - share) * example.target + share * soft_label
-            yield replace(example, target=target)
-        for text, soft_label in zip(unlabelled, teacher.unlabelled, strict=True):
-            yield TrainingExample(text, soft_label, _mean_weight(soft_label, class_weights))
+        if not len(teacher.labelled):
+            yield from labelled
+        else:
+            for example, soft_label in zip(labelled, teacher.labelled, strict=True):
+                target = (1 - share) * example.target + share * soft_label
+                yield replace(example, target=target)
+        if len(teacher.unlabelled):
+            for text, soft_label in zip(unlabelled, teacher.unlabelled, strict=True):
+                yield TrainingExample(text, soft_label, _mean_weight(soft_label, class_weights))
 
-    return LazySequence(examples, len(labelled) + len(unlabelled))
+    return LazySequence(examples, len(labelled) + len(teacher.unlabelled))
 
 
 def _mean_weight(soft_label: Float32Array, class_weights: Mapping[int, float] | None) -> float:
