@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import keras
 import numpy as np
@@ -80,6 +80,48 @@ class TrainingResult:
     without_tokens: dict[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All that a training reads.
+
+    Attributes:
+        dataset: The texts, with a neutral class if the recipe has one.
+        answers: Of a pretrained teacher, complete and about these texts; None for none.
+    """
+
+    dataset: Dataset
+    answers: TeacherAnswers | None
+
+    @classmethod
+    def read(cls, config: Config, source: Source) -> Self:
+        """Read the data, and check that the answers belong to it.
+
+        Raises:
+            DataError: The data is missing or invalid.
+            InvalidInput: The answers are missing, incomplete, or about other texts.
+        """
+        answers = find_answers(config)
+        dataset = load_dataset(
+            source,
+            validation_share=config.loop.validation_share,
+            seed=config.seed,
+            unlabelled=config.reads_unlabelled,
+        )
+        if answers is not None:
+            answers.require_same([fingerprint(each) for each in dataset.learned_sides()])
+        return cls(dataset.with_neutral() if config.teacher.neutral else dataset, answers)
+
+    def digests(self) -> dict[str, Any]:
+        """Return digests of the content, by part, ready for JSON."""
+        card = self.dataset.card
+        return {
+            "fingerprint": card.fingerprint,
+            "splits": card.splits,
+            "unlabelled": fingerprint(self.dataset.unlabelled),
+            **({"answers": self.answers.fingerprint()} if self.answers else {}),
+        }
+
+
 def train_run(
     config: Config,
     source: Source,
@@ -116,18 +158,10 @@ def train_run(
     with open_workspace(
         folder, checkpoint_every_s=checkpoint_every, fresh=fresh, parts=parts
     ) as workspace:
-        answers = find_answers(config)
-        dataset = load_dataset(
-            source,
-            validation_share=config.loop.validation_share,
-            seed=config.seed,
-            unlabelled=config.reads_unlabelled,
-        )
-        if answers is not None:
-            answers.require_same([fingerprint(each) for each in dataset.learned_sides()])
-        if config.teacher.neutral:
-            dataset = dataset.with_neutral()
-        workspace.claim(_identity(config, dataset, answers))
+        inputs = Inputs.read(config, source)
+        dataset = inputs.dataset
+        digests = inputs.digests()
+        workspace.claim(_identity(config, digests))
         try:
             result = train(
                 config,
@@ -135,14 +169,14 @@ def train_run(
                 dataset.validation,
                 workspace.folder / MODEL,
                 unlabelled=dataset.unlabelled.stream_texts(),
-                answers=answers,
+                answers=inputs.answers,
                 tensorboard=tensorboard,
                 workspace=workspace,
             )
         except DataError:
             workspace.discard()  # resumed, it would fail again
             raise
-        _write_run(folder, config, source, dataset, answers, result, workspace)
+        _write_run(folder, config, source, inputs, digests, result, workspace)
     print_rows(dataset.rows, result.without_tokens)
 
 
@@ -599,18 +633,11 @@ def _fit(
 # --- Run ---
 
 
-def _identity(
-    config: Config, dataset: Dataset, answers: TeacherAnswers | None
-) -> Mapping[str, Mapping[str, Any]]:
+def _identity(config: Config, inputs: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """Return what must not change when a training is resumed."""
     return {
         "config": config.flat(),
-        "data": {
-            "fingerprint": dataset.card.fingerprint,
-            "splits": dataset.card.splits,
-            "unlabelled": fingerprint(dataset.unlabelled),
-            **({"answers": answers.fingerprint()} if answers else {}),
-        },
+        "data": inputs,
         "code": {
             "version": __version__,
             "workspace_format": WORKSPACE_FORMAT,
@@ -624,8 +651,8 @@ def _write_run(
     folder: Path,
     config: Config,
     source: Source,
-    dataset: Dataset,
-    answers: TeacherAnswers | None,
+    inputs: Inputs,
+    digests: Mapping[str, Any],
     result: TrainingResult,
     workspace: Workspace,
 ) -> None:
@@ -633,6 +660,7 @@ def _write_run(
     with atomic_folder(folder, replaces=RUN) as partial:
         for name in (MODEL, TOKENIZER):
             shutil.copyfile(workspace.folder / name, partial / name)
+        dataset, answers = inputs.dataset, inputs.answers
         Learned.of(dataset, answers.own_texts() if answers else ()).write(partial / LEARNED)
         data = dataset.card.model_dump()
         if without_tokens := sum(result.without_tokens.values()):
@@ -646,5 +674,6 @@ def _write_run(
             seconds=round(result.seconds, 1),
             code_version=__version__,
             coverage=result.coverage,
+            inputs=dict(digests),
         )
         run.write(partial)

@@ -5,15 +5,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from app.errors import DataError, InvalidInput
+from tests.answered import write_answers
+from tests.corpus import write_tsv_folder
 from tests.deferred import deferred
+from tests.fakes import write_version
 from training.configs import load_config
 
 with deferred():
-    from training.data.dataset import Source
+    from training.data.dataset import Source, load_dataset
     from training.evaluation import recipe
     from training.fit.run import Run
+    from training.train import Inputs
 
 CONFIG = load_config("smoke")
 
@@ -23,6 +29,7 @@ class Steps:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.done = folder, list[str]()
+        self.source = Source(str(write_tsv_folder(folder / "data", train=120, test=20)))
         self.broken = ""
 
     def train_run(self, config: Any, source: Source, folder: Path, **_: object) -> None:
@@ -31,9 +38,17 @@ class Steps:
         folder.mkdir(exist_ok=True)
         for each in folder.iterdir():
             each.unlink()
-        card = {"name": "x", "fingerprint": "0" * 64, "counts": {}, "splits": {}}
-        history = {"val_loss": [1.0]}
-        Run(asdict(config), source.absolute(), ("a", "b"), card, history, 1.0, "0").write(folder)
+        run = Run(
+            config=asdict(config),
+            source=source.absolute(),
+            labels=("negative", "positive"),
+            data={"name": "x", "fingerprint": "0" * 64, "counts": {}, "splits": {}},
+            history={"val_loss": [1.0]},
+            seconds=1.0,
+            code_version="0",
+            inputs=Inputs.read(config, source).digests(),
+        )
+        run.write(folder)
 
     def export(self, run: Path, models: Path, **_: object) -> Path:
         """Create the folder of the next version."""
@@ -68,7 +83,7 @@ def make(steps: Steps, config: Any = CONFIG, **options: Any) -> list[str]:
     steps.done.clear()
     folder = steps.folder
     try:
-        recipe.make_version(config, Source("data"), folder / "run", folder / "models", **options)
+        recipe.make_version(config, steps.source, folder / "run", folder / "models", **options)
     except OSError:
         assert steps.broken
     return list(steps.done)
@@ -93,11 +108,12 @@ def test_each_step_is_done_once(steps: Steps) -> None:
         lambda steps: make(steps, CONFIG.replace(seed=8)),
         lambda steps: make(steps, fresh=True),
         lambda steps: (steps.folder / "run" / "run.json").unlink() or make(steps),
+        lambda steps: write_tsv_folder(steps.folder / "data", seed=2) and make(steps),
     ],
-    ids=["another recipe", "--fresh", "no run"],
+    ids=["another recipe", "--fresh", "no run", "other texts"],
 )
 def test_another_training_is_done_anew(steps: Steps, change: Callable[[Steps], list[str]]) -> None:
-    """Another recipe, a fresh start or a missing run makes another version."""
+    """Another recipe, a fresh start, a missing run or other texts make another version."""
     make(steps)
     assert change(steps) == ["train", "export", "evaluate"]
     assert len(list((steps.folder / "models" / "smoke").iterdir())) == 2
@@ -109,3 +125,63 @@ def test_a_version_that_was_removed(steps: Steps) -> None:
     (steps.folder / "models" / "smoke" / "1").rmdir()
     assert make(steps) == ["export", "evaluate"]
     assert make(steps, replace(CONFIG)) == ["evaluate"]
+
+
+def test_answers_that_changed_in_place(steps: Steps) -> None:
+    """A run whose teacher has answered otherwise since is trained again; a copy changes nothing."""
+    dataset = load_dataset(
+        steps.source,
+        validation_share=CONFIG.loop.validation_share,
+        seed=CONFIG.seed,
+        unlabelled=True,
+    )
+    folder = write_answers(steps.folder / "answers", dataset)
+    config = CONFIG.replace(answers=str(folder))
+    assert make(steps, config) == ["train", "export", "evaluate"]
+    write_answers(folder, dataset)
+    assert make(steps, config) == ["evaluate"]
+    logits = np.load(folder / "answers/0000.npz")["logits"]
+    np.savez(folder / "answers/0000.npz", logits=-logits)
+    assert make(steps, config) == ["train", "export", "evaluate"]
+
+
+def _without_test(steps: Steps) -> None:
+    for path in (steps.folder / "data").glob("test*"):
+        path.unlink()
+
+
+def _short(steps: Steps) -> None:
+    (steps.folder / "short").mkdir()
+    (steps.folder / "short" / "mine.tsv").write_text("text\tlabel\nFine.\tsplendid\n", "utf-8")
+
+
+def _other_labels(steps: Steps) -> None:
+    folder = write_version(steps.folder / "models", "smoke", 1)
+    manifest = (folder / "manifest.json").read_text("utf-8").replace('"positive"', '"good"')
+    (folder / "manifest.json").write_text(manifest, "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "changes", "error", "message"),
+    [
+        (_without_test, {}, InvalidInput, "make scores test texts"),
+        (_short, {}, DataError, "short texts must be among those of the model"),
+        (_other_labels, {}, InvalidInput, "must have the labels of smoke/1"),
+        (lambda _: None, {"answers": "/nowhere"}, InvalidInput, "output folder of teach"),
+        (lambda _: None, {"neutral": True}, InvalidInput, "which texts are neutral"),
+    ],
+    ids=["no test texts", "short texts", "other labels", "no answers", "no neutral texts"],
+)
+def test_what_a_later_step_would_refuse(
+    steps: Steps,
+    break_it: Callable[[Steps], None],
+    changes: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    """It is refused before the first step, which takes hours."""
+    break_it(steps)
+    short = steps.folder / "short"
+    with pytest.raises(error, match=message):
+        make(steps, CONFIG.replace(**changes), short=short if short.exists() else None)
+    assert steps.done == []

@@ -1,26 +1,28 @@
 """From data to an evaluated version in one command, resumed at the first step that is not done.
 
-The run folder is the record: a run with the same recipe and data is not trained again, and a file
-beside its model names the version that was exported from it.
+The run folder is the record: a run with the same recipe, data and answers of a teacher is not
+trained again, and a file beside its model names the version that was exported from it.
 """
 
 import json
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from app.errors import DataError
+from app.errors import DataError, InvalidInput
 from training.config import Config
-from training.data.dataset import Source
+from training.data.dataset import Dataset, Source
 from training.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate_version
-from training.export.export import export
+from training.export.export import check_labels, export
 from training.fit.run import RUN, Run
+from training.quality.assess import choose_sets
 from training.support.files import atomic_path
 from training.support.progress import print_line
-from training.train import train_run
+from training.train import Inputs, train_run
 
 EXPORTED: Final = "version.json"
 """In a run folder: the version that was exported from it."""
@@ -38,6 +40,8 @@ def make_version(
 ) -> tuple[Path, Evaluation]:
     """Train a recipe, export it and score the test texts.
 
+    What any step would refuse is refused before the first one.
+
     Args:
         config: The recipe.
         source: Where the data is; with test texts.
@@ -49,9 +53,18 @@ def make_version(
 
     Returns:
         The folder of the version, and its evaluation.
+
+    Raises:
+        DataError: The data or the short texts are missing or invalid.
+        InvalidInput: There are no test texts, answers are missing or incomplete, or the newest
+            version of this name has other labels.
     """
     began = time.monotonic()
-    if options.get("fresh") or not _is_trained(run_folder, config, source):
+    inputs = Inputs.read(config, source)
+    _check(inputs.dataset, models / config.name, source, new_labels=new_labels, short=short)
+    digests = inputs.digests()
+    del inputs  # each step reads the texts for itself
+    if options.get("fresh") or not _is_trained(run_folder, config, source, digests):
         train_run(config, source, run_folder, **options)
     version = _exported(run_folder, models)
     if version is None:
@@ -64,8 +77,22 @@ def make_version(
     return version, evaluation
 
 
-def _is_trained(folder: Path, config: Config, source: Source) -> bool:
-    """Whether the run of this recipe and data is complete."""
+def _check(
+    dataset: Dataset, folder: Path, source: Source, *, new_labels: bool, short: Path | None
+) -> None:
+    """Check what export and evaluation would refuse after hours of training."""
+    if dataset.test is None:
+        raise InvalidInput(
+            "make scores test texts, which are in the data, or named by --test or --test-share. "
+            f"Received: none in {source.path}"
+        )
+    if not new_labels:
+        check_labels(folder, dataset.train.labels)
+    choose_sets(short, Path(source.path), dataset.train.labels)
+
+
+def _is_trained(folder: Path, config: Config, source: Source, inputs: Mapping[str, Any]) -> bool:
+    """Whether the run of this recipe is complete, and has learned from this data and answers."""
     if not (folder / RUN).exists():
         return False
     try:
@@ -73,7 +100,8 @@ def _is_trained(folder: Path, config: Config, source: Source) -> bool:
     except DataError:
         return False
     same_recipe = Config.from_mapping(run.config) == Config.from_mapping(asdict(config))
-    return same_recipe and run.source == replace(source.absolute(), bad_rows_file=None)
+    same_source = run.source == replace(source.absolute(), bad_rows_file=None)
+    return same_recipe and same_source and run.inputs == inputs
 
 
 def _exported(run_folder: Path, models: Path) -> Path | None:

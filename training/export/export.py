@@ -132,7 +132,7 @@ def export(
     config = Config.from_mapping(run.config)
     target = _new_version(models / config.name, version)
     if not new_labels:
-        _check_labels(models / config.name, run.labels)
+        check_labels(models / config.name, run.labels)
     source = source or run.source
     sets = choose_sets(short, Path(source.path), run.labels)
     trained = _load(run_folder, run, config, source)
@@ -187,7 +187,7 @@ def _list_versions(folder: Path) -> set[int]:
     return {int(path.name) for path in folder.glob("*") if path.name.isdecimal()}
 
 
-def _check_labels(folder: Path, labels: tuple[str, ...]) -> None:
+def check_labels(folder: Path, labels: tuple[str, ...]) -> None:
     """Compare the labels of a run with those of the newest version that can be read.
 
     The new version will answer the requests that the newest one answers today.

@@ -32,6 +32,7 @@ class Run:
         code_version: The version of this project.
         coverage: The shares of the vocabulary and of the training tokens that a file of word
             vectors covers; empty without one.
+        inputs: Digests of what it has read; empty in runs of earlier releases.
     """
 
     config: dict[str, Any]
@@ -42,6 +43,7 @@ class Run:
     seconds: float
     code_version: str
     coverage: dict[str, float] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write `run.json`."""
