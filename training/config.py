@@ -261,11 +261,11 @@ class TeacherConfig:
             the rest.
         answers: The folder in which `valence-train teach` kept the answers of a pretrained teacher;
             empty for none. Its soft labels of reviews are mixed with those of the teachers above,
-            with weights fitted on validation texts.
+            with weights fitted on validation texts; a split may lack them.
         piece_weight: Sample weight of each piece that it answered, beside 1 for a text; 0 for no
             pieces.
         silent_texts: Number of texts without an opinion in addition: nothing, numbers, unknown
-            words and function words. Their soft label is even.
+            words and function words. Their soft label is even odds, or the neutral class.
         neutral: Whether the model has a third class between the two of the data. Only the
             pretrained teacher knows which texts are neutral.
     """

@@ -4,7 +4,7 @@ The teachers are too large to serve. Two linear models of n-grams and a convolut
 n-gram and region vectors label every training text (out of fold) and every unlabelled text. A
 pretrained transformer labels these too, and knows more than film reviews: it also answers hundreds
 of thousands of sentences, fragments, alterations and everyday sentences (`valence-train teach`).
-Validation texts decide the weights of the mixture, and nothing else. An LSTM (one direction, max
+Validation texts decide the weights of the mixture and the temperatures. An LSTM (one direction, max
 and mean pooling) learns reviews and pieces together. Word, region and n-gram vectors are pretrained
 on all texts without labels.
 
