@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from app.artifact import read_golden, read_manifest, verify_files
+from app.artifact import Reliability, read_golden, read_manifest, verify_files
 from app.errors import DataError, InvalidInput, UnusableVersion
 from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
@@ -344,3 +344,16 @@ def test_any_tensorflow_program_can_use_it(workshop: Workshop, tmp_path: Path) -
     np.testing.assert_allclose(
         [float(p) for p in done.stdout.split()], row.probabilities, atol=1e-5
     )
+
+
+@pytest.mark.slow
+def test_the_rule_of_a_version(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest has the rule that was measured, and the baseline counts by it."""
+    rule = Reliability(max_unknown_share=0.0, min_known_tokens=10**6, measured={"level": 0.7})
+    monkeypatch.setattr("training.export.export.measure_rule", lambda *_, **__: rule)
+    manifest = read_manifest(export(workshop.runs / "bow", tmp_path))
+    assert manifest.reliability == rule
+    assert manifest.baseline is not None
+    assert manifest.baseline.labels == (40, 0)

@@ -1,12 +1,17 @@
 """The rule by which a version says that it cannot judge a text."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.artifact import Reliability
 from app.errors import InvalidInput
+from app.text.padding import Int32Array
+from app.text.vocabulary import BEGIN, UNKNOWN
 from tests.fakes import make_encoder
-from training.reports.reliability import choose_reliability, give_even_odds
+from training.reports.reliability import choose_reliability, give_even_odds, measure_rule
 
 WORDS = 20
 TEXTS = 200
@@ -73,3 +78,42 @@ def test_even_odds(dtype: type[np.floating], labels: tuple[str, ...], label: int
     give_even_odds(answers, encoded, Reliability(), labels)
     assert answers[0] == pytest.approx(1 / len(labels))
     assert answers.argmax(axis=1).tolist() == [label, len(labels) - 1]
+
+
+class Counting:
+    """A model of words 3 (bad) and 4 (good) that needs a share of each passage to be right."""
+
+    def __init__(self, needs: float, neutral: bool) -> None:
+        self._needs, self._neutral = needs, neutral
+
+    def __call__(self, rows: Sequence[Int32Array]) -> NDArray[np.float64]:
+        good = np.array([(row == 4).sum() > (row == 3).sum() for row in rows])
+        enough = np.array([(row[1:] != UNKNOWN).mean() >= self._needs for row in rows])
+        even = np.arange(len(rows)) % 2 == 0
+        positive = 0.2 + 0.6 * np.where(enough, good, even)
+        columns = [1 - positive, positive]
+        return np.stack(columns[:1] + [np.ones(len(rows))] * self._neutral + columns[1:], axis=1)
+
+
+@pytest.mark.parametrize("neutral", [False, True])
+@pytest.mark.parametrize(
+    ("texts", "needs", "largest"),
+    [(400, 0.0, 1.0), (400, 0.5, 0.5), (400, 0.2, 0.8), (40, 0.5, 1.0)],
+)
+def test_rule_of_passages(texts: int, needs: float, largest: float, neutral: bool) -> None:
+    """Hidden tokens of validation texts tell which share a version bears; few texts tell nothing.
+
+    A class that no validation text has changes nothing.
+    """
+    targets = np.arange(texts) // 2 % 2
+    rows = [np.array([BEGIN, *[3 + good] * 60], np.int32) for good in targets]
+    rule = measure_rule(rows, targets * (1 + neutral), Counting(needs, neutral), seed=1)
+    assert rule.max_unknown_share == largest
+    assert bool(rule.measured) is (texts == 400)
+
+
+def test_a_model_that_knows_nothing_has_no_rule() -> None:
+    """A model that is no better than the most frequent label has the default rule."""
+    rows = [np.array([BEGIN, 3, 4], np.int32)] * 400
+    rule = measure_rule(rows, np.arange(400) // 2 % 2, Counting(2.0, neutral=False), seed=1)
+    assert rule == Reliability()

@@ -47,7 +47,7 @@ from training.quality.assess import Quality, assess, choose_sets
 from training.quality.figures import with_quality
 from training.quality.short_texts import ShortSet
 from training.reports.calibration import fit_temperature, rescale
-from training.reports.reliability import give_even_odds
+from training.reports.reliability import give_even_odds, measure_rule
 from training.reports.report import Report, describe_lengths, describe_split, write_report
 from training.reports.scores import collect, measure
 from training.support.arrays import IntArray, Probabilities
@@ -147,22 +147,27 @@ def export(
         write_golden(folder, _golden_rows(reference, onnx, run.labels))
         if (run_folder / LEARNED).is_file():  # runs of earlier releases lack it
             shutil.copyfile(run_folder / LEARNED, folder / LEARNED)
+        reliability = measure_rule(
+            validation.rows, validation.targets, exported.score, seed=config.seed
+        )
         for answers in (reference.validation_answers, *([onnx.answers.validation] if onnx else ())):
-            give_even_odds(answers, validation.encoded, Reliability(), run.labels)
+            give_even_odds(answers, validation.encoded, reliability, run.labels)
         metrics = _measure(reference, onnx, run.labels)
         baseline = count_baseline(validation.encoded, reference.validation_answers)
-        manifest = _describe(trained, int(target.name), temperature, metrics, onnx_record, baseline)
+        manifest = _describe(
+            trained, int(target.name), temperature, metrics, onnx_record, baseline, reliability
+        )
         quality = _assess(
             folder,
             run.labels,
             sets,
             exported,
-            manifest.reliability,
+            reliability,
             has_onnx=onnx is not None,
         )
         report = _write_report(folder, manifest, trained, validation, reference, quality)
         write_manifest(folder, with_quality(manifest, report))
-    _print_results(metrics, onnx_record)
+    _print_results(metrics, onnx_record, reliability)
     print_rows(trained.dataset.rows)
     return target
 
@@ -326,6 +331,7 @@ def _describe(
     metrics: dict[str, dict[str, float]],
     onnx_record: dict[str, Any],
     baseline: Baseline,
+    reliability: Reliability,
 ) -> Manifest:
     run, config = trained.run, trained.config
     return Manifest(
@@ -344,6 +350,7 @@ def _describe(
         engines={_ENGINE: {"signature": SIGNATURE}, _ONNX: onnx_record},
         limits=_limits(trained.encoder.config, trained.dataset, config),
         baseline=baseline,
+        reliability=reliability,
         files={},
     )
 
@@ -448,11 +455,15 @@ def _lengths(encoder: TextEncoder, corpus: Corpus) -> Int32Array:
     return np.array([len(encoder.tokenize(text)) for text in corpus.texts()], np.int32)
 
 
-def _print_results(metrics: dict[str, dict[str, float]], onnx_record: dict[str, Any]) -> None:
-    """Print the validation metrics, and whether `model.onnx` was kept."""
+def _print_results(
+    metrics: dict[str, dict[str, float]], onnx_record: dict[str, Any], reliability: Reliability
+) -> None:
+    """Print the validation metrics, whether `model.onnx` was kept, and what cannot be judged."""
     for engine, scores in metrics.items():
         figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
         print_line(f"validation: {engine}: {figures}")
     for precision, outcome in onnx_record["tried"].items():
         verdict = outcome["fault"] or "agrees with the SavedModel"
         print_line(f"onnx: {precision} {verdict}")
+    share = reliability.max_unknown_share
+    print_line(f"reliable: texts with a known token and at most {share:.0%} unknown ones")

@@ -1,6 +1,6 @@
 """The rule by which a version says that it cannot judge a text, chosen on validation texts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +10,14 @@ from app.artifact import Reliability, even_label
 from app.errors import InvalidInput
 from app.text.encoder import Encoded
 from app.text.padding import Int32Array
+from app.text.vocabulary import UNKNOWN
+from training.reports.scores import wilson
+from training.support.arrays import IntArray, Probabilities
 
+WINDOW: Final = 40
+"""Tokens of a passage, about three sentences. A whole review is right with few known words left."""
+_PASSAGES: Final = 4
+"""Passages of each text."""
 _STEPS: Final = 10
 _MIN_TEXTS: Final = 50
 """A group of fewer texts decides nothing: the standard error of its accuracy is above 0.05."""
@@ -36,6 +43,57 @@ def give_even_odds(
     even = probabilities.dtype.type(1 / len(labels))
     probabilities[unreliable] = even
     probabilities[unreliable, : even_label(labels)] = np.nextafter(even, np.zeros_like(even))
+
+
+def measure_rule(
+    rows: Sequence[Int32Array],
+    targets: IntArray,
+    score: Callable[[Sequence[Int32Array]], Probabilities],
+    *,
+    seed: int,
+) -> Reliability:
+    """Find how many unknown tokens a version bears, in passages of validation texts.
+
+    In each passage a share of the tokens, from none to all, becomes the unknown one. The level is
+    half-way between always giving the most frequent label and the accuracy with all tokens shown.
+    Labels that no text has, such as `neutral`, are not asked for.
+
+    Args:
+        rows: The ids of each validation text, `BEGIN` first.
+        targets: The class of each, int (texts,).
+        score: Returns the probabilities of rows, (rows, classes).
+        seed: Of passages and hidden tokens.
+
+    Returns:
+        The rule of `choose_reliability`, or the default one if there are too few texts for any.
+    """
+    random = np.random.default_rng(seed)
+    shown, hidden = [], []
+    for row in rows:
+        for _ in range(_PASSAGES):
+            start = random.integers(max(1, len(row) - WINDOW))
+            passage = np.concatenate([row[:1], row[1:][start : start + WINDOW]])
+            shown.append(passage)
+            hide = random.random(len(passage)) < random.random()
+            hide[0] = False
+            hidden.append(np.where(hide, UNKNOWN, passage).astype(np.int32))
+    classes = np.unique(targets)
+    expected = np.repeat(targets, _PASSAGES)
+
+    def judge(passages: Sequence[Int32Array]) -> NDArray[np.bool_]:
+        right: NDArray[np.bool_] = classes[score(passages)[:, classes].argmax(axis=1)] == expected
+        return right
+
+    right = judge(shown)
+    level = round(float(np.bincount(targets).max() / len(targets) + right.mean()) / 2, 4)
+    if wilson(int(right.sum()), len(right))[0] <= level:
+        return Reliability()
+    known = np.array([(row[1:] != UNKNOWN).sum() for row in hidden], np.int32)
+    read = np.array([len(row) - 1 for row in hidden], np.int32)
+    try:
+        return choose_reliability(known, read, judge(hidden), level=level)
+    except InvalidInput:
+        return Reliability()
 
 
 def choose_reliability(
