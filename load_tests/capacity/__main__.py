@@ -28,7 +28,6 @@ from load_tests.capacity.workload import Mix, make_bodies, request_file
 OK, FAILED, WRONG_CALL = 0, 1, 2
 
 _TEXTS: Final = 8192
-_SHARE_OF_PEAK: Final = 0.25
 _EPILOG: Final = """\
 examples:
   python -m load_tests.capacity
@@ -106,7 +105,7 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
             turns = check_two(plan, turns=options.turns, report=_report, **balancing)
     wanted = Wanted(
         rates=options.rates,
-        least_rate=options.least_rate or options.rates[-1] * _SHARE_OF_PEAK,
+        lowest_share=options.lowest_share,
         nodes=options.nodes,
         limit_ms=options.limit_ms,
     )
@@ -171,7 +170,7 @@ def _make_parser() -> argparse.ArgumentParser:
         default=[100, 1000, 10_000],
         help="requests per second to plan for; the last is that of the patches [100 1000 10000]",
     )
-    add("--least-rate", type=_above_zero, help="the lowest of the day [a quarter of the last]")
+    add("--lowest-share", type=_share, default=0.25, help="of a rate at the quietest hour [0.25]")
     add("--nodes", type=_nodes, default=3, help="nodes of the cluster [3]")
     add("--check-two", action="store_true", help="hold the prediction against two replicas")
     add("--turns", type=_positive, default=3, help="of --check-two [3]")

@@ -1,7 +1,8 @@
-"""From the knee of one replica to a number of replicas, a target for the autoscaler, and patches.
+"""From the knee of one replica to replicas for a rate, the autoscaler's targets, and patches.
 
 A replica at the knee uses `cores_at_knee`. Utilization grows with the rate, and the rate of a
-replica with the replicas that a lost node takes away: the target leaves room for both.
+replica with the replicas that a lost node takes away: the target leaves room for both, at every
+number of replicas that the autoscaler may choose.
 """
 
 import bisect
@@ -12,6 +13,8 @@ from typing import Any, Final
 
 TOLERANCE: Final = 0.1
 """The HPA does nothing while a metric is within a tenth of its target (its documented default)."""
+SPARE: Final = 1.5
+"""The most replicas, divided by those for the busiest hour: room for spikes and lost nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,25 @@ class Need:
         rate: Requests per second.
         replicas: How many there must be while all nodes are up.
         lost: How many of them a node takes away.
-        utilization: The autoscaler's target, in percent of the CPU request; None if not known.
-        in_flight: The autoscaler's target for the requests in flight on a replica.
     """
 
     rate: float
     replicas: int
     lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Between what an autoscaler chooses, and what it keeps.
+
+    Attributes:
+        least, most: The bounds of the number of replicas.
+        utilization: The target, in percent of the CPU request; None if not known.
+        in_flight: The target for the requests in flight on a replica.
+    """
+
+    least: int
+    most: int
     utilization: int | None
     in_flight: float
 
@@ -64,19 +79,42 @@ def plan(rate: float, capacity: Capacity, nodes: int) -> Need:
         nodes: Over which replicas are spread evenly, at least 2.
     """
     replicas = max(2, math.ceil(rate / capacity.rate))
-    while (replicas - math.ceil(replicas / nodes)) * capacity.rate < rate:
+    while (replicas - _lost(replicas, nodes)) * capacity.rate < rate:
         replicas += 1
-    lost = math.ceil(replicas / nodes)
-    # After the loss, all replicas that are left must be below the knee; and the autoscaler must
-    # have added one before.
-    share = (replicas - lost) / replicas / (1 + TOLERANCE)
-    return Need(
-        rate=rate,
-        replicas=replicas,
-        lost=lost,
-        utilization=_utilization(capacity, share),
-        in_flight=capacity.in_flight(capacity.rate * share),
-    )
+    return Need(rate=rate, replicas=replicas, lost=_lost(replicas, nodes))
+
+
+def plan_scale(least: Need, most: Need, capacity: Capacity, nodes: int) -> Scale:
+    """Bounds and targets for a day.
+
+    Args:
+        least: At the lowest rate of the day.
+        most: At the highest.
+        capacity: Of one replica.
+        nodes: As in `plan`.
+    """
+    bounds = least.replicas, math.ceil(most.replicas * SPARE)
+    share = kept_share(*bounds, nodes) / (1 + TOLERANCE)
+    return Scale(*bounds, _utilization(capacity, share), capacity.in_flight(capacity.rate * share))
+
+
+def kept_share(least: int, most: int, nodes: int) -> float:
+    """The share of the replicas that is left when the fullest node is lost, in the worst case.
+
+    At any number of replicas, an autoscaler lets the load of each come close to the target. Of 4 on
+    3 nodes a half is left, of 3 it is two thirds: so the worst number of all decides.
+
+    Args:
+        least: The lower bound of the number of replicas, at least 2.
+        most: The upper bound.
+        nodes: As in `plan`.
+    """
+    return min((count - _lost(count, nodes)) / count for count in range(least, most + 1))
+
+
+def _lost(replicas: int, nodes: int) -> int:
+    """How many of the replicas the fullest node has."""
+    return math.ceil(replicas / nodes)
 
 
 def _utilization(capacity: Capacity, share: float) -> int | None:
@@ -112,34 +150,32 @@ def resources_patch(capacity: Capacity) -> dict[str, Any]:
     }
 
 
-def hpa_patch(least: Need, most: Need) -> list[dict[str, Any]]:
-    """A JSON patch of the HorizontalPodAutoscaler.
-
-    Args:
-        least: At the lowest rate of the day.
-        most: At the highest.
-    """
+def hpa_patch(scale: Scale) -> list[dict[str, Any]]:
+    """A JSON patch of the HorizontalPodAutoscaler."""
     patch = [
-        {"op": "replace", "path": "/spec/minReplicas", "value": least.replicas},
-        {"op": "replace", "path": "/spec/maxReplicas", "value": most.replicas},
+        {"op": "replace", "path": "/spec/minReplicas", "value": scale.least},
+        {"op": "replace", "path": "/spec/maxReplicas", "value": scale.most},
     ]
-    if most.utilization is not None:
+    if scale.utilization is not None:
         path = "/spec/metrics/0/resource/target/averageUtilization"
-        target = min(need.utilization or 100 for need in (least, most))
-        patch.append({"op": "replace", "path": path, "value": target})
+        patch.append({"op": "replace", "path": path, "value": scale.utilization})
     return patch
 
 
-def keda_patch(least: Need, most: Need) -> list[dict[str, Any]]:
-    """A JSON patch of the ScaledObject, whose first trigger is the requests in flight."""
-    target = min(least.in_flight, most.in_flight)
+def keda_patch(scale: Scale, without_metrics: int) -> list[dict[str, Any]]:
+    """A JSON patch of the ScaledObject, whose first trigger is the requests in flight.
+
+    Args:
+        scale: Bounds and targets.
+        without_metrics: The least number of replicas while Prometheus does not answer.
+    """
     return [
-        {"op": "replace", "path": "/spec/minReplicaCount", "value": least.replicas},
-        {"op": "replace", "path": "/spec/maxReplicaCount", "value": most.replicas},
-        {"op": "replace", "path": "/spec/fallback/replicas", "value": most.replicas},
+        {"op": "replace", "path": "/spec/minReplicaCount", "value": scale.least},
+        {"op": "replace", "path": "/spec/maxReplicaCount", "value": scale.most},
+        {"op": "replace", "path": "/spec/fallback/replicas", "value": without_metrics},
         {
             "op": "replace",
             "path": "/spec/triggers/0/metadata/threshold",
-            "value": f"{target:.3g}",
+            "value": f"{scale.in_flight:.3g}",
         },
     ]

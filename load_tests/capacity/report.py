@@ -13,9 +13,11 @@ from load_tests.capacity.pair import Turn, agreement
 from load_tests.capacity.replicas import (
     Capacity,
     Need,
+    Scale,
     hpa_patch,
     keda_patch,
     plan,
+    plan_scale,
     resources_patch,
 )
 from load_tests.capacity.trial import Trial
@@ -29,14 +31,15 @@ class Wanted:
     """What the plan is for.
 
     Attributes:
-        rates: Requests per second, each a row of the table; the last is that of the patches.
-        least_rate: The lowest rate of the day.
+        rates: Requests per second at the busiest hour, each a row of the table; the last is that of
+            the patches.
+        lowest_share: The lowest rate of a day, as a share of its highest.
         nodes: Of the cluster.
         limit_ms: The objective.
     """
 
     rates: Sequence[float]
-    least_rate: float
+    lowest_share: float
     nodes: int
     limit_ms: float
 
@@ -95,8 +98,10 @@ def write_markdown(
         _knees(measured),
         *(_stages(figures) for figures in measured),
         "## Replicas for a rate, with one node down",
-        f"{wanted.nodes} nodes with as many replicas each. T is the target of the autoscaler: the "
-        "CPU utilization in percent of the request, or the requests in flight on each replica.",
+        f"{wanted.nodes} nodes over which replicas are spread evenly. The bounds and T are those "
+        "of the autoscaler, on a day whose quietest hour has "
+        f"{wanted.lowest_share:.0%} of the rate: T is the CPU utilization in percent of the "
+        "request, or the requests in flight on each replica.",
         _needs(measured, wanted),
     ]
     if turns:
@@ -122,8 +127,7 @@ def write_files(
         files["capacity.png"] = draw(measured, wanted.limit_ms)
     # The replica with the highest rate for each core is the one to use many of.
     best = max(map(capacity_of, measured), key=lambda each: each.rate / each.cores)
-    least, most = (plan(r, best, wanted.nodes) for r in (wanted.least_rate, wanted.rates[-1]))
-    files |= components(best, least, most)
+    files |= components(best, *_plan_day(wanted.rates[-1], best, wanted))
     paths = []
     for name, data in files.items():
         path = folder / name
@@ -132,15 +136,28 @@ def write_files(
     return paths
 
 
-def components(capacity: Capacity, least: Need, most: Need) -> dict[str, bytes]:
-    """Files of the kustomize components, by path; JSON is YAML."""
+def _plan_day(rate: float, capacity: Capacity, wanted: Wanted) -> tuple[Need, Scale]:
+    """The replicas for the busiest hour of a day, and what an autoscaler makes of the day."""
+    least = plan(rate * wanted.lowest_share, capacity, wanted.nodes)
+    most = plan(rate, capacity, wanted.nodes)
+    return most, plan_scale(least, most, capacity, wanted.nodes)
+
+
+def components(capacity: Capacity, need: Need, scale: Scale) -> dict[str, bytes]:
+    """Files of the kustomize components, by path; JSON is YAML.
+
+    Args:
+        capacity: Of one replica.
+        need: For the busiest hour of the day.
+        scale: For the day.
+    """
     patches = {
-        "hpa": ("HorizontalPodAutoscaler", hpa_patch(least, most)),
-        "keda": ("ScaledObject", keda_patch(least, most)),
+        "hpa": ("HorizontalPodAutoscaler", hpa_patch(scale)),
+        "keda": ("ScaledObject", keda_patch(scale, without_metrics=need.replicas)),
     }
     return {
         f"{name}/kustomization.yaml": _component(
-            f"{most.rate:g} requests/s with one node down; beside the component `{name}` of k8s.",
+            f"{need.rate:g} requests/s with one node down; beside the component `{name}` of k8s.",
             [
                 {"patch": json.dumps(resources_patch(capacity))},
                 {"target": {"kind": kind, "name": "valence"}, "patch": json.dumps(patch)},
@@ -222,20 +239,21 @@ def _stage(trial: Trial, name: str) -> str:
 
 def _needs(measured: Sequence[CoreFigures], wanted: Wanted) -> str:
     rows: list[tuple[str, ...]] = [
-        ("requests/s", "cores", "replicas", "a node has", "T, CPU", "T, in flight"),
-        ("---",) * 6,
+        ("requests/s", "cores", "replicas", "a node has", "bounds", "T, CPU", "T, in flight"),
+        ("---",) * 7,
     ]
     for rate in wanted.rates:
         for figures in measured:
-            need = plan(rate, capacity_of(figures), wanted.nodes)
+            need, scale = _plan_day(rate, capacity_of(figures), wanted)
             rows.append(
                 (
                     f"{rate:,.0f}",
                     f"{figures.cores}",
                     f"{need.replicas}",
                     f"{need.lost}",
-                    "-" if need.utilization is None else f"{need.utilization} %",
-                    f"{need.in_flight:.1f}",
+                    f"{scale.least} to {scale.most}",
+                    "-" if scale.utilization is None else f"{scale.utilization} %",
+                    f"{scale.in_flight:.1f}",
                 )
             )
     return _table(rows)

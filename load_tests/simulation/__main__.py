@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from load_tests.bench.errors import BenchError, WrongCall
-from load_tests.simulation.cluster import METHODS, Pods
+from load_tests.simulation.cluster import METHODS, NOTICE_S, REPLACE_S, Pods
 from load_tests.simulation.plan import Wanted, find
 from load_tests.simulation.report import draw, make_content, write_files, write_markdown
 from load_tests.simulation.service_times import read_measured
@@ -75,10 +75,20 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--method", choices=METHODS, default="least-requests", help="of the balancer")
     add("--nodes", type=int, choices=range(2, 1001), metavar="N", default=3, help="[3]")
     add("--pod-start-s", type=_above_zero, default=10, help="until a new pod is ready [10]")
-    add("--notice-s", type=_above_zero, default=40, help="until a lost node gets no requests [40]")
-    add("--replace-s", type=_above_zero, default=300, help="until its pods are replaced [300]")
+    add(
+        *("--notice-s",),
+        type=_above_zero,
+        default=NOTICE_S,
+        help=f"from the loss of a node until it gets no requests [{NOTICE_S:g}]",
+    )
+    add(
+        *("--replace-s",),
+        type=_above_zero,
+        default=REPLACE_S,
+        help=f"from the loss until its pods are started elsewhere [{REPLACE_S:g}; zones: 80]",
+    )
     add("--price", type=_above_zero, default=0.04, help="of a core for an hour [0.04]")
-    add("--seconds", type=_above_zero, default=30, help="simulated request by request [30]")
+    add("--seconds", type=_above_zero, default=30, help="request by request [30]")
     add("--seed", type=int, default=1, help="of everything that is random [1]")
     add("--out", type=Path, default=Path("runs/simulation"), help="folder [runs/simulation]")
     return parser

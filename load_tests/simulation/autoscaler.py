@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from load_tests.capacity.replicas import TOLERANCE
+
 SYNC_S: Final = 15.0
 """The controller looks every 15 s."""
-TOLERANCE: Final = 0.1
-"""It does nothing while a metric is within a tenth of its target."""
 
 _ROUNDING: Final = 1e-9
 

@@ -24,6 +24,20 @@ METHODS: Final[tuple[Method, ...]] = ("random", "round-robin", "least-requests")
 Rate = Callable[[float], float]
 """Requests per second at a time, in seconds."""
 
+NOTICE_S: Final = 50.0
+"""A node that says nothing for so long gets no more requests.
+
+Source:
+    kube-controller-manager: the default of --node-monitor-grace-period since Kubernetes 1.32.
+"""
+REPLACE_S: Final = NOTICE_S + 300
+"""Then its pods wait for so long until others are started in their place.
+
+Source:
+    Kubernetes, "Taints and Tolerations": tolerationSeconds of node.kubernetes.io/unreachable that
+    the cluster adds to pods without one.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Pods:
@@ -37,8 +51,8 @@ class Pods:
     """
 
     start_s: float = 10.0
-    notice_s: float = 40.0
-    replace_s: float = 300.0
+    notice_s: float = NOTICE_S
+    replace_s: float = REPLACE_S
     nodes: int = 3
 
 

@@ -1,11 +1,10 @@
 """A rate that no machine here can offer: replicas, p99, refusals, cost, and what breaks first."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from load_tests.capacity.replicas import Capacity, Need
+from load_tests.capacity.replicas import Capacity, Need, Scale, plan_scale
 from load_tests.capacity.replicas import plan as plan_replicas
 from load_tests.simulation.autoscaler import Direction, Policy, Scaling
 from load_tests.simulation.cluster import Method, Outcome, Pods, Target
@@ -18,8 +17,6 @@ SHARES: Final = (0.02, 0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1
 
 _TOGETHER: Final = 4
 """Replicas that are simulated together for the table: the balancer makes them depend on another."""
-_SPARE: Final = 1.5
-"""The bound of the number of pods, divided by those for the busiest hour without spikes."""
 _PEAK_S: Final = 16 * 3600.0
 """The busiest second of a day."""
 _UP: Final = Direction((Policy("Percent", 100, 30), Policy("Pods", 4, 30)), 0)
@@ -40,7 +37,8 @@ class Wanted:
         method: How requests are balanced.
         pods: What becomes of pods.
         price: Of a core for an hour.
-        seconds: The duration of the minute that is simulated request by request.
+        seconds: What is simulated request by request, with all nodes. With one lost, it is longer
+            by the time until that is noticed.
         seed: Determines everything that is random.
     """
 
@@ -62,7 +60,8 @@ class Found:
 
     Attributes:
         rate_of_one: The knee of a replica, in requests per second.
-        need: Replicas and targets for the busiest hour.
+        need: Replicas for the busiest hour.
+        scale: Bounds and targets of the autoscaler.
         rows: What a replica does by rate.
         whole: All replicas at that rate, by discrete events.
         lost: The same, with a node lost after a third of the time.
@@ -72,6 +71,7 @@ class Found:
 
     rate_of_one: float
     need: Need
+    scale: Scale
     rows: list[Row]
     whole: Outcome
     lost: Outcome
@@ -98,42 +98,44 @@ def find(measured: Measured, wanted: Wanted) -> Found:
         cores_at_knee=at_knee.utilization / 100 * wanted.cores,
         latencies_ms=[(row.rate, 1e3 * row.in_flight / row.rate) for row in rows],
     )
-    need = plan_replicas(wanted.rate, capacity, wanted.pods.nodes)
+    nodes = wanted.pods.nodes
+    need = plan_replicas(wanted.rate, capacity, nodes)
+    least = plan_replicas(wanted.rate * wanted.lowest_share, capacity, nodes)
+    scale = plan_scale(least, need, capacity, nodes)
     whole = simulate(
         *(measured, wanted.rate), replicas=need.replicas, seconds=wanted.seconds, **settings
     )
     lost = simulate(
         *(measured, wanted.rate),
         replicas=need.replicas,
-        seconds=wanted.seconds,
+        seconds=wanted.seconds + wanted.pods.notice_s,
         node_lost_at=wanted.seconds / 3,
-        pods=dataclasses.replace(wanted.pods, notice_s=min(wanted.pods.notice_s, 5.0)),
+        pods=wanted.pods,
         **settings,
     )
-    days = _days(measured, wanted, table, capacity, need)
+    days = _days(measured, wanted, table, need, scale)
     texts = 1 + measured.list_share * (measured.list_size - 1)
     costs = {
         name: day.pod_hours * wanted.cores * wanted.price / ((day.sent - day.failed) * texts) * 1e6
         for name, day in days.items()
     }
-    return Found(knee.low, need, rows, whole, lost, days, costs)
+    return Found(knee.low, need, scale, rows, whole, lost, days, costs)
 
 
 def _days(
-    measured: Measured, wanted: Wanted, table: Table, capacity: Capacity, need: Need
+    measured: Measured, wanted: Wanted, table: Table, need: Need, scale: Scale
 ) -> dict[str, Day]:
     """The same day for each kind of target, and with spikes and the loss of a node at the peak."""
     lowest = wanted.rate * wanted.lowest_share
-    least = plan_replicas(lowest, capacity, wanted.pods.nodes)
-    scaling = Scaling(least.replicas, round(need.replicas * _SPARE), _UP, _DOWN)
+    scaling = Scaling(scale.least, scale.most, _UP, _DOWN)
     constant = Scaling(need.replicas, need.replicas)
     spikes = make_spikes(wanted.spikes, wanted.spike_factor, wanted.seed)
     calm, wild = Profile(wanted.rate, lowest), Profile(wanted.rate, lowest, spikes)
-    utilization = float(need.utilization or 1)
+    utilization = float(scale.utilization or 1)
     cpu = Target(scaling, utilization=utilization)
     kinds = {
         "CPU": (wild, cpu, None),
-        "in flight": (wild, Target(scaling, in_flight=need.in_flight), None),
+        "in flight": (wild, Target(scaling, in_flight=scale.in_flight), None),
         "fixed": (wild, Target(constant, utilization=utilization), None),
         "CPU, no spikes": (calm, cpu, None),
         "CPU, no spikes, a node lost": (calm, cpu, _PEAK_S),

@@ -37,6 +37,7 @@ def make_content(
         "comparisons": [dataclasses.asdict(each) for each in comparisons],
         "rate_of_one": found.rate_of_one,
         "need": dataclasses.asdict(found.need),
+        "scale": dataclasses.asdict(found.scale),
         "table": [
             {**dataclasses.asdict(row), "sample_ms": len(row.sample_ms)} for row in found.rows
         ],
@@ -51,7 +52,7 @@ def write_markdown(
     measured: Measured, wanted: Wanted, comparisons: Sequence[Comparison], found: Found
 ) -> str:
     """Write the report as Markdown."""
-    times, need = measured.times, found.need
+    times, need, scale = measured.times, found.need, found.scale
     parts = [
         "# Simulation",
         f"A run takes {times.run_s * 1e3:.2f} ms and {times.token_s * 1e6:.2f} µs for each token; "
@@ -68,11 +69,19 @@ def write_markdown(
         conclude(comparisons),
         f"## {wanted.rate:,.0f} requests/s",
         f"A replica of {wanted.cores} cores does {found.rate_of_one:.0f} requests/s. With "
-        f"{wanted.pods.nodes} nodes of which one may be lost: {need.replicas} replicas, target "
-        f"{need.utilization} % of the CPU request or {need.in_flight:.1f} requests in flight.",
+        f"{wanted.pods.nodes} nodes of which one may be lost: {need.replicas} replicas. The "
+        f"autoscaler chooses {scale.least} to {scale.most}, with a target of {scale.utilization} % "
+        f"of the CPU request or {scale.in_flight:.1f} requests in flight.",
         _table(
-            (f"{wanted.seconds:.0f} s, request by request", "p50 ms", "p99 ms", "refused", "lost"),
-            [_row("all nodes", found.whole), _row("a node is lost after a third", found.lost)],
+            ("request by request", "p50 ms", "p99 ms", "refused", "lost"),
+            [
+                _row(f"all nodes, {found.whole.seconds:.0f} s", found.whole),
+                _row(
+                    f"a node lost after {wanted.seconds / 3:.0f} of {found.lost.seconds:.0f} s, "
+                    f"noticed {wanted.pods.notice_s:.0f} s later",
+                    found.lost,
+                ),
+            ],
         ),
         _days(wanted, found),
         "## What breaks first",

@@ -19,7 +19,7 @@ TRIAL = Trial(
     server_cores=0.5,
     stages={"queue": STAGE, "infer": STAGE, "rest": STAGE},
 )
-WANTED = Wanted(rates=[1000, 10_000], least_rate=2500, nodes=3, limit_ms=100)
+WANTED = Wanted(rates=[1000, 10_000], lowest_share=0.25, nodes=3, limit_ms=100)
 ABOUT: dict[str, Any] = {
     "machine": {"cpu": "a processor", "cores": 2, "commit": None, "time": "today"},
     "run": {

@@ -8,10 +8,21 @@ import pytest
 from app.serving.request_queue import BatchPolicy
 from app.settings import Settings
 from load_tests.simulation.autoscaler import Scaling
-from load_tests.simulation.cluster import METHODS, Cluster, Method, Outcome, Pods, Target, Traffic
+from load_tests.simulation.cluster import (
+    METHODS,
+    NOTICE_S,
+    REPLACE_S,
+    Cluster,
+    Method,
+    Outcome,
+    Pods,
+    Target,
+    Traffic,
+)
 from load_tests.simulation.replica import DEADLINE_S, POLICY
 from load_tests.simulation.service_times import Lengths, ServiceTimes, fit
 
+DOCS = Path(__file__).parents[2] / "docs"
 ALONE = BatchPolicy(max_items=1, max_tokens=10**6, max_queue_delay_s=0, max_queue_items=10**6)
 CONSTANT = ServiceTimes(run_s=0.01, token_s=0, request_s=0, text_s=0, outside_s=0)
 REAL = ServiceTimes(run_s=0.004, token_s=2e-6, request_s=0.0003, text_s=0.0, outside_s=0.001)
@@ -110,6 +121,16 @@ def test_a_lost_node() -> None:
     assert outcome.lost == pytest.approx(100, rel=0.3)  # two seconds of half of the requests
     assert [count for _, count in outcome.pods] == [1, 2, 3, 4, 2, 3, 4]
     assert [round(at) for at, _ in outcome.pods[4:]] == [10, 25, 25]
+
+
+def test_the_documents_have_the_times_of_a_lost_node() -> None:
+    """The simulation loses a node as docs/kubernetes.md and docs/capacity.md say."""
+    wait = REPLACE_S - NOTICE_S
+    cluster = (DOCS / "kubernetes.md").read_text(encoding="utf-8")
+    assert f"| {NOTICE_S:g} s: no traffic; then {wait:g} s until its pods are replaced" in cluster
+    capacity = (DOCS / "capacity.md").read_text(encoding="utf-8")
+    assert f"noticed after {NOTICE_S:g} s, its pods are replaced {wait:g} s later" in capacity
+    assert (Pods().notice_s, Pods().replace_s) == (NOTICE_S, REPLACE_S)
 
 
 def test_the_autoscaler_follows() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from load_tests.simulation.autoscaler import Scaling
-from load_tests.simulation.cluster import Pods, Target
+from load_tests.simulation.cluster import NOTICE_S, Pods, Target
 from load_tests.simulation.day import DAY_S, Day, Profile, Spike, Table, make_spikes, simulate_day
 from load_tests.simulation.steady import Row
 
@@ -94,8 +94,8 @@ def test_a_lost_node() -> None:
     """Requests to a lost node fail until it is noticed; what is left carries the rest."""
     day = live(Profile(400, 400), Scaling(9, 9), lost_at=HOUR_S)
     (trouble,) = day.troubles
-    assert (trouble.cause, trouble.seconds) == ("a node is lost", 40)
-    assert trouble.failed == pytest.approx(400 * 40 / 3, rel=0.01)
+    assert (trouble.cause, trouble.seconds) == ("a node is lost", NOTICE_S)
+    assert trouble.failed == pytest.approx(400 * NOTICE_S / 3, rel=0.01)
     avoided = live(Profile(400, 400), Scaling(9, 9), lost_at=HOUR_S, avoids_lost=True)
     assert avoided.failed == 0
 
