@@ -1,6 +1,7 @@
 # The Valence service as a container image; docs/container.md has the commands. Targets:
 #
-#     cpu     the default: ONNX Runtime, and of each model what it reads
+#     cpu     the default: ONNX Runtime, and of each model what it reads; with the build argument
+#             REQUIREMENTS=serve-otel also OpenTelemetry, for VALENCE_TRACING=otlp
 #     gpu     TensorFlow with the libraries of CUDA
 #     train   valence-train and valence score
 #     load    Locust and the load tests
@@ -29,8 +30,10 @@ RUN python3 -m venv --without-pip /opt/venv
 # Every file is checked against its hash; wheels only, so no setup.py runs, and no compiler is needed.
 FROM tools AS cpu-environment
 COPY requirements/serve.txt requirements/serve.txt
+COPY requirements/serve-otel.txt requirements/serve-otel.txt
+ARG REQUIREMENTS=serve
 RUN python3 -m pip --python /opt/venv/bin/python install --no-compile \
-        -r requirements/serve.txt
+        -r requirements/${REQUIREMENTS}.txt
 COPY k8s/image k8s/image
 RUN python3 -m k8s.image.slim /opt/venv/lib/python3*/site-packages
 
@@ -181,6 +184,7 @@ COPY --from=cpu-environment /opt/venv /opt/venv
 COPY --from=cpu-models /srv/valence/models models
 COPY --from=sources /srv/valence/app app
 RUN python -c "import app.server" \
+    && if python -c "import opentelemetry.sdk" 2> /dev/null; then python -c "import app.telemetry.tracing"; fi \
     && python -m app predict --engine onnx "A warm, funny film." \
     && chmod -R a+rX /opt/bytecode
 

@@ -108,6 +108,8 @@ lock: ## write the requirements files, from pyproject.toml (needs uv)
 	  --extra dev --group load \
 	  --constraint requirements/serve.txt --constraint requirements/load.txt \
 	  --output-file requirements/dev.txt pyproject.toml
+	$(LOCK) --extra onnx --extra install --extra otel --constraint requirements/dev.txt \
+	  --output-file requirements/serve-otel.txt pyproject.toml
 	$(LOCK) --extra gpu --extra install --constraint requirements/serve.txt \
 	  --output-file requirements/gpu.txt pyproject.toml
 	$(LOCK) --extra onnx --extra tables --extra train --extra install --constraint requirements/dev.txt \
@@ -164,7 +166,7 @@ load: $(SERVING) $(LOADING)
 	@$(BIN)/python -m load_tests.started $(LOCUST_OPTIONS)
 endif
 
-image: ## build the container image TARGET with docker, podman or buildah (cpu, gpu, train, load, models)
+image: ## build the container image TARGET with docker, podman or buildah (cpu, traced, gpu, train, load, models)
 	@k8s/image/build $(TARGET)
 
 container: $(EVERYTHING) ## build the image and try it as a cluster would run it (needs docker or podman)

@@ -220,7 +220,7 @@ def _import_tracing() -> "type[Tracing]":
     except ImportError as error:
         raise MissingLibrary(
             "TRACING=otlp needs the package opentelemetry-sdk, which is not installed: run make "
-            "setup, or install valence[otel]"
+            "setup, install valence[otel], or take the image of make image TARGET=traced"
         ) from error
     return Tracing
 

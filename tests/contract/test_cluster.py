@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import kubernetes_validate
@@ -35,7 +36,7 @@ ALONE = sorted(
     str(path.parent.relative_to(COMPONENTS)) for path in COMPONENTS.rglob("kustomization.yaml")
 )
 """The components, each on top of the base."""
-EVERYTHING = ("keda", "monitoring", "ingress", "api-keys", "model-volume", "zones")
+EVERYTHING = ("keda", "monitoring", "tracing", "ingress", "api-keys", "model-volume", "zones")
 SETS = {
     **{folder: ((), folder) for folder in FOLDERS},
     **{f"base+{name}": ((name,), "base") for name in ALONE},
@@ -304,6 +305,22 @@ def test_port_for_metrics() -> None:
         assert len(names) == 1
         sources = json.dumps(rule["from"])
         assert ("monitoring" in sources) is (names == {"metrics"})
+
+
+def test_way_of_spans() -> None:
+    """With `tracing`, spans may go to the collector that is set, and nothing else may leave."""
+    objects = composed("tracing")
+    settings = _settings(objects)
+    assert settings["VALENCE_TRACING"] == "otlp"
+    endpoint = urlsplit(settings["OTEL_EXPORTER_OTLP_ENDPOINT"])
+    namespace = (endpoint.hostname or "").split(".")[1]
+    ways = {
+        (source["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"], port["port"])
+        for rule in _one(objects, "NetworkPolicy")["spec"]["egress"]
+        for source in rule["to"]
+        for port in rule["ports"]
+    }
+    assert ways == {(namespace, endpoint.port), ("kube-system", 53)}
 
 
 def test_service_monitor_finds_the_service() -> None:

@@ -12,14 +12,20 @@ from tests.rendered import K8S, composed, containers, pods, rendered
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ("cpu", "gpu", "train", "load", "models")
+"""Those that are stages of the Dockerfile; `traced` is `cpu` with other requirements."""
 
 
-def tags(target: str, **variables: str) -> list[str]:
-    """The tags that a target gets."""
+def command_line(target: str, **variables: str) -> str:
+    """The command that builds a target."""
     environment = {**os.environ, "DRY_RUN": "1", **variables}
     command = [ROOT / "k8s" / "image" / "build", target]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return re.findall(r"--tag (\S+)", done.stdout)
+    return done.stdout
+
+
+def tags(target: str) -> list[str]:
+    """The tags that a target gets."""
+    return re.findall(r"--tag (\S+)", command_line(target))
 
 
 def test_images_of_manifests_are_built() -> None:
@@ -45,15 +51,20 @@ def test_targets_of_the_dockerfile() -> None:
 @pytest.mark.parametrize("builder", ["docker", "podman", "buildah"])
 def test_command_of_a_builder(builder: str) -> None:
     """Each builder gets the version, the base and the options that were asked for."""
-    variables = {"BUILDER": builder, "BASE": "python@sha256:0", "FLAGS": "--network host"}
-    environment = {**os.environ, "DRY_RUN": "1", **variables}
-    command = [ROOT / "k8s" / "image" / "build"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"{builder} build ")
-    assert "--target cpu" in done.stdout
-    assert f"VERSION={__version__}" in done.stdout
-    assert "BASE=python@sha256:0" in done.stdout
-    assert done.stdout.endswith("--network host .\n")
+    found = command_line("cpu", BUILDER=builder, BASE="python@sha256:0", FLAGS="--network host")
+    assert found.startswith(f"{builder} build ")
+    assert "--target cpu" in found
+    assert f"VERSION={__version__}" in found
+    assert "BASE=python@sha256:0" in found
+    assert found.endswith("--network host .\n")
+
+
+def test_requirements_of_the_traced_image() -> None:
+    """The image `traced` is `cpu` with the extra `otel`, under a tag of its own."""
+    assert tags("traced") == [f"localhost/valence:{__version__}-traced"]
+    assert "--target cpu " in command_line("traced")
+    assert "--build-arg REQUIREMENTS=serve-otel " in command_line("traced")
+    assert "REQUIREMENTS" not in command_line("cpu")
 
 
 def test_unknown_target() -> None:
@@ -62,7 +73,7 @@ def test_unknown_target() -> None:
         [ROOT / "k8s" / "image" / "build", "tpu"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "must be cpu, gpu, train, load or models. Received: tpu" in done.stderr
+    assert "must be cpu, traced, gpu, train, load or models. Received: tpu" in done.stderr
 
 
 def test_context_has_what_is_copied() -> None:

@@ -14,10 +14,17 @@ def pins(name: str) -> set[tuple[str, str]]:
     return set(_PIN.findall((REQUIREMENTS / f"{name}.txt").read_text()))
 
 
-@pytest.mark.parametrize("name", ["serve", "load"])
+@pytest.mark.parametrize("name", ["serve", "serve-otel", "load"])
 def test_one_environment(name: str) -> None:
     """`make setup` installs what `make serve` and `make load` do, in the same versions."""
     assert pins(name) <= pins("dev")
+
+
+def test_tracing_is_added() -> None:
+    """The image `traced` has what that without has, and what sends spans."""
+    assert pins("serve") < pins("serve-otel")
+    added = {name for name, _ in pins("serve-otel") - pins("serve")}
+    assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"} <= added
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app import __version__
+from tests.collector import collecting
 from tests.published import publish
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "localhost/valence:dev"
+TRACED = f"localhost/valence:{__version__}-traced"
 STRANGER = "54321:54321"
 PATIENCE_S = 120
 MAX_MB = 180
@@ -172,6 +175,22 @@ def test_mounted_models(engine: str, image: str) -> None:
             assert [model["name"] for model in models] == ["bow"]
         finally:
             container.remove()
+
+
+def test_spans_of_the_traced_image(engine: str) -> None:
+    """The image `traced` sends the spans of its requests to the collector that it is told."""
+    subprocess.run([ROOT / "k8s" / "image" / "build", "traced"], check=True)
+    with collecting() as collector:
+        endpoint = f"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:{collector.server_port}"
+        container = Container(engine, TRACED, "-e", "VALENCE_TRACING=otlp", "-e", endpoint)
+        try:
+            print(f"\nready after {container.wait_until_ready():.2f} s")
+            body = {"text": "A warm, funny film."}
+            assert httpx.post(f"{container.address}/predict", json=body).status_code == 200
+            container.call("stop", "--time", "60", container.id)
+        finally:
+            container.remove()
+    assert b"POST /predict" in b"".join(body for _, body in collector.received)
 
 
 def test_size(engine: str, image: str) -> None:

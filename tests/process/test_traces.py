@@ -1,51 +1,21 @@
 """Spans of a real server, sent to a collector, or to none."""
 
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.collector import Collector, collecting
 from tests.server import ServerProcess
 
 pytest.importorskip("opentelemetry.sdk.trace", reason="OpenTelemetry is not installed")
 
 
-class Collector(HTTPServer):
-    """Receives spans over HTTP.
-
-    Attributes:
-        received: The path and the body of each request.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.received: list[tuple[str, bytes]] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append((self.path, body))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with collecting() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def start(models: Path, port: int) -> ServerProcess:
