@@ -159,7 +159,12 @@ def create_app(
     service.metrics.declare_rejections(REJECTION_REASONS)
     register_documentation(app)
     register_error_handlers(app)
-    inference = Inference(service.repository, request_limits(settings), bodies)
+    inference = Inference(
+        service.repository,
+        request_limits(settings),
+        bodies,
+        service.metrics.requests_in_flight,
+    )
     register_predict(app, inference)
     openinference.register(app, inference, partial(assess, service.lifecycle, workers))
     tensorflow_serving.register(app, inference)

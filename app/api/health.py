@@ -37,7 +37,7 @@ _METRICS_PAGE: Final[dict[int | str, dict[str, Any]]] = {
             "text/plain": {
                 "schema": {"type": "string"},
                 "example": (
-                    "# HELP valence_requests_in_flight Requests being handled\n"
+                    "# HELP valence_requests_in_flight Requests for predictions being answered\n"
                     "# TYPE valence_requests_in_flight gauge\n"
                     "valence_requests_in_flight 1.0\n"
                 ),

@@ -19,6 +19,7 @@ from app.errors import DeadlineExceeded, NotReady, TooLarge, UnknownModel, Valen
 from app.serving.predictor import Prediction, Result
 from app.serving.repository import Repository, Version
 from app.telemetry.metrics import UNKNOWN_MODEL
+from app.telemetry.tally import Gauge
 
 JSON: Final = (b"content-type", b"application/json")
 
@@ -66,18 +67,24 @@ class Inference:
         repository: The versions that answer.
         limits: The limits of a request.
         bodies: All bodies in flight.
+        in_flight: The number of requests that are being answered: what the service works on, so
+            an autoscaler can follow it. Probes and scrapes never come here.
     """
 
-    def __init__(self, repository: Repository, limits: Limits, bodies: Bodies) -> None:
+    def __init__(
+        self, repository: Repository, limits: Limits, bodies: Bodies, in_flight: Gauge
+    ) -> None:
         self.repository = repository
         self.limits = limits
         self._bodies = bodies
+        self._in_flight = in_flight
 
     async def answer(
         self, scope: Scope, receive: Receive, send: Send, read: Read[CallT], write: Write[CallT]
     ) -> None:
         """Answer one request."""
         context = context_of(scope)
+        self._in_flight.inc()
         try:
             guard = Guard(receive, parse_timeout_s(context.timeout, self.limits))
             try:
@@ -99,17 +106,19 @@ class Inference:
             content, headers = write(version, call, result)
         except ValenceError as error:
             await respond_to_error(scope, error)(scope, receive, send)
-            return
-        headers += (
-            (b"content-length", b"%d" % len(content)),
-            (
-                b"server-timing",
-                b"tokenize;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f"
-                % (result.tokenize_s * 1e3, result.queue_s * 1e3, result.inference_s * 1e3),
-            ),
-        )
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        else:
+            headers += (
+                (b"content-length", b"%d" % len(content)),
+                (
+                    b"server-timing",
+                    b"tokenize;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f"
+                    % (result.tokenize_s * 1e3, result.queue_s * 1e3, result.inference_s * 1e3),
+                ),
+            )
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": content})
+        finally:
+            self._in_flight.dec()
 
     def _find(self, call: Call, context: RequestContext) -> Version:
         """The version that answers; sets the model's label in the metrics."""

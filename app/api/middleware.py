@@ -213,7 +213,6 @@ class RequestMiddleware:
         if context.accept_encoding is not None:
             coding = choose_coding(context.accept_encoding)
             answer = packing(answer, coding) if coding else answer
-        self._metrics.requests_in_flight.inc()
         try:
             await self._app(scope, receive, answer)
         except ClientGoneError:
@@ -228,7 +227,6 @@ class RequestMiddleware:
                 response = self._answer_unexpected(scope)
                 await response(scope, receive, send_with_headers)
         finally:
-            self._metrics.requests_in_flight.dec()
             self._bodies.release(context.body_bytes)
             self._count(scope, context, time.monotonic() - started)
 

@@ -127,7 +127,9 @@ class Metrics:
             *("request_duration_seconds", "Time from request to response", SECONDS),
             *("route", "model", "version", "size"),
         )
-        self.requests_in_flight = gauge("requests_in_flight", "Requests being handled").labels()
+        self.requests_in_flight = gauge(
+            "requests_in_flight", "Requests for predictions being answered"
+        ).labels()
         self.rejected = counter(
             "rejected_total", "Requests and connections rejected, by reason", "reason"
         )

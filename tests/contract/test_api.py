@@ -38,6 +38,7 @@ from tests.fakes import (
 
 pytestmark = pytest.mark.anyio
 
+TEXT_TENSOR = {"name": "text", "shape": [1], "datatype": "BYTES"}
 LIMITS = {"max_text_chars": 100, "max_texts_per_request": 4, "max_body_bytes": 1000}
 
 
@@ -542,6 +543,39 @@ async def test_client_disconnects_after_a_late_body(running: Running) -> None:
     running.engine.gate.set()
     await first
     assert len(running.engine.batches) == 1
+
+
+async def ask_in_flight(running: Running) -> float:
+    """What a scrape says of the requests in flight."""
+    page = (await running.client.get("/metrics")).text
+    (line,) = (each for each in page.splitlines() if each.startswith("valence_requests_in_flight "))
+    return float(line.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", {"text": "good"}),
+        ("/predict", {"texts": ["good", "bad"]}),
+        ("/predict", {"inputs": "good"}),
+        ("/v1/models/lstm:predict", {"instances": ["good"]}),
+        ("/v2/models/lstm/infer", {"inputs": [TEXT_TENSOR | {"data": ["good"]}]}),
+    ],
+)
+async def test_predictions_in_flight(running: Running, path: str, body: dict[str, Any]) -> None:
+    """Requests for predictions are in flight until they are answered, in every protocol.
+
+    Probes and scrapes are not, the one that asks included: an autoscaler follows the number.
+    """
+    assert await ask_in_flight(running) == 0
+    running.engine.gate.clear()
+    asking = asyncio.create_task(running.client.post(path, json=body))
+    await running.engine.wait_until_running()
+    assert await ask_in_flight(running) == 1
+    running.engine.gate.set()
+    assert (await asking).status_code == 200
+    assert (await running.client.post(path, content=b"[")).status_code in (400, 422)
+    assert await ask_in_flight(running) == 0
 
 
 async def test_equal_texts_in_flight(running: Running) -> None:

@@ -102,7 +102,11 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             },
         ),
         Panel(
-            *("In flight", "Requests being handled, and open connections.", "short"),
+            *(
+                "In flight",
+                "Requests for predictions now, and open connections.",
+                "short",
+            ),
             {
                 "requests": "sum (valence_requests_in_flight{JOB})",
                 "connections": "sum (valence_connections{JOB})",
