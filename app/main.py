@@ -171,7 +171,7 @@ def create_app(
     register_models(app, service.repository, service.lifecycle, workers)
     register_probes(app, service.lifecycle, workers)
     if settings.console == "on":
-        register_console(app, service.repository)
+        register_console(app, service.repository, metrics_are_here=settings.metrics_port is None)
     if settings.metrics_port is None:
         register_metrics(app, service.metrics.tally, workers)
     document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS, dialects=DIALECTS)

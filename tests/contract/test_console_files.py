@@ -51,6 +51,14 @@ async def test_size_and_hosts(running: Running) -> None:
     assert addresses == {"http://www.w3.org"}  # the namespace of SVG, which nothing loads
 
 
+async def test_link_to_metrics(running: Running, fake_models: Path) -> None:
+    """The page links to the metrics where they are on its port, and tells its script so."""
+    link = 'href="/metrics"'
+    assert link in (await running.client.get(PAGE)).text
+    async with run_service(fake_models, metrics_port=9000) as service:
+        assert link not in (await service.client.get(PAGE)).text
+
+
 async def test_off(fake_models: Path) -> None:
     """With CONSOLE=off there is no console and no picture; the other routes stay."""
     async with run_service(fake_models, console="OFF") as service:

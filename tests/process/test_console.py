@@ -31,15 +31,21 @@ CONTRAST = ["color-contrast"]
 """The only rule that depends on the colour scheme."""
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class Site:
     """A server with a console, which can be restarted at the same address."""
 
-    def __init__(self, models: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    def __init__(self, models: Path, *options: str) -> None:
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self._arguments = (models, "--port", str(port), "--workers", "1", "--engine", "onnx")
+        own = ("--port", str(port), "--workers", "1", "--engine", "onnx")
+        self._arguments = (models, *own, *options)
         self.server = self._start()
 
     def stop(self) -> None:
@@ -335,6 +341,86 @@ def test_key(page: Any) -> None:
     dialog.get_by_label("Key").press("Enter")
     expect(page.locator(".verdict")).to_have_text("positive")
     assert page.evaluate("localStorage.length") == 0
+
+
+@pytest.mark.slow
+def test_a_key_is_asked_for_once(page: Any) -> None:
+    """Who closes the dialog is not asked again until they act; nothing is polled meanwhile."""
+    asked: list[str] = []
+
+    def check(route: Any) -> None:
+        asked.append(route.request.url)
+        if route.request.headers.get("authorization") == "Bearer vk_good":
+            route.continue_()
+        else:
+            route.fulfill(status=401, body=json.dumps({"status": 401, "detail": "a key"}))
+
+    page.clock.install()
+    page.route(re.compile("/(predict|models|metrics)"), check)
+    dialog = page.get_by_role("dialog")
+    open_part(page, "Service")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#trouble")).to_have_text("The service asks for an API key.")
+    before = len(asked)
+    for _ in range(5):
+        page.clock.run_for(4_000)
+    assert len(asked) == before
+    open_part(page, "Text")
+    write(page, GOOD)
+    with page.expect_response("**/predict"):
+        page.clock.run_for(1_000)
+    page.clock.run_for(1_000)
+    expect(dialog).to_be_hidden()
+    page.get_by_role("button", name="API key").click()
+    dialog.get_by_label("Key").fill("vk_revoked")
+    dialog.get_by_label("Key").press("Enter")
+    expect(page.locator("#key-why")).to_contain_text("does not take")
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Key").fill("vk_good")
+    dialog.get_by_label("Key").press("Enter")
+    expect(page.locator(".verdict")).to_have_text("positive")
+    open_part(page, "Service")
+    expect(page.locator("#figures")).to_contain_text("p99")
+
+
+def test_metrics_that_are_not_here(page: Any) -> None:
+    """Where there is no `/metrics`, one sentence says so, and it is asked for once."""
+    asked: list[str] = []
+
+    def refuse(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=404, body="{}")
+
+    page.clock.install()
+    page.route("**/metrics", refuse)
+    open_part(page, "Service")
+    expect(page.locator("#elsewhere")).to_contain_text("on a port of their own")
+    for _ in range(3):
+        with page.expect_response("**/models"):  # versions are shown on
+            page.clock.run_for(2_000)
+    assert len(asked) == 1
+    for hidden in ("#figures", "#chart", "#metrics-link", "#trouble"):
+        expect(page.locator(hidden)).to_be_hidden()
+    expect(page.locator("#versions tbody tr")).to_have_count(3)
+
+
+@pytest.mark.slow
+def test_port_for_metrics(tmp_path: Path, browser: Any) -> None:
+    """With a port for metrics the page knows it, and never asks for them."""
+    publish(tmp_path, "bow", 1)
+    site = Site(tmp_path, "--metrics-port", str(free_port()))
+    context = browser.new_context()
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(site.url)
+    open_part(page, "Service")
+    expect(page.locator("#elsewhere")).to_be_visible()
+    expect(page.locator("#versions tbody tr")).to_have_count(1)
+    context.close()
+    site.stop()
+    assert not [url for url in asked if url.endswith("/metrics")]
 
 
 def test_card_and_pictures(page: Any) -> None:

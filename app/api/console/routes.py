@@ -21,12 +21,23 @@ _FILES: Final = {
     STYLE: ("style.css", "text/css"),
 }
 _FOLDER: Final = Path(__file__).parent
+_METRICS_LINK: Final = b' <a href="/metrics" id="metrics-link">Metrics</a>'
 
 
-def register_console(app: FastAPI, repository: Repository) -> None:
-    """Add the routes of the console."""
+def register_console(app: FastAPI, repository: Repository, *, metrics_are_here: bool) -> None:
+    """Add the routes of the console.
+
+    Args:
+        app: The application.
+        repository: Whose pictures it shows.
+        metrics_are_here: Whether `/metrics` is on the same port. The page has a link to them if so,
+            by which its script tells whether it can show their figures.
+    """
     for path, (name, media_type) in _FILES.items():
-        _add_file(app, path, (_FOLDER / name).read_bytes(), media_type)
+        content = (_FOLDER / name).read_bytes()
+        if not metrics_are_here:
+            content = content.replace(_METRICS_LINK, b"")
+        _add_file(app, path, content, media_type)
 
     @app.get("/console/pictures/{model}/{version}/{name}", include_in_schema=False)
     async def picture(model: str, version: str, name: str) -> Response:

@@ -79,7 +79,7 @@ async function askUntil(path, body, signal, tell) {
 
 function explainRefusal(error) {
   if (error.status === 0) return 'The service does not answer. Trying again …';
-  if (error.status === 401) return 'The service asks for an API key.';
+  if (error.status === 401) return key ? 'The service does not take this API key.' : 'The service asks for an API key.';
   if (error.status === 429) return 'The service is busy. Trying again …';
   if (error.status === 503) return 'The service is starting or stopping. Trying again …';
   return `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}`;
@@ -90,7 +90,10 @@ function tell(error) {
   if ($('trouble').textContent !== words) $('trouble').textContent = words;
   $('trouble').hidden = !words;
   if (error?.status === 0) setState('lost', 'No answer');
-  if (error?.status === 401) openKeyDialog('This service asks for a key. It is kept until you close this tab.');
+  if (error?.status === 401 && askedFor !== key) {
+    askedFor = key;
+    openKeyDialog(`${words} A key is kept until you close this tab.`);
+  }
 }
 
 function setState(kind, words) {
@@ -100,6 +103,8 @@ function setState(kind, words) {
 
 // --- the key
 
+/** The key in place of which the page has asked for another: it asks once, until someone acts. */
+let askedFor = null;
 let keyWaiters = [];
 const keyGiven = (signal) => new Promise((resolve, reject) => {
   keyWaiters.push(resolve);
@@ -118,6 +123,7 @@ $('key-dialog').addEventListener('close', () => {
   if (choice === 'use') key = $('key').value.replace(/[^\x21-\x7e]/g, '');
   else if (choice === 'forget') key = '';
   else return;
+  askedFor = null;
   sessionStorage.setItem(KEY, key);
   $('key-dialog').returnValue = '';
   tell(null);
@@ -699,6 +705,8 @@ const WINDOW = 6;
 const SHOWN = 60;
 let samples = [];
 let polling = false;
+/** The page has a link to the metrics if they are on its port. */
+let metricsAreHere = $('metrics-link') !== null;
 const rates = [];
 
 /** Prometheus' text format as a list of series. */
@@ -755,16 +763,27 @@ async function pollFigures() {
   } finally { polling = false; }
 }
 
+function leaveOutFigures() {
+  metricsAreHere = false;
+  $('metrics-link')?.remove();
+  $('live').hidden = true;
+  $('elsewhere').hidden = false;
+}
+
 async function pollOnce() {
   let page;
+  if (!metricsAreHere) leaveOutFigures();
   try {
-    page = await (await ask('/metrics')).text();
+    if (metricsAreHere) page = await (await ask('/metrics')).text();
+    models = await (await ask('/models')).json();
     tell(null);
     setState('ready', 'Ready');
+    showVersions(models.models);
   } catch (error) {
-    if (error.status === 404) showFigures([['Figures', 'on another port']]);
-    else tell(error);
-    if (error.status !== 404) return;
+    if (error.status === 404 && metricsAreHere) { leaveOutFigures(); return pollOnce(); }
+    tell(error);
+    if (error.status === 401) await keyGiven();
+    return;
   }
   if (page !== undefined) {
     const now = { at: performance.now() / 1000, series: parseMetrics(page) };
@@ -794,7 +813,6 @@ async function pollOnce() {
     ]);
     drawChart();
   }
-  try { showVersions((models = await (await ask('/models')).json()).models); } catch { /* told above */ }
 }
 
 function showFigures(figures) {
