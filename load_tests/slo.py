@@ -74,5 +74,10 @@ def missed(objectives: Objectives, kinds: Iterable[Measured]) -> list[str]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile: the smallest value that `share` of the values do not exceed."""
+    """The nearest-rank percentile: the smallest value that `share` of the values do not exceed.
+
+    0 without values.
+    """
+    if not values:
+        return 0.0
     return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]

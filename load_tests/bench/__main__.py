@@ -16,6 +16,7 @@ from load_tests.bench.figures import ServiceFigures
 from load_tests.bench.goals import judge
 from load_tests.bench.load import Generator
 from load_tests.bench.machine import ROOT, busy_cores, describe_machine
+from load_tests.bench.options import positive
 from load_tests.bench.progress import show_progress
 from load_tests.bench.report import make_content, write_files
 from load_tests.bench.table import write_report
@@ -183,12 +184,12 @@ def _make_parser() -> argparse.ArgumentParser:
     add(
         *("--connections",),
         nargs="+",
-        type=_positive,
+        type=positive,
         default=[1, 8, 64, 256],
         help="concurrent connections, one text per request [1 8 64 256]",
     )
-    add("--rounds", type=_positive, default=3, help="rounds, of which medians are reported [3]")
-    add("--seconds", type=_positive, default=3, help="duration of each load [3]")
+    add("--rounds", type=positive, default=3, help="rounds, of which medians are reported [3]")
+    add("--seconds", type=positive, default=3, help="duration of each load [3]")
     add("--quick", action="store_true", help="one round with loads of one second, as a smoke test")
     add(
         "--data",
@@ -199,13 +200,6 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("runs/bench"), help="folder of the report [runs/bench]")
     add("--debug", action="store_true", help="show the traceback of a failure")
     return parser
-
-
-def _positive(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {word}")
-    return number
 
 
 if __name__ == "__main__":

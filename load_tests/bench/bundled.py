@@ -162,10 +162,7 @@ class _Run:
         missing = len(self._requests) - len(self._latencies_s) - self._errors.total()
         if self._each_once and missing > 0:
             self._errors["no answer in time"] += missing
-        p50_ms, p99_ms = (
-            percentile(self._latencies_s, share) * 1e3 if self._latencies_s else 0.0
-            for share in (0.50, 0.99)
-        )
+        p50_ms, p99_ms = (percentile(self._latencies_s, share) * 1e3 for share in (0.50, 0.99))
         return Outcome(
             answered=len(self._latencies_s),
             seconds=seconds,

@@ -27,6 +27,7 @@ from load_tests.bench.errors import BenchError
 from load_tests.bench.machine import ROOT
 from load_tests.bench.server import Server, serve
 from load_tests.bench.texts import make_texts, single_bodies
+from load_tests.slo import percentile
 
 _FILES: Final = ("model.onnx", "tokenizer.json", "golden.jsonl")
 """What ONNX Runtime needs of a version."""
@@ -109,12 +110,6 @@ def count_mixed(answers: Sequence[Answer]) -> int:
             position += 1
         mixed += 0 < answer.version < newest
     return mixed
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which a share of all values lies; 0 without values."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def publish(source: Path, models: Path, name: str, number: int, **changes: Any) -> Path:

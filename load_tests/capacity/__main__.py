@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from load_tests.bench.errors import BenchError, WrongCall
 from load_tests.bench.machine import ROOT, busy_cores, describe_machine
+from load_tests.bench.options import above_zero, at_least, positive, share
 from load_tests.bench.texts import make_texts
 from load_tests.capacity.balancer import BALANCERS, find_balancer
 from load_tests.capacity.measure import (
@@ -144,11 +145,11 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     add: Any = parser.add_argument
     default_cores = [cores for cores in (1, 2) if cores <= len(available_cores())]
-    add("--limit-ms", type=_above_zero, default=100, help="what p99 must keep, in ms [100]")
+    add("--limit-ms", type=above_zero, default=100, help="what p99 must keep, in ms [100]")
     add(
         *("--cores",),
         nargs="+",
-        type=_positive,
+        type=positive,
         default=default_cores,
         help="numbers of cores of the service, a worker for each [1 2]",
     )
@@ -157,23 +158,28 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--engine", choices=("onnx", "tensorflow"), default="onnx", help="its engine [onnx]")
     add("--data", type=Path, help="texts: a table in any format that training reads [generated]")
     add("--text-column", help="its column: a name or a number [text, review or sentence]")
-    add("--list-share", type=_share, default=0.05, help="share of requests with lists [0.05]")
-    add("--list-size", type=_positive, default=16, help="texts in a list [16]")
-    add("--seconds", type=_above_zero, default=10, help="duration of a load [10]")
-    add("--warm-up-s", type=_above_zero, default=1, help="not counted before each load [1]")
-    add("--rounds", type=_positive, default=3, help="searches for each number of cores [3]")
-    add("--tolerance", type=_above_zero, default=0.04, help="of the search, as a share [0.04]")
+    add("--list-share", type=share, default=0.05, help="share of requests with lists [0.05]")
+    add("--list-size", type=positive, default=16, help="texts in a list [16]")
+    add("--seconds", type=above_zero, default=10, help="duration of a load [10]")
+    add("--warm-up-s", type=above_zero, default=1, help="not counted before each load [1]")
+    add("--rounds", type=positive, default=3, help="searches for each number of cores [3]")
+    add("--tolerance", type=above_zero, default=0.04, help="of the search, as a share [0.04]")
     add(
         *("--rates",),
         nargs="+",
-        type=_above_zero,
+        type=above_zero,
         default=[100, 1000, 10_000],
         help="requests per second to plan for; the last is that of the patches [100 1000 10000]",
     )
-    add("--lowest-share", type=_share, default=0.25, help="of a rate at the quietest hour [0.25]")
-    add("--nodes", type=_nodes, default=3, help="nodes of the cluster [3]")
+    add("--lowest-share", type=share, default=0.25, help="of a rate at the quietest hour [0.25]")
+    add(
+        "--nodes",
+        type=at_least(2),
+        default=3,
+        help="nodes, of which one may be lost [3]",
+    )
     add("--check-two", action="store_true", help="hold the prediction against two replicas")
-    add("--turns", type=_positive, default=3, help="of --check-two [3]")
+    add("--turns", type=positive, default=3, help="of --check-two [3]")
     add("--balancer", choices=("auto", *BALANCERS), default="auto", help="of --check-two [auto]")
     add(
         *("--method",),
@@ -185,34 +191,6 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("runs/capacity"), help="of the report [runs/capacity]")
     add("--debug", action="store_true", help="show the traceback of a failure")
     return parser
-
-
-def _positive(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {word}")
-    return number
-
-
-def _nodes(word: str) -> int:
-    number = int(word)
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"must be at least 2, as one is lost. Received: {word}")
-    return number
-
-
-def _above_zero(word: str) -> float:
-    number = float(word)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0. Received: {word}")
-    return number
-
-
-def _share(word: str) -> float:
-    number = float(word)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1. Received: {word}")
-    return number
 
 
 if __name__ == "__main__":

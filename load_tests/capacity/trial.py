@@ -130,12 +130,12 @@ def describe(
         sent=seen.sent,
         answered=len(latencies),
         failed={str(status): n for status, n in sorted(seen.failed.items())},
-        p50_ms=_quantile(latencies, 0.50),
-        p95_ms=_quantile(latencies, 0.95),
-        p99_ms=_quantile(latencies, 0.99),
+        p50_ms=percentile(latencies, 0.50),
+        p95_ms=percentile(latencies, 0.95),
+        p99_ms=percentile(latencies, 0.99),
         mean_ms=statistics.fmean(latencies) if latencies else 0.0,
-        lag_p50_ms=_quantile(lags, 0.50),
-        lag_p99_ms=_quantile(lags, 0.99),
+        lag_p50_ms=percentile(lags, 0.50),
+        lag_p99_ms=percentile(lags, 0.99),
         generator_cores=seen.cpu_s / seen.seconds,
         generators=generators,
         server_cores=None if server_cpu_s is None else server_cpu_s / seen.seconds,
@@ -149,8 +149,4 @@ def describe(
 
 def _stage(values: Sequence[float]) -> Stage:
     ordered = sorted(values)
-    return Stage(statistics.fmean(ordered), _quantile(ordered, 0.50), _quantile(ordered, 0.99))
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return percentile(ordered, share) if ordered else 0.0
+    return Stage(statistics.fmean(ordered), percentile(ordered, 0.50), percentile(ordered, 0.99))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from load_tests.bench.errors import BenchError, WrongCall
+from load_tests.bench.options import above_zero, share
 from load_tests.simulation.cluster import METHODS, NOTICE_S, REPLACE_S, Pods
 from load_tests.simulation.plan import Wanted, find
 from load_tests.simulation.report import draw, make_content, write_files, write_markdown
@@ -67,45 +68,31 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     add: Any = parser.add_argument
     add("measurements", type=Path, help="capacity.json of a capacity run")
-    add("--rate", type=_above_zero, default=10_000, help="requests/s at the busiest hour [10000]")
-    add("--lowest-share", type=_share, default=0.25, help="of it at the quietest hour [0.25]")
+    add("--rate", type=above_zero, default=10_000, help="requests/s at the busiest hour [10000]")
+    add("--lowest-share", type=share, default=0.25, help="of it at the quietest hour [0.25]")
     add("--spikes", type=int, default=4, help="of ten minutes, at random times of the day [4]")
-    add("--spike-factor", type=_above_zero, default=1.5, help="their height [1.5]")
+    add("--spike-factor", type=above_zero, default=1.5, help="their height [1.5]")
     add("--cores", type=int, choices=range(1, 65), metavar="N", default=2, help="of a replica [2]")
     add("--method", choices=METHODS, default="least-requests", help="of the balancer")
     add("--nodes", type=int, choices=range(2, 1001), metavar="N", default=3, help="[3]")
-    add("--pod-start-s", type=_above_zero, default=10, help="until a new pod is ready [10]")
+    add("--pod-start-s", type=above_zero, default=10, help="until a new pod is ready [10]")
     add(
         *("--notice-s",),
-        type=_above_zero,
+        type=above_zero,
         default=NOTICE_S,
         help=f"from the loss of a node until it gets no requests [{NOTICE_S:g}]",
     )
     add(
         *("--replace-s",),
-        type=_above_zero,
+        type=above_zero,
         default=REPLACE_S,
         help=f"from the loss until its pods are started elsewhere [{REPLACE_S:g}; zones: 80]",
     )
-    add("--price", type=_above_zero, default=0.04, help="of a core for an hour [0.04]")
-    add("--seconds", type=_above_zero, default=30, help="request by request [30]")
+    add("--price", type=above_zero, default=0.04, help="of a core for an hour [0.04]")
+    add("--seconds", type=above_zero, default=30, help="request by request [30]")
     add("--seed", type=int, default=1, help="of everything that is random [1]")
     add("--out", type=Path, default=Path("runs/simulation"), help="folder [runs/simulation]")
     return parser
-
-
-def _above_zero(word: str) -> float:
-    number = float(word)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0. Received: {word}")
-    return number
-
-
-def _share(word: str) -> float:
-    number = float(word)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1. Received: {word}")
-    return number
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """A cluster in virtual time: arrivals, a balancer, replicas, an autoscaler, nodes that are lost."""
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from load_tests.simulation.autoscaler import (
 from load_tests.simulation.replica import POLICY, Replica
 from load_tests.simulation.service_times import Lengths, ServiceTimes
 from load_tests.simulation.virtual_time import VirtualTime
+from load_tests.slo import percentile
 
 Method = Literal["random", "round-robin", "least-requests"]
 METHODS: Final[tuple[Method, ...]] = ("random", "round-robin", "least-requests")
@@ -124,8 +124,7 @@ class Outcome:
 
     def quantile_s(self, share: float) -> float:
         """A nearest-rank quantile of the latency; 0 without answers."""
-        ordered = sorted(self.latencies_s)
-        return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else 0.0
+        return percentile(self.latencies_s, share)
 
 
 class Cluster:

@@ -139,8 +139,6 @@ class Outcome:
 
 def summarize(latencies_ms: Sequence[float]) -> tuple[int, float, float]:
     """The number of latencies, their median and their 99th percentile."""
-    if not latencies_ms:
-        return 0, 0.0, 0.0
     return len(latencies_ms), percentile(latencies_ms, 0.5), percentile(latencies_ms, 0.99)
 
 

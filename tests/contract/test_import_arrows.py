@@ -128,7 +128,9 @@ ALLOWED: dict[str, set[str]] = {
     # Reads files as training and scoring do.
     "load_tests.capacity.data": {"app.tables", "app.errors", "load_tests.bench"},
     # The service's own queue and admission, in virtual time.
-    "load_tests.simulation": {"load_tests.bench", "load_tests.capacity", "app.serving"},
+    "load_tests.simulation": {
+        *("load_tests", "load_tests.bench", "load_tests.capacity", "app.serving"),
+    },
     # The one exception to the black box: what the same engine does without HTTP.
     "load_tests.bench.ceiling": {
         *("app.artifact", "app.text", "app.serving", "app.errors", "load_tests.bench"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from load_tests.bench.swaps import Answer, Outcome, count_mixed, percentile
+from load_tests.bench.swaps import Answer, Outcome, count_mixed
 
 
 def answers(*each: tuple[float, float, int]) -> list[Answer]:
@@ -36,8 +36,3 @@ def test_memory_growth() -> None:
     """Growth is from the swaps at the beginning to those at the end, without the first five."""
     outcome = Outcome([], [], [50, *[80] * 5, *[100] * 5, *[102] * 5])
     assert outcome.memory_growth == pytest.approx(0.02)
-
-
-def test_percentile() -> None:
-    """The value below which the share lies."""
-    assert (percentile(range(100), 0.99), percentile([], 0.99)) == (99, 0)

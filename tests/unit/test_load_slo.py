@@ -67,3 +67,5 @@ def test_percentile_is_a_measured_value() -> None:
     assert percentile([5, 1, 4, 2, 3], 0.5) == 3
     assert percentile([1, 2, 3, 4], 0.95) == 4
     assert percentile([7], 0.01) == 7
+    assert percentile(range(100), 0.99) == 98
+    assert percentile([], 0.99) == 0
