@@ -114,17 +114,11 @@ ENTRYPOINT ["python", "-m", "app"]
 CMD ["serve"]
 
 
-# --- targets
+# --- targets; k8s/image/build adds the labels that all of them have
 
 FROM scratch AS models
 COPY --from=cpu-models /srv/valence/models /
-ARG BASE
-ARG REVISION=unknown
-ARG VERSION=unversioned
-LABEL org.opencontainers.image.title="Models of Valence" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.version="${VERSION}"
+LABEL org.opencontainers.image.title="Models of Valence"
 
 
 FROM runtime AS load
@@ -132,14 +126,7 @@ COPY --from=load-environment /opt/venv /opt/venv
 COPY --from=sources /srv/valence/load_tests load_tests
 # With -m, so that the folder of the load tests can be imported.
 ENTRYPOINT ["python", "-m", "locust", "-f", "load_tests/locustfile.py"]
-ARG BASE
-ARG REVISION=unknown
-ARG VERSION=unversioned
-LABEL org.opencontainers.image.title="Load tests of Valence" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="${BASE}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.version="${VERSION}"
+LABEL org.opencontainers.image.title="Load tests of Valence"
 
 
 FROM runtime AS train
@@ -148,29 +135,15 @@ COPY --from=sources /srv/valence/app app
 COPY --from=sources /srv/valence/training training
 ENTRYPOINT ["python", "-m", "training"]
 CMD ["--help"]
-ARG BASE
-ARG REVISION=unknown
-ARG VERSION=unversioned
-LABEL org.opencontainers.image.title="Training of Valence" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="${BASE}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.version="${VERSION}"
+LABEL org.opencontainers.image.title="Training of Valence"
 
 
 FROM server AS gpu
 COPY --from=gpu-environment /opt/venv /opt/venv
 COPY --from=gpu-models /srv/valence/models models
 COPY --from=sources /srv/valence/app app
-ARG BASE
-ARG REVISION=unknown
-ARG VERSION=unversioned
 LABEL org.opencontainers.image.title="Valence on a GPU" \
-      org.opencontainers.image.description="Sentiment analysis as a service" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="${BASE}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.version="${VERSION}"
+      org.opencontainers.image.description="Sentiment analysis as a service"
 
 
 # Bytecode of what a start imports, the standard library included, which has none in most images: the
@@ -189,19 +162,12 @@ RUN python -c "import app.server" \
     && chmod -R a+rX /opt/bytecode
 
 
-# Last, so that it is the default. Labels at the end: a new revision reuses all layers above.
+# Last, so that it is the default.
 FROM server AS cpu
 ENV PYTHONPYCACHEPREFIX=/opt/bytecode
 COPY --from=cpu-environment /opt/venv /opt/venv
 COPY --from=cpu-models /srv/valence/models models
 COPY --from=sources /srv/valence/app app
 COPY --from=cpu-bytecode /opt/bytecode /opt/bytecode
-ARG BASE
-ARG REVISION=unknown
-ARG VERSION=unversioned
 LABEL org.opencontainers.image.title="Valence" \
-      org.opencontainers.image.description="Sentiment analysis as a service" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="${BASE}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.version="${VERSION}"
+      org.opencontainers.image.description="Sentiment analysis as a service"

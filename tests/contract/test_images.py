@@ -54,8 +54,11 @@ def test_command_of_a_builder(builder: str) -> None:
     found = command_line("cpu", BUILDER=builder, BASE="python@sha256:0", FLAGS="--network host")
     assert found.startswith(f"{builder} build ")
     assert "--target cpu" in found
-    assert f"VERSION={__version__}" in found
-    assert "BASE=python@sha256:0" in found
+    assert "--build-arg BASE=python@sha256:0 " in found
+    labels = dict(re.findall(r"--label org\.opencontainers\.image\.(\S+)=(\S+)", found))
+    assert labels["version"] == __version__
+    assert labels["base.name"] == "python@sha256:0"
+    assert labels.keys() == {"version", "base.name", "revision", "licenses"}
     assert found.endswith("--network host .\n")
 
 
