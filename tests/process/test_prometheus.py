@@ -29,7 +29,7 @@ scrape_configs:
   - job_name: valence
     static_configs: [{{targets: ["{target}"]}}]
 """
-VARIABLES = {"$job": ".*", "$model": ".*", "$__rate_interval": "10s"}
+VARIABLES = {"$namespace": ".*", "$job": ".*", "$model": ".*", "$__rate_interval": "10s"}
 
 
 @pytest.fixture

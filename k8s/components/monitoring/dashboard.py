@@ -352,7 +352,7 @@ _Dumper.add_representer(str, _represent)
 
 def expand(query: str) -> str:
     """A query as Grafana takes it."""
-    job = 'job=~"$job"'
+    job = 'namespace=~"$namespace", job=~"$job"'  # ".*" takes series without a namespace, too
     return query.replace("MODEL", f'{job}, model=~"$model"').replace("JOB", job).replace("`", '"')
 
 
@@ -420,8 +420,9 @@ def _describe(panel: Panel) -> dict[str, Any]:
 def _variables() -> Iterable[dict[str, Any]]:
     yield {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
     for name, query in (
-        ("job", "label_values(valence_build_info, job)"),
-        ("model", 'label_values(valence_model_info{job=~"$job"}, model)'),
+        ("namespace", "label_values(valence_build_info, namespace)"),
+        ("job", expand("label_values(valence_build_info{namespace=~`$namespace`}, job)")),
+        ("model", expand("label_values(valence_model_info{JOB}, model)")),
     ):
         yield {
             "name": name,
