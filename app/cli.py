@@ -61,7 +61,7 @@ stderr: give it to the client, who sends it as Authorization: Bearer KEY or X-AP
 logger = logging.getLogger("app")
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
@@ -111,7 +111,8 @@ def _wants_json(options: argparse.Namespace) -> bool:
 
 
 def _complain(sentence: str, status: int) -> int:
-    print(f"valence: {sentence}", file=sys.stderr)
+    if sys.stderr is not None:  # else `print` would take standard output, which may be a table
+        print(f"valence: {sentence}", file=sys.stderr)
     return status
 
 

@@ -8,11 +8,9 @@ after a kill computes the same chunks, and writes the same bytes, as one that wa
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from app.errors import ValenceError
 from app.scoring.files import BadRowsFile
 from app.scoring.outputs import Output, Verdict
 from app.scoring.verdicts import AddedColumns, Pending, Scorer, Scores
@@ -210,11 +208,6 @@ class Job:
                     self._write(*pending.popleft())
             while pending:
                 self._write(*pending.popleft())
-        except BrokenExecutor as error:
-            raise ValenceError(
-                "a process that scores has ended unexpectedly; perhaps the memory is short: "
-                "--workers 1 needs the least"
-            ) from error
         finally:
             for _, scores, _ in pending:
                 scores.cancel()

@@ -7,20 +7,22 @@ where the engine is ONNX Runtime. TensorFlow uses all cores, or a GPU, from one 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from concurrent.futures import ThreadPoolExecutor as Threads
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from app.errors import MissingLibrary, UnusableVersion, ValenceError
-from app.scoring import fork_server
 from app.scoring.verdicts import Pending, Scores
 from app.serving.engines import LoadEngine, infer
 from app.serving.repository import LoadedVersion, load_version
@@ -28,9 +30,8 @@ from app.text.padding import Int32Array
 
 _CHUNK_TEXTS: Final = 1024
 """Sorted by length, so many leave 1.3 % of padding in batches of 16; 256 would leave 5 %."""
-_PIECE_TEXTS: Final = 256
-"""Of a chunk, for one process: at the end of a table the others have no more to do."""
-_DEPTH: Final = 2
+_PIECES: Final = 4
+"""Of a chunk, each for one process: at the end of a table the others have no more to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,8 @@ class Model:
 class LocalScorer:
     """Scores in this process, or in several; see `Scorer`.
 
+    A chunk is divided into pieces of texts of like length, and each is scored by one process.
+
     Args:
         recipe: How each process gets its model.
         processes: With one, models run in threads of this process.
@@ -127,7 +130,8 @@ class LocalScorer:
 
     def __init__(self, recipe: Recipe, *, processes: int, threads: int) -> None:
         self.chunk_texts = _CHUNK_TEXTS
-        self.depth = _DEPTH
+        workers = processes if processes > 1 else threads
+        self.depth = max(2, -(-2 * workers // _PIECES))
         self._executor: Executor
         if processes == 1:
             model = load_first(recipe)
@@ -135,10 +139,11 @@ class LocalScorer:
             self._score = model.score
             chosen = model.chosen
         else:
-            self._executor = ProcessPoolExecutor(processes, fork_server.start(), _begin, (recipe,))
+            self._executor = ProcessPoolExecutor(processes, _context(), _begin, (recipe,))
             try:
-                # One for each process, so that all of them load at once.
-                choices = [self._executor.submit(_choose) for _ in range(processes)]
+                with _without_interrupts():  # until `_begin`, a fork would answer them as this does
+                    # One for each process, so that all of them load at once.
+                    choices = [self._executor.submit(_choose) for _ in range(processes)]
                 chosen = choices[0].result()
             except BrokenExecutor as error:
                 self.close()
@@ -154,37 +159,31 @@ class LocalScorer:
     def submit(self, texts: Sequence[str]) -> Pending:
         """Start to score texts; see `Scorer`."""
         order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
-        pieces = [order[at : at + _PIECE_TEXTS] for at in range(0, len(order), _PIECE_TEXTS)]
+        size = max(1, -(-len(texts) // _PIECES))
+        pieces = [order[at : at + size] for at in range(0, len(texts), size)]
         try:
-            return _Pieces(
-                len(texts),
-                len(self.labels),
-                [
-                    (piece, self._executor.submit(self._score, [texts[at] for at in piece]))
-                    for piece in pieces
-                ],
-            )
+            scores = [self._executor.submit(self._score, [texts[at] for at in p]) for p in pieces]
         except BrokenExecutor as error:
             raise ValenceError(_ENDED) from error
+        return _Scored((len(texts), len(self.labels)), [*zip(pieces, scores, strict=True)])
 
     def close(self) -> None:
         """Stop; see `Scorer`."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-class _Pieces:
-    """The scores of a chunk, in pieces of like length; see `Pending`.
+class _Scored:
+    """The scores of a chunk; see `Pending`.
 
     Args:
-        texts: How many the chunk has.
-        labels: How many the model has.
+        shape: The number of texts, and of labels.
         pieces: The positions of the texts of each piece, and their scores.
     """
 
     def __init__(
-        self, texts: int, labels: int, pieces: Sequence[tuple[list[int], Future[Scores]]]
+        self, shape: tuple[int, int], pieces: Sequence[tuple[list[int], Future[Scores]]]
     ) -> None:
-        self._shape, self._pieces = (texts, labels), pieces
+        self._shape, self._pieces = shape, pieces
 
     def done(self) -> bool:
         """Whether all are."""
@@ -194,7 +193,10 @@ class _Pieces:
         """The scores, in the order of the texts."""
         joined = Scores(np.full(self._shape, np.nan))
         for piece, future in self._pieces:
-            scores = future.result()
+            try:
+                scores = future.result()
+            except BrokenExecutor as error:
+                raise ValenceError(_ENDED) from error
             joined.probabilities[piece] = scores.probabilities
             joined.errors |= {piece[at]: error for at, error in scores.errors.items()}
         return joined
@@ -209,6 +211,28 @@ _ENDED: Final = (
     "a process that scores has ended unexpectedly; perhaps the memory is short: --workers 1 needs "
     "the least"
 )
+
+
+def _context() -> BaseContext:
+    """How processes start: by a fork, which needs no second import of all that is here.
+
+    Not where there are threads, whose locks a fork would take over without them. Threads of NumPy
+    are none of Python's, and survive a fork; those of PyArrow do not.
+    """
+    forks = sys.platform == "linux" and threading.active_count() == 1
+    return multiprocessing.get_context(
+        "fork" if forks and "pyarrow" not in sys.modules else "spawn"
+    )
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Let Ctrl+C wait. Processes that start meanwhile ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def load_first(recipe: Recipe) -> Model:

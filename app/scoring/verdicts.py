@@ -49,8 +49,8 @@ class Scorer(Protocol):
         labels: The labels, in the order of the columns of `Scores.probabilities`.
         version: What computes, such as `lstm/2`.
         identity: Changes when the verdicts may; a run is resumed only by the same.
-        chunk_texts: The most texts of a request that makes sense.
-        depth: How many requests keep it busy.
+        chunk_texts: The most texts that `submit` is given at once.
+        depth: How many calls of `submit` keep it busy.
     """
 
     labels: tuple[str, ...]

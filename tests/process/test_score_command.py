@@ -2,12 +2,16 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tests.server import COMMAND, ROOT, ServerProcess, environment, run
 from tests.waiting import wait_until
@@ -47,7 +51,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     saved = rows_saved(state)
     assert 0 < saved <= ROWS
     assert not output.exists()
-    assert len(started) >= 3  # two that score, and the one they are forked from
+    assert len(started) >= 2
     wait_until(lambda: not any(path.exists() for path in started))
     done = run(*options)
     assert done.returncode == 1, done.stderr
@@ -61,6 +65,53 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         assert [row[0] for row in csv.reader(file)] == ["row", str(ROWS + 2)]
     names = ["in.csv", "out.csv", "out.csv.bad.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+def test_interrupted(tmp_path: Path) -> None:
+    """Ctrl+C ends all processes with one sentence and status 1, and the state is kept."""
+    table, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    table.write_text("text\n" + "A warm and funny film.\n" * 40_000)
+    options = ("score", str(table), str(output), "--model", "bow", "--workers", "2")
+    state = tmp_path / ".out.csv.scoring" / "state.json"
+    with subprocess.Popen(
+        [*COMMAND, *options],
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_until(lambda: rows_saved(state) > 0 or process.poll() is not None)
+        started = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    assert (process.returncode, complaint) == (1, "valence: interrupted\n")
+    assert rows_saved(state) > 0
+    wait_until(lambda: not any(path.exists() for path in started))
+
+
+@pytest.mark.slow
+def test_parquet_in_two_processes(tmp_path: Path) -> None:
+    """Where a fork would not be safe, beside threads of PyArrow, processes start without one."""
+    table, output = tmp_path / "in.parquet", tmp_path / "out.csv"
+    parquet.write_table(pa.table({"text": ["A warm and funny film.", "Dull and too long."]}), table)
+    done = run("score", str(table), str(output), "--model", "bow", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    with output.open(newline="") as file:
+        assert [row[1] for row in csv.reader(file)] == ["label", "positive", "negative"]
+
+
+def test_without_standard_error(tmp_path: Path) -> None:
+    """A closed standard error gets no messages, and standard output holds the table alone."""
+    table = tmp_path / "in.csv"
+    table.write_text("text\nA warm and funny film.\n")
+    command = " ".join([*map(str, COMMAND), "score", str(table), "-", "--model", "bow", "2>&-"])
+    done = subprocess.run(
+        ("sh", "-c", command), cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert [line.split(",")[1] for line in done.stdout.splitlines()] == ["label", "positive"]
 
 
 def test_scoring_waits_for_no_web_framework() -> None:

@@ -161,15 +161,6 @@ def load_engine(folder: Path, options: EngineOptions) -> Engine:
     return engine
 
 
-def import_library(engine: str) -> None:
-    """Import the library of an engine, as loading a model would.
-
-    Raises:
-        MissingLibrary: It is not installed.
-    """
-    import_module(_LIBRARIES[engine].module).import_library()
-
-
 def infer(engine: Engine, rows: Sequence[Int32Array], *, labels: int) -> NDArray[np.float64]:
     """Pad rows, run the model once, and check its output.
 

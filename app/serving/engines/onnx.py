@@ -51,7 +51,7 @@ def load(folder: Path, options: EngineOptions) -> OnnxEngine:
         )
     if not (folder / ONNX).is_file():
         raise UnusableVersion(f"{ONNX} is missing: this version needs the engine tensorflow")
-    onnxruntime = import_library()
+    onnxruntime = _import_onnxruntime()
     try:
         session = onnxruntime.InferenceSession(
             folder / ONNX, _session_options(onnxruntime), providers=["CPUExecutionProvider"]
@@ -69,7 +69,7 @@ def load(folder: Path, options: EngineOptions) -> OnnxEngine:
 
 
 @cache
-def import_library() -> Any:
+def _import_onnxruntime() -> Any:
     """Import ONNX Runtime without its telemetry, and keep its own log off stderr.
 
     Telemetry looks a host up and writes a device id and a database into the home folder. The
