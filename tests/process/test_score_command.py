@@ -71,7 +71,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl+C ends all processes with one sentence and status 1, and the state is kept."""
     table, output = tmp_path / "in.csv", tmp_path / "out.csv"
-    table.write_text("text\n" + "A warm and funny film.\n" * 40_000)
+    table.write_text("text\n" + "A warm and funny film.\n" * 400_000)
     options = ("score", str(table), str(output), "--model", "bow", "--workers", "2")
     state = tmp_path / ".out.csv.scoring" / "state.json"
     with subprocess.Popen(

@@ -234,5 +234,14 @@ def test_train_and_export(tmp_path: Path) -> None:
     assert exported.returncode == 0, exported.stderr
     assert exported.stdout.strip() == str(tmp_path / "models" / "smoke" / "1")
     for line in (trained.stderr + exported.stderr).splitlines():
-        known = ("smoke:", "epoch 1:", "validation:", "test:", "onnx:", "rows read ", "  ")
+        known = (
+            "smoke:",
+            "epoch 1:",
+            "validation:",
+            "test:",
+            "reliable:",
+            "onnx:",
+            "rows read ",
+            "  ",
+        )
         assert line.startswith(known), line
