@@ -81,6 +81,7 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
             "rounds": options.rounds,
             "busy_cores_before": busy_cores(),
             "texts_per_request": mix.texts_per_request,
+            "method": options.method,
             **asdict(mix),
             **asdict(terms),
         },
@@ -184,8 +185,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add(
         *("--method",),
         choices=("round-robin", "least-requests", "random"),
-        default="least-requests",
-        help="how it balances [least-requests]",
+        default="random",
+        help="how it balances [random, as a Service of Kubernetes does]",
     )
     add("--seed", type=int, default=1, help="random seed of texts and their order [1]")
     add("--out", type=Path, default=Path("runs/capacity"), help="of the report [runs/capacity]")

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spikes=options.spikes,
             spike_factor=options.spike_factor,
             cores=options.cores,
-            method=options.method,
+            method=options.method or measured.content["run"].get("method", "random"),
             pods=Pods(
                 options.pod_start_s, options.notice_s, options.replace_s, nodes=options.nodes
             ),
@@ -46,11 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seconds=options.seconds,
             seed=options.seed,
         )
-        comparisons = compare(measured, method=options.method, seed=options.seed)
+        comparisons = compare(measured, method=wanted.method, seed=options.seed)
         found = find(measured, wanted)
     except BenchError as error:
         print(f"simulation: {error}", file=sys.stderr)
         return WRONG_CALL if isinstance(error, WrongCall) else FAILED
+    measured = measured.on(wanted.cores)
     text = write_markdown(measured, wanted, comparisons, found)
     print(text)
     content = make_content(measured, wanted, comparisons, found)
@@ -73,7 +74,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--spikes", type=int, default=4, help="of ten minutes, at random times of the day [4]")
     add("--spike-factor", type=above_zero, default=1.5, help="their height [1.5]")
     add("--cores", type=int, choices=range(1, 65), metavar="N", default=2, help="of a replica [2]")
-    add("--method", choices=METHODS, default="least-requests", help="of the balancer")
+    add("--method", choices=METHODS, help="of the balancer [as measured, else random]")
     add("--nodes", type=int, choices=range(2, 1001), metavar="N", default=3, help="[3]")
     add("--pod-start-s", type=above_zero, default=10, help="until a new pod is ready [10]")
     add(

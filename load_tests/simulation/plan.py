@@ -81,6 +81,7 @@ class Found:
 
 def find(measured: Measured, wanted: Wanted) -> Found:
     """Simulate everything."""
+    measured = measured.on(wanted.cores)
     start = max(each["rate"] / each["cores"] for each in measured.content["cores"]) * wanted.cores
     settings: dict[str, Any] = {
         "cores": wanted.cores,

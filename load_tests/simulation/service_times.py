@@ -4,7 +4,8 @@ import json
 import random
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +71,19 @@ class Measured:
     list_share: float
     list_size: int
     limit_ms: float
+
+    def on(self, cores: int) -> "Measured":
+        """The same with the times that were measured on so many cores, if they were.
+
+        The workers of a replica slow each other, and where the generator had no core of its own it
+        slowed them, too.
+        """
+        for figures in self.content["cores"]:
+            if figures["cores"] == cores:
+                with suppress(ValueError):
+                    times = fit(figures, self.content["run"]["texts_per_request"])
+                    return replace(self, times=times)
+        return self
 
 
 def read_measured(path: Path) -> Measured:

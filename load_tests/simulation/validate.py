@@ -33,7 +33,7 @@ class Comparison:
 
 
 def compare(measured: Measured, *, method: Method, seed: int) -> list[Comparison]:
-    """Simulate every configuration whose knee was measured.
+    """Simulate every configuration whose knee was measured, with the times measured on its cores.
 
     Two replicas are compared with one of their own turns times what the simulation says of two and
     of one, because in those turns each core carries the balancer too.
@@ -42,7 +42,7 @@ def compare(measured: Measured, *, method: Method, seed: int) -> list[Comparison
     one_core = 0.0
     for figures in measured.content["cores"]:
         knee = simulated_knee(
-            measured,
+            measured.on(figures["cores"]),
             cores=figures["cores"],
             replicas=1,
             method=method,
@@ -56,7 +56,7 @@ def compare(measured: Measured, *, method: Method, seed: int) -> list[Comparison
     turns = measured.content["two_replicas"]
     if turns and one_core:
         two = simulated_knee(
-            measured, cores=1, replicas=2, method=method, seed=seed, start=2 * one_core
+            measured.on(1), cores=1, replicas=2, method=method, seed=seed, start=2 * one_core
         )
         for number, turn in enumerate(turns, start=1):
             ones, twos = (

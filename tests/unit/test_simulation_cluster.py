@@ -1,7 +1,10 @@
 """Replicas in virtual time, against queues whose waits are known."""
 
+import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,7 @@ from load_tests.simulation.cluster import (
     Traffic,
 )
 from load_tests.simulation.replica import DEADLINE_S, POLICY
-from load_tests.simulation.service_times import Lengths, ServiceTimes, fit
+from load_tests.simulation.service_times import Lengths, ServiceTimes, fit, read_measured
 
 DOCS = Path(__file__).parents[2] / "docs"
 ALONE = BatchPolicy(max_items=1, max_tokens=10**6, max_queue_delay_s=0, max_queue_items=10**6)
@@ -155,26 +158,50 @@ def test_the_policy_is_that_of_the_service(tmp_path: Path) -> None:
     assert settings.request_timeout_ms == DEADLINE_S * 1e3
 
 
-def test_times_are_found_again() -> None:
-    """From the processor time, the runs and the rates of loads, the times of the parts follow."""
-    times = ServiceTimes(run_s=0.002, token_s=5e-6, request_s=0.001, text_s=0, outside_s=0)
+PARTS = ServiceTimes(run_s=0.002, token_s=5e-6, request_s=0.001, text_s=0, outside_s=0)
+
+
+def loads(times: ServiceTimes) -> list[dict[str, Any]]:
+    """Loads of one worker, in which each run has one text, as a capacity run describes them."""
     curve = []
     for rate in (50.0, 100.0, 150.0, 200.0):
-        # One text of 400 tokens for each run, which the event loop makes longer.
-        run_s = (times.run_s + 400 * (1 + rate / 100) * times.token_s) / (1 - rate * 0.001)
-        cpu_s = rate * (times.request_s + run_s * (1 - rate * 0.001))
+        tokens = 400 * (1 + rate / 100)
+        # The event loop makes a run longer.
+        run_s = (times.run_s + tokens * times.token_s) / (1 - rate * times.request_s)
+        cpu_s = rate * (times.request_s + run_s * (1 - rate * times.request_s))
         curve.append(
             {
                 "rate": rate,
                 "server_cores": cpu_s,
                 "runs_per_s": rate,
                 "run_ms": run_s * 1e3,
-                "run_tokens": 400 * (1 + rate / 100),
+                "run_tokens": tokens,
                 "stages": {"rest": {"mean_ms": 1.5}, "tokenize": {"mean_ms": 0.1}},
             }
         )
-    found = fit({"workers": 1, "curve": curve}, texts_per_request=1.0)
-    assert found.run_s == pytest.approx(times.run_s)
-    assert found.token_s == pytest.approx(times.token_s)
-    assert found.request_s + found.text_s == pytest.approx(times.request_s)
+    return curve
+
+
+def test_times_are_found_again() -> None:
+    """From the processor time, the runs and the rates of loads, the times of the parts follow."""
+    found = fit({"workers": 1, "curve": loads(PARTS)}, texts_per_request=1.0)
+    assert found.run_s == pytest.approx(PARTS.run_s)
+    assert found.token_s == pytest.approx(PARTS.token_s)
+    assert found.request_s + found.text_s == pytest.approx(PARTS.request_s)
     assert found.outside_s == pytest.approx(0.0006)
+
+
+@pytest.mark.parametrize(("cores", "run_s"), [(1, 0.002), (2, 0.003), (4, 0.002)])
+def test_times_of_a_number_of_cores(cores: int, run_s: float, tmp_path: Path) -> None:
+    """Cores that were measured are simulated with their times, others with those of the fewest."""
+    content = {
+        "run": {"texts_per_request": 1, "list_share": 0, "list_size": 16, "limit_ms": 100},
+        "tokens": [10, 800],
+        "cores": [
+            {"cores": 1, "apart": True, "workers": 1, "curve": loads(PARTS)},
+            {"cores": 2, "apart": False, "workers": 1, "curve": loads(replace(PARTS, run_s=0.003))},
+        ],
+    }
+    file = tmp_path / "capacity.json"
+    file.write_text(json.dumps(content))
+    assert read_measured(file).on(cores).times.run_s == pytest.approx(run_s)
