@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Protocol, get_args
 
 from app.errors import InvalidInput
 from app.scoring.files import AppendedFile, encode, encode_csv
-from app.scoring.verdicts import DECIMALS, AddedColumns
+from app.scoring.verdicts import DECIMALS, AddedColumns, choose_label
 from app.tables.columnar import json_values
 from app.tables.containers import STANDARD_INPUT
 from app.tables.parquet_parts import ParquetParts
@@ -177,7 +177,7 @@ class DelimitedEncoder:
                 lines.append([*row.cells, *self._failed, error or ""])
                 continue
             confidence = max(probabilities)
-            label = self._labels[probabilities.index(confidence)]
+            label = choose_label(self._labels, probabilities)
             numbers = [f"{number:.{DECIMALS}f}" for number in (confidence, *probabilities)]
             lines.append([*row.cells, label, *numbers, ""])
         return encode_csv(lines, self._delimiter)
@@ -222,7 +222,7 @@ class JsonEncoder:
             values = ["null"] * (2 + len(self._labels)) + [json.dumps(error, ensure_ascii=False)]
         else:
             confidence = max(probabilities)
-            label = self._labels[probabilities.index(confidence)]
+            label = choose_label(self._labels, probabilities)
             numbers = [f"{number:.{DECIMALS}f}" for number in (confidence, *probabilities)]
             values = [json.dumps(label, ensure_ascii=False), *numbers, "null"]
         return ", ".join(f"{key}: {value}" for key, value in zip(self._keys, values, strict=True))
@@ -260,7 +260,7 @@ class ParquetOutput:
                 added.append([None, None, *[None] * len(self._labels), error])
             else:
                 confidence = max(probabilities)
-                label = self._labels[probabilities.index(confidence)]
+                label = choose_label(self._labels, probabilities)
                 added.append([label, confidence, *probabilities, None])
         self._parts.append(rows, added)
 

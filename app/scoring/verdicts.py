@@ -7,6 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.artifact import even_label
 from app.errors import InvalidInput
 
 DECIMALS: Final = 8
@@ -66,6 +67,14 @@ class Scorer(Protocol):
     def close(self) -> None:
         """Stop; what was not finished is dropped."""
         ...
+
+
+def choose_label(labels: Sequence[str], probabilities: Sequence[float]) -> str:
+    """Return the most probable label; of even odds the one that the service gives them."""
+    highest = max(probabilities)
+    if highest == min(probabilities):
+        return labels[even_label(labels)]
+    return labels[probabilities.index(highest)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spikes=options.spikes,
             spike_factor=options.spike_factor,
             cores=options.cores,
-            method=options.method or measured.content["run"].get("method", "random"),
+            method=options.method or measured.content["run"].get("method", "least-requests"),
             pods=Pods(
                 options.pod_start_s, options.notice_s, options.replace_s, nodes=options.nodes
             ),

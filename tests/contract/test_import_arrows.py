@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "app.artifact": {"app.text", "app.errors"},
     "app.telemetry": set(),
     "app.serving": _SERVING,
-    "app.scoring": {"app.serving", "app.tables", "app.text", "app.errors"},
+    "app.scoring": {"app.artifact", "app.serving", "app.tables", "app.text", "app.errors"},
     "app.workers": set(),
     "app.gc_tuning": set(),
     "app.service": {"app.serving", "app.telemetry", "app.errors"},

@@ -125,7 +125,9 @@ def test_a_service_gives_the_same_file(tmp_path: Path) -> None:
     """With --url a running service scores, and the file is the same but for the last digits."""
     shutil.copytree(ROOT / "models" / "bow", tmp_path / "models" / "bow")
     table = tmp_path / "in.csv"
-    table.write_text("text\n" + "".join(f"{'good ' * (n % 40)}film\n" for n in range(200)) + '""\n')
+    table.write_text(
+        "text\n" + "".join(f"{'good ' * (n % 40)}film\n" for n in range(199)) + 'xqzt\n""\n'
+    )
     here, there = tmp_path / "here.csv", tmp_path / "there.csv"
     assert run("score", str(table), str(here), "--model", "bow").returncode == 1
     with ServerProcess(tmp_path / "models", "--workers", "1") as server:

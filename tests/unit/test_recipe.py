@@ -1,5 +1,6 @@
 """From data to an evaluated version: one command, and what an interruption leaves to do."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -117,6 +118,19 @@ def test_another_training_is_done_anew(steps: Steps, change: Callable[[Steps], l
     make(steps)
     assert change(steps) == ["train", "export", "evaluate"]
     assert len(list((steps.folder / "models" / "smoke").iterdir())) == 2
+
+
+def test_a_run_of_an_earlier_release(steps: Steps) -> None:
+    """A run that has no digests of its inputs counts as trained while its data card is right."""
+    make(steps)
+    file = steps.folder / "run" / "run.json"
+    content = json.loads(file.read_text())
+    inputs = content.pop("inputs")
+    content["data"] |= {name: inputs[name] for name in ("fingerprint", "splits")}
+    file.write_text(json.dumps(content))
+    assert make(steps) == ["evaluate"]
+    write_tsv_folder(steps.folder / "data", seed=2)
+    assert make(steps) == ["train", "export", "evaluate"]
 
 
 def test_a_version_that_was_removed(steps: Steps) -> None:

@@ -98,7 +98,7 @@ class Counting:
 @pytest.mark.parametrize("neutral", [False, True])
 @pytest.mark.parametrize(
     ("texts", "needs", "largest"),
-    [(400, 0.0, 1.0), (400, 0.5, 0.5), (400, 0.2, 0.8), (40, 0.5, 1.0)],
+    [(1600, 0.0, 1.0), (1600, 0.5, 0.5), (1600, 0.2, 0.8), (160, 0.5, 1.0)],
 )
 def test_rule_of_passages(texts: int, needs: float, largest: float, neutral: bool) -> None:
     """Hidden tokens of validation texts tell which share a version bears; few texts tell nothing.
@@ -109,7 +109,7 @@ def test_rule_of_passages(texts: int, needs: float, largest: float, neutral: boo
     rows = [np.array([BEGIN, *[3 + good] * 60], np.int32) for good in targets]
     rule = measure_rule(rows, targets * (1 + neutral), Counting(needs, neutral), seed=1)
     assert rule.max_unknown_share == largest
-    assert bool(rule.measured) is (texts == 400)
+    assert bool(rule.measured) is (texts == 1600)
 
 
 def test_a_model_that_knows_nothing_has_no_rule() -> None:

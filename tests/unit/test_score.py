@@ -17,6 +17,7 @@ from pyarrow import parquet
 from app import score as composition
 from app.__main__ import main
 from app.scoring.local import LocalScorer, Recipe
+from app.scoring.verdicts import choose_label
 from app.text.padding import Int32Array
 from tests.fakes import THE, FakeEngine
 from tests.waiting import wait_until
@@ -105,6 +106,30 @@ def test_verdicts_are_those_of_predict(score: Score, tmp_path: Path, fake_models
     score(write(tmp_path / "in.csv", "text\na good film\n"), tmp_path / "out.csv")
     positive = 1 / (1 + 2.718281828459045**-1)
     assert float(read(tmp_path / "out.csv")[1][4]) == pytest.approx(positive, abs=1e-7)
+
+
+def test_a_text_that_cannot_be_judged(score: Score, tmp_path: Path) -> None:
+    """A text of unknown words alone gets even odds, as in the service."""
+    score(write(tmp_path / "in.csv", "text\ngood film\nnie wieder\n"), tmp_path / "out.csv")
+    judged, unknown = read(tmp_path / "out.csv")[1:]
+    assert judged[1] == "positive"
+    assert unknown[1:] == ["negative", *["0.50000000"] * 3, ""]
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "expected"),
+    [
+        (("negative", "neutral", "positive"), [0.2, 0.5, 0.3], "neutral"),
+        (("negative", "neutral", "positive"), [1 / 3] * 3, "neutral"),
+        (("negative", "neutral", "positive"), [0.4, 0.2, 0.4], "negative"),
+        (("bad", "good"), [0.5, 0.5], "bad"),
+    ],
+)
+def test_label_of_even_odds(
+    labels: Sequence[str], probabilities: Sequence[float], expected: str
+) -> None:
+    """The label is the most probable one; even odds are neutral, where there is such a label."""
+    assert choose_label(labels, probabilities) == expected
 
 
 @pytest.mark.parametrize(

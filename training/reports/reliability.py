@@ -16,8 +16,6 @@ from training.support.arrays import IntArray, Probabilities
 
 WINDOW: Final = 40
 """Tokens of a passage, about three sentences. A whole review is right with few known words left."""
-_PASSAGES: Final = 4
-"""Passages of each text."""
 _STEPS: Final = 10
 _MIN_TEXTS: Final = 50
 """A group of fewer texts decides nothing: the standard error of its accuracy is above 0.05."""
@@ -54,8 +52,9 @@ def measure_rule(
 ) -> Reliability:
     """Find how many unknown tokens a version bears, in passages of validation texts.
 
-    In each passage a share of the tokens, from none to all, becomes the unknown one. The level is
-    half-way between always giving the most frequent label and the accuracy with all tokens shown.
+    In a passage of each text a share of the tokens, from none to all, becomes the unknown one. The
+    level is half-way between always giving the most frequent label and the accuracy with all tokens
+    shown.
     Labels that no text has, such as `neutral`, are not asked for.
 
     Args:
@@ -69,19 +68,17 @@ def measure_rule(
     """
     random = np.random.default_rng(seed)
     shown, hidden = [], []
-    for row in rows:
-        for _ in range(_PASSAGES):
-            start = random.integers(max(1, len(row) - WINDOW))
-            passage = np.concatenate([row[:1], row[1:][start : start + WINDOW]])
-            shown.append(passage)
-            hide = random.random(len(passage)) < random.random()
-            hide[0] = False
-            hidden.append(np.where(hide, UNKNOWN, passage).astype(np.int32))
+    for row in rows:  # one passage of each, so that all are independent
+        start = random.integers(max(1, len(row) - WINDOW))
+        passage = np.concatenate([row[:1], row[1:][start : start + WINDOW]])
+        shown.append(passage)
+        hide = random.random(len(passage)) < random.random()
+        hide[0] = False
+        hidden.append(np.where(hide, UNKNOWN, passage).astype(np.int32))
     classes = np.unique(targets)
-    expected = np.repeat(targets, _PASSAGES)
 
     def judge(passages: Sequence[Int32Array]) -> NDArray[np.bool_]:
-        right: NDArray[np.bool_] = classes[score(passages)[:, classes].argmax(axis=1)] == expected
+        right: NDArray[np.bool_] = classes[score(passages)[:, classes].argmax(axis=1)] == targets
         return right
 
     right = judge(shown)

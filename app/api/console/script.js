@@ -770,17 +770,26 @@ function leaveOutFigures() {
   $('elsewhere').hidden = false;
 }
 
+async function readMetrics() {
+  try {
+    return await (await ask('/metrics')).text();
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    leaveOutFigures();
+    return undefined;
+  }
+}
+
 async function pollOnce() {
   let page;
   if (!metricsAreHere) leaveOutFigures();
   try {
-    if (metricsAreHere) page = await (await ask('/metrics')).text();
+    if (metricsAreHere) page = await readMetrics();
     models = await (await ask('/models')).json();
     tell(null);
     setState('ready', 'Ready');
     showVersions(models.models);
   } catch (error) {
-    if (error.status === 404 && metricsAreHere) { leaveOutFigures(); return pollOnce(); }
     tell(error);
     if (error.status === 401) await keyGiven();
     return;
