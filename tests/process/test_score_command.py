@@ -71,7 +71,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl+C ends all processes with one sentence and status 1, and the state is kept."""
     table, output = tmp_path / "in.csv", tmp_path / "out.csv"
-    table.write_text("text\n" + "A warm and funny film.\n" * 400_000)
+    table.write_text("text\n" + "A warm and funny film.\n" * 200_000)
     options = ("score", str(table), str(output), "--model", "bow", "--workers", "2")
     state = tmp_path / ".out.csv.scoring" / "state.json"
     with subprocess.Popen(
@@ -81,6 +81,8 @@ def test_interrupted(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell ignores it for what it runs in the background, such as these tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         wait_until(lambda: rows_saved(state) > 0 or process.poll() is not None)
         started = descendants(process.pid)
