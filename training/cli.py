@@ -286,8 +286,9 @@ def _run_teach(options: argparse.Namespace) -> None:
     from training.quality.short_texts import find_short_folder, read_short_sets
 
     recipe = load_config(options.config)
+    source = _read_source(options)
     dataset = load_dataset(
-        _read_source(options),
+        source,
         validation_share=recipe.loop.validation_share,
         seed=recipe.seed,
         unlabelled=True,
@@ -300,7 +301,6 @@ def _run_teach(options: argparse.Namespace) -> None:
         threads=options.threads,
         checkpoint_every_s=options.checkpoint_every,
     )
-    source = _read_source(options)
     folder = options.short or find_short_folder(Path(source.path))
     sets = read_short_sets(folder) if folder else ()
     measured = [text.text for each in sets for text in each.texts]

@@ -47,11 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
         )
         comparisons = compare(measured, method=wanted.method, seed=options.seed)
+        measured = measured.on(wanted.cores)
         found = find(measured, wanted)
     except BenchError as error:
         print(f"simulation: {error}", file=sys.stderr)
         return WRONG_CALL if isinstance(error, WrongCall) else FAILED
-    measured = measured.on(wanted.cores)
     text = write_markdown(measured, wanted, comparisons, found)
     print(text)
     content = make_content(measured, wanted, comparisons, found)
