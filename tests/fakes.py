@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,11 @@ from app.artifact import (
 )
 from app.main import create_app
 from app.service import Service
+from app.serving.batcher import Batcher
 from app.serving.engines import Engine, infer
+from app.serving.predictor import Predictor
+from app.serving.request_queue import BatchPolicy
+from app.serving.slots import EngineSlots
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.text.encoder import TextConfig, TextEncoder
@@ -73,6 +78,39 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move the clock."""
         self.now += seconds
+
+
+@asynccontextmanager
+async def open_predictor(
+    engine: Engine,
+    metrics: Metrics,
+    *,
+    labels: Sequence[str] = LABELS,
+    encoder: TextEncoder | None = None,
+) -> AsyncIterator[Predictor]:
+    """A predictor of `lstm/3`, whose batchers share one slot; it is drained at the end."""
+    slots = EngineSlots(1)
+    make_batcher = partial(
+        Batcher,
+        engine,
+        labels=len(labels),
+        policy=BatchPolicy(8, 1000, 0.0, 100),
+        slots=slots,
+        metrics=metrics.for_model("lstm"),
+        on_failure=pytest.fail,
+    )
+    predictor = Predictor(
+        name="lstm",
+        version=3,
+        labels=labels,
+        encoder=encoder or make_encoder(),
+        batcher=make_batcher(),
+        background=make_batcher(background=True),
+        metrics=metrics,
+    )
+    yield predictor
+    await predictor.drain()
+    slots.close()
 
 
 class FakeEngine:

@@ -90,7 +90,7 @@ class Model:
         rows = [each.ids for each in encoded]
         labels = len(self.chosen.labels)
         scores = Scores(np.full((len(rows), labels), 1 / labels))
-        judged = [at for at, e in enumerate(encoded) if self._covers(e.known, len(e.ids) - 1)]
+        judged = [at for at, e in enumerate(encoded) if self._covers(e.known, e.read)]
         scores.probabilities[judged] = np.nan
         for batch in self._batches(rows, judged):
             try:

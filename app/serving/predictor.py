@@ -355,7 +355,7 @@ class Predictor:
         if probabilities is None:
             return item.error or InferenceFailed("the model returned nothing")
         metrics = self._metrics
-        read = len(row.ids) - 1  # without the begin-of-sequence id
+        read = row.read
         reliable = self._is_reliable(row.known, read)
         if reliable:
             confidence = max(probabilities)

@@ -82,6 +82,11 @@ class Encoded:
     known: int
     truncated: bool
 
+    @property
+    def read(self) -> int:
+        """The number of tokens that the model reads: its ids without `BEGIN`."""
+        return len(self.ids) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedWords:

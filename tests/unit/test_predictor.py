@@ -11,13 +11,10 @@ import pytest
 
 from app.artifact import Reliability
 from app.errors import DeadlineExceeded, InferenceFailed, Overloaded, TooLate
-from app.serving.batcher import Batcher
 from app.serving.predictor import Prediction, Predictor
-from app.serving.request_queue import BatchPolicy
-from app.serving.slots import EngineSlots
 from app.telemetry.metrics import Metrics
 from app.text.encoder import Encoded
-from tests.fakes import LABELS, FakeEngine, make_encoder, sample, until
+from tests.fakes import FakeEngine, make_encoder, open_predictor, sample, until
 
 pytestmark = pytest.mark.anyio
 
@@ -29,28 +26,8 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 async def predictor(engine: FakeEngine, metrics: Metrics) -> AsyncIterator[Predictor]:
-    slots = EngineSlots(1)
-    make_batcher = partial(
-        Batcher,
-        engine,
-        labels=2,
-        policy=BatchPolicy(8, 1000, 0.0, 100),
-        slots=slots,
-        metrics=metrics.for_model("lstm"),
-        on_failure=pytest.fail,
-    )
-    predictor = Predictor(
-        name="lstm",
-        version=3,
-        labels=LABELS,
-        encoder=make_encoder(),
-        batcher=make_batcher(),
-        background=make_batcher(background=True),
-        metrics=metrics,
-    )
-    yield predictor
-    await predictor.drain()
-    slots.close()
+    async with open_predictor(engine, metrics) as predictor:
+        yield predictor
 
 
 def in_a_minute() -> float:

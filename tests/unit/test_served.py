@@ -10,15 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.artifact import read_manifest
-from app.serving.batcher import Batcher
-from app.serving.predictor import Predictor
-from app.serving.request_queue import BatchPolicy
-from app.serving.slots import EngineSlots
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.text.padding import Int32Array
 from tests.deferred import deferred
-from tests.fakes import make_encoder, write_version
+from tests.fakes import make_encoder, open_predictor, write_version
 from training.data.corpus import Corpus, Example
 
 with deferred():
@@ -56,32 +52,14 @@ async def test_label_at_even_odds(
     manifest = read_manifest(write_version(tmp_path, "lstm", 1)).model_copy(
         update={"labels": labels}
     )
-    engine, encoder, slots = Sure(len(labels)), make_encoder(), EngineSlots(1)
+    engine, encoder = Sure(len(labels)), make_encoder()
     corpus = Corpus("made up", (Example("", label), Example("good", labels[-1])), labels)
     scored = ServedVersion(manifest, encoder, engine).score(corpus)
     report = describe_split(scored, texts="made up", engine="fake")
     assert (report["metrics"]["accuracy"], report["mistakes"]) == (1.0, [])
-    batcher = Batcher(
-        engine,
-        labels=len(labels),
-        policy=BatchPolicy(8, 1000, 0.0, 100),
-        slots=slots,
-        metrics=metrics.for_model("lstm"),
-        on_failure=pytest.fail,
-    )
-    predictor = Predictor(
-        name="lstm",
-        version=1,
-        labels=labels,
-        encoder=encoder,
-        batcher=batcher,
-        background=batcher,
-        metrics=metrics,
-    )
-    (prediction,) = (await predictor.predict([""], deadline=time.monotonic() + 60)).predictions
+    async with open_predictor(engine, metrics, labels=labels, encoder=encoder) as predictor:
+        (prediction,) = (await predictor.predict([""], deadline=time.monotonic() + 60)).predictions
     assert getattr(prediction, "label", None) == label
-    await predictor.drain()
-    slots.close()
 
 
 @given(st.lists(st.integers(1, 5_000), max_size=80))

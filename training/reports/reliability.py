@@ -37,7 +37,7 @@ def give_even_odds(
             ones: any label before it gets less by the least difference of a float.
     """
     covers = reliability.covers
-    unreliable = np.array([not covers(text.known, len(text.ids) - 1) for text in encoded], np.bool_)
+    unreliable = np.array([not covers(text.known, text.read) for text in encoded], np.bool_)
     even = probabilities.dtype.type(1 / len(labels))
     probabilities[unreliable] = even
     probabilities[unreliable, : even_label(labels)] = np.nextafter(even, np.zeros_like(even))

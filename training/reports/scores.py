@@ -349,7 +349,7 @@ def collect(
 ) -> Scored:
     """Combine probabilities with true labels, token counts and shares of unknown tokens."""
     index = {label: position for position, label in enumerate(labels)}
-    lengths = [len(text.ids) - 1 for text in encoded]  # without the begin-of-sequence id
+    lengths = [text.read for text in encoded]
     return Scored(
         labels=labels,
         y_true=np.array([index[example.label] for example in corpus.examples], np.int32),
