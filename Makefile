@@ -172,9 +172,9 @@ image: ## build the container image TARGET with docker, podman or buildah (cpu, 
 container: $(EVERYTHING) ## build the image and try it as a cluster would run it (needs docker or podman)
 	@$(BIN)/python -m pytest -s -m container tests/process/test_image.py $(ARGS)
 
-sbom: $(SERVING) ## write runs/sbom.json: what the image installs, in CycloneDX
+sbom: $(SERVING) ## write runs/sbom.json: what the image TARGET installs, in CycloneDX
 	@mkdir -p $(RUNS)
-	@$(BIN)/python -m k8s.image.sbom requirements/serve.txt --models models > $(RUNS)/sbom.json
+	@$(BIN)/python -m k8s.image.sbom $(TARGET) > $(RUNS)/.sbom.json && mv $(RUNS)/.sbom.json $(RUNS)/sbom.json
 
 manifests: $(EVERYTHING) ## render and validate every overlay and component of k8s/
 	@$(BIN)/python -m pytest -m "slow or not slow" tests/contract/test_manifests.py tests/contract/test_cluster.py

@@ -1,10 +1,10 @@
 """The software bill of materials of an image: what its lock file installs, and its models.
 
-    python -m k8s.image.sbom requirements/serve.txt --models models > sbom.json
+    python -m k8s.image.sbom cpu > sbom.json
 
 CycloneDX 1.6, on the standard library and `packaging`. Packages have the hashes of the lock file,
-so that what was installed can be compared; models have the digest of `model.onnx`, which is the
-same in the repository and in the image.
+so that what was installed can be compared; models have the digest of their weights, which are the
+same files in the repository and in the image.
 """
 
 import argparse
@@ -21,6 +21,16 @@ from packaging.requirements import Requirement
 
 from app import __version__
 
+ROOT: Final = Path(__file__).parents[2]
+ONNX, TENSORFLOW = "model.onnx", "variables/variables.data-00000-of-00001"
+TARGETS: Final = {
+    "cpu": ("serve.txt", ONNX),
+    "traced": ("serve-otel.txt", ONNX),
+    "gpu": ("gpu.txt", TENSORFLOW),
+    "train": ("train.txt", None),
+    "load": ("load.txt", None),
+}
+"""By target: the file in `requirements/`, and the weights of each model, if it has models."""
 _HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _NAMESPACE: Final = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # of URLs, RFC 9562
 
@@ -68,18 +78,19 @@ def read_packages(lock: str, python: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def read_models(models: Path) -> Iterator[dict[str, Any]]:
-    """The versions of a repository of models, as components."""
+def read_models(models: Path, weights: str) -> Iterator[dict[str, Any]]:
+    """The versions of a repository of models that have a file of `weights`, as components."""
     for path in sorted(models.glob("*/*/manifest.json")):
         manifest = json.loads(path.read_bytes())
-        weights = manifest["files"].get("model.onnx")
+        if weights not in manifest["files"]:
+            continue
         yield {
             "type": "machine-learning-model",
             "bom-ref": f"model:{manifest['name']}/{manifest['version']}",
             "name": manifest["name"],
             "version": str(manifest["version"]),
             "description": f"{manifest['architecture']}, labels {', '.join(manifest['labels'])}",
-            "hashes": [{"alg": "SHA-256", "content": weights["sha256"]}] if weights else [],
+            "hashes": [{"alg": "SHA-256", "content": manifest["files"][weights]["sha256"]}],
             "properties": [
                 {"name": "valence:data", "value": manifest["data"]["name"]},
                 {"name": "valence:data-sha256", "value": manifest["data"]["fingerprint"]},
@@ -87,9 +98,12 @@ def read_models(models: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def make_bom(lock: str, models: Path | None, python: str) -> dict[str, Any]:
-    """The bill of materials. Equal inputs give equal documents, which have no time in them."""
-    components = [*read_packages(lock, python), *(read_models(models) if models else ())]
+def make_bom(target: str, python: str) -> dict[str, Any]:
+    """The bill of materials of a target. Equal inputs give equal documents, without a time."""
+    lock, weights = TARGETS[target]
+    packages = read_packages((ROOT / "requirements" / lock).read_text(encoding="utf-8"), python)
+    models = read_models(ROOT / "models", weights) if weights else ()
+    components = [*packages, *models]
     text = json.dumps(components, sort_keys=True)
     return {
         "bomFormat": "CycloneDX",
@@ -111,13 +125,12 @@ def make_bom(lock: str, models: Path | None, python: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print the bill of materials of the files on the command line."""
+    """Print the bill of materials of the target on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("lock", type=Path, help="the file of requirements with hashes")
-    parser.add_argument("--models", type=Path, help="the folder of models")
+    parser.add_argument("target", nargs="?", choices=TARGETS, default="cpu", help="[cpu]")
     parser.add_argument("--python", default="3.11", help="the minor version of Python [3.11]")
     options = parser.parse_args()
-    bom = make_bom(options.lock.read_text(encoding="utf-8"), options.models, options.python)
+    bom = make_bom(options.target, options.python)
     json.dump(bom, sys.stdout, indent=2)
     sys.stdout.write("\n")
     return 0

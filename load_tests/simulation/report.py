@@ -33,6 +33,7 @@ def make_content(
     return {
         "schema_version": SCHEMA_VERSION,
         "times": dataclasses.asdict(measured.times),
+        "times_cores": measured.times_cores,
         "wanted": dataclasses.asdict(wanted),
         "comparisons": [dataclasses.asdict(each) for each in comparisons],
         "rate_of_one": found.rate_of_one,
@@ -57,7 +58,8 @@ def write_markdown(
         "# Simulation",
         f"A run takes {times.run_s * 1e3:.2f} ms and {times.token_s * 1e6:.2f} µs for each token; "
         f"the event loop {times.request_s * 1e3:.2f} ms for a request and "
-        f"{times.text_s * 1e3:.2f} ms for each text; outside {times.outside_s * 1e3:.2f} ms.",
+        f"{times.text_s * 1e3:.2f} ms for each text; outside {times.outside_s * 1e3:.2f} ms. "
+        + _origin(measured.times_cores, wanted.cores),
         "## Against the measurements",
         _table(
             ("knee", "measured", "simulated", "ratio"),
@@ -129,6 +131,12 @@ def draw(found: Found, limit_ms: float) -> bytes:
 def _finish(*plots: Axes) -> None:
     for axes in plots:
         axes.set_ylim(bottom=0)
+
+
+def _origin(measured: int, wanted: int) -> str:
+    """Say on how many cores the times were measured, and if that is not what is simulated."""
+    of = f"These are the times of a replica of {measured} core{'s' * (measured > 1)}"
+    return f"{of}: {wanted} were not measured." if measured != wanted else f"{of}."
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:

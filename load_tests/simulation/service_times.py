@@ -60,6 +60,7 @@ class Measured:
     Attributes:
         content: The file.
         times: The times of a replica.
+        times_cores: The number of cores on which these were measured.
         lengths: The tokens of texts.
         list_share, list_size: The share of requests that are lists, and their size.
         limit_ms: The objective.
@@ -67,6 +68,7 @@ class Measured:
 
     content: Mapping[str, Any]
     times: ServiceTimes
+    times_cores: int
     lengths: Lengths
     list_share: float
     list_size: int
@@ -76,13 +78,13 @@ class Measured:
         """The same with the times that were measured on so many cores, if they were.
 
         The workers of a replica slow each other, and where the generator had no core of its own it
-        slowed them, too.
+        slowed them, too. `times_cores` tells whether they were.
         """
         for figures in self.content["cores"]:
             if figures["cores"] == cores:
                 with suppress(ValueError):
                     times = fit(figures, self.content["run"]["texts_per_request"])
-                    return replace(self, times=times)
+                    return replace(self, times=times, times_cores=cores)
         return self
 
 
@@ -100,6 +102,7 @@ def read_measured(path: Path) -> Measured:
         return Measured(
             content=content,
             times=fit(figures, run["texts_per_request"]),
+            times_cores=figures["cores"],
             lengths=Lengths(content["tokens"]),
             list_share=run["list_share"],
             list_size=run["list_size"],

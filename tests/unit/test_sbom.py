@@ -1,10 +1,11 @@
 """The software bill of materials of the image."""
 
-from pathlib import Path
+import hashlib
 
-from k8s.image.sbom import make_bom, read_packages
+import pytest
 
-ROOT = Path(__file__).parents[2]
+from k8s.image.sbom import ROOT, TARGETS, make_bom, read_packages
+
 LOCK = (ROOT / "requirements" / "serve.txt").read_text(encoding="utf-8")
 
 
@@ -28,13 +29,31 @@ def test_of_one_python() -> None:
     assert [each["version"] for each in read_packages(lock, "3.13")] == ["2.5.5"]
 
 
-def test_models() -> None:
+@pytest.mark.parametrize("target", ["cpu", "traced", "gpu"])
+def test_models(target: str) -> None:
     """Models are listed with the digest of their weights; equal inputs give equal documents."""
-    bom = make_bom(LOCK, ROOT / "models", "3.11")
+    bom = make_bom(target, "3.11")
     models = [c for c in bom["components"] if c["type"] == "machine-learning-model"]
     assert {"bow", "lstm", "tweets-lstm"} <= {model["name"] for model in models}
-    assert all(len(model["hashes"][0]["content"]) == 64 for model in models)
+    lstm = next(model for model in models if model["name"] == "lstm")
+    weights = ROOT / "models" / "lstm" / lstm["version"] / TARGETS[target][1]
+    assert lstm["hashes"][0]["content"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     references = [c["bom-ref"] for c in bom["components"]]
     assert len(set(references)) == len(references)
     assert bom["dependencies"][0]["dependsOn"] == references
-    assert bom == make_bom(LOCK, ROOT / "models", "3.11")
+    assert bom == make_bom(target, "3.11")
+
+
+@pytest.mark.parametrize(
+    ("target", "package"),
+    [
+        ("traced", "opentelemetry-sdk"),
+        ("gpu", "nvidia-cudnn-cu12"),
+        ("train", "keras"),
+        ("load", "locust"),
+    ],
+)
+def test_of_each_target(target: str, package: str) -> None:
+    """Each target of the image has the packages that it installs, which `cpu` lacks."""
+    assert package in {each["name"] for each in make_bom(target, "3.11")["components"]}
+    assert package not in {each["name"] for each in make_bom("cpu", "3.11")["components"]}

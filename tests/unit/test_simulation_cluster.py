@@ -204,4 +204,6 @@ def test_times_of_a_number_of_cores(cores: int, run_s: float, tmp_path: Path) ->
     }
     file = tmp_path / "capacity.json"
     file.write_text(json.dumps(content))
-    assert read_measured(file).on(cores).times.run_s == pytest.approx(run_s)
+    measured = read_measured(file).on(cores)
+    assert measured.times.run_s == pytest.approx(run_s)
+    assert measured.times_cores == (cores if cores < 4 else 1)
