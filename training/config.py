@@ -266,6 +266,9 @@ class TeacherConfig:
             pieces.
         silent_texts: Number of texts without an opinion in addition: nothing, numbers, unknown
             words and function words. Their soft label is even odds, or the neutral class.
+        everyday_texts: Number of everyday sentences (`training/distillation/everyday.py`), of known
+            meaning, in addition to those that the pretrained teacher learned; only with `answers`,
+            which say that texts are in English and labels are opinions.
         neutral: Whether the model has a third class between the two of the data. Only the
             pretrained teacher knows which texts are neutral.
     """
@@ -275,6 +278,7 @@ class TeacherConfig:
     answers: str = ""
     piece_weight: Annotated[float, _AT_LEAST_0] = 0.0
     silent_texts: Annotated[int, _AT_LEAST_0] = 0
+    everyday_texts: Annotated[int, _AT_LEAST_0] = 0
     neutral: bool = False
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ from training.data.learned import Learned
 from training.data.preprocessing import build_encoder
 from training.data.shards import Shard, TrainingExample, training_examples, write_shard
 from training.data.split import fingerprint, group_digests
-from training.distillation.answers import TeacherAnswers
+from training.distillation.answers import TeacherAnswers, everyday_examples
 from training.distillation.silent import silent_texts
 from training.distillation.soft_labels import SoftLabels, mix_teachers
 from training.distillation.student import add_ngram_logits, soft_label_examples
@@ -287,8 +287,10 @@ def _choose_examples(
         )
     parts = [examples]
     if answers is not None and config.teacher.piece_weight:
-        classes = len(training.labels)
-        parts.append(answers.pieces(config.teacher.piece_weight, classes=classes))
+        classes, weight = len(training.labels), config.teacher.piece_weight
+        parts.append(answers.pieces(weight, classes=classes))
+        if count := config.teacher.everyday_texts:
+            parts.append(everyday_examples(count, weight, classes=classes, seed=config.seed))
     if config.teacher.silent_texts:
         parts.append(_silent_examples(config, training.labels))
     return LazySequence(lambda: chain(*parts), sum(map(len, parts)))

@@ -15,7 +15,8 @@ from tests.corpus import write_tsv_folder
 from tests.deferred import deferred
 from tests.trained import call
 from training.configs import load_config
-from training.distillation.answers import TeacherAnswers
+from training.distillation.answers import TeacherAnswers, everyday_examples
+from training.distillation.everyday import BAD, EVEN, GOOD, everyday_sentences
 
 with deferred():
     from training.data.dataset import Dataset, Source, load_dataset
@@ -68,6 +69,24 @@ def test_pieces_follow_the_reviews(dataset: Dataset, answers: Path, tmp_path: Pa
     np.testing.assert_allclose(shard.targets[reviews:-10, 1], of_pieces, atol=1e-6)
     np.testing.assert_allclose(shard.targets[-10:], 0.5)
     np.testing.assert_allclose(shard.weights, [1.0] * reviews + [0.5] * (len(PIECES) + 10))
+
+
+@pytest.mark.parametrize("neutral", [False, True])
+def test_everyday_sentences(neutral: bool, dataset: Dataset, answers: Path, tmp_path: Path) -> None:
+    """Sentences of known meaning follow the pieces; those without an opinion are neutral."""
+    known = everyday_examples(50, 0.5, classes=3 if neutral else 2, seed=STUDENT.seed)
+    data = dataset.with_neutral() if neutral else dataset
+    shard = examples(
+        data, tmp_path, answers=str(answers), silent_texts=0, neutral=neutral, everyday_texts=50
+    )
+    first = len(shard) - len(known)
+    np.testing.assert_allclose(shard.targets[first:], [each.target for each in known], atol=1e-6)
+    means = dict(everyday_sentences(50, seed=STUDENT.seed))
+    for each in known:
+        meaning = means.get(each.text, 0.8)
+        likely = {GOOD: -1, BAD: 0, EVEN: 1}.get(meaning) if neutral else None
+        assert likely is None or each.target.argmax() == likely % 3
+        assert neutral or each.text not in means or each.target[1] == pytest.approx(meaning)
 
 
 def test_words_of_pieces(dataset: Dataset, answers: Path, tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ config = Config(
         dropout=0.2,
         l2=1e-3,
     ),
-    teacher=TeacherConfig(kind="network", piece_weight=1.0, silent_texts=2_000),
+    teacher=TeacherConfig(
+        kind="network", piece_weight=1.0, silent_texts=2_000, everyday_texts=20_000
+    ),
     optimizer=OptimizerConfig(learning_rate=1e-3, ema_momentum=0.98),
     loop=LoopConfig(batch_size=512, sort_window=1, epochs=15, stop_patience=3),
 )

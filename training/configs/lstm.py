@@ -47,7 +47,9 @@ config = Config(
         input_dropout=0.1,
         dropout=0.2,
     ),
-    teacher=TeacherConfig(kind="network", piece_weight=1.0, silent_texts=2_000),
+    teacher=TeacherConfig(
+        kind="network", piece_weight=1.0, silent_texts=2_000, everyday_texts=20_000
+    ),
     optimizer=OptimizerConfig(
         learning_rate=2e-3,
         schedule="cosine",

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from app.errors import InvalidInput
 from training.data.corpus import LazySequence
 from training.data.shards import TrainingExample
-from training.distillation.questions import NO_REVIEW, read_questions
+from training.distillation.questions import NO_REVIEW, everyday_questions, read_questions
 from training.distillation.soft_labels import SoftLabels
 from training.support.arrays import Float32Array
 
@@ -157,15 +157,14 @@ class TeacherAnswers:
             weight: Their sample weight.
             classes: 3 for an even class between the two others: texts that have no opinion.
         """
-        logits = self._piece_logits
-        labels = soft_labels(logits[:, 0]) if classes == 2 else three_soft_labels(logits)
+        labels = _soft_labels_of(self._piece_logits, classes)
 
         def examples() -> Iterator[TrainingExample]:
             questions = read_questions(self.folder / QUESTIONS)
             for question, target in zip(questions, labels, strict=True):
                 yield TrainingExample(question.text, target, weight)
 
-        return LazySequence(examples, len(logits))
+        return LazySequence(examples, len(labels))
 
     @cached_property
     def _asked(self) -> int:
@@ -200,6 +199,28 @@ class TeacherAnswers:
                 f"Received: no {name}; the command that made the folder resumes it"
             )
         return path
+
+
+def everyday_examples(
+    count: int, weight: float, *, classes: int = 2, seed: int
+) -> list[TrainingExample]:
+    """Return everyday sentences and ratings with soft labels of what they are known to mean.
+
+    Args:
+        count: The most sentences.
+        weight: Their sample weight.
+        classes: As in `TeacherAnswers.pieces`.
+        seed: Of all choices.
+    """
+    questions = [*everyday_questions(count, seed=seed)]
+    logits = logit(np.array([[each.known, each.opinion] for each in questions], np.float64))
+    labels = _soft_labels_of(logits.astype(np.float32), classes)
+    pairs = zip(questions, labels, strict=True)
+    return [TrainingExample(question.text, target, weight) for question, target in pairs]
+
+
+def _soft_labels_of(logits: Float32Array, classes: int) -> Float32Array:
+    return soft_labels(logits[:, 0]) if classes == 2 else three_soft_labels(logits)
 
 
 def soft_labels(logits: Float32Array) -> Float32Array:

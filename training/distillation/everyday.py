@@ -5,8 +5,9 @@ what its sentences mean, so they need no teacher: it and its student learn them 
 are in `everyday.toml`; none is taken from a set that measures a model.
 """
 
+import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import product
@@ -19,8 +20,7 @@ _MEANINGS: Final = {GOOD: "good", BAD: "bad", EVEN: "even"}
 Sentence = tuple[str, float]
 
 _SUBJECTS: Final = ("thing", "place", "meal", "person", "software")
-_TIMES: Final = ("two days", "a week", "three weeks", "a month", "ten minutes", "an hour", "a year")
-_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_SLOT: Final = re.compile(r"\{(\w+)\}")
 _STARTS: Final = ("The", "My", "This", "Our", "The new", "Your")
 _TURNS: Final = ("but", "yet", "although", "even though", "though")
 _PRAISE: Final = (
@@ -44,7 +44,8 @@ def everyday_sentences(count: int, *, seed: int) -> Iterator[Sentence]:
         seed: Of all choices.
     """
     random = Random(seed)
-    makers = (_statement, _statement, _whole, _judgement, _turn)
+    others = (_whole, _judgement, _turn, _surprise, _idiom, _event)
+    makers = (*[_statement] * 3, *[_denial] * 3, *others)
     for _ in range(count):
         text, known = random.choice(makers)(random)
         yield _finish(text, random), known
@@ -67,8 +68,33 @@ def _statement(random: Random) -> Sentence:
 
 
 def _whole(random: Random) -> Sentence:
-    known, key = random.choice(list(_MEANINGS.items()))
-    return _phrase("whole", key, random), known
+    return _one_of("whole", tuple(_MEANINGS), random)
+
+
+def _denial(random: Random) -> Sentence:
+    """A complaint or praise that is denied, in one of many forms: `no regrets`, `never works`."""
+    return _one_of("denial", (GOOD, BAD), random)
+
+
+def _surprise(random: Random) -> Sentence:
+    """Hopes or fears, and what came of them."""
+    return _one_of("surprise", (GOOD, BAD), random)
+
+
+def _idiom(random: Random) -> Sentence:
+    """A turn of phrase whose words say something else, or nothing."""
+    return _one_of("idiom", (GOOD, BAD), random)
+
+
+def _event(random: Random) -> Sentence:
+    """Something that happened, without a word of opinion."""
+    return _one_of("event", (GOOD, BAD, EVEN), random)
+
+
+def _one_of(section: str, meanings: Sequence[float], random: Random) -> Sentence:
+    known = random.choice(meanings)
+    text = _phrase(section, _MEANINGS[known], random)
+    return text[0].upper() + text[1:], known
 
 
 def _judgement(random: Random) -> Sentence:
@@ -101,7 +127,9 @@ def _clause(random: Random, known: float) -> str:
 
 def _phrase(section: str, key: str, random: Random) -> str:
     text = random.choice(_phrases()[section][key])
-    return text.replace("{time}", random.choice(_TIMES)).replace("{day}", random.choice(_DAYS))
+    while "{" in text:  # what fills a slot may have slots
+        text = _SLOT.sub(lambda slot: random.choice(_phrases()["fill"][slot[1]]), text)
+    return text
 
 
 @cache
