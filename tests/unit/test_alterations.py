@@ -12,6 +12,7 @@ from training.distillation.alterations import (
     mistype,
     negate,
     strengthen,
+    turn,
 )
 
 
@@ -28,6 +29,22 @@ from training.distillation.alterations import (
 def test_negate(text: str, negated: str | None) -> None:
     """A negation is removed, or added after an auxiliary verb if there is one."""
     assert negate(text, Random(0)) == negated
+
+
+@pytest.mark.parametrize(
+    ("text", "turned"),
+    [
+        ("Great fun, the best of all.", "Terrible torture, the worst of all."),
+        ("BAD acting and a weak plot", "GOOD acting and a strong plot"),
+        ("Good, and nothing else", None),
+        ("It began at noon", None),
+    ],
+)
+def test_turn(text: str, turned: str | None) -> None:
+    """Words of opinion become their opposites, with their capitals; there must be two."""
+    found = {turn(text, Random(seed)) for seed in range(20)}
+    assert turned in found
+    assert turned is None or text in {turn(turned, Random(seed)) for seed in range(20)}
 
 
 @pytest.mark.parametrize("alter", [doubt, strengthen])

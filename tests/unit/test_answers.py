@@ -36,6 +36,17 @@ def test_pieces_are_training_examples(folder: Path) -> None:
     np.testing.assert_allclose(targets, np.stack([1 - POSITIVE, POSITIVE], axis=1), rtol=1e-6)
 
 
+def test_words_of_passages_count_once(folder: Path) -> None:
+    """Passages are learned, but their words, which are those of the reviews, are not counted."""
+    kinds = ("passage", "turned", "sentence")
+    questions = [Question(0, kind, text, text) for kind, text in zip(kinds, "abc", strict=True)]
+    write_questions(folder / QUESTIONS, iter(questions))
+    answers = TeacherAnswers(folder)
+    assert [each.text for each in answers.pieces(1.0)] == ["a", "b", "c"]
+    assert list(answers.texts()) == ["c"]
+    assert len(answers.texts()) == 1
+
+
 def test_three_answers(folder: Path) -> None:
     """Of ten people, six found praise, three nothing, one blame: the three shares come back."""
     logits = logit(np.array([[0.75, 0.7], [0.5, 0.0001], [0.9999, 0.9999]]))

@@ -10,6 +10,7 @@ from training.distillation.questions import (
     make_questions,
     rated_questions,
     read_questions,
+    turned_questions,
     write_questions,
 )
 from training.distillation.rated import RatedText
@@ -49,6 +50,25 @@ def test_fewer_questions() -> None:
     assert 0.3 * whole < half < 0.7 * whole
     with pytest.raises(InvalidInput, match="Received: 0"):
         QuestionShares().scaled(0)
+
+
+def test_passages_are_followed_by_their_opposite() -> None:
+    """A passage is asked about as it is and turned; one without opinions is not asked about."""
+    texts = ["A good start. A weak end. It ran for an hour.", "It ran for an hour. It had ads."]
+    found = list(turned_questions(texts * 5, 1.0, seed=1))
+    assert {each.review % 2 for each in found} == {0}
+    assert [each.kind for each in found[:2]] == ["passage", "turned"]
+    assert all(each.text == texts[0] for each in found[::2])
+    assert "A bad start. A strong end. It ran for an hour." in {each.text for each in found[1::2]}
+    assert list(turned_questions(texts, 0.0, seed=1)) == []
+
+
+def test_a_passage_is_not_longer_than_the_teacher_reads() -> None:
+    """A passage has neighbouring sentences of at most 110 words, up to the end of its review."""
+    text = " ".join(f"Part {n} was good and bad in many ways." for n in range(30))
+    for question in turned_questions([text] * 20, 1.0, seed=1):
+        assert 100 < len(question.text.split()) <= 110
+        assert question.kind == "turned" or question.text in text
 
 
 def test_rated_texts_come_first_with_their_answers() -> None:

@@ -37,6 +37,38 @@ _DOUBTS: Final = (
 )
 _CONTRASTS: Final = ("but", "yet", "though", "however,", "and still")
 _CONCESSIONS: Final = ("Although", "Even though", "While")
+_OPPOSITES: Final = (
+    ("good", "bad"), ("great", "terrible"), ("best", "worst"), ("better", "worse"),
+    ("love", "hate"), ("loved", "hated"), ("loves", "hates"), ("liked", "disliked"),
+    ("enjoy", "endure"), ("enjoyed", "endured"), ("excellent", "awful"), ("superb", "dreadful"),
+    ("brilliant", "stupid"), ("brilliantly", "stupidly"), ("wonderful", "horrible"),
+    ("wonderfully", "horribly"), ("amazing", "atrocious"), ("fantastic", "pathetic"),
+    ("funny", "unfunny"), ("hilarious", "painful"), ("interesting", "boring"),
+    ("fascinating", "tiresome"), ("entertaining", "tedious"), ("enjoyable", "unbearable"),
+    ("perfect", "poor"), ("perfectly", "poorly"), ("beautiful", "ugly"),
+    ("beautifully", "clumsily"), ("strong", "weak"), ("believable", "unbelievable"),
+    ("convincing", "unconvincing"), ("original", "clichéd"), ("fresh", "stale"),
+    ("masterpiece", "disaster"), ("gem", "dud"), ("success", "failure"), ("succeeds", "fails"),
+    ("talented", "talentless"), ("clever", "silly"), ("smart", "dumb"), ("delightful", "dull"),
+    ("memorable", "forgettable"), ("charming", "annoying"), ("impressive", "disappointing"),
+    ("impressed", "disappointed"), ("solid", "shoddy"), ("gripping", "lame"), ("moving", "hollow"),
+    ("touching", "shallow"), ("fun", "torture"), ("pleasure", "pain"), ("happy", "unhappy"),
+    ("glad", "sorry"), ("recommend", "advise against"), ("recommended", "to be avoided"),
+    ("outstanding", "laughable"), ("stunning", "hideous"), ("favorite", "least favorite"),
+    ("worthwhile", "pointless"), ("rich", "thin"), ("realistic", "fake"), ("subtle", "crude"),
+    ("captivating", "sleep-inducing"), ("exciting", "monotonous"), ("praise", "blame"),
+    ("thankfully", "unfortunately"), ("fortunately", "sadly"), ("joy", "misery"),
+    ("worth", "not worth"),
+)  # fmt: skip
+_OPPOSITE: Final = {
+    **dict(_OPPOSITES),
+    **{other: one for one, other in _OPPOSITES},
+}
+_TURNED: Final = re.compile(
+    r"\b(?:" + "|".join(sorted(map(re.escape, _OPPOSITE), key=len, reverse=True)) + r")\b",
+    re.IGNORECASE,
+)
+_TURNED_SHARE: Final = 0.9
 EMOJI: Final = "😀😃😄😁😊😍🥰😘😎👍👏🎉💯🙌🔥⭐❤💕😂🤣🙂😐🤔😕🙁☹😞😢😭😠😡🤬👎💔🤮🤢😤😒🙄😩😴"
 """Frequent emoji, of good and bad valence, and even ones."""
 EMOTICONS: Final = (":)", ":-)", ":D", ";)", "<3", ":(", ":-(", ":/", ":'(", ":|")
@@ -51,6 +83,24 @@ def negate(text: str, random: Random) -> str | None:
         return None
     end = random.choice(found).end()
     return f"{text[:end]} not{text[end:]}"
+
+
+def turn(text: str, random: Random) -> str | None:
+    """Replace words of opinion by their opposites, nearly all of them; at least two."""
+    turned = 0
+
+    def opposite(match: re.Match[str]) -> str:
+        nonlocal turned
+        if random.random() > _TURNED_SHARE:
+            return match[0]
+        turned += 1
+        other = _OPPOSITE[match[0].lower()]
+        if match[0].isupper():
+            return other.upper()
+        return other[0].upper() + other[1:] if match[0][0].isupper() else other
+
+    result = _TURNED.sub(opposite, text)
+    return result if turned > 1 else None
 
 
 def doubt(text: str, random: Random) -> str | None:

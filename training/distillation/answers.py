@@ -19,7 +19,13 @@ from scipy.special import expit, logit
 from app.errors import InvalidInput
 from training.data.corpus import LazySequence
 from training.data.shards import TrainingExample
-from training.distillation.questions import NO_REVIEW, everyday_questions, read_questions
+from training.distillation.questions import (
+    NO_REVIEW,
+    PASSAGE,
+    TURNED,
+    everyday_questions,
+    read_questions,
+)
 from training.distillation.soft_labels import SoftLabels
 from training.support.arrays import Float32Array
 
@@ -116,9 +122,14 @@ class TeacherAnswers:
         return LazySequence(texts, sum(1 for _ in texts()))
 
     def texts(self) -> LazySequence[str]:
-        """Return the texts of all questions."""
+        """Return the texts of all questions but passages, whose words are those of the reviews."""
         path = self._complete(QUESTIONS)
-        return LazySequence(lambda: (each.text for each in read_questions(path)), self._asked)
+
+        def texts() -> Iterator[str]:
+            kinds = (PASSAGE, TURNED)
+            return (each.text for each in read_questions(path) if each.kind not in kinds)
+
+        return LazySequence(texts, sum(1 for _ in texts()))
 
     def require_same(self, sides: Sequence[str]) -> None:
         """Check that the teacher was made with the data of a student, divided in the same way.

@@ -59,6 +59,7 @@ from training.distillation.questions import (
     make_questions,
     rated_questions,
     read_questions,
+    turned_questions,
     write_questions,
 )
 from training.distillation.rated import RatedText
@@ -72,7 +73,13 @@ _SHARD: Final = 20_000
 """Texts in a part of the answers: minutes of computing on a CPU."""
 _REVIEW_SHARD: Final = 2_500
 _SELF_TAUGHT: Final = QuestionShares(
-    paragraphs=0.05, sentences=0.05, fragments=0.4, alterations=0.6, contrasts=0.05, everyday=8_000
+    paragraphs=0.05,
+    sentences=0.05,
+    fragments=0.4,
+    alterations=0.6,
+    contrasts=0.05,
+    everyday=8_000,
+    turned=0.0,
 )
 """What the second round learns from."""
 _FIRST_EVERYDAY: Final = 12_000
@@ -254,6 +261,7 @@ class TeacherRun:
             emoji_questions(),
             everyday_questions(shares.everyday, seed=seed),
             rated_questions(self._rated, _RATED_SHARES, seed=seed),
+            turned_questions(texts, shares.turned, seed=seed),
         )
 
     def _tune(self, number: int, path: Path) -> None:

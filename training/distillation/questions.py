@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from app.errors import InvalidInput
-from training.distillation.alterations import CHANGING, KEEPING, contrast
+from training.distillation.alterations import CHANGING, KEEPING, contrast, turn
 from training.distillation.everyday import BAD, EVEN, GOOD, everyday_sentences, ratings
 from training.distillation.pieces import (
     fragment,
@@ -31,6 +31,9 @@ _SHORTEST, _LONGEST = 2, 60
 """Words of a sentence that is asked about; the rest is markup, headings and lists."""
 _SURE: Final = 0.02
 """The least probability that is learned: all of twenty people can be wrong about an opinion."""
+PASSAGE: Final = "passage"
+TURNED: Final = "turned"
+_LONGEST_PASSAGE: Final = 110
 _BRIEF: Final = 15
 """The most words in each sentence of a contrast."""
 
@@ -41,8 +44,8 @@ class Question:
 
     Attributes:
         review: The index of the review that it comes from, or `NO_REVIEW`.
-        kind: `paragraph`, `sentence`, `fragment`, `contrast`, `emoji`, `everyday`, `rated`, or the
-            name of an alteration.
+        kind: `paragraph`, `sentence`, `fragment`, `contrast`, `emoji`, `everyday`, `rated`,
+            `passage`, `turned`, or the name of an alteration.
         text: What the student reads.
         asked: What the teacher is asked; mostly the same.
         known: The probability that it is positive, if that needs no teacher.
@@ -69,6 +72,7 @@ class QuestionShares:
         alterations: Alterations per sentence asked about.
         contrasts: Contrasts per review.
         everyday: The number of everyday sentences.
+        turned: Passages per review that are asked about as they are, and turned.
     """
 
     paragraphs: float = 0.5
@@ -78,6 +82,7 @@ class QuestionShares:
     alterations: float = 0.5
     contrasts: float = 0.5
     everyday: int = 30_000
+    turned: float = 0.4
 
     def scaled(self, factor: float) -> "QuestionShares":
         """Return shares for fewer questions: a factor of 0.5 asks about half of the pieces.
@@ -94,6 +99,7 @@ class QuestionShares:
             paragraphs=factor * self.paragraphs,
             sentences=factor * self.sentences,
             contrasts=factor * self.contrasts,
+            turned=factor * self.turned,
         )
 
 
@@ -154,6 +160,41 @@ def _of_sentence(
             if altered and altered != base:
                 yield Question(number, kind, altered, base if kind in KEEPING else altered)
                 return
+
+
+def turned_questions(texts: Sequence[str], share: float, *, seed: int) -> Iterator[Question]:
+    """Yield passages of reviews, each followed by the same one with its opinions turned.
+
+    Both are about the same, and only the words of opinion tell which is which.
+
+    Args:
+        texts: Reviews, none of them from validation or test.
+        share: Of the reviews; those without two words of opinion in a passage are left out.
+        seed: Of all choices; those of a review do not depend on the other reviews.
+    """
+    for number, text in enumerate(texts):
+        random = Random(f"{seed} {number} turned")
+        if random.random() >= share:
+            continue
+        passage = _passage(text, random)
+        if turned := turn(passage, random):
+            yield Question(number, PASSAGE, passage, passage)
+            yield Question(number, TURNED, turned, turned)
+
+
+def _passage(text: str, random: Random) -> str:
+    """Return neighbouring sentences, as many as have `_LONGEST_PASSAGE` words together."""
+    found = [each for part in paragraphs(text) for each in sentences(part)]
+    start = random.randrange(len(found)) if found else 0
+    chosen: list[str] = []
+    words = 0
+    for each in [*found[start:], *reversed(found[:start])]:
+        words += len(each.split())
+        if words > _LONGEST_PASSAGE:
+            break
+        chosen.append(each)
+    after = len(found) - start
+    return " ".join([*reversed(chosen[after:]), *chosen[:after]])
 
 
 def emoji_questions() -> Iterator[Question]:
