@@ -36,7 +36,7 @@ from training.distillation.answers import TeacherAnswers, everyday_examples
 from training.distillation.silent import silent_texts
 from training.distillation.soft_labels import SoftLabels, mix_teachers
 from training.distillation.student import add_ngram_logits, soft_label_examples
-from training.distillation.teacher import fit_teacher
+from training.distillation.teacher import FOLDS, fit_teacher
 from training.distillation.teacher_data import TeacherInput, TeacherOutput
 from training.features.store import VectorStore
 from training.features.vector_files import FileVectors, read_vectors
@@ -479,7 +479,7 @@ def _fit_teacher(
 
     def identity() -> list[object]:
         texts = hash_texts(chain(training.stream_texts(), unlabelled, scored))
-        options = [orders, buckets, _two_classes(config, training).tolist()]
+        options = [orders, buckets, FOLDS, _two_classes(config, training).tolist()]
         return [features.cache.folder.name, texts, *options]
 
     cache = workspace.shared_cache(identity)

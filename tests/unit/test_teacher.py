@@ -131,7 +131,7 @@ def test_predictions_are_out_of_fold_by_group() -> None:
 @pytest.mark.parametrize(
     ("targets", "groups", "message"),
     [
-        ([0, 1] * 20, [i % 4 for i in range(40)], "of at least 5 groups"),
+        ([0, 1] * 20, [i % 2 for i in range(40)], "of at least 3 groups"),
         ([0, 1] * 20 + [2], range(41), "each class must be in at least two of them"),
         ([0, 1] * 20 + [2] * 3, [*range(40), 40, 40, 40], "each class must be in at least two"),
     ],
@@ -157,7 +157,7 @@ def test_rare_words() -> None:
     """If no n-gram is frequent enough for a vector, the teacher learns from counts alone."""
     rows = [np.array([BEGIN, 10 + i], np.int32) for i in range(VOCABULARY - 10)]
     targets = [i % 2 for i in range(len(rows))]
-    teacher = fit([rows[0], *rows], [0, *targets])
+    teacher = fit([*[rows[0]] * 3, *rows], [0, 0, 0, *targets])
     assert teacher.labelled[0, 0] > 0.5
     assert teacher.ngram_logits.any()
 
