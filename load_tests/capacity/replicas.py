@@ -133,8 +133,53 @@ def interpolate(at: float, xs: Sequence[float], ys: Sequence[float]) -> float:
     return ys[right - 1] + (ys[right] - ys[right - 1]) * share
 
 
+def hpa_patches(scale: Scale) -> list[dict[str, Any]]:
+    """Patches of the HorizontalPodAutoscaler, as kustomize has them."""
+    bounds = {"minReplicas": scale.least, "maxReplicas": scale.most}
+    patches = [_merge("autoscaling/v2", "HorizontalPodAutoscaler", bounds)]
+    if scale.utilization is not None:
+        metric = "/spec/metrics/0/resource"
+        operations: list[dict[str, Any]] = [
+            {"op": "test", "path": f"{metric}/name", "value": "cpu"},
+            {
+                "op": "replace",
+                "path": f"{metric}/target/averageUtilization",
+                "value": scale.utilization,
+            },
+        ]
+        patches.append(_change("HorizontalPodAutoscaler", operations))
+    return patches
+
+
+def keda_patches(scale: Scale, without_metrics: int) -> list[dict[str, Any]]:
+    """Patches of the ScaledObject, as kustomize has them.
+
+    Args:
+        scale: Bounds and targets.
+        without_metrics: The least number of replicas while Prometheus does not answer.
+    """
+    bounds = {
+        "minReplicaCount": scale.least,
+        "maxReplicaCount": scale.most,
+        "fallback": {"replicas": without_metrics},
+    }
+    trigger = "/spec/triggers/0"
+    operations = [
+        {"op": "test", "path": f"{trigger}/name", "value": "in-flight"},
+        {
+            "op": "replace",
+            "path": f"{trigger}/metadata/threshold",
+            "value": f"{scale.in_flight:.3g}",
+        },
+    ]
+    return [
+        _merge("keda.sh/v1alpha1", "ScaledObject", bounds),
+        _change("ScaledObject", operations),
+    ]
+
+
 def resources_patch(capacity: Capacity) -> dict[str, Any]:
-    """The CPU request and limit of the Deployment: what was measured."""
+    """A patch of the Deployment: the CPU request and limit that were measured."""
     container = {
         "name": "server",
         "resources": {
@@ -142,40 +187,15 @@ def resources_patch(capacity: Capacity) -> dict[str, Any]:
             "limits": {"cpu": str(capacity.cores)},
         },
     }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "valence"},
-        "spec": {"template": {"spec": {"containers": [container]}}},
-    }
+    return _merge("apps/v1", "Deployment", {"template": {"spec": {"containers": [container]}}})
 
 
-def hpa_patch(scale: Scale) -> list[dict[str, Any]]:
-    """A JSON patch of the HorizontalPodAutoscaler."""
-    patch = [
-        {"op": "replace", "path": "/spec/minReplicas", "value": scale.least},
-        {"op": "replace", "path": "/spec/maxReplicas", "value": scale.most},
-    ]
-    if scale.utilization is not None:
-        path = "/spec/metrics/0/resource/target/averageUtilization"
-        patch.append({"op": "replace", "path": path, "value": scale.utilization})
-    return patch
+def _merge(version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """A patch that kustomize refuses where its object is missing; one with a target is ignored."""
+    head = {"apiVersion": version, "kind": kind, "metadata": {"name": "valence"}}
+    return {"patch": {**head, "spec": spec}}
 
 
-def keda_patch(scale: Scale, without_metrics: int) -> list[dict[str, Any]]:
-    """A JSON patch of the ScaledObject, whose first trigger is the requests in flight.
-
-    Args:
-        scale: Bounds and targets.
-        without_metrics: The least number of replicas while Prometheus does not answer.
-    """
-    return [
-        {"op": "replace", "path": "/spec/minReplicaCount", "value": scale.least},
-        {"op": "replace", "path": "/spec/maxReplicaCount", "value": scale.most},
-        {"op": "replace", "path": "/spec/fallback/replicas", "value": without_metrics},
-        {
-            "op": "replace",
-            "path": "/spec/triggers/0/metadata/threshold",
-            "value": f"{scale.in_flight:.3g}",
-        },
-    ]
+def _change(kind: str, operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """A patch of what is in a list, which a merge would replace."""
+    return {"target": {"kind": kind, "name": "valence"}, "patch": operations}

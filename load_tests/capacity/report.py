@@ -14,8 +14,8 @@ from load_tests.capacity.replicas import (
     Capacity,
     Need,
     Scale,
-    hpa_patch,
-    keda_patch,
+    hpa_patches,
+    keda_patches,
     plan,
     plan_scale,
     resources_patch,
@@ -151,19 +151,13 @@ def components(capacity: Capacity, need: Need, scale: Scale) -> dict[str, bytes]
         need: For the busiest hour of the day.
         scale: For the day.
     """
-    patches = {
-        "hpa": ("HorizontalPodAutoscaler", hpa_patch(scale)),
-        "keda": ("ScaledObject", keda_patch(scale, without_metrics=need.replicas)),
-    }
+    patches = {"hpa": hpa_patches(scale), "keda": keda_patches(scale, need.replicas)}
     return {
         f"{name}/kustomization.yaml": _component(
             f"{need.rate:g} requests/s with one node down; beside the component `{name}` of k8s.",
-            [
-                {"patch": json.dumps(resources_patch(capacity))},
-                {"target": {"kind": kind, "name": "valence"}, "patch": json.dumps(patch)},
-            ],
+            [resources_patch(capacity), *found],
         )
-        for name, (kind, patch) in patches.items()
+        for name, found in patches.items()
     }
 
 
@@ -173,8 +167,8 @@ def _component(what: str, patches: Sequence[Mapping[str, Any]]) -> bytes:
     for patch in patches:
         first = "- "
         for key, value in patch.items():
-            shown = f"'{value}'" if isinstance(value, str) else json.dumps(value)
-            lines.append(f"{first}{key}: {shown}")
+            shown = json.dumps(value)
+            lines.append(f"{first}{key}: " + (f"'{shown}'" if key == "patch" else shown))
             first = "  "
     return ("\n".join(lines) + "\n").encode()
 

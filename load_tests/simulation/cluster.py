@@ -1,11 +1,13 @@
 """A cluster in virtual time: arrivals, a balancer, replicas, an autoscaler, nodes that are lost."""
 
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from app.serving.request_queue import BatchPolicy
+from load_tests.simulation.alarm import WINDOW_S, Alarm, Counters
 from load_tests.simulation.autoscaler import (
     SYNC_S,
     Autoscaler,
@@ -13,6 +15,7 @@ from load_tests.simulation.autoscaler import (
     Metric,
     Scaling,
     Utilization,
+    Value,
 )
 from load_tests.simulation.replica import POLICY, Replica
 from load_tests.simulation.service_times import Lengths, ServiceTimes
@@ -64,11 +67,13 @@ class Target:
         scaling: Bounds and behaviour.
         utilization: The target for the CPU, in percent of the request; None: it is not followed.
         in_flight: The target for the requests in flight on a pod; None: they are not followed.
+        alarm: When a queue multiplies the pods; None: never.
     """
 
     scaling: Scaling
     utilization: float | None = None
     in_flight: float | None = None
+    alarm: Alarm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Outcome:
         refused: Refused or dropped by a replica.
         lost: Sent to a replica that was lost, or to none.
         pods: The time and the number of ready pods, at each change.
-        busy_s: Processor time of all replicas.
+        counters: What all replicas have counted.
         in_flight_s: The sum over all requests of the time they were in flight.
         seconds: The duration.
     """
@@ -108,7 +113,7 @@ class Outcome:
     refused: int = 0
     lost: int = 0
     pods: list[tuple[float, int]] = field(default_factory=list)
-    busy_s: float = 0.0
+    counters: Counters = field(default_factory=Counters)
     in_flight_s: float = 0.0
     seconds: float = 0.0
 
@@ -166,12 +171,14 @@ class Cluster:
         self._placed = 0
         self._replicas: list[Replica] = []  # those that get requests
         self._unnoticed: list[Replica] = []  # lost, of which the balancer does not know
-        self._gone_busy_s = 0.0
+        self._gone = Counters()  # of replicas that were removed or lost
         self._outcome = Outcome()
         self._counted_from = 0.0
         self._target = target
         self._autoscaler = Autoscaler(target.scaling) if target else None
         self._busy_before_s: dict[Replica, float] = {}
+        self._counted = Counters()  # at the last sync
+        self._recent: deque[tuple[Counters, int]] = deque(maxlen=round(WINDOW_S / SYNC_S))
         for _ in range(replicas):
             self._add(None)
             self._busy_before_s[self._replicas[-1]] = 0.0
@@ -201,16 +208,20 @@ class Cluster:
         if node_lost_at is not None:
             self._time.at(warm_up_s + node_lost_at, self._lose_node, 0)
         self._time.run(warm_up_s)
-        started_busy_s = self._busy_s()
+        before = self._count()
         self._time.run(self._ends_at)
         outcome = self._outcome
-        outcome.busy_s = self._busy_s() - started_busy_s
+        outcome.counters = self._count().since(before)
         outcome.seconds = seconds
         self._time.run()
         return outcome
 
-    def _busy_s(self) -> float:
-        return self._gone_busy_s + sum(replica.busy_s for replica in self._replicas)
+    def _count(self) -> Counters:
+        total = Counters()
+        total.add(self._gone)
+        for replica in self._replicas:
+            total.add(replica.count())
+        return total
 
     # --- requests
 
@@ -294,7 +305,7 @@ class Cluster:
         self._note_pods()
 
     def _forget(self, replica: Replica) -> None:
-        self._gone_busy_s += replica.busy_s
+        self._gone.add(replica.count())
         self._busy_before_s.pop(replica, None)
 
     def _lose_node(self, node: int) -> None:
@@ -339,14 +350,26 @@ class Cluster:
         metrics: list[Metric] = []
         used = []
         for replica in self._replicas:
-            before = self._busy_before_s.get(replica)
+            before, busy_s = self._busy_before_s.get(replica), replica.count().busy_s
             if before is not None:
-                used.append(100 * (replica.busy_s - before) / SYNC_S / self._cores)
-            self._busy_before_s[replica] = replica.busy_s
+                used.append(100 * (busy_s - before) / SYNC_S / self._cores)
+            self._busy_before_s[replica] = busy_s
         if target.utilization is not None:
             unready = len(self._replicas) - len(used) + self._starting
             metrics.append(Utilization(used, unready, target.utilization))
         if target.in_flight is not None:
             total = sum(replica.in_flight for replica in self._replicas)
             metrics.append(Average(total, target.in_flight))
+        if target.alarm is not None:
+            metrics.append(self._look_at_queues(target.alarm))
         return metrics
+
+    def _look_at_queues(self, alarm: Alarm) -> Value:
+        counted = self._count()
+        self._recent.append((counted.since(self._counted), len(self._replicas) * self._cores))
+        self._counted = counted
+        seen, threads = Counters(), 0
+        for counters, number in self._recent:
+            seen.add(counters)
+            threads += number
+        return alarm.metric(seen.delays, seen.engine_s / (threads * SYNC_S) if threads else 0.0)

@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from load_tests.simulation.alarm import WINDOW_S, Alarm, Counters
 from load_tests.simulation.autoscaler import (
     SYNC_S,
     Autoscaler,
     Average,
     Metric,
     Utilization,
+    Value,
 )
 from load_tests.simulation.cluster import Pods, Target
 from load_tests.simulation.steady import Row
@@ -30,8 +32,8 @@ _QUIET_HOUR: Final = 4
 """The hour with the least traffic."""
 _RAMP_S: Final = 60.0
 _P99: Final = 0.99
-_SYNCS_OF_MEAN: Final = 4
-"""Requests in flight are the mean of a minute, as the query of the component keda has it."""
+_SYNCS: Final = round(WINDOW_S / SYNC_S)
+"""The queries of the component keda look back at a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,21 @@ class Table:
             low.p99_ms + (high.p99_ms - low.p99_ms) * share,
         )
 
+    def count(self, seconds: Sequence[float]) -> Counters:
+        """What the metrics of pods count.
+
+        Args:
+            seconds: For each row, in which a pod does what it has.
+
+        Returns:
+            The counts for each core of a pod.
+        """
+        total = Counters()
+        for row, weight in zip(self._rows, seconds, strict=True):
+            if weight:
+                total.add(row.counters, weight)
+        return total
+
     def quantile_ms(self, weights: Sequence[float], share: float) -> float:
         """A quantile of the latencies of all answers.
 
@@ -265,7 +282,9 @@ class _Day:
         self._unreplaced = 0  # lost, of which the cluster does not know
         self._starting: deque[tuple[float, int]] = deque()
         self._used = self._flying = 0.0  # sums since the last sync: for a ready pod, and for all
-        self._means_flying: deque[float] = deque(maxlen=_SYNCS_OF_MEAN)
+        self._means_flying: deque[float] = deque(maxlen=_SYNCS)
+        self._pod_seconds = [0.0] * len(table)  # since the last sync, by row
+        self._counted: deque[tuple[Counters, float]] = deque(maxlen=_SYNCS)  # and pod seconds
         self._weights = [0.0] * len(table)
         self._day = Day()
         self._trouble: Trouble | None = None
@@ -304,6 +323,8 @@ class _Day:
         self._weights[at.left + 1] += (rate - failed) * at.share
         self._used += at.utilization
         self._flying += at.in_flight * self._ready
+        self._pod_seconds[at.left] += self._ready * (1 - at.share)
+        self._pod_seconds[at.left + 1] += self._ready * at.share
         count = self._ready + self._dead + sum(number for _, number in self._starting)
         day.sent += rate
         day.failed += failed
@@ -359,7 +380,19 @@ class _Day:
             metrics.append(Utilization([used] * self._ready, starting, target.utilization))
         if target.in_flight is not None:
             metrics.append(Average(statistics.fmean(self._means_flying), target.in_flight))
+        if target.alarm is not None:
+            metrics.append(self._look_at_queues(target.alarm))
         decided = self._autoscaler.decide(second, self._wanted, metrics)
         if decided > self._wanted:
             self._start(second, decided - self._wanted)
         self._wanted = decided
+
+    def _look_at_queues(self, alarm: Alarm) -> Value:
+        seconds = self._pod_seconds
+        self._counted.append((self._table.count(seconds), sum(seconds)))
+        self._pod_seconds = [0.0] * len(seconds)
+        total, pod_s = Counters(), 0.0
+        for counters, lived_s in self._counted:
+            total.add(counters)
+            pod_s += lived_s
+        return alarm.metric(total.delays, total.engine_s / pod_s if pod_s else 0.0)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from load_tests.capacity.replicas import Capacity, Need, Scale, plan_scale
 from load_tests.capacity.replicas import plan as plan_replicas
+from load_tests.simulation.alarm import Alarm
 from load_tests.simulation.autoscaler import Direction, Policy, Scaling
 from load_tests.simulation.cluster import Method, Outcome, Pods, Target
 from load_tests.simulation.day import Day, Profile, Table, make_spikes, simulate_day
@@ -19,8 +20,8 @@ _TOGETHER: Final = 4
 """Replicas that are simulated together for the table: the balancer makes them depend on another."""
 _PEAK_S: Final = 16 * 3600.0
 """The busiest second of a day."""
-_UP: Final = Direction((Policy("Percent", 100, 30), Policy("Pods", 4, 30)), 0)
-_DOWN: Final = Direction((Policy("Pods", 1, 120),), 600)
+UP: Final = Direction((Policy("Percent", 100, 30), Policy("Pods", 4, 30)), 0)
+DOWN: Final = Direction((Policy("Pods", 1, 120),), 600)
 """The behaviour that the components hpa and keda of k8s have."""
 
 
@@ -65,8 +66,8 @@ class Found:
         rows: What a replica does by rate.
         whole: All replicas at that rate, by discrete events.
         lost: The same, with a node lost after a third of the time.
-        days: By the target of the autoscaler.
-        costs: By the target: of a million texts.
+        days: By autoscaler.
+        costs: Of a million texts, by autoscaler.
     """
 
     rate_of_one: float
@@ -125,20 +126,20 @@ def find(measured: Measured, wanted: Wanted) -> Found:
 def _days(
     measured: Measured, wanted: Wanted, table: Table, need: Need, scale: Scale
 ) -> dict[str, Day]:
-    """The same day for each kind of target, and with spikes and the loss of a node at the peak."""
+    """Days with each autoscaler of k8s and with none, with spikes and with a node lost."""
     lowest = wanted.rate * wanted.lowest_share
-    scaling = Scaling(scale.least, scale.most, _UP, _DOWN)
+    scaling = Scaling(scale.least, scale.most, UP, DOWN)
     constant = Scaling(need.replicas, need.replicas)
     spikes = make_spikes(wanted.spikes, wanted.spike_factor, wanted.seed)
     calm, wild = Profile(wanted.rate, lowest), Profile(wanted.rate, lowest, spikes)
     utilization = float(scale.utilization or 1)
     cpu = Target(scaling, utilization=utilization)
     kinds = {
-        "CPU": (wild, cpu, None),
-        "in flight": (wild, Target(scaling, in_flight=scale.in_flight), None),
+        "HPA": (wild, cpu, None),
+        "KEDA": (wild, Target(scaling, in_flight=scale.in_flight, alarm=Alarm()), None),
         "fixed": (wild, Target(constant, utilization=utilization), None),
-        "CPU, no spikes": (calm, cpu, None),
-        "CPU, no spikes, a node lost": (calm, cpu, _PEAK_S),
+        "HPA, no spikes": (calm, cpu, None),
+        "HPA, no spikes, a node lost": (calm, cpu, _PEAK_S),
     }
     return {
         name: simulate_day(

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from app.serving.admission import Admission, EngineLoad, Run
 from app.serving.request_queue import BatchPolicy, Item, RequestQueue, Submission
+from load_tests.simulation.alarm import Counters
 from load_tests.simulation.service_times import ServiceTimes
 from load_tests.simulation.virtual_time import VirtualTime
 
@@ -54,7 +55,7 @@ class Worker:
         deadline_s: Of each request.
 
     Attributes:
-        busy_s: Seconds in which the core was used.
+        counters: What it has counted so far.
         in_flight: Requests without an answer.
     """
 
@@ -65,7 +66,7 @@ class Worker:
         policy: BatchPolicy = POLICY,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        self.busy_s = 0.0
+        self.counters = Counters()
         self.in_flight = 0
         self._time = time
         self._times = times
@@ -81,6 +82,7 @@ class Worker:
         self._loop_free_at = 0.0
         self._run_ends_at = 0.0
         self._running = False
+        self._run_began_at = 0.0
         self._next_key = 0
         self._open: dict[Submission, Answered] = {}
 
@@ -89,7 +91,7 @@ class Worker:
         times, now = self._times, self._time.now
         loop_s = times.request_s + times.text_s * len(lengths)
         self.in_flight += 1
-        self.busy_s += loop_s
+        self.counters.busy_s += loop_s
         self._run_ends_at += loop_s
         self._loop_free_at = max(now, self._loop_free_at) + loop_s
         self._time.at(self._loop_free_at, self._admit, (lengths, answered, now))
@@ -124,7 +126,10 @@ class Worker:
             lengths = [item.length for item in batch]
             run_s = self._times.run_s + self._times.token_s * max(lengths) * len(lengths)
             self._running = True
-            self.busy_s += run_s
+            self._run_began_at = now
+            self.counters.busy_s += run_s
+            for item in batch:
+                self.counters.count_delay(now - item.submission.arrived)
             self._run_ends_at = max(now, self._loop_free_at) + run_s
             run = admission.begin(sum(lengths), len(lengths))
             self._time.at(self._run_ends_at, self._finish, (run, batch))
@@ -135,6 +140,7 @@ class Worker:
             return
         run, batch = what
         self._running = False
+        self.counters.engine_s += self._time.now - self._run_began_at
         self._admission.end(run)
         for item in batch:
             self._queue.finish(item)
@@ -183,10 +189,12 @@ class Replica:
         self._rng = rng
         self._workers = [Worker(time, times, policy) for _ in range(cores)]
 
-    @property
-    def busy_s(self) -> float:
-        """Processor time used so far, in seconds."""
-        return sum(worker.busy_s for worker in self._workers)
+    def count(self) -> Counters:
+        """What its workers have counted so far."""
+        total = Counters()
+        for worker in self._workers:
+            total.add(worker.counters)
+        return total
 
     def send(self, lengths: Sequence[int], answered: Answered) -> None:
         """A request arrives; if the node is lost, nobody will ever answer."""

@@ -104,7 +104,7 @@ def write_files(folder: Path, content: dict[str, Any], text: str, picture: bytes
 
 
 def draw(found: Found, limit_ms: float) -> bytes:
-    """Draw a PNG: the traffic of the day, its pods and its p99, by target of the autoscaler."""
+    """Draw a PNG: the traffic of the day, its pods and its p99, by autoscaler."""
     with rc_context(STYLE):
         figure = Figure(figsize=_SIZE, layout="constrained")
         rates, pods, latency = figure.subplots(3, 1, sharex=True)
@@ -112,12 +112,12 @@ def draw(found: Found, limit_ms: float) -> bytes:
         hours = [minute / 60 for minute in range(len(first.rates))]
         rates.plot(hours, first.rates, color=_BLUE)
         rates.set(title="Requests per second")
-        shown = zip(("CPU", "in flight", "fixed"), (_BLUE, _ORANGE, _GREEN), strict=True)
+        shown = zip(("HPA", "KEDA", "fixed"), (_BLUE, _ORANGE, _GREEN), strict=True)
         for name, colour in shown:
             day = found.days[name]
             pods.plot(hours, day.pods, color=colour, label=name)
             latency.plot(hours, day.p99s_ms, color=colour, label=name)
-        pods.set(title="Ready pods, by target")
+        pods.set(title="Ready pods, by autoscaler")
         latency.axhline(limit_ms, color=_RED, linestyle="--", label=f"{limit_ms:g} ms")
         latency.set(title="p99 in milliseconds", yscale="log", xlabel="hour")
         _finish(rates, pods)
@@ -174,7 +174,7 @@ def _days(wanted: Wanted, found: Found) -> str:
         for name, day in found.days.items()
     ]
     headings = (
-        *("a day, by target", "most pods", "core-hours", "p99 ms", "minutes broken", "failed"),
+        *("a day, by autoscaler", "most pods", "core-hours", "p99 ms", "minutes broken", "failed"),
         f"cost of 10⁶ texts at {wanted.price:g} per core-hour",
     )
     return _table(headings, rows)

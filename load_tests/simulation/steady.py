@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from load_tests.capacity.search import Knee, find_knee
+from load_tests.simulation.alarm import Counters
 from load_tests.simulation.cluster import Cluster, Method, Outcome, Pods, Traffic
 from load_tests.simulation.service_times import Measured
 
@@ -26,6 +27,7 @@ class Row:
         in_flight: The mean number of requests in flight.
         sample_ms: Some of the latencies.
         p99_ms: Of all latencies.
+        counters: What its metrics count in a second, for each of its cores.
     """
 
     rate: float
@@ -34,6 +36,7 @@ class Row:
     in_flight: float
     sample_ms: Sequence[float]
     p99_ms: float
+    counters: Counters = field(default_factory=Counters)
 
 
 def simulate(
@@ -127,14 +130,17 @@ def make_table(
         )
         latencies = sorted(outcome.latencies_s)
         every = max(1, len(latencies) // _SAMPLES)
+        counters = Counters()
+        counters.add(outcome.counters, 1 / outcome.seconds / cores / replicas)
         rows.append(
             Row(
                 rate=rate,
                 failed_share=outcome.failed_share,
-                utilization=100 * outcome.busy_s / outcome.seconds / cores / replicas,
+                utilization=100 * counters.busy_s,
                 in_flight=outcome.in_flight_s / outcome.seconds / replicas,
                 sample_ms=[latency * 1e3 for latency in latencies[every // 2 :: every]],
                 p99_ms=outcome.quantile_s(0.99) * 1e3,
+                counters=counters,
             )
         )
     return rows

@@ -3,6 +3,8 @@
 import copy
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +14,9 @@ import kubernetes_validate
 import pytest
 
 from app.settings import Settings
+from load_tests.simulation.alarm import WINDOW_S, Alarm
+from load_tests.simulation.autoscaler import SYNC_S
+from load_tests.simulation.plan import DOWN, UP
 from tests.rendered import (
     COMPONENTS,
     K8S,
@@ -272,6 +277,79 @@ def test_targets_of_autoscalers() -> None:
     down = behavior["scaleDown"]
     assert down["stabilizationWindowSeconds"] >= 300
     assert [policy["type"] for policy in down["policies"]] == ["Pods"]
+
+
+def test_the_simulation_scales_as_the_manifests_do() -> None:
+    """What is simulated as HPA and KEDA has the behaviour, windows and queries of k8s/."""
+    behavior = _one(composed("hpa"), "HorizontalPodAutoscaler")["spec"]["behavior"]
+    for direction, written in ((UP, behavior["scaleUp"]), (DOWN, behavior["scaleDown"])):
+        assert written["stabilizationWindowSeconds"] == direction.stabilization_s
+        assert written.get("selectPolicy", "Max") == "Max"
+        assert {(p["type"], p["value"], p["periodSeconds"]) for p in written["policies"]} == {
+            (policy.kind, policy.value, policy.period_s) for policy in direction.policies
+        }
+    spec = _one(composed("keda"), "ScaledObject")["spec"]
+    assert spec["pollingInterval"] == SYNC_S
+    alarm, window = Alarm(), f"{WINDOW_S / 60:g}m"
+    of = '{namespace="valence"}'
+    in_flight, queue_delay = spec["triggers"]
+    assert in_flight["metricType"] == "AverageValue"
+    assert in_flight["metadata"]["query"] == (
+        f"sum(avg_over_time(valence_requests_in_flight{of}[{window}]))"
+    )
+    assert queue_delay["metricType"] == "Value"
+    assert float(queue_delay["metadata"]["threshold"]) == alarm.target_s
+    assert queue_delay["metadata"]["query"] == (
+        f"(clamp_max(histogram_quantile({alarm.quantile:g}, sum by (le) "
+        f"(rate(valence_queue_delay_seconds_bucket{of}[{window}]))) >= 0, {alarm.most_s:g}) "
+        f"and sum(rate(valence_engine_busy_seconds_total{of}[{window}])) "
+        f"/ sum(valence_engine_threads{of}) > {alarm.busy:g}) or vector(0)"
+    )
+
+
+QUEUES = {
+    # Of 6 engine threads those with a batch; texts that waited 5 ms, and 250 ms; microseconds.
+    "nothing is asked": (0, 0, 0, 0),
+    "lists on idle pods": (0.6, 10, 90, 0),
+    "load without a queue": (5.4, 100, 0, 4875),
+    "load with a queue": (5.4, 10, 90, 100_000),
+}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed")
+def test_what_keda_sees_of_queues(tmp_path: Path) -> None:
+    """Prometheus answers KEDA with the queue delay while engines are busy, and else with 0."""
+    _, trigger = _one(composed("keda"), "ScaledObject")["spec"]["triggers"]
+    cases = []
+    for name, (busy, short, long, value) in QUEUES.items():
+        of = 'namespace="valence"'
+        series = {
+            f"valence_engine_threads{{{of}}}": "6x8",
+            f"valence_engine_busy_seconds_total{{{of}}}": f"0+{busy * 15:g}x8",
+            f'valence_queue_delay_seconds_bucket{{{of}, le="0.0025"}}': "0x8",
+            f'valence_queue_delay_seconds_bucket{{{of}, le="0.005"}}': f"0+{short}x8",
+            f'valence_queue_delay_seconds_bucket{{{of}, le="0.1"}}': f"0+{short}x8",
+            f'valence_queue_delay_seconds_bucket{{{of}, le="0.25"}}': f"0+{short + long}x8",
+            f'valence_queue_delay_seconds_bucket{{{of}, le="+Inf"}}': f"0+{short + long}x8",
+        }
+        cases.append(
+            {
+                "name": name,
+                "interval": "15s",
+                "input_series": [{"series": k, "values": v} for k, v in series.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": f"round(1e6 * ({trigger['metadata']['query']}))",
+                        "eval_time": "2m",
+                        "exp_samples": [{"labels": "{}", "value": value}],
+                    }
+                ],
+            }
+        )
+    (tmp_path / "cases.yml").write_text(json.dumps({"tests": cases}))
+    command = ["promtool", "test", "rules", str(tmp_path / "cases.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_processor_time_means_the_limit() -> None:

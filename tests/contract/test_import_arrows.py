@@ -120,9 +120,10 @@ ALLOWED: dict[str, set[str]] = {
     "load_tests.capacity": {"load_tests", "load_tests.bench", "load_tests.capacity.data"},
     # Reads files as training and scoring do.
     "load_tests.capacity.data": {"app.tables", "app.errors", "load_tests.bench"},
-    # The service's own queue and admission, in virtual time.
+    # The service's own queue and admission in virtual time, and the buckets of its histograms.
     "load_tests.simulation": {
         *("load_tests", "load_tests.bench", "load_tests.capacity", "app.serving"),
+        "app.telemetry",
     },
     # The one exception to the black box: what the same engine does without HTTP.
     "load_tests.bench.ceiling": {

@@ -2,50 +2,21 @@
 
 import json
 import math
-import subprocess
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from load_tests.capacity.replicas import Capacity, kept_share, plan, plan_scale
 from load_tests.capacity.report import components
+from load_tests.capacity.shipped import REPLICA, plan_shipped
+from tests.rendered import K8S, Object, composed, pods, render, rendered
 
 ONE = Capacity(cores=2, rate=100, cores_at_knee=1.8, latencies_ms=[(50, 20), (70, 40), (120, 90)])
-
-HPA = """\
-apiVersion: autoscaling/v2
-kind: HorizontalPodAutoscaler
-metadata: {name: valence}
-spec:
-  minReplicas: 1
-  maxReplicas: 2
-  metrics:
-    - type: Resource
-      resource: {name: cpu, target: {type: Utilization, averageUtilization: 1}}
-"""
-SCALED = """\
-apiVersion: keda.sh/v1alpha1
-kind: ScaledObject
-metadata: {name: valence}
-spec:
-  minReplicaCount: 1
-  maxReplicaCount: 2
-  fallback: {failureThreshold: 4, replicas: 1}
-  triggers:
-    - type: prometheus
-      metadata: {threshold: "1", query: up}
-"""
-DEPLOYMENT = """\
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: valence}
-spec:
-  template:
-    spec:
-      containers:
-        - {name: server, image: valence, resources: {limits: {memory: 1Gi}}}
-"""
 
 
 @pytest.mark.parametrize(
@@ -129,30 +100,85 @@ def test_processor_time_may_be_unknown() -> None:
     assert b"averageUtilization" not in components(unknown, need, scale)["hpa/kustomization.yaml"]
 
 
-def test_components(tmp_path: Path) -> None:
+AUTOSCALERS = {"hpa": "HorizontalPodAutoscaler", "keda": "ScaledObject"}
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Callable[..., list[Object]]:
+    """Renders prod with `hpa` or `keda`, and on top of it a component that a run has written."""
+
+    def render_overlay(autoscaler: str, written: str, *what: Any) -> list[Object]:
+        to_k8s = os.path.relpath(K8S, (tmp_path / "prod").resolve())
+        prod = (K8S / "overlays" / "prod" / "kustomization.yaml").read_text(encoding="utf-8")
+        prod = re.sub("components/hpa .*", f"components/{autoscaler}", prod)  # as in the documents
+        patch = (K8S / "overlays" / "prod" / "deployment.yaml").read_bytes()
+        mine = {"resources": ["../prod"], "components": [f"../{written}"]}
+        files = {
+            "prod/kustomization.yaml": prod.replace(" ../../", f" {to_k8s}/").encode(),
+            "prod/deployment.yaml": patch,
+            "mine/kustomization.yaml": json.dumps(mine).encode(),
+            **components(*what),
+        }
+        for name, data in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(data)
+        return render(tmp_path / "mine")
+
+    return render_overlay
+
+
+def spec(objects: Sequence[Object], kind: str) -> Object:
+    (only,) = (thing["spec"] for thing in objects if thing["kind"] == kind)
+    return only
+
+
+def test_components(overlay: Callable[..., list[Object]]) -> None:
     """The components change the autoscaler and the Deployment of an overlay."""
-    need = plan(1000, ONE, 3)
-    scale = plan_scale(plan(100, ONE, 3), need, ONE, 3)
-    for name, data in components(ONE, need, scale).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    found = {}
-    for name, resource in (("hpa", HPA), ("keda", SCALED)):
-        overlay = tmp_path / f"overlay-{name}"
-        overlay.mkdir()
-        (overlay / "resources.yaml").write_text(f"{resource}---\n{DEPLOYMENT}")
-        kustomization = {"resources": ["resources.yaml"], "components": [f"../{name}"]}
-        (overlay / "kustomization.yaml").write_text(json.dumps(kustomization))
-        command = ["kubectl", "kustomize", str(overlay)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found |= {each["kind"]: each["spec"] for each in yaml.safe_load_all(done.stdout)}
-    hpa, scaled = found["HorizontalPodAutoscaler"], found["ScaledObject"]
+    larger = replace(ONE, cores=3, cores_at_knee=2.7)
+    need = plan(1000, larger, 3)
+    scale = plan_scale(plan(100, larger, 3), need, larger, 3)
+    with_hpa = overlay("hpa", "hpa", larger, need, scale)
+    with_keda = overlay("keda", "keda", larger, need, scale)
+    hpa, scaled = spec(with_hpa, "HorizontalPodAutoscaler"), spec(with_keda, "ScaledObject")
     assert (hpa["minReplicas"], hpa["maxReplicas"]) == (2, 23)
     target = hpa["metrics"][0]["resource"]["target"]["averageUtilization"]
     assert target == scale.utilization
     assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (2, 23)
     assert scaled["fallback"]["replicas"] == 15
-    threshold = f"{scale.in_flight:.3g}"
-    assert scaled["triggers"][0]["metadata"] == {"threshold": threshold, "query": "up"}
-    resources = found["Deployment"]["template"]["spec"]["containers"][0]["resources"]
-    assert resources == {"requests": {"cpu": "2"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+    assert scaled["triggers"][0]["metadata"]["threshold"] == f"{scale.in_flight:.3g}"
+    assert scaled["triggers"][1]["metadata"]["threshold"] == "0.05"
+    for objects in (with_hpa, with_keda):
+        (container,) = pods([each for each in objects if each["kind"] == "Deployment"])[0][
+            "containers"
+        ]
+        assert container["resources"]["requests"] == {"cpu": "3", "memory": "512Mi"}
+        assert container["resources"]["limits"] == {"cpu": "3", "memory": "1Gi"}
+
+
+@pytest.mark.parametrize(("autoscaler", "written"), [("hpa", "keda"), ("keda", "hpa")])
+def test_the_other_component_is_refused(
+    autoscaler: str, written: str, overlay: Callable[..., list[Object]]
+) -> None:
+    """Targets for an autoscaler that the overlay does not have are an error of kustomize."""
+    with pytest.raises(ValueError, match=f"{AUTOSCALERS[written]}.*valence"):
+        overlay(autoscaler, written, REPLICA, *plan_shipped())
+
+
+@pytest.mark.parametrize("autoscaler", AUTOSCALERS)
+def test_what_is_shipped_follows_the_rule(
+    autoscaler: str, overlay: Callable[..., list[Object]]
+) -> None:
+    """The bounds, targets and cores in k8s/ are those of a run that measures `REPLICA`."""
+    objects = overlay(autoscaler, autoscaler, REPLICA, *plan_shipped())
+    kind = AUTOSCALERS[autoscaler]
+    assert spec(objects, kind) == spec(composed(autoscaler), kind)
+    prod = spec(rendered(K8S / "overlays" / "prod"), "Deployment")["template"]["spec"]
+    assert spec(objects, "Deployment")["template"]["spec"]["containers"] == prod["containers"]
+
+
+def test_kserve_has_the_targets_of_the_autoscaler() -> None:
+    """KServe scales within the same bounds, to the same processor time."""
+    predictor = spec(composed("kserve"), "InferenceService")["predictor"]
+    _, scale = plan_shipped()
+    found = [predictor[name] for name in ("minReplicas", "maxReplicas", "scaleTarget")]
+    assert found == [scale.least, scale.most, scale.utilization]

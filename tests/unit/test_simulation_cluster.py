@@ -56,7 +56,7 @@ def test_one_server_with_constant_times() -> None:
     outcome = offer(load / 0.01, 120)
     wait_s = statistics.fmean(outcome.latencies_s) - 0.01
     assert wait_s == pytest.approx(0.01 * load / (2 * (1 - load)), rel=0.1)
-    assert outcome.busy_s / outcome.seconds == pytest.approx(load, rel=0.05)
+    assert outcome.counters.busy_s / outcome.seconds == pytest.approx(load, rel=0.05)
     # Little's law
     in_flight = outcome.in_flight_s / outcome.seconds
     assert in_flight == pytest.approx(load / 0.01 * (wait_s + 0.01), rel=0.05)
@@ -67,7 +67,7 @@ def test_the_event_loop_goes_before_the_engine() -> None:
     times = ServiceTimes(run_s=0.01, token_s=0, request_s=0.005, text_s=0, outside_s=0.002)
     outcome = offer(50, 40, times=times)
     assert min(outcome.latencies_s) == pytest.approx(0.017)
-    assert outcome.busy_s / outcome.seconds == pytest.approx(0.75, rel=0.05)
+    assert outcome.counters.busy_s / outcome.seconds == pytest.approx(0.75, rel=0.05)
 
 
 def test_random_balancing_splits_the_arrivals() -> None:
@@ -92,7 +92,7 @@ def test_batches_form_under_load() -> None:
     """With the service's policy, a busy engine takes up to eight texts, so it can do more."""
     lone = offer(190, 5, times=REAL)
     batched = offer(190, 5, times=REAL, policy=POLICY)
-    assert lone.busy_s > 1.1 * batched.busy_s
+    assert lone.counters.busy_s > 1.1 * batched.counters.busy_s
     assert batched.quantile_s(0.99) < lone.quantile_s(0.99)
 
 
