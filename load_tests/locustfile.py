@@ -89,11 +89,18 @@ class _Reader(FastHttpUser):
         texts: The sequence.
         model: The name of the model that is asked.
         labels: Its labels, in the order of /models.
+        key_headers: What shows the key to the service; empty without one.
     """
 
     abstract = True
     connection_timeout = 10.0
     network_timeout = 30.0
+
+    def __init__(self, environment: Environment) -> None:
+        key = (environment.parsed_options.key or "").strip() if environment.parsed_options else ""
+        self.key_headers = {"X-API-Key": key} if key else {}
+        self.default_headers = self.key_headers
+        super().__init__(environment)
 
     def on_start(self) -> None:
         """Read the labels of the model from /models."""
@@ -104,7 +111,11 @@ class _Reader(FastHttpUser):
             body = response.json() if response.status_code == 200 else None
             found = _find_model(body, self.options.model)
             if found is None:
-                response.failure("/models lists a ready version and its labels")
+                response.failure(
+                    "/models lists a ready version and its labels"
+                    if body is not None
+                    else f"status {response.status_code}"
+                )
                 raise StopUser
             self.model, self.labels = found
 
@@ -284,7 +295,9 @@ class Misbehaving(_Reader):
     def _head(self, length: int) -> bytes:
         return (
             f"POST /predict HTTP/1.1\r\nHost: {self.name}:{self.port}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {length}\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in self.key_headers.items())
+            + "\r\n"
         ).encode()
 
 
@@ -333,6 +346,12 @@ def _add_options(parser: ArgumentParser) -> None:
     for name, (kind, default, explanation) in options.items():
         variable = f"LOAD_{name.replace('-', '_').upper()}"
         add(f"--{name}", type=kind, default=default, env_var=variable, help=explanation)
+    add(
+        *("--key",),
+        env_var="LOAD_KEY",
+        help="API key of the service; other users of this machine see it in the list of processes, "
+        "unlike the variable",
+    )
     add(
         *("--shape",),
         choices=sorted(SHAPES),

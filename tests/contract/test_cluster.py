@@ -486,6 +486,20 @@ def test_every_worker_of_a_load_test_is_awaited() -> None:
     assert service["spec"]["selector"].items() <= labels.items()
 
 
+def test_a_load_test_may_have_a_key() -> None:
+    """The master of a load test reads an API key from a Secret, which may be missing."""
+    jobs = [thing for thing in rendered(K8S / "load-test") if thing["kind"] == "Job"]
+    (job,) = (each for each in jobs if each["metadata"]["name"].endswith("master"))
+    (master,) = pods([job])[0]["containers"]
+    (variable,) = master["env"]
+    assert variable["name"] == "LOAD_KEY"
+    reference = variable["valueFrom"]["secretKeyRef"]
+    assert reference["optional"] is True
+    guide = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    created = f"create secret generic {reference['name']} --from-literal={reference['key']}="
+    assert created in guide
+
+
 def test_documented() -> None:
     """docs/kubernetes.md has a section for every component."""
     text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")

@@ -33,11 +33,19 @@ class Toy(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     texts: list[str]
     positive = 0.75
+    key: str | None = None
 
     def do_GET(self) -> None:
-        self._answer(200, MODELS)
+        self._answer(*((200, MODELS) if self._has_key() else (401, {})))
+
+    def _has_key(self) -> bool:
+        return self.headers["X-API-Key"] == self.key
 
     def do_POST(self) -> None:
+        if not self._has_key():
+            self.close_connection = True
+            self._answer(401, {})
+            return
         size = int(self.headers["Content-Length"])
         if size > 2**20:
             self.close_connection = True
@@ -127,6 +135,22 @@ def test_wrong_answers(toy: ThreadingHTTPServer) -> None:
     assert "objective missed: one text" in done.stderr
     assert "objective missed: open inference" in done.stderr
     assert "no requests at all" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Locust forks its processes")
+@pytest.mark.parametrize(("key", "code"), [("a-secret", 0), (None, 1)])
+def test_a_key(
+    key: str | None, code: int, toy: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every user of every worker sends the key of the master, misbehaving ones included."""
+    toy.RequestHandlerClass.key = "a-secret"  # type: ignore[attr-defined]
+    monkeypatch.delenv("LOAD_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("LOAD_KEY", f"{key}\n")  # as in a file
+    done = run_locust(toy, "--processes", "2")
+    assert done.returncode == code, done.stderr
+    assert ("status 401" in done.stdout + done.stderr) is (key is None)
 
 
 @pytest.mark.slow
