@@ -186,7 +186,7 @@ def _make_parser() -> argparse.ArgumentParser:
         *("--method",),
         choices=("round-robin", "least-requests", "random"),
         default="random",
-        help="how it balances [random, as a Service of Kubernetes does]",
+        help="how it chooses a replica for each request [random]",
     )
     add("--seed", type=int, default=1, help="random seed of texts and their order [1]")
     add("--out", type=Path, default=Path("runs/capacity"), help="of the report [runs/capacity]")

@@ -35,10 +35,12 @@ class Turn:
     Attributes:
         one: The knee of one replica behind the balancer.
         two: The knee of two.
+        apart: Whether no replica shares its core with the balancer or a generator.
     """
 
     one: Knee
     two: Knee
+    apart: bool
 
     @property
     def predicted(self) -> float:
@@ -64,6 +66,12 @@ class Places:
     replicas: tuple[int, ...]
     balancer: tuple[int, ...]
     generators: tuple[tuple[int, ...], ...]
+
+    @property
+    def apart(self) -> bool:
+        """Whether no replica shares its core with the balancer or a generator."""
+        others = {*self.balancer, *(core for cores in self.generators for core in cores)}
+        return not set(self.replicas) & others
 
 
 def choose_places(replicas: int, available: Sequence[int]) -> Places:
@@ -91,7 +99,7 @@ def check_two(plan: Plan, *, turns: int, balancer: str, method: str, report: Rep
         start = done[-1].one.low if done else _START_RATE
         one = _find_knee(plan, 1, start, not done, balancer, method, report)
         two = _find_knee(plan, REPLICAS, one.low * REPLICAS, False, balancer, method, report)
-        done.append(Turn(one, two))
+        done.append(Turn(one, two, choose_places(REPLICAS, available_cores()).apart))
     return done
 
 

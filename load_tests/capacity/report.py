@@ -268,7 +268,14 @@ def _turns(turns: Sequence[Turn]) -> str:
                 f"{turn.ratio:.2f}",
             )
         )
-    return f"{_table(rows)}\n\n{agreement(turns)}"
+    cores = (
+        "The replicas, the balancer and the generator have cores of their own."
+        if all(turn.apart for turn in turns)
+        else "There are fewer than four cores: each replica shares its core with its part of the "
+        "balancer and of the generators. So this holds two such cores against one, and a replica "
+        "with a core of its own does more than is shown here."
+    )
+    return f"{_table(rows)}\n\n{agreement(turns)}\n\n{cores}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -13,6 +13,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
+from app.main import create_app
 from app.settings import Settings
 from load_tests.simulation.alarm import WINDOW_S, Alarm
 from load_tests.simulation.autoscaler import SYNC_S
@@ -41,6 +42,7 @@ ALONE = sorted(
     str(path.parent.relative_to(COMPONENTS)) for path in COMPONENTS.rglob("kustomization.yaml")
 )
 """The components, each on top of the base."""
+CLUSTER_WIDE = {"Namespace", "PriorityClass"}
 EVERYTHING = ("keda", "monitoring", "tracing", "ingress", "api-keys", "model-volume", "zones")
 SETS = {
     **{folder: ((), folder) for folder in FOLDERS},
@@ -139,14 +141,25 @@ def test_named_ports(objects: list[Object]) -> None:
 
 def test_one_namespace(objects: list[Object]) -> None:
     """All objects are in one namespace, which is rendered with its labels, or must exist."""
-    cluster_wide = {"Namespace", "PriorityClass"}
-    spaces = {o["metadata"].get("namespace") for o in objects if o["kind"] not in cluster_wide}
+    spaces = {o["metadata"].get("namespace") for o in objects if o["kind"] not in CLUSTER_WIDE}
     assert len(spaces) == 1
     for thing in objects:
         if thing["kind"] == "Namespace":
             assert thing["metadata"]["name"] in spaces
             labels = thing["metadata"]["labels"]
             assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_overlays_share_nothing() -> None:
+    """What belongs to no namespace has another name in each overlay, so one can be deleted."""
+    names = [
+        (thing["kind"], thing["metadata"]["name"])
+        for folder in sorted((K8S / "overlays").iterdir())
+        for thing in rendered(folder)
+        if thing["kind"] in CLUSTER_WIDE
+    ]
+    assert len(set(names)) == len(names)
+    assert ("PriorityClass", "valence") in names
 
 
 def test_no_replicas_beside_an_autoscaler(objects: list[Object]) -> None:
@@ -408,14 +421,23 @@ def test_service_monitor_finds_the_service() -> None:
     assert wanted.items() <= _one(objects, "Service")["metadata"]["labels"].items()
 
 
-def test_published_routes() -> None:
-    """The same routes are published both ways; neither metrics nor probes are."""
+def test_published_routes(tmp_path: Path) -> None:
+    """The same routes are published both ways: those of clients, and no others."""
     objects = composed("ingress")
     (rule,) = _one(objects, "Ingress")["spec"]["rules"]
     paths = {path["path"] for path in rule["http"]["paths"]}
     (route,) = _one(objects, "HTTPRoute")["spec"]["rules"]
     assert {match["path"]["value"] for match in route["matches"]} == paths
     assert paths == {"/predict", "/models", "/v1", "/v2"}
+    routes = {route.path for route in create_app(Settings(models_dir=tmp_path)).routes}
+    assert {"/livez", "/readyz", "/metrics", "/v2/health/live"} <= routes
+    assert not {path for path in ("/livez", "/readyz", "/metrics", "/") if _under(path, paths)}
+    health = {path for path in routes if "health" in path and _under(path, paths)}
+    assert health == {"/v2/health/live", "/v2/health/ready"}  # clients of the protocol ask them
+
+
+def _under(path: str, prefixes: set[str]) -> bool:
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
 
 
 def test_limits_of_the_ingress() -> None:
@@ -495,16 +517,31 @@ def test_a_load_test_may_have_a_key() -> None:
     assert variable["name"] == "LOAD_KEY"
     reference = variable["valueFrom"]["secretKeyRef"]
     assert reference["optional"] is True
-    guide = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     created = f"create secret generic {reference['name']} --from-literal={reference['key']}="
-    assert created in guide
+    assert created in _guide()
+
+
+def test_a_claim_is_there_before_it_is_filled() -> None:
+    """The guide applies an overlay, sets the image of the publisher, and then publishes."""
+    publish = "create -k k8s/publish-models"
+    blocks = re.findall(r"```sh\n(.*?)```", _guide(), re.DOTALL)
+    steps = [block for block in blocks if publish in block]
+    assert len(steps) == 2
+    for block in steps:
+        order = ("kubectl apply -k", "cd k8s/publish-models && kustomize edit set image", publish)
+        places = [block.index(step) for step in order]
+        assert places == sorted(places)
 
 
 def test_documented() -> None:
     """docs/kubernetes.md has a section for every component."""
-    text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    text = _guide()
     names = sorted(path.name for path in COMPONENTS.iterdir() if path.is_dir())
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def _guide() -> str:
+    return (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 
 
 def route_hosts(objects: list[Object]) -> list[str]:

@@ -19,6 +19,7 @@ TRIAL = Trial(
     server_cores=0.5,
     stages={"queue": STAGE, "infer": STAGE, "rest": STAGE},
 )
+ONE = Knee(99, 101, 9)
 WANTED = Wanted(rates=[1000, 10_000], lowest_share=0.25, nodes=3, limit_ms=100)
 ABOUT: dict[str, Any] = {
     "machine": {"cpu": "a processor", "cores": 2, "commit": None, "time": "today"},
@@ -56,7 +57,7 @@ def test_figures_of_the_rounds() -> None:
 def test_report(tmp_path: Path) -> None:
     """Knees, stages on both sides, replicas, and the turns with two are in the report."""
     measured = [figures(1, 200), figures(2, 300)]
-    turns = [Turn(Knee(99, 101, 9), Knee(180, 182, 9)), Turn(Knee(99, 101, 9), Knee(205, 207, 9))]
+    turns = [Turn(ONE, Knee(180, 182, 9), apart=True), Turn(ONE, Knee(205, 207, 9), apart=True)]
     text = write_markdown(ABOUT, measured, turns, WANTED)
     assert "| 1 | 200 | 196 to 204 | 200 | 196 to 204 | 0.95 cores |" in text
     assert "| 2 | 300 | 294 to 306 | 150 | 147 to 153 | 1.90 cores |" in text
@@ -64,6 +65,7 @@ def test_report(tmp_path: Path) -> None:
     assert "| 1.20 | 240 | 5.0, 50.0 | 0.9, 4.0 |" in text
     assert "| 1 | 100 | 200 | 181 | 0.91 |" in text
     assert "within 10% of the measured rate in all turns" in text
+    assert "have cores of their own" in text
     content = make_content(ABOUT, measured, turns)
     written = write_files(tmp_path, content, text, measured, WANTED)
     assert json.loads((tmp_path / "capacity.json").read_text())["cores"][0]["rate"] == (
@@ -75,4 +77,12 @@ def test_report(tmp_path: Path) -> None:
 
 def test_a_wrong_prediction_is_said() -> None:
     """A turn that is more than a tenth off is not within a tenth."""
-    assert "NOT within 10%" in agreement([Turn(Knee(99, 101, 9), Knee(178, 179, 9))])
+    assert "NOT within 10%" in agreement([Turn(ONE, Knee(178, 179, 9), apart=True)])
+
+
+def test_shared_cores_are_said() -> None:
+    """Where a replica shares its core, the report says that the turns compare such cores."""
+    turns = [Turn(ONE, Knee(180, 182, 9), apart=False)]
+    text = write_markdown(ABOUT, [figures(1, 200)], turns, WANTED)
+    assert "each replica shares its core with its part of the balancer" in text
+    assert make_content(ABOUT, [], turns)["two_replicas"][0]["apart"] is False

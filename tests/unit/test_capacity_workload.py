@@ -1,12 +1,13 @@
 """The requests of a capacity run, and who runs where."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from load_tests.bench.errors import BenchError, WrongCall
-from load_tests.capacity.balancer import write_config
+from load_tests.capacity.balancer import BALANCERS, balancing, find_balancer, write_config
 from load_tests.capacity.data import read_texts
 from load_tests.capacity.generator import Generators
 from load_tests.capacity.measure import choose_layout
@@ -94,8 +95,34 @@ def test_places_of_two_replicas() -> None:
     assert choose_places(2, [0, 1]) == Places((0, 1), (0, 1), ((0,), (1,)))
     assert choose_places(1, [0, 1, 2, 3]) == Places((0,), (2,), ((3,),))
     assert choose_places(2, [0, 1, 2, 3]) == Places((0, 1), (2,), ((3,),))
+    assert not choose_places(2, [0, 1, 2]).apart
+    assert choose_places(2, [0, 1, 2, 3]).apart
     with pytest.raises(BenchError, match="at least 2 cores"):
         choose_places(2, [0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BALANCERS)
+@pytest.mark.parametrize("method", ["random", "round-robin", "least-requests"])
+def test_a_real_balancer(name: str, method: str) -> None:
+    """A balancer sends each request of a load to one of two replicas, and both get a fair share."""
+    try:
+        find_balancer(name)
+    except BenchError:
+        pytest.skip(f"{name} is not installed")
+    bodies = make_bodies(TEXTS, "m", Mix(0, 1), seed=1)
+    with ExitStack() as stack:
+        replicas = [stack.enter_context(answering()) for _ in range(2)]
+        ports = [replica.port for replica in replicas]
+        port = stack.enter_context(balancing(name, ports, (), method=method, threads=1))
+        requests = stack.enter_context(request_file(bodies))
+        generators = stack.enter_context(Generators(requests, [()]))
+        seen = generators.run(port, 200, 1.0, 0.2)
+        shares = [len(replica.bodies) for replica in replicas]
+    assert seen.failed == {}
+    assert seen.sent == len(seen.latencies_ms) > 100
+    assert sum(shares) >= seen.sent
+    assert min(shares) > 0.3 * sum(shares)
 
 
 @pytest.mark.parametrize("name", ["nginx", "haproxy"])
