@@ -13,7 +13,7 @@ import pytest
 
 from load_tests.capacity.replicas import Capacity, kept_share, plan, plan_scale
 from load_tests.capacity.report import components
-from load_tests.capacity.shipped import REPLICA, plan_shipped
+from load_tests.capacity.shipped import HIGHEST, LOWEST, NODES, REPLICA, plan_shipped
 from tests.rendered import K8S, Object, composed, pods, render, rendered
 
 ONE = Capacity(cores=2, rate=100, cores_at_knee=1.8, latencies_ms=[(50, 20), (70, 40), (120, 90)])
@@ -174,6 +174,23 @@ def test_what_is_shipped_follows_the_rule(
     assert spec(objects, kind) == spec(composed(autoscaler), kind)
     prod = spec(rendered(K8S / "overlays" / "prod"), "Deployment")["template"]["spec"]
     assert spec(objects, "Deployment")["template"]["spec"]["containers"] == prod["containers"]
+
+
+def test_the_documents_have_what_is_shipped() -> None:
+    """The guides name the bounds, the targets and the traffic that the components are made for."""
+    need, scale = plan_shipped()
+    bounds, in_flight = f"{scale.least} to {scale.most}", f"{scale.in_flight:.3g}"
+    cluster, capacity = (
+        " ".join((K8S.parent / "docs" / name).read_text(encoding="utf-8").split())
+        for name in ("kubernetes.md", "capacity.md")
+    )
+    assert f"{bounds} pods, at {scale.utilization} % of the processor time" in cluster
+    assert f"for {HIGHEST:,.0f} requests per second at the busiest hour and {LOWEST:.0f}" in cluster
+    assert f"- {in_flight} requests in flight for each pod" in cluster
+    assert f"Without Prometheus there are at least {need.replicas} pods" in cluster
+    assert f"for {LOWEST:.0f} to {HIGHEST:,.0f} requests per second, on {NODES} nodes" in capacity
+    targets = f"{scale.utilization} % of the CPU request or {in_flight} requests in flight"
+    assert f"{bounds} replicas of {REPLICA.cores} cores, {targets}" in capacity
 
 
 def test_kserve_has_the_targets_of_the_autoscaler() -> None:

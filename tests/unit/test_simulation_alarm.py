@@ -99,11 +99,11 @@ def test_a_day_has_the_alarm() -> None:
         counters.delays = [rate * count for count in counts(**{f"_{delay_s}".replace(".", "_"): 1})]
         rows.append(Row(rate, 0.0, 100 * busy, 1.0, [10.0], 10.0, counters))
     day = simulate_day(
-        *(Profile(60, 60, [Spike(1200, 600, 4.5)]), Table(rows), Target(SHIPPED, alarm=Alarm())),
+        *(Profile(60, 60, [Spike(600, 600, 4.5)]), Table(rows), Target(SHIPPED, alarm=Alarm())),
         Pods(start_s=15),
         limit_ms=100,
         replicas=3,
-        seconds=3600,
+        seconds=1200,
     )
-    assert day.pods[19] == 3
+    assert day.pods[9] == 3
     assert 6 <= day.most_pods <= 12
