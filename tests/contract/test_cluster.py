@@ -292,7 +292,7 @@ def test_targets_of_autoscalers() -> None:
     assert [policy["type"] for policy in down["policies"]] == ["Pods"]
 
 
-def test_the_simulation_scales_as_the_manifests_do() -> None:
+def test_simulated_as_shipped() -> None:
     """What is simulated as HPA and KEDA has the behaviour, windows and queries of k8s/."""
     behavior = _one(composed("hpa"), "HorizontalPodAutoscaler")["spec"]["behavior"]
     for direction, written in ((UP, behavior["scaleUp"]), (DOWN, behavior["scaleDown"])):

@@ -156,7 +156,7 @@ def test_components(overlay: Callable[..., list[Object]]) -> None:
 
 
 @pytest.mark.parametrize(("autoscaler", "written"), [("hpa", "keda"), ("keda", "hpa")])
-def test_the_other_component_is_refused(
+def test_other_autoscaler_is_refused(
     autoscaler: str, written: str, overlay: Callable[..., list[Object]]
 ) -> None:
     """Targets for an autoscaler that the overlay does not have are an error of kustomize."""

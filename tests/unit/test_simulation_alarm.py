@@ -77,7 +77,7 @@ def pods_of(target: Target, traffic: Traffic, times: ServiceTimes, policy: Batch
 
 
 @pytest.mark.parametrize(("alarm", "most"), [(Alarm(), 3), (Alarm(busy=0.0), 12)])
-def test_lists_do_not_scale_an_idle_cluster(alarm: Alarm, most: int) -> None:
+def test_lists_add_no_pods(alarm: Alarm, most: int) -> None:
     """A client that sends a long list every other second adds no pod; its queue alone would."""
     lists = Traffic(lambda _: 0.5, 0.5, WORDS, list_share=1.0, list_size=64)
     assert pods_of(Target(SHIPPED, in_flight=1.58, alarm=alarm), lists, TIMES, POLICY) == most
