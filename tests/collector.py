@@ -37,6 +37,8 @@ def collecting() -> Iterator[Collector]:
     with Collector() as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,13 +35,15 @@ class Server:
 
     Args:
         arguments: The module and its arguments.
+        environment: Variables in addition to this process's.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.port = 0
         self.ready_s = 0.0
         self._command = [sys.executable, "-m", *arguments]
         self._name = " ".join(arguments[:2])
+        self._environment = {**_environment(), **(environment or {})}
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -57,7 +59,7 @@ class Server:
                 self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our modules
                     self._command,
                     cwd=ROOT,
-                    env=_environment(),
+                    env=self._environment,
                     stdin=subprocess.DEVNULL,
                     stdout=stdout,
                     stderr=stderr,

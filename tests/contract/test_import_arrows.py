@@ -133,6 +133,8 @@ ALLOWED: dict[str, set[str]] = {
     "load_tests.bench.single_flight": {
         *("app.artifact", "app.text", "app.serving", "app.telemetry", "load_tests.bench"),
     },
+    # The service without its metrics.
+    "load_tests.bench.unmetered": {"app.cli", "app.telemetry"},
     # Starts the service behind other supervisors than its own, to compare them.
     "load_tests.bench.worker_designs.launchers": {
         *("app.api", "app.telemetry", "app.gc_tuning", "app.main", "app.server", "app.settings"),
