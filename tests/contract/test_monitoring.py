@@ -12,8 +12,12 @@ from types import ModuleType
 
 import pytest
 import yaml
+from fastapi.routing import APIRoute
 from prometheus_client import ProcessCollector
 
+from app.main import create_app
+from app.serving.shapes import choose_batch
+from app.settings import Settings
 from tests.contract.test_metrics_names import COUNTERS, GAUGES, HISTOGRAMS
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +119,34 @@ def test_every_metric_is_shown() -> None:
         if not re.search(rf"\bvalence_{name}(?:_total|_bucket|_sum|_count)?\b", text)
     }
     assert left_out == {"key_loads"}
+
+
+def test_queries_leave_other_processes_out() -> None:
+    """Metrics that every process has are those of Valence, whatever jobs are selected."""
+    found = [query for query in all_queries() if re.search(r"\bprocess_", query)]
+    assert len(found) > 1
+    assert [query for query in found if "on (namespace, job, instance)" not in query] == []
+
+
+def test_requests_for_predictions(tmp_path: Path) -> None:
+    """Where a query counts requests for predictions, it counts their routes and no other."""
+    (pattern,) = {
+        each for query in all_queries() for each in re.findall(r'route=~"([^"]*)"', query)
+    }
+    app = create_app(Settings(models_dir=tmp_path))
+    paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
+    assert [path for path in paths if re.fullmatch(pattern, path)] == app.posts()
+
+
+def test_padding_can_be_waste() -> None:
+    """The rule of batches allows more padding than the alert does, of texts of its least width."""
+    (query,) = (rule["expr"] for rule in rules() if rule["alert"] == "ValencePaddingWaste")
+    share, width = map(float, re.findall(r"> ([\d.]+)", query)[:2])
+    lengths = [int(width) + 8] + [int(width) - 1] * 7
+    batch = choose_batch(lengths, preferred=8, max_items=8, max_tokens=1000)
+    computed = max(lengths) * len(batch)
+    assert computed / len(batch) > width
+    assert 1 - sum(lengths[index] for index in batch) / computed > share
 
 
 def test_panels_are_whole() -> None:

@@ -95,6 +95,16 @@ def read_metric(client: httpx.Client, name: str, **labels: str) -> float:
     return float(line.rpartition(" ")[2])
 
 
+def read_start(client: httpx.Client) -> str:
+    """When the service was started, as /metrics has it."""
+    (line,) = [
+        line
+        for line in client.get("/metrics").text.splitlines()
+        if line.startswith("process_start_time_seconds ")
+    ]
+    return line
+
+
 def finishes(request: OpenRequest) -> bool:
     """Whether a request is answered after its body is sent."""
     try:
@@ -146,10 +156,12 @@ def test_metrics_cover_all_workers(server: ServerProcess, clients: list[httpx.Cl
 def test_worker_that_dies(server: ServerProcess, clients: list[httpx.Client]) -> None:
     """A worker that dies loses its connections only; it is restarted, and no count is lost.
 
-    The service stays ready; the loss is in /readyz, in the log and in the metrics.
+    The service stays ready; the loss is in /readyz, in the log and in the metrics. Its start time
+    stays: the alert for containers that were restarted goes by it.
     """
     assert [ask(client) for client in clients] == [200, 200]
     assert count_requests(clients[0]) == 2
+    started = read_start(clients[0])
     requests = [OpenRequest(client.base_url) for client in clients]  # one of each worker
     before = children(server)
     os.kill(before[0], signal.SIGKILL)
@@ -166,6 +178,7 @@ def test_worker_that_dies(server: ServerProcess, clients: list[httpx.Client]) ->
         assert count_requests(survivor) == 3
         until_whole(survivor)
         assert count_requests(survivor) == 3
+        assert read_start(survivor) == started
         assert read_metric(survivor, "workers", state="ready") == 2
         after = children(server)
         assert (len(after), before[0] in after, before[1] in after) == (2, False, True)

@@ -70,7 +70,11 @@ def quantiles(metric: str, where: str) -> dict[str, str]:
 
 
 _REQUESTS: Final = "valence_requests_total"
+_PREDICTIONS: Final = "JOB, route=~`/predict|/v[12]/.+(/infer|:predict|:classify)`"
+"""Requests for predictions: neither probes nor scrapes, which would hide what fails."""
 _LATENCY: Final = "valence_request_duration_seconds"
+_OF_VALENCE: Final = " and on (namespace, job, instance) valence_build_info{JOB}"
+"""For metrics that every process has: with all jobs selected, other services are left out."""
 
 ROWS: Final[dict[str, tuple[Panel, ...]]] = {
     "Traffic": (
@@ -95,10 +99,12 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         ),
         Panel(
             "Failed",
-            "Share of requests that the service failed to answer. Refusals are not among them.",
+            "Share of the requests for predictions that ended with status 500. Those that were "
+            "refused or late, with 429, 503 or 504, are in the panel Refused.",
             "percentunit",
             {
-                "5xx": f"{rate(_REQUESTS, where='JOB, status=~`5..`')} / {rate(_REQUESTS)}",
+                "500": f"{rate(_REQUESTS, where=f'{_PREDICTIONS}, status=`500`')} "
+                f"/ {rate(_REQUESTS, where=_PREDICTIONS)}",
             },
         ),
         Panel(
@@ -148,7 +154,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         ),
         Panel(
             "Stages, mean",
-            "As beside, but the mean.",
+            "The mean of each stage.",
             "s",
             {
                 stage: f"{rate(f'{metric}_sum', where='MODEL')} "
@@ -231,21 +237,29 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         ),
         Panel(
             *("Cores", "Processor time per second, of all processes of a pod.", "short"),
-            {"{{instance}}": rate("process_cpu_seconds_total", "instance")},
+            {
+                "{{instance}}": "sum by (instance) (rate(process_cpu_seconds_total{JOB}"
+                f"[$__rate_interval]){_OF_VALENCE})"
+            },
         ),
         Panel(
             "Memory",
             "Resident memory. What workers share counts once for each.",
             "bytes",
-            {"{{instance}}": "sum by (instance) (process_resident_memory_bytes{JOB})"},
+            {
+                "{{instance}}": "sum by (instance) (process_resident_memory_bytes{JOB}"
+                f"{_OF_VALENCE})"
+            },
         ),
         Panel(
             "Events",
-            "Of the last hour: workers that died, and log lines that were dropped.",
+            "Of the last hour: workers that died, containers that were restarted, and log lines "
+            "that were dropped.",
             "short",
             {
                 "died, {{reason}}": "sum by (reason) (increase("
                 "valence_worker_deaths_total{JOB}[1h]))",
+                "restarts": f"sum (changes(process_start_time_seconds{{JOB}}[1h]){_OF_VALENCE})",
                 "dropped lines": "sum (increase(valence_log_lines_dropped_total{JOB}[1h]))",
             },
         ),
@@ -291,10 +305,11 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             "Drift",
             "Population stability index of the last hour against the validation texts of the "
             "version that answers. Below 0.1 nothing has changed, above 0.25 much has. No value: "
-            "fewer than 1000 texts, or a version without a baseline.",
+            "fewer than 1000 texts in each pod, or a version without a baseline. The mean of the "
+            "pods with a value.",
             "short",
             {
-                "{{model}} {{feature}}": "max by (model, feature) "
+                "{{model}} {{feature}}": "avg by (model, feature) "
                 "(valence_model_drift_psi{MODEL} >= 0)"
             },
         ),
