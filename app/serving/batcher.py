@@ -26,7 +26,8 @@ from app.text.padding import Int32Array
 logger = logging.getLogger(__name__)
 
 TraceRun = Callable[[str, int, int, int, float], object]
-"""Makes the span of a run from the model, its items, their tokens, the padding, and its seconds."""
+"""Notes a run, from the model, its items, their tokens, the padding, and its seconds; returns what
+the requests that it answered link to."""
 
 
 class Batcher:
@@ -46,7 +47,7 @@ class Batcher:
             can cause. By then every waiting request has its error.
         clock: Monotonic, in seconds.
         background: Whether its batches run only while no other batcher has one for a slot.
-        trace_run: Makes the span of a model run; None without tracing.
+        trace_run: Notes a model run for its requests' spans; None without tracing.
 
     Attributes:
         load: The work of all models that share the engine threads.
@@ -349,15 +350,13 @@ class Batcher:
         metrics.real_tokens.inc(real)
         padded = max(lengths) * count - real
         metrics.padded_tokens.inc(padded)
-        if self._trace_run is not None:
-            span = self._trace_run(metrics.name, count, real, padded, seconds)
-            if span is None or self._background:
-                return
+        if self._trace_run is not None and not self._background:
+            run = self._trace_run(metrics.name, count, real, padded, seconds)
             for item in batch:
                 for each in (item, *self._queue.followers(item)):
                     runs = each.submission.runs
-                    if not runs or runs[-1] is not span:
-                        each.submission.runs = [*runs, span]
+                    if not runs or runs[-1] is not run:
+                        each.submission.runs = [*runs, run]
 
     def _settle(
         self,

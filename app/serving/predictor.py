@@ -65,7 +65,7 @@ class Result:
         queue_s: The longest time that a text waited for its batch, in seconds.
         inference_s: The longest model run, in seconds.
         started: When the texts were read, on the monotonic clock, in seconds.
-        runs: The spans of the model runs, if they are traced.
+        runs: The model runs, if they are traced.
     """
 
     predictions: list[Prediction | ValenceError]

@@ -90,7 +90,7 @@ class Submission:
             follow no other. The queue counts them.
         unsettled: The number of items without a result.
         inference_s: The longest model run for one of its items, in seconds.
-        runs: The spans of the model runs for its items, if they are traced.
+        runs: The model runs for its items, if they are traced.
     """
 
     __slots__ = (

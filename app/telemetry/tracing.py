@@ -18,6 +18,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -48,6 +49,23 @@ class Traced:
     traceparent: bytes
 
 
+@dataclass(slots=True)
+class TracedRun:
+    """A model run, which has a span as soon as a request needs it.
+
+    Attributes:
+        ended: On the monotonic clock, in seconds.
+        seconds: How long it took.
+        attributes: Of its span.
+        context: Names its span; None while it has none.
+    """
+
+    ended: float
+    seconds: float
+    attributes: dict[str, Attribute]
+    context: SpanContext | None = None
+
+
 class _Ids(RandomIdGenerator):  # type: ignore[misc]  # mypy does not read the library
     """Random ids, but for the next trace the one by which it was sampled.
 
@@ -76,6 +94,9 @@ class Tracing:
         self._ids = self._provider.id_generator = _Ids()
         self._sampler = self._provider.sampler
         self._tracer = self._provider.get_tracer("valence", version)
+        # The span of a run is made for a request whose trace is sampled: no sample of its own.
+        self._run_tracer = self._provider.get_tracer("valence.runs", version)
+        self._run_tracer.sampler = ALWAYS_ON
         self._propagator = TraceContextTextMapPropagator()
         # Times are taken on the monotonic clock.
         self._offset_s = time.time() - time.monotonic()
@@ -85,7 +106,7 @@ class Tracing:
         carrier = {
             name.decode(): value.decode("latin-1") for name, value in headers if name in _HEADERS
         }
-        if not carrier and not self._samples("request"):
+        if not carrier and not self._samples_next():
             trace_id = trace.format_trace_id(self._ids.generate_trace_id())
             span_id = trace.format_span_id(self._ids.generate_span_id())
             return Traced(None, trace_id, f"00-{trace_id}-{span_id}-00".encode("ascii"))
@@ -97,10 +118,10 @@ class Tracing:
         header = f"00-{trace_id}-{span_id}-{int(found.trace_flags):02x}"
         return Traced(span if span.is_recording() else None, trace_id, header.encode("ascii"))
 
-    def _samples(self, name: str) -> bool:
-        """Whether the next trace, with a root of this name, is sampled."""
+    def _samples_next(self) -> bool:
+        """Whether the next trace is sampled."""
         chosen = self._ids.chosen = self._ids.generate_trace_id()
-        result = self._sampler.should_sample(_ROOT, chosen, name, SpanKind.SERVER)
+        result = self._sampler.should_sample(_ROOT, chosen, "request", SpanKind.SERVER)
         return bool(result.decision.is_recording())
 
     def end(
@@ -121,7 +142,7 @@ class Tracing:
             attributes: Of its span.
             stages: One after another.
             runs: What `trace_run` returned for the model runs that answered it; the last stage is
-                linked to them.
+                linked to them, and those without a span get one.
         """
         span = traced.span
         if span is None:
@@ -133,15 +154,19 @@ class Tracing:
         parent = trace.set_span_in_context(span, _ROOT)
         for number, (stage, began, ended) in enumerate(stages, start=1):
             is_last = number == len(stages)
-            links = [Link(run) for run in runs if isinstance(run, SpanContext) and is_last]
+            links = [
+                Link(self._find_span(run)) for run in runs if is_last and isinstance(run, TracedRun)
+            ]
             child = self._tracer.start_span(
                 stage, context=parent, links=links, start_time=self._to_ns(began)
             )
             child.end(self._to_ns(ended))
         span.end()
 
-    def trace_run(self, model: str, items: int, tokens: int, padded: int, seconds: float) -> object:
-        """Make the span of a model run that has just ended; returns what a request links to.
+    def trace_run(
+        self, model: str, items: int, tokens: int, padded: int, seconds: float
+    ) -> TracedRun:
+        """Note a model run that has just ended; returns what a request links to.
 
         Args:
             model: The model.
@@ -150,23 +175,26 @@ class Tracing:
             padded: Tokens of padding.
             seconds: How long the run took.
         """
-        if not self._samples("batch"):
-            self._ids.chosen = 0
-            return None
-        now = time.monotonic()
-        span = self._tracer.start_span(
-            "batch",
-            context=_ROOT,
-            attributes={
-                "valence.model": model,
-                "valence.batch.items": items,
-                "valence.batch.tokens": tokens,
-                "valence.batch.padded_tokens": padded,
-            },
-            start_time=self._to_ns(now - seconds),
-        )
-        span.end(self._to_ns(now))
-        return span.get_span_context()
+        attributes: dict[str, Attribute] = {
+            "valence.model": model,
+            "valence.batch.items": items,
+            "valence.batch.tokens": tokens,
+            "valence.batch.padded_tokens": padded,
+        }
+        return TracedRun(time.monotonic(), seconds, attributes)
+
+    def _find_span(self, run: TracedRun) -> SpanContext:
+        """What names the span of a run, which is made for the first request that links to it."""
+        if run.context is None:
+            span = self._run_tracer.start_span(
+                "batch",
+                context=_ROOT,
+                attributes=run.attributes,
+                start_time=self._to_ns(run.ended - run.seconds),
+            )
+            span.end(self._to_ns(run.ended))
+            run.context = span.get_span_context()
+        return run.context
 
     def close(self) -> None:
         """Send the last spans, but do not wait for a collector that is not there."""

@@ -38,6 +38,13 @@ async def traced(fake_models: Path, exporter: InMemorySpanExporter) -> AsyncIter
         yield service
 
 
+def sampling(exporter: InMemorySpanExporter, ratio: float) -> Tracing:
+    """Traces of which a share is sampled, and those that a client samples."""
+    provider = TracerProvider(shutdown_on_exit=False, sampler=ParentBased(TraceIdRatioBased(ratio)))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return Tracing("1", provider)
+
+
 def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
     return [span for span in exporter.get_finished_spans() if span.name == name]
 
@@ -69,11 +76,36 @@ async def test_requests_link_to_their_batch(
     await until(lambda: traced.sample("queue_items", model="lstm") == 3)
     traced.engine.gate.set()
     await asyncio.gather(first, *others)
-    batches = named(exporter, "batch")
+    batches = sorted(named(exporter, "batch"), key=lambda span: span.start_time or 0)
     assert [dict(span.attributes or {})["valence.batch.items"] for span in batches] == [1, 2]
     linked = [[link.context.span_id for link in span.links] for span in named(exporter, "infer")]
     ids = [span.context.span_id for span in batches]
     assert sorted(linked) == sorted([[ids[0]], *[[ids[1]]] * 3])
+
+
+async def test_a_sampled_request_has_its_batch(
+    fake_models: Path, exporter: InMemorySpanExporter
+) -> None:
+    """However few traces are sampled, each sampled request has the span of its batch, just one."""
+    headers = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+    async with run_service(fake_models, tracer=sampling(exporter, 0.01)) as traced:
+        body = {"texts": ["good", "bad", "the film"]}
+        for _ in range(3):
+            await traced.client.post("/predict", json=body, headers=headers)
+    links = [[link.context.span_id for link in span.links] for span in named(exporter, "infer")]
+    assert [bool(each) for each in links] == [True] * 3
+    linked = {span_id for each in links for span_id in each}
+    assert {span.context.span_id for span in named(exporter, "batch")} == linked
+    assert all(span.context.trace_id != int(TRACE, 16) for span in named(exporter, "batch"))
+
+
+async def test_no_span_for_a_batch_without_a_sampled_request(
+    fake_models: Path, exporter: InMemorySpanExporter
+) -> None:
+    """Where no trace is sampled, there are no spans at all."""
+    async with run_service(fake_models, tracer=sampling(exporter, 0.0)) as traced:
+        assert (await traced.predict(text="good")).status_code == 200
+    assert exporter.get_finished_spans() == ()
 
 
 async def test_context_in_and_out(traced: Running, exporter: InMemorySpanExporter) -> None:
@@ -100,9 +132,7 @@ async def test_a_client_that_does_not_sample(
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
 def test_sampling(exporter: InMemorySpanExporter, ratio: float) -> None:
     """As many traces have spans as the sampler says, and the header tells which ones."""
-    provider = TracerProvider(shutdown_on_exit=False, sampler=ParentBased(TraceIdRatioBased(ratio)))
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracing = Tracing("1", provider)
+    tracing = sampling(exporter, ratio)
     traced = [tracing.begin([]) for _ in range(400)]
     for each in traced:
         tracing.end(each, "GET /", 200, {}, (), ())
