@@ -8,13 +8,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 WINDOW_S: Final = 3600.0
 _STEP_S: Final = 300.0
 """The window moves in steps of this length."""
 MIN_COUNT: Final = 1000
-"""With fewer texts the index would show chance: of n texts in b bins, its mean is (b - 1) / n."""
+"""With fewer texts the index would show chance: of n texts in b bins, its mean is (b - 1) / n.
+Tokens are no texts: those of one text are alike."""
 _MIN_SHARE: Final = 1e-4
 """Of an empty bin, whose logarithm would be infinite."""
 
@@ -30,18 +32,23 @@ class Feature:
     Attributes:
         expected: What was counted in each bin when the version was validated.
         read: Returns what has been counted in each bin since the start of the process.
+        count_texts: Returns how many texts that was.
     """
 
     expected: Sequence[float]
     read: Callable[[], Sequence[float]]
+    count_texts: Callable[[], float]
 
 
-def population_stability_index(expected: Sequence[float], observed: Sequence[float]) -> float:
+def population_stability_index(
+    expected: Sequence[float], observed: Sequence[float], texts: float
+) -> float:
     """The difference of two histograms: 0 if their shares are equal, above 0.25 if much differs.
 
     Args:
         expected: The count of each bin, or its share.
-        observed: The same, of the same bins; at least `MIN_COUNT` in all.
+        observed: The same, of the same bins.
+        texts: How many texts were observed; at least `MIN_COUNT`.
 
     Returns:
         At least 0; NaN if there is too little to compare.
@@ -50,7 +57,7 @@ def population_stability_index(expected: Sequence[float], observed: Sequence[flo
         Siddiqi, Credit Risk Scorecards (2006): the sum of (o - e) ln(o / e) over the bins.
     """
     total, all_expected = sum(observed), sum(expected)
-    if total < MIN_COUNT or not all_expected:
+    if texts < MIN_COUNT or not total or not all_expected:
         return math.nan
     index = 0.0
     for each, other in zip(expected, observed, strict=True):
@@ -97,12 +104,18 @@ class Watch:
     ) -> None:
         self.version = version
         self._features = {
-            name: (each.expected, Window(each.read, clock)) for name, each in features.items()
+            name: (each.expected, Window(partial(_read, each), clock))
+            for name, each in features.items()
         }
 
-    def compare(self) -> dict[str, tuple[list[float], list[float]]]:
-        """The expected shares of each feature, and what was counted in the window."""
-        return {
-            name: ([count / (sum(expected) or 1) for count in expected], window.counts())
-            for name, (expected, window) in self._features.items()
-        }
+    def compare(self) -> dict[str, tuple[list[float], list[float], float]]:
+        """The expected shares of each feature, and what was counted in the window: bins, texts."""
+        found = {}
+        for name, (expected, window) in self._features.items():
+            *observed, texts = window.counts()
+            found[name] = [count / (sum(expected) or 1) for count in expected], observed, texts
+        return found
+
+
+def _read(feature: Feature) -> tuple[float, ...]:
+    return *feature.read(), feature.count_texts()

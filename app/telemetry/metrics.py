@@ -268,13 +268,20 @@ class Metrics:
         def count_texts() -> float:
             return sum(of_model.confidence.counts)
 
+        def count_labelled() -> float:
+            return sum(each.value for each in by_label.values())
+
         reads: dict[str, Callable[[], Sequence[float]]] = {
             "label": lambda: [each.value for each in by_label.values()],
             "confidence": lambda: of_model.confidence.counts,
             "truncated": lambda: _split(count_texts(), of_model.truncated_texts.value),
             "unknown": lambda: _split(of_model.tokens.value, of_model.unknown_tokens.value),
         }
-        features = {f: Feature(expected, reads[f]) for f, expected in baseline.items()}
+        features = {
+            # The labels are those of the version, all else is counted for the model.
+            f: Feature(expected, reads[f], count_labelled if f == "label" else count_texts)
+            for f, expected in baseline.items()
+        }
         self._forget_drift(name)
         self._watches[name] = Watch(identity, features, self._clock)
 
@@ -284,8 +291,8 @@ class Metrics:
 
     def _update_drift(self) -> None:
         for name, watch in self._watches.items():
-            for feature, (expected, observed) in watch.compare().items():
-                self._drift.labels(name, feature).set(expected, observed)
+            for feature, compared in watch.compare().items():
+                self._drift.labels(name, feature).set(*compared)
 
     def declare_routes(self, routes: Iterable[str]) -> None:
         """Name the routes of predictions, whose requests are counted from the start."""

@@ -110,26 +110,32 @@ class Histogram:
 
 
 class Divergence:
-    """Two histograms of the same bins, whose difference is shown."""
+    """Two histograms of the same bins, whose difference is shown where enough texts were seen."""
 
-    __slots__ = ("_expected", "_observed")
+    __slots__ = ("_expected", "_observed", "_texts")
 
     def __init__(self) -> None:
-        self._expected: Sequence[float] = ()
-        self._observed: Sequence[float] = ()
+        self.set((), (), 0)
 
-    def set(self, expected: Sequence[float], observed: Sequence[float]) -> None:
-        """Replace both."""
-        self._expected, self._observed = expected, observed
+    def set(self, expected: Sequence[float], observed: Sequence[float], texts: float) -> None:
+        """Replace both, and the number of texts of the second."""
+        self._expected, self._observed, self._texts = expected, observed, texts
 
     def numbers(self) -> list[float]:
-        """The numbers in a snapshot: the bins of the first histogram, then those of the other."""
-        return [*self._expected, *self._observed]
+        """The numbers in a snapshot: the bins of the first histogram, of the other, the texts."""
+        return [*self._expected, *self._observed, self._texts]
 
     def load(self, numbers: Sequence[float]) -> None:
         """Restore the numbers of a snapshot."""
-        middle = len(numbers) // 2
-        self.set(numbers[:middle], numbers[middle:])
+        self.set(*split_divergence(numbers))
+
+
+def split_divergence(
+    numbers: Sequence[float],
+) -> tuple[Sequence[float], Sequence[float], float]:
+    """The numbers of a `Divergence`, as its `set` takes them."""
+    middle = len(numbers) // 2
+    return numbers[:middle], numbers[middle:-1], numbers[-1]
 
 
 Series = TypeVar("Series", Counter, Gauge, Histogram, Divergence)
@@ -245,9 +251,7 @@ class _Divergences(Family[Divergence]):
     def to_metric(self, states: Iterable[SeriesState]) -> Metric:
         metric = GaugeMetricFamily(self.name, self._help, labels=self._labels)
         for values, numbers in states:
-            middle = len(numbers) // 2
-            index = population_stability_index(numbers[:middle], numbers[middle:])
-            metric.add_metric(values, index)
+            metric.add_metric(values, population_stability_index(*split_divergence(numbers)))
         return metric
 
     def _combine_all(self, numbers: Sequence[Sequence[float]]) -> list[float]:

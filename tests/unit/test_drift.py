@@ -55,7 +55,7 @@ class Traffic:
 )
 def test_index(expected: tuple[float, ...], observed: tuple[float, ...], index: float) -> None:
     """The sum of (o - e) ln(o / e) over the shares; NaN where there is too little to compare."""
-    found = population_stability_index(expected, observed)
+    found = population_stability_index(expected, observed, sum(observed))
     assert found == pytest.approx(index, abs=1e-4, nan_ok=True)
 
 
@@ -76,14 +76,20 @@ def test_each_feature_has_its_own_index() -> None:
     assert unknown == pytest.approx(0, abs=1e-6)
 
 
-def test_too_few_texts() -> None:
-    """The series is there from the start, and has no value before there are enough texts."""
+@pytest.mark.parametrize("feature", ["label", "truncated", "unknown"])
+def test_too_few_texts(feature: str) -> None:
+    """The series is there from the start, and has no value before there are enough texts.
+
+    A thousand tokens may be five reviews of one author.
+    """
     traffic = Traffic()
-    traffic.answer(MIN_COUNT - 1)
-    label = traffic.drift("label")
-    assert label is not None
-    assert math.isnan(label)
+    traffic.answer(MIN_COUNT - 1, positive=1, unknown=0.5)
+    index = traffic.drift(feature)
+    assert index is not None
+    assert math.isnan(index)
     assert traffic.drift("confidence") is None  # the baseline does not have it
+    traffic.answer(1)
+    assert not math.isnan(traffic.drift(feature) or 0)
 
 
 def test_old_texts_leave_the_window() -> None:
