@@ -2,13 +2,14 @@
 
 An update is a few bytecodes. There are no locks: all updates and snapshots happen on the thread of
 the event loop. prometheus_client takes a lock per update, and in multiprocess mode writes every
-update to a file; here a process takes a snapshot when asked. The text format is the library's.
+update to a file; here a process takes a snapshot when asked. The text format is the library's: it
+writes the lines of each series once, and later pages have other numbers in them.
 """
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from prometheus_client import ProcessCollector, generate_latest
@@ -31,6 +32,8 @@ Combine: TypeAlias = Callable[[Iterable[float]], float]
 """How the numbers of several processes are combined: `sum`, `max` or `min`."""
 
 _START_TIME: Final = "process_start_time_seconds"
+_HEAD_LINES: Final = 2
+"""Of each metric: HELP and TYPE."""
 
 
 class _Value:
@@ -157,6 +160,7 @@ class Family(ABC, Generic[Series]):
         self._labels = tuple(labels)
         self._combine = combine
         self._series: dict[tuple[str, ...], Series] = {}
+        self._starts: dict[tuple[str, ...], list[str]] = {}  # of the lines of each series
 
     def labels(self, *values: str) -> Series:
         """The series with these label values. It is created at zero if needed.
@@ -197,9 +201,31 @@ class Family(ABC, Generic[Series]):
         """The numbers of one series in several processes, combined."""
         return [self._combine(same) for same in zip(*numbers, strict=True)]
 
+    def lines(self, states: Iterable[SeriesState]) -> Iterator[str]:
+        """The metric in Prometheus' text format, for a page that ends with a line break.
+
+        With many series the library takes most of the time of a scrape, on the thread that answers
+        requests, to write the same names and labels again.
+        """
+        shown = [(tuple(values), numbers) for values, numbers in states]
+        new = [state for state in shown if state[0] not in self._starts]
+        written = _write(self._to_metric(new))
+        yield from written[:_HEAD_LINES]
+        starts = iter([line.rpartition(" ")[0] for line in written[_HEAD_LINES:]])
+        for values, numbers in new:
+            self._starts[values] = list(islice(starts, len(self._show(numbers))))
+        self._starts = {values: self._starts[values] for values, _ in shown}
+        for values, numbers in shown:
+            for start, number in zip(self._starts[values], self._show(numbers), strict=True):
+                yield f"{start} {floatToGoString(number)}"  # type: ignore[no-untyped-call]
+
     @abstractmethod
-    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+    def _to_metric(self, states: Iterable[SeriesState]) -> Metric:
         """The series as a metric of prometheus_client."""
+
+    def _show(self, numbers: Sequence[float]) -> Sequence[float]:
+        """What the lines of a series show of its numbers, in the order of the library."""
+        return numbers
 
     @abstractmethod
     def _make(self) -> Series:
@@ -207,7 +233,7 @@ class Family(ABC, Generic[Series]):
 
 
 class _Counters(Family[Counter]):
-    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+    def _to_metric(self, states: Iterable[SeriesState]) -> Metric:
         metric = CounterMetricFamily(self.name, self._help, labels=self._labels)
         for values, (value,) in states:
             metric.add_metric(values, value)
@@ -218,7 +244,7 @@ class _Counters(Family[Counter]):
 
 
 class _Gauges(Family[Gauge]):
-    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+    def _to_metric(self, states: Iterable[SeriesState]) -> Metric:
         metric = GaugeMetricFamily(self.name, self._help, labels=self._labels)
         for values, (value,) in states:
             metric.add_metric(values, value)
@@ -235,7 +261,7 @@ class _Histograms(Family[Histogram]):
         super().__init__(name, help_text, labels, sum)
         self._bounds = tuple(bounds)
 
-    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+    def _to_metric(self, states: Iterable[SeriesState]) -> Metric:
         metric = HistogramMetricFamily(self.name, self._help, labels=self._labels)
         limits = (*self._bounds, float("inf"))
         names = [floatToGoString(limit) for limit in limits]  # type: ignore[no-untyped-call]
@@ -243,16 +269,24 @@ class _Histograms(Family[Histogram]):
             metric.add_metric(values, list(zip(names, accumulate(counts), strict=True)), total)
         return metric
 
+    def _show(self, numbers: Sequence[float]) -> Sequence[float]:
+        total, *counts = numbers
+        below = list(accumulate(counts))
+        return [*below, below[-1], total]
+
     def _make(self) -> Histogram:
         return Histogram(self._bounds)
 
 
 class _Divergences(Family[Divergence]):
-    def to_metric(self, states: Iterable[SeriesState]) -> Metric:
+    def _to_metric(self, states: Iterable[SeriesState]) -> Metric:
         metric = GaugeMetricFamily(self.name, self._help, labels=self._labels)
         for values, numbers in states:
-            metric.add_metric(values, population_stability_index(*split_divergence(numbers)))
+            metric.add_metric(values, *self._show(numbers))
         return metric
+
+    def _show(self, numbers: Sequence[float]) -> Sequence[float]:
+        return [population_stability_index(*split_divergence(numbers))]
 
     def _combine_all(self, numbers: Sequence[Sequence[float]]) -> list[float]:
         """The sum. While a version with other labels takes over, the bins may be others."""
@@ -332,7 +366,10 @@ class Tally:
 
     def render(self, snapshot: Snapshot) -> bytes:
         """Render a snapshot in Prometheus' text format."""
-        return generate_latest(_SnapshotCollector(self._families.values(), snapshot))
+        lines: list[str] = []
+        for name, family in self._families.items():
+            lines += family.lines(snapshot.get(name, ()))
+        return "\n".join((*lines, "")).encode()
 
     def _read_process(self) -> None:
         """Update the process metrics, on systems where prometheus_client has them."""
@@ -353,13 +390,16 @@ class Tally:
         return family
 
 
-class _SnapshotCollector(Collector):
-    """A snapshot as a collector of prometheus_client."""
+class _One(Collector):
+    """One metric as a collector of prometheus_client."""
 
-    def __init__(self, families: Iterable[Family[Any]], snapshot: Snapshot) -> None:
-        self._families = families
-        self._snapshot = snapshot
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
 
     def collect(self) -> Iterator[Metric]:
-        for family in self._families:
-            yield family.to_metric(self._snapshot.get(family.name, ()))
+        yield self._metric
+
+
+def _write(metric: Metric) -> list[str]:
+    """The lines of a metric: `_HEAD_LINES`, then those of its series."""
+    return generate_latest(_One(metric)).decode().split("\n")[:-1]

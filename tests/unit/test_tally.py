@@ -49,6 +49,20 @@ class Worker:
         return read(self.tally.render(self.tally.merge(snapshots)))
 
 
+def test_pages_one_after_another() -> None:
+    """Each page has the numbers of its snapshot, and no series that is gone."""
+    worker = Worker()
+    pages = []
+    for snapshot in (worker.work(3, 0.2), worker.work(1, 0.7, 9e9)):
+        pages.append(worker.tally.render(snapshot))
+        assert pages[-1] == Worker().tally.render(snapshot)
+    assert pages[0] != pages[1]
+    worker.answers.remove(lambda labels: labels["model"] == "lstm")
+    worker.answers.labels("bow", "200")
+    page = read(worker.tally.render(worker.tally.snapshot()))
+    assert [labels for name, labels in page if name == "answers_total"] == ["bow 200"]
+
+
 def test_text_format() -> None:
     """Each type of metric has its lines, with HELP, TYPE and labels."""
     worker = Worker()
