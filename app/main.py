@@ -25,6 +25,7 @@ from app.api.cross_origin import CrossOrigin
 from app.api.documentation import register_documentation
 from app.api.error_handlers import (
     REJECTION_REASONS,
+    UNROUTED_STATUSES,
     document_common_parts,
     internal_error,
     register_error_handlers,
@@ -51,6 +52,7 @@ from app.serving.repository import Repository, Version, load_version
 from app.serving.request_queue import BatchPolicy
 from app.settings import Settings
 from app.telemetry.logs import log_loop_errors
+from app.telemetry.metrics import OTHER_ROUTE
 from app.workers import Workers
 
 if TYPE_CHECKING:  # the extra `otel` may not be installed
@@ -176,7 +178,9 @@ def create_app(
         register_metrics(app, service.metrics.tally, workers)
     document_common_parts(app, open_paths=None if keys is None else OPEN_PATHS, dialects=DIALECTS)
     app.index_raw_routes()
-    service.metrics.declare_routes(app.posts())
+    service.metrics.declare_routes(
+        app.statuses() | {OTHER_ROUTE: UNROUTED_STATUSES}, predictions=app.posts()
+    )
     service.metrics.build_info.labels(
         __version__, platform.python_version(), find_engine(settings)
     ).set(1)
@@ -198,6 +202,7 @@ def create_metrics_app(service: Service, workers: Workers | None) -> FastAPI:
     )
     register_error_handlers(app)
     register_metrics(app, service.metrics.tally, workers)
+    service.metrics.declare_routes(app.statuses(), predictions=())
     return app
 
 

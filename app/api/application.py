@@ -13,6 +13,8 @@ Middleware = Callable[[ASGIApp], ASGIApp]
 
 _PARAMETER: Final = re.compile(r"\\{(\w+)\\}")
 _ALL_METHODS: Final = {"GET", "HEAD", "OPTIONS", "POST"}
+_ANY_ROUTE: Final = (405, 500)
+"""The statuses of a wrong method and of an unexpected error."""
 _MAX_KNOWN_PATHS: Final = 1024
 _MAX_KNOWN_CHARS: Final = 256
 
@@ -79,6 +81,15 @@ class Application(FastAPI):
     def posts(self) -> list[str]:
         """The paths of all raw routes that take a body."""
         return [each.path for each in self._patterns if "POST" in (each.methods or ())]
+
+    def statuses(self) -> dict[str, set[int]]:
+        """What each documented route may answer with: what it says, and what any route may."""
+        found: dict[str, set[int]] = {}
+        for route in self.routes:
+            if isinstance(route, APIRoute):
+                documented = {route.status_code or 200, *map(int, route.responses)}
+                found.setdefault(route.path, set()).update(documented, _ANY_ROUTE)
+        return found
 
     def _find(self, method: str, path: str) -> tuple[RawRoute, dict[str, str]] | None:
         """The raw route of a path with parameters, and their values.

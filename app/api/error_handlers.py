@@ -259,6 +259,8 @@ PROBLEM_TYPES: Final[dict[type[Exception], ProblemType]] = {
     ),
 }
 
+_NO_ROUTE: Final = (204, 404, 405, 500)
+"""The answers to OPTIONS, to an unknown path and to a wrong method, and an unexpected error."""
 _KEY_ERRORS: Final = (Unauthorized, RateExceeded)
 """Only a service with API keys answers with them, and then for every route."""
 _ROUTE_PROBLEMS: Final = [each for error, each in PROBLEM_TYPES.items() if error not in _KEY_ERRORS]
@@ -268,6 +270,12 @@ REJECTION_REASONS: Final = (
     CONNECTIONS_REASON,
 )
 """Every value of the label `reason` of the metric `rejected_total`."""
+
+
+UNROUTED_STATUSES: Final = frozenset(
+    {*HTTP_PROBLEMS, *(PROBLEM_TYPES[each].status for each in _KEY_ERRORS), *_NO_ROUTE}
+)
+"""The statuses of requests that reach no route."""
 
 
 def problem_type_of(error: ValenceError) -> ProblemType:

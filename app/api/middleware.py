@@ -18,13 +18,11 @@ from app.api.dialects import Dialect
 from app.api.security_headers import EVERYWHERE
 from app.serving.predictor import Result
 from app.telemetry.logs import describe_exception
-from app.telemetry.metrics import NO_MODEL, NO_VERSION, OTHER_ROUTE, Metrics
+from app.telemetry.metrics import CLIENT_GONE, NO_MODEL, NO_VERSION, OTHER_ROUTE, Metrics
 
 logger = logging.getLogger(__name__)
 
 PROBLEM_JSON: Final = "application/problem+json"
-CLIENT_GONE: Final = 499
-"""The status in the metrics of a request whose client left before the response."""
 
 VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _READ: Final = frozenset(

@@ -1,13 +1,14 @@
 """All metrics of the service, with the prefix `valence_`.
 
 Label values come from closed sets: declared routes, models in the repository. An unknown route or
-model is counted as `other` or `unknown`, so clients cannot create series. Counters exist at zero
-from the start, because Prometheus sees no increase in the first value of a series; the series of a
-version go with it.
+model is counted as `other` or `unknown`, so clients cannot create series. Counters and the latency
+of answers exist at zero from the start, because Prometheus sees no increase in the first value of
+a series; the series of a version go with it.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import product
 from typing import Final
 
 from app.telemetry.drift import Clock, Feature, Watch
@@ -27,9 +28,11 @@ SIZES: Final = ("", "one", "many", "explained")
 errors, which may take no time at all, are told apart from answers. Explained requests wait behind
 all texts."""
 _EXPLAINED: Final = SIZES.index("explained")
-DECLARED_STATUSES: Final = ("200", "429", "500", "503", "504")
-"""The statuses that are counted from the start, for each model and each route of predictions: those
-that objectives and alerts are about."""
+CLIENT_GONE: Final = 499
+"""The status of a request whose client has left before it was answered."""
+_STATUSES_OF_MODELS: Final = frozenset({200, 413, 429, CLIENT_GONE, 500, 503, 504})
+"""Those of requests whose model is known; what is wrong with a request is mostly told before."""
+_UNKNOWN_MODEL_STATUS: Final = 404
 
 # Objectives are round numbers, and each of these is a bound: the share of requests within one is
 # exact, where an interpolated one can be off by half a bucket. A text of 200 words takes about 2 ms
@@ -106,7 +109,7 @@ class Metrics:
         self._clock = clock
         self._watches: dict[str, Watch] = {}
         self._requests: dict[tuple[str, str, int, int, int], tuple[Counter, Histogram]] = {}
-        self._routes: tuple[str, ...] = ()
+        self._predictions: dict[str, frozenset[int]] = {}
         self._versions: set[tuple[str, str]] = set()
         self._on_snapshot: list[Callable[[], None]] = []
         tally.before_snapshot = self._read
@@ -294,15 +297,29 @@ class Metrics:
             for feature, compared in watch.compare().items():
                 self._drift.labels(name, feature).set(*compared)
 
-    def declare_routes(self, routes: Iterable[str]) -> None:
-        """Name the routes of predictions, whose requests are counted from the start."""
-        self._routes = tuple(routes)
-        self._declare_requests(NO_MODEL)
+    def declare_routes(
+        self, statuses: Mapping[str, Iterable[int]], *, predictions: Iterable[str]
+    ) -> None:
+        """Name all routes, whose requests are counted from the start.
 
-    def _declare_requests(self, model: str) -> None:
-        for route in self._routes:
-            for status in DECLARED_STATUSES:
-                self.requests.labels(route, model, status)
+        Args:
+            statuses: What each route may answer with.
+            predictions: The routes whose requests are for a model, and may be waited for.
+        """
+        for route in predictions:
+            self._predictions[route] = frozenset({*statuses[route], CLIENT_GONE})
+        for route, possible in {**statuses, **self._predictions}.items():
+            without_model = set(possible)
+            if route in self._predictions:
+                without_model.remove(200)
+            for status in sorted(without_model):
+                self.requests.labels(route, NO_MODEL, str(status))
+        self._declare_requests(UNKNOWN_MODEL, {_UNKNOWN_MODEL_STATUS})
+
+    def _declare_requests(self, model: str, statuses: Collection[int]) -> None:
+        for route, possible in self._predictions.items():
+            for status in sorted(possible.intersection(statuses)):
+                self.requests.labels(route, model, str(status))
 
     def count_key_load(self, taken: bool) -> None:
         """Count a changed file of keys, which was taken or rejected."""
@@ -315,7 +332,7 @@ class Metrics:
 
     def for_model(self, name: str) -> ModelMetrics:
         """The series of a model in the repository; they are created at zero if needed."""
-        self._declare_requests(name)
+        self._declare_requests(name, _STATUSES_OF_MODELS)
         return ModelMetrics(self, name)
 
     def set_workers(self, counts: Mapping[str, int]) -> None:
@@ -324,8 +341,13 @@ class Metrics:
             self.workers.labels(state).set(counts.get(state, 0))
 
     def for_labels(self, name: str, version: int, labels: Sequence[str]) -> dict[str, Counter]:
-        """The series of `predictions_total` for each label of a version that was loaded."""
+        """The series of `predictions_total` for each label of a version that was loaded.
+
+        Those of the latency of its answers are created, too: one text, and many.
+        """
         self._versions.add((name, str(version)))
+        for route, size in product(self._predictions, SIZES[1:_EXPLAINED]):
+            self.request_seconds.labels(route, name, str(version), size)
         return {label: self.predictions.labels(name, str(version), label) for label in labels}
 
     def forget_version(self, name: str, version: int) -> None:

@@ -12,7 +12,7 @@ from app.workers import can_fork_workers
 from tests.process.test_keys_of_workers import make_key
 from tests.server import PATIENCE_S, ROOT, ServerProcess, run
 
-_LIVE = re.compile(r'^valence_requests_total\{.*route="/livez".*\} (\S+)$', re.MULTILINE)
+_LIVE = re.compile(r'^valence_requests_total\{.*"/livez",status="200"\} (\S+)$', re.MULTILINE)
 needs_workers = pytest.mark.skipif(not can_fork_workers(), reason="needs several workers")
 
 

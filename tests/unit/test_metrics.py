@@ -1,12 +1,12 @@
 """The series of the service, in one process and merged from several."""
 
-from itertools import product
-
 import pytest
 
-from app.telemetry.metrics import DECLARED_STATUSES, SECONDS, Metrics
+from app.telemetry.metrics import SECONDS, Metrics
 from tests.fakes import LABELS, sample
 
+_STATUSES = {"/predict": (200, 404, 422, 429, 503), "/livez": (200,)}
+_LATENCY = "request_duration_seconds"
 _REQUEST = {"route": "/predict", "model": "lstm"}
 
 
@@ -91,13 +91,38 @@ def test_inherited_series_of_versions_that_are_gone(metrics: Metrics) -> None:
     assert sample(metrics, "predictions_total", **labels, version="2") == 0
 
 
-def test_requests_are_counted_from_the_start(metrics: Metrics) -> None:
-    """Prometheus sees the first failures: their series are there before any request."""
-    metrics.declare_routes(["/predict"])
+@pytest.mark.parametrize(
+    ("route", "model", "statuses"),
+    [
+        ("/predict", "", {"404", "422", "429", "499", "503"}),
+        ("/predict", "unknown", {"404"}),
+        ("/predict", "lstm", {"200", "429", "499", "503"}),
+        ("/livez", "", {"200"}),
+        ("/livez", "lstm", set()),
+    ],
+)
+def test_requests_are_counted_from_the_start(
+    metrics: Metrics, route: str, model: str, statuses: set[str]
+) -> None:
+    """Prometheus sees the first failures: whatever can be, and only that, has its series."""
+    metrics.declare_routes(_STATUSES, predictions=["/predict"])
     metrics.for_model("lstm")
-    for model, status in product(("", "lstm"), DECLARED_STATUSES):
-        labels = {"route": "/predict", "model": model, "status": status}
-        assert sample(metrics, "requests_total", **labels) == 0
+    start = f'valence_requests_total{{model="{model}",route="{route}",status="'
+    page = metrics.tally.render(metrics.tally.snapshot()).decode().splitlines()
+    found = [line.removeprefix(start) for line in page if line.startswith(start)]
+    assert set(found) == {f'{status}"}} 0.0' for status in statuses}
+
+
+def test_latency_exists_from_the_start(metrics: Metrics) -> None:
+    """The first answers of a version count in rates: its histograms are there when it loads."""
+    metrics.declare_routes(_STATUSES, predictions=["/predict"])
+    metrics.for_labels("lstm", 3, LABELS)
+    labels = _REQUEST | {"version": "3"}
+    sizes = ("one", "many", "explained")
+    counts = [sample(metrics, f"{_LATENCY}_count", **labels, size=size) for size in sizes]
+    assert counts == [0, 0, None]
+    metrics.forget_version("lstm", 3)
+    assert sample(metrics, f"{_LATENCY}_count", **labels, size="one") is None
 
 
 def test_a_followed_total_never_decreases(metrics: Metrics) -> None:
