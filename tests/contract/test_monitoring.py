@@ -23,7 +23,9 @@ from tests.contract.test_metrics_names import COUNTERS, GAUGES, HISTOGRAMS
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "k8s" / "components" / "monitoring"
 RUNBOOK = ROOT / "docs" / "runbook.md"
-PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="there is no promtool in PATH"
+)
 
 _SERIES = re.compile(r"\b((?:valence|process)_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+) *(?:=~|!~|!=|=) *"[^"]*"')
@@ -84,6 +86,12 @@ def faults(query: str) -> list[str]:
     return found + sorted(groupings - labels)
 
 
+def run_promtool(verb: str, files: list[str]) -> None:
+    command = ["promtool", verb, "rules", *files]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_files_are_up_to_date() -> None:
     """The files are those that dashboard.py writes."""
     for path, content in dashboard().render().items():
@@ -138,6 +146,27 @@ def test_requests_for_predictions(tmp_path: Path) -> None:
     assert [path for path in paths if re.fullmatch(pattern, path)] == app.posts()
 
 
+@needs_promtool
+def test_probes_and_refusals_are_no_failures(tmp_path: Path) -> None:
+    """The panel Failed shows the share of predictions that ended with 500, and nothing else."""
+    (panel,) = (each for each in dashboard().ROWS["Traffic"] if each.title == "Failed")
+    query = re.sub(r"\$\w+", ".*", dashboard().expand(panel.queries["500"]))
+    rates = {("/predict", 200): 88, ("/predict", 500): 2, ("/v2/models/{model}/infer", 503): 10}
+    rates |= {("/readyz", 503): 500, ("/livez", 200): 500, ("other", 505): 50}
+    series = [
+        {
+            "series": f'valence_requests_total{{route="{route}", status="{status}"}}',
+            "values": f"0+{rate}x60",
+        }
+        for (route, status), rate in rates.items()
+    ]
+    expected = {"expr": query.replace("[.*]", "[5m]"), "eval_time": "30m"}
+    expected["exp_samples"] = [{"labels": "{}", "value": 0.02}]
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [expected]}
+    (tmp_path / "test.yml").write_text(yaml.dump({"tests": [test]}))
+    run_promtool("test", [str(tmp_path / "test.yml")])
+
+
 def test_padding_can_be_waste() -> None:
     """The rule of batches allows more padding than the alert does, of texts of its least width."""
     (query,) = (rule["expr"] for rule in rules() if rule["alert"] == "ValencePaddingWaste")
@@ -187,13 +216,11 @@ def test_every_alert_has_a_test() -> None:
     assert fired == {rule["alert"] for rule in rules()}
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="there is no promtool in PATH")
+@needs_promtool
 @pytest.mark.parametrize(
     ("verb", "files"),
     [("check", ["alerts.yml"]), ("test", ["alerts_test.yml", "alerts_days_test.yml"])],
 )
 def test_promtool(verb: str, files: list[str]) -> None:
     """The rules are valid; each alert fires when it should, and none for a healthy service."""
-    command = ["promtool", verb, "rules", *files]
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_promtool(verb, files)
