@@ -6,6 +6,7 @@ update to a file; here a process takes a snapshot when asked. The text format is
 writes the lines of each series once, and later pages have other numbers in them.
 """
 
+import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,17 @@ Combine: TypeAlias = Callable[[Iterable[float]], float]
 _START_TIME: Final = "process_start_time_seconds"
 _HEAD_LINES: Final = 2
 """Of each metric: HELP and TYPE."""
+
+
+def _find_start() -> float:
+    """When this process was started; NaN on systems where prometheus_client cannot tell."""
+    samples = (s for metric in ProcessCollector(registry=None).collect() for s in metric.samples)
+    return next((float(s.value) for s in samples if s.name == _START_TIME), math.nan)
+
+
+_STARTED: Final = _find_start()
+"""Of the service: it is found before workers are forked. A worker that answers `/metrics` alone,
+because its supervisor is silent, is no container that was restarted."""
 
 
 class _Value:
@@ -383,7 +395,8 @@ class Tally:
                     else:
                         combine = min if name == _START_TIME else sum
                         self.gauge(name, metric.documentation, combine=combine)
-                self._families[name].labels().value = self._inherited.get(name, 0.0) + sample.value
+                value = _STARTED if name == _START_TIME else sample.value
+                self._families[name].labels().value = self._inherited.get(name, 0.0) + value
 
     def _add(self, family: AnyFamily) -> AnyFamily:
         self._families[family.name] = family

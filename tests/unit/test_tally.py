@@ -1,6 +1,8 @@
 """The metrics registry: updates, snapshots, merging and the text format."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -189,6 +191,26 @@ def test_merge_of_process_metrics() -> None:
 
     page = read(tally.render(tally.merge([figures(5, 1, 1000), figures(6, 2, 900)])))
     assert [page[name, ""] for name in names] == [11, 3, 900]
+
+
+_FORK = """
+import os
+from app.telemetry.tally import Tally
+for _ in range(2):
+    print(Tally().snapshot()["process_start_time_seconds"], flush=True)
+    if os.fork():
+        os.wait()
+        break
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the library has process metrics on Linux only")
+def test_start_time_of_a_worker() -> None:
+    """It is that of the service: a worker that answers alone for once is no restart."""
+    command = [sys.executable, "-c", _FORK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    supervisor, worker = done.stdout.splitlines()
+    assert worker == supervisor
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
