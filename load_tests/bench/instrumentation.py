@@ -20,7 +20,7 @@ from load_tests.bench.__main__ import choose_generator
 from load_tests.bench.errors import BenchError
 from load_tests.bench.load import Load
 from load_tests.bench.machine import cores
-from load_tests.bench.server import Server
+from load_tests.bench.server import Server, serve
 from load_tests.bench.table import align
 from load_tests.bench.texts import make_texts, single_bodies
 
@@ -118,10 +118,11 @@ def _collector() -> Iterator[int]:
 
 def _serve(variant: Variant, options: argparse.Namespace, collector: int) -> Server:
     tracing = "off" if variant.sampled is None else "otlp"
-    return Server(
-        *(variant.module, "serve", "--port", "0", "--models-dir", str(options.models_dir)),
-        *("--engine", "onnx", "--drain-delay-s", "0", "--workers", str(options.workers)),
-        *("--tracing", tracing),
+    return serve(
+        options.models_dir,
+        "onnx",
+        ("--workers", str(options.workers), "--tracing", tracing),
+        module=variant.module,
         environment=variant.environment(collector),
     )
 

@@ -157,11 +157,19 @@ class Server:
             os.killpg(group, number)
 
 
-def serve(models: Path, engine: str, options: Sequence[str] = ()) -> Server:
+def serve(
+    models: Path,
+    engine: str,
+    options: Sequence[str] = (),
+    *,
+    module: str = "app",
+    environment: Mapping[str, str] | None = None,
+) -> Server:
     """The service on a free port; `options` override the ones set here."""
     return Server(
-        *("app", "serve", "--port", "0", "--models-dir", str(models)),
+        *(module, "serve", "--port", "0", "--models-dir", str(models)),
         *("--engine", engine, "--device", "cpu", "--drain-delay-s", "0", *options),
+        environment=environment,
     )
 
 
