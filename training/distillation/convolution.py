@@ -32,6 +32,7 @@ from training.models.layers.sequence import Pool
 from training.models.layers.word_embeddings import WordEmbeddings
 from training.models.predict import score_rows
 from training.support.arrays import Float64Array
+from training.support.processor import multiplies_bfloat16
 from training.support.progress import progress_bar
 
 _FILTERS: Final = 512
@@ -165,9 +166,13 @@ def _build(known: ConvolutionVectors, classes: int, seed: int) -> keras.Model:
     dropped = [keras.layers.SpatialDropout1D(_EMBEDDING_DROPOUT)(each) for each in (words, regions)]
     mask = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), "float32")
     embedded = keras.layers.Concatenate()([ngrams, *dropped]) * mask
-    convolved = keras.layers.Conv1D(_FILTERS, _KERNEL_SIZE, padding="same", activation="relu")(
-        embedded
-    )
+    convolved = keras.layers.Conv1D(
+        _FILTERS,
+        _KERNEL_SIZE,
+        padding="same",
+        activation="relu",
+        dtype="mixed_bfloat16" if multiplies_bfloat16() else None,
+    )(embedded)
     pooled = Pool("max_mean")(convolved, ids)  # (batch, 2 * filters)
     # Each layer draws a seed when it is made, so the order of these two decides the weights.
     pooled = keras.layers.Dropout(_DROPOUT)(pooled)

@@ -28,6 +28,7 @@ from torch import nn
 from app.text.padding import Int32Array
 from training.support.arrays import Float32Array, Int64Array
 from training.support.files import atomic_path
+from training.support.processor import multiplies_bfloat16
 from training.support.progress import print_line
 
 _HEAD_SHARE: Final = 0.3
@@ -178,9 +179,16 @@ def load_pretrained() -> tuple[PretrainedTeacher, WordPieces]:
     from transformers import AutoModel
 
     folder = get_model_path()
-    # Dropout of attention weights would rule out PyTorch's fused attention on a CPU.
+    # Dropout of attention weights would rule out PyTorch's fused attention on a CPU. Where a CPU
+    # multiplies matrices of bfloat16 itself, the gradient of the fused one takes as long as all
+    # other operations of a step together.
     encoder = AutoModel.from_pretrained(
-        folder, attention_probs_dropout_prob=0.0, add_pooling_layer=False
+        folder,
+        attention_probs_dropout_prob=0.0,
+        add_pooling_layer=False,
+        attn_implementation="eager"
+        if choose_device().type == "cpu" and multiplies_bfloat16()
+        else None,
     )
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     return PretrainedTeacher(encoder, encoder.config.hidden_size), WordPieces(tokenizer)
@@ -390,7 +398,7 @@ def _assign(model: PretrainedTeacher, weights: dict[str, Any]) -> None:
 
 
 def _autocast(device: Any) -> Any:
-    """Compute in bfloat16 on a GPU; on a CPU without instructions for it that is slower."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+    """Compute in bfloat16 on a GPU, and on a CPU that multiplies it."""
+    if device.type == "cuda" or multiplies_bfloat16():
+        return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
