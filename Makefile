@@ -133,7 +133,7 @@ distill: $(EVERYTHING) ## train a pretrained teacher on DATA, then lstm, sentime
 	@mkdir -p $(RUNS)
 	@test -f $(RATINGS) || $(BIN)/python -m pip download --quiet --no-deps --dest $(RUNS) vaderSentiment==0.5
 	@$(BIN)/python -m training teach --data $(DATA) --to $(TEACHER) --ratings $(RATINGS) \
-	  $(if $(SHORT),--short $(SHORT)) --steps 800 --questions 0.3 --longest 160 $(ARGS)
+	  $(if $(SHORT),--short $(SHORT)) --steps 800 1600 --questions 0.3 --longest 160 $(ARGS)
 	@for recipe in lstm sentiment3 bow; do \
 	  $(BIN)/python -m training make --config $$recipe --data $(DATA) --answers $(TEACHER) --parts $(RUNS)/parts || exit 1; done
 

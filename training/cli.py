@@ -237,7 +237,11 @@ def _add_teach(verbs: Verbs) -> None:
         "--copies", type=int, default=1, help="views of each text in a round [%(default)s]"
     )
     verb.add_argument(
-        "--steps", type=int, help="the most batches of a round [every view and piece once]"
+        "--steps",
+        type=int,
+        nargs="+",
+        default=[],
+        help="the most batches of each round [every view and piece once]",
     )
     verb.add_argument(
         "--questions",
@@ -279,7 +283,7 @@ def _add_teach(verbs: Verbs) -> None:
 
 
 def _run_teach(options: argparse.Namespace) -> None:
-    from training.distillation.pretrained import FitConfig, load_pretrained
+    from training.distillation.pretrained import load_pretrained
     from training.distillation.pretrained_run import TeachConfig, TeacherRun
     from training.distillation.questions import QuestionShares
     from training.distillation.rated import read_rated_texts
@@ -294,8 +298,8 @@ def _run_teach(options: argparse.Namespace) -> None:
         unlabelled=True,
     )
     config = TeachConfig(
-        fit=FitConfig(steps=options.steps),
         copies=options.copies,
+        steps=tuple(options.steps),
         shares=QuestionShares().scaled(options.questions),
         longest=options.longest,
         threads=options.threads,

@@ -31,6 +31,16 @@ CONFIG = TeachConfig(
 )
 
 
+@pytest.mark.parametrize(
+    ("steps", "rounds"),
+    [((), [None, None, None]), ((800,), [800, 800, 800]), ((800, 1600), [800, 1600, 1600])],
+)
+def test_steps_of_each_round(steps: tuple[int, ...], rounds: list[int | None]) -> None:
+    """The last number is for all further rounds; without one, every example is seen once."""
+    config = TeachConfig(steps=steps)
+    assert [config.steps_of(number) for number in (1, 2, 3)] == rounds
+
+
 def corpus(name: str, word: str, count: int, *, labels: bool = True) -> Corpus:
     """Texts of one word per label, about one letter."""
     examples = tuple(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import chain, islice
@@ -99,6 +99,8 @@ class TeachConfig:
         fit: How it is fine-tuned.
         copies: How often it sees each review in a round, each time in another view.
         rounds: 1 without the answers of its own.
+        steps: The most batches of each round, the last one for all further rounds; by default every
+            example is seen once.
         shares: The questions that it answers for the student.
         longest: The most word pieces of a question, whose middle is cut out, and of a window of a
             review.
@@ -109,10 +111,15 @@ class TeachConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     copies: int = 1
     rounds: int = 2
+    steps: tuple[int, ...] = ()
     shares: QuestionShares = field(default_factory=QuestionShares)
     longest: int = LONG_VIEW
     threads: int | None = None
     checkpoint_every_s: float = 300.0
+
+    def steps_of(self, number: int) -> int | None:
+        """Return the most batches of a round, counted from 1; None for every example once."""
+        return self.steps[min(number, len(self.steps)) - 1] if self.steps else None
 
 
 class TeacherRun:
@@ -276,7 +283,7 @@ class TeacherRun:
             self._model,
             examples,
             self._folder / name,
-            self._config.fit,
+            replace(self._config.fit, steps=self._config.steps_of(number)),
             checkpoint_every_s=self._config.checkpoint_every_s,
         )
         save_weights(self._model, path)
