@@ -164,10 +164,18 @@ def test_golden_ids(version: Path) -> None:
         assert tuple(beside.encode(row.text).ids.tolist()) == row.ids
 
 
-@pytest.mark.parametrize("name", ["bow/2", "bow-ngrams/1", "lstm/2", "tweets-lstm/1"])
-def test_bundled_ids(name: str) -> None:
+BUNDLED = sorted((ROOT / "models").glob("*/*/manifest.json"))
+
+
+def test_there_are_bundled_versions() -> None:
+    """The next test reads a version of each bundled model."""
+    assert {"bow", "bow-ngrams", "lstm"} <= {path.parts[-3] for path in BUNDLED}
+
+
+@pytest.mark.parametrize("manifest", BUNDLED, ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_bundled_ids(manifest: Path) -> None:
     """A bundled version gives its golden texts the ids of its export, whatever rules came later."""
-    folder = ROOT / "models" / name
+    folder = manifest.parent
     beside = TextEncoder.load(folder / "tokenizer.json")
     assert beside.fingerprint() == read_manifest(folder).text_fingerprint
     assert [tuple(beside.encode(row.text).ids.tolist()) for row in read_golden(folder)] == [
