@@ -123,7 +123,7 @@ lowest: ## run the test suite with the lowest versions that pyproject.toml allow
 	  --group load --editable '.[onnx,tensorflow,install,otel,tables,train,dev]'
 	$(VENV)-lowest/bin/python -m pytest $(ARGS)
 
-# About six hours on two cores; what was stopped goes on. PyTorch is installed for it.
+# Hours on two cores (docs/measurements.md); what was stopped goes on. PyTorch is installed for it.
 TEACHER := $(RUNS)/teacher
 RATINGS := $(RUNS)/vaderSentiment-0.5.zip
 SHORT := $(firstword $(wildcard $(DATA)/short $(DATA)/../short))

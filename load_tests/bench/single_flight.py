@@ -111,7 +111,7 @@ async def run(engine: Engine, traffic: Iterator[Int32Array], *, labels: int, cal
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one version, and print a table with the medians of all rounds."""
     parser = argparse.ArgumentParser(description="Measure what single flight buys.")
-    parser.add_argument("--version", type=Path, default=Path("models/lstm/2"), metavar="FOLDER")
+    parser.add_argument("--version", type=Path, default=Path("models/lstm/3"), metavar="FOLDER")
     parser.add_argument("--callers", type=int, default=64)
     parser.add_argument("--count", type=int, default=6000, help="texts of one run")
     parser.add_argument("--rounds", type=int, default=5)

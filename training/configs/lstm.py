@@ -13,6 +13,11 @@ on all texts without labels.
 
 Without `--answers`, it learns reviews from the other teachers alone.
 
+Seed 7. Version 3 was trained on two cores of a Xeon with AMX, beside other trainings: the
+pretrained teacher and its answers in 82 minutes (6.4 GB of memory), vectors and the other teachers
+in 34 (3.4 GB), 8 epochs in 40 (1.6 GB). Validation 91.77 %, test 92.66 %; the teachers together
+have 92.74 % on validation.
+
 Each word costs two lookups of vectors in int8: its embedding, and that of the pair of words that
 ends there, if it is one of those that say most. With 110 + 16 + 2 columns and 94 + 2 units, the
 columns and units that fix the ranges of the int8 kernels still fit into the width those kernels

@@ -7,7 +7,8 @@ tells of every review and piece how likely an opinion is. So this recipe needs `
     valence-train make --config sentiment3 --data DATA --answers runs/teacher --parts runs/parts
 
 With the parts of `lstm`, only the LSTM is trained: texts, vocabulary, vectors and teachers are the
-same.
+same. Seed 7. Version 1 was trained so, without the unlabelled reviews: 8 epochs in 29 minutes of
+one core (1.6 GB of memory). Validation 90.96 %, test 92.12 %.
 """
 
 from training.configs.lstm import config as lstm

@@ -66,8 +66,12 @@ class TeacherAnswers:
         Returns:
             Class probabilities, calibrated on validation reviews: float32 (texts, 2).
         """
-        logits = self._read(review_logits_file(split))[:, 0]
+        logits = self.review_logits(split)[:, 0]
         return soft_labels(logits / np.float32(self._temperature))
+
+    def review_logits(self, split: str) -> Float32Array:
+        """Return both logits of the reviews of a split, float32 (texts, 2)."""
+        return self._read(review_logits_file(split))
 
     def of_reviews(self) -> SoftLabels:
         """Return the soft labels of the reviews of all splits; none where they are missing."""
@@ -103,10 +107,10 @@ class TeacherAnswers:
         """
         for name in (QUESTIONS, CALIBRATION):
             self._complete(name)
-        if len(self._piece_logits) != self._asked:
+        if len(self.piece_logits) != self._asked:
             raise InvalidInput(
                 f"{self.folder}: each of the {self._asked:,} questions must have one answer. "
-                f"Received: {len(self._piece_logits):,}"
+                f"Received: {len(self.piece_logits):,}"
             )
         needed = ("train", "validation") if neutral else ("validation",) if self.splits() else ()
         for split in needed:
@@ -168,7 +172,7 @@ class TeacherAnswers:
             weight: Their sample weight.
             classes: 3 for an even class between the two others: texts that have no opinion.
         """
-        labels = _soft_labels_of(self._piece_logits, classes)
+        labels = _soft_labels_of(self.piece_logits, classes)
 
         def examples() -> Iterator[TrainingExample]:
             questions = read_questions(self.folder / QUESTIONS)
@@ -183,7 +187,7 @@ class TeacherAnswers:
         return sum(1 for _ in read_questions(self._complete(QUESTIONS)))
 
     @cached_property
-    def _piece_logits(self) -> Float32Array:
+    def piece_logits(self) -> Float32Array:
         """Both logits of all questions, float32 (questions, 2)."""
         parts: list[Float32Array] = []
         for part in count():

@@ -54,12 +54,10 @@ from training.distillation.pretrained import (
 from training.distillation.questions import (
     Question,
     QuestionShares,
-    emoji_questions,
+    all_questions,
     everyday_questions,
-    make_questions,
     rated_questions,
     read_questions,
-    turned_questions,
     write_questions,
 )
 from training.distillation.rated import RatedText
@@ -86,8 +84,6 @@ _FIRST_EVERYDAY: Final = 12_000
 """Everyday sentences in the first round."""
 _RATED_COPIES: Final = 6
 """How often the rated texts are in a round: they are few, and say more than anything else."""
-_RATED_SHARES: Final = QuestionShares(film_words=0.0, fragments=0.7, alterations=1.0)
-"""The pieces and alterations of rated texts that are answered for the student."""
 _TEMPERATURES: Final = np.geomspace(0.25, 4.0, 401)
 
 
@@ -261,15 +257,9 @@ class TeacherRun:
             )
 
     def _questions(self, shares: QuestionShares, seed: int) -> Iterator[Question]:
-        """Return questions about training and unlabelled reviews, emoji, everyday sentences."""
+        """Return questions about training and unlabelled reviews, and those from no review."""
         texts = [*self._dataset.train.texts(), *self._dataset.unlabelled.texts()]
-        return chain(
-            make_questions(texts, shares, seed=seed),
-            emoji_questions(),
-            everyday_questions(shares.everyday, seed=seed),
-            rated_questions(self._rated, _RATED_SHARES, seed=seed),
-            turned_questions(texts, shares.turned, seed=seed),
-        )
+        return all_questions(texts, self._rated, shares, seed=seed)
 
     def _tune(self, number: int, path: Path) -> None:
         name = f"round-{number}"

@@ -8,6 +8,7 @@ does not change an answer), and both parts of the answer if it is known.
 import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -101,6 +102,30 @@ class QuestionShares:
             contrasts=factor * self.contrasts,
             turned=factor * self.turned,
         )
+
+
+_RATED_SHARES: Final = QuestionShares(film_words=0.0, fragments=0.7, alterations=1.0)
+"""The pieces and alterations of rated texts."""
+
+
+def all_questions(
+    texts: Sequence[str], rated: Sequence[RatedText], shares: QuestionShares, *, seed: int
+) -> Iterator[Question]:
+    """Yield every question for a student; the same arguments give the same questions.
+
+    Args:
+        texts: Reviews, none of them from validation or test.
+        rated: Texts that people rated.
+        shares: How many.
+        seed: Of all choices.
+    """
+    return chain(
+        make_questions(texts, shares, seed=seed),
+        emoji_questions(),
+        everyday_questions(shares.everyday, seed=seed),
+        rated_questions(rated, _RATED_SHARES, seed=seed),
+        turned_questions(texts, shares.turned, seed=seed),
+    )
 
 
 def make_questions(
