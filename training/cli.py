@@ -19,9 +19,10 @@ from app.errors import InvalidInput, ValenceError
 from app.tables.characters import check_encoding
 from training.config import Config
 from training.configs import ALL_TUTORIALS, TUTORIALS, config_names, load_config
-from training.data.dataset import Source, load_dataset
+from training.data.dataset import Dataset, Source, load_dataset
 from training.data.formats import SplitName
 from training.data.readers import Format
+from training.distillation.rated import RatedText
 from training.support.arrays import Float64Array
 from training.support.files import find_write_error
 from training.support.tensorflow_import import import_tensorflow
@@ -222,6 +223,8 @@ def _add_teach(verbs: Verbs) -> None:
         "there is one. The same command resumes a stopped run. Needs valence[train,teacher].",
         examples=[
             "valence-train teach --data data/imdb --to runs/teacher",
+            "valence-train teach --data data/imdb --to runs/teacher --kept answers.npz"
+            " --ratings vaderSentiment-0.5.zip",
             "valence-train teach --data data/imdb --to runs/teacher --short data/short"
             " --measure runs/teacher/round-1/checkpoint.pt",
         ],
@@ -271,6 +274,15 @@ def _add_teach(verbs: Verbs) -> None:
         help="time between checkpoints [%(default)s]",
     )
     verb.add_argument(
+        "--keep", type=Path, metavar="FILE", help="also write all answers into one small file"
+    )
+    verb.add_argument(
+        "--kept",
+        type=Path,
+        metavar="FILE",
+        help="take the answers from a file of --keep instead of a teacher; needs no PyTorch",
+    )
+    verb.add_argument(
         "--short", type=Path, metavar="FOLDER", help="short texts to measure the teacher on"
     )
     verb.add_argument(
@@ -283,12 +295,11 @@ def _add_teach(verbs: Verbs) -> None:
 
 
 def _run_teach(options: argparse.Namespace) -> None:
-    from training.distillation.pretrained import load_pretrained
-    from training.distillation.pretrained_run import TeachConfig, TeacherRun
-    from training.distillation.questions import QuestionShares
     from training.distillation.rated import read_rated_texts
     from training.quality.short_texts import find_short_folder, read_short_sets
 
+    if options.kept and options.measure:
+        raise InvalidInput("--kept takes answers, and --measure needs a teacher: use one of them")
     recipe = load_config(options.config)
     source = _read_source(options)
     dataset = load_dataset(
@@ -297,6 +308,39 @@ def _run_teach(options: argparse.Namespace) -> None:
         seed=recipe.seed,
         unlabelled=True,
     )
+    folder = options.short or find_short_folder(Path(source.path))
+    sets = read_short_sets(folder) if folder else ()
+    measured = [text.text for each in sets for text in each.texts]
+    rated = read_rated_texts(options.ratings, measured) if options.ratings else []
+    if options.kept:
+        _unpack_answers(options, dataset, rated)
+    else:
+        _fit_teacher(options, dataset, rated, folder)
+
+
+def _unpack_answers(
+    options: argparse.Namespace, dataset: Dataset, rated: Sequence[RatedText]
+) -> None:
+    from training.data.split import fingerprint
+    from training.distillation.kept_answers import unpack_answers
+
+    unpack_answers(
+        options.kept,
+        options.to,
+        sides=[fingerprint(each) for each in dataset.learned_sides()],
+        texts=[*dataset.train.texts(), *dataset.unlabelled.texts()],
+        rated=rated,
+    )
+
+
+def _fit_teacher(
+    options: argparse.Namespace, dataset: Dataset, rated: Sequence[RatedText], folder: Path | None
+) -> None:
+    from training.distillation.kept_answers import keep_answers
+    from training.distillation.pretrained import load_pretrained
+    from training.distillation.pretrained_run import TeachConfig, TeacherRun
+    from training.distillation.questions import QuestionShares
+
     config = TeachConfig(
         copies=options.copies,
         steps=tuple(options.steps),
@@ -305,10 +349,6 @@ def _run_teach(options: argparse.Namespace) -> None:
         threads=options.threads,
         checkpoint_every_s=options.checkpoint_every,
     )
-    folder = options.short or find_short_folder(Path(source.path))
-    sets = read_short_sets(folder) if folder else ()
-    measured = [text.text for each in sets for text in each.texts]
-    rated = read_rated_texts(options.ratings, measured) if options.ratings else []
     run = TeacherRun(dataset, options.to, *load_pretrained(), config, rated)
     if options.measure:
         run.load(options.measure)
@@ -319,6 +359,8 @@ def _run_teach(options: argparse.Namespace) -> None:
         _print_short_texts(folder, run.probabilities)
     if not options.measure:
         run.answer()
+        if options.keep:
+            keep_answers(options.to, options.keep)
 
 
 def _print_short_texts(folder: Path, ask: Callable[[Sequence[str]], Float64Array]) -> None:

@@ -1,0 +1,94 @@
+"""A teacher's answers in one small file, for students without that teacher."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.errors import DataError, InvalidInput
+from training.distillation import questions as questions_module
+from training.distillation.answers import TeacherAnswers
+from training.distillation.kept_answers import keep_answers, unpack_answers
+from training.distillation.questions import QuestionShares, all_questions, write_questions
+from training.distillation.rated import RatedText
+
+TEXTS = ["A fine film. I liked the cast. It was short.", "A dull film. I left early. Never again."]
+RATED = [RatedText("The parcel came today.", 0.5, 0.1)]
+SHARES = QuestionShares(paragraphs=1.0, sentences=1.0, everyday=5, turned=1.0)
+SIDES = ["a", "b", "c"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A teacher that answered its questions about two reviews, and the reviews."""
+    # Emoji are those of a package of the extra `teacher`, which is not installed for tests.
+    monkeypatch.setattr(questions_module, "emoji_questions", lambda: iter(()))
+    folder = tmp_path / "teacher"
+    for name in ("answers", "reviews"):
+        (folder / name).mkdir(parents=True)
+    questions = list(all_questions(TEXTS, RATED, SHARES, seed=3))
+    write_questions(folder / "questions.tsv.gz", iter(questions))
+    logits = np.linspace(-4, 4, 2 * len(questions), dtype=np.float32).reshape(-1, 2)
+    np.savez(folder / "answers" / "0000.npz", logits=logits)
+    for split in ("train", "validation"):
+        np.savez(folder / "reviews" / f"{split}.npz", logits=logits[:1])
+    config = {"shares": asdict(SHARES), "fit": {"seed": 3}}
+    (folder / "teacher.json").write_text(json.dumps({"config": config, "data": SIDES}), "utf-8")
+    (folder / "calibration.json").write_text(json.dumps({"temperature": 1.5}), "utf-8")
+    return folder
+
+
+def unpack(file: Path, to: Path, **changes: object) -> TeacherAnswers:
+    options = {"sides": SIDES, "texts": TEXTS, "rated": RATED} | changes
+    unpack_answers(file, to, **options)  # type: ignore[arg-type]
+    return TeacherAnswers(to)
+
+
+def test_a_student_gets_the_same_answers(folder: Path, tmp_path: Path) -> None:
+    """Questions, answers and reviews come back; logits to three digits, and no text is kept."""
+    file = tmp_path / "kept.npz"
+    keep_answers(folder, file)
+    before, after = TeacherAnswers(folder), unpack(file, tmp_path / "again")
+    after.require_complete(neutral=True)
+    after.require_same(SIDES)
+    assert list(after.texts()) == list(before.texts())
+    np.testing.assert_allclose(after.piece_logits, before.piece_logits, rtol=1e-3)
+    assert after.splits() == ("train", "validation")
+    np.testing.assert_allclose(after.reviews("train"), before.reviews("train"), atol=1e-3)
+    with np.load(file) as arrays:
+        assert not any(word in str(arrays["about"]) for word in ("liked", "parcel"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sides": ["a", "b", "other"]}, "about others"),
+        ({"texts": TEXTS[:1]}, "Received: others"),
+        ({"rated": []}, "Received: others"),
+    ],
+)
+def test_other_data_is_refused(
+    changes: dict[str, object], sentence: str, folder: Path, tmp_path: Path
+) -> None:
+    """Answers about other texts or questions teach nothing, and nothing is written."""
+    keep_answers(folder, tmp_path / "kept.npz")
+    with pytest.raises(InvalidInput, match=sentence):
+        unpack(tmp_path / "kept.npz", tmp_path / "again", **changes)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_folder_with_answers_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    """Answers are not unpacked over those of a run."""
+    keep_answers(folder, tmp_path / "kept.npz")
+    with pytest.raises(InvalidInput, match="new output folder"):
+        unpack(tmp_path / "kept.npz", folder)
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    """What is no file of answers is said in a sentence."""
+    file = tmp_path / "kept.npz"
+    file.write_text("text", encoding="utf-8")
+    with pytest.raises(DataError, match="must be a file of kept answers"):
+        unpack(file, tmp_path / "again")

@@ -1,0 +1,139 @@
+"""All answers of a pretrained teacher in one file of a megabyte, for students without that teacher.
+
+The file has logits and no text. The questions are made again from the same data, which gives the
+same ones, so neither PyTorch nor hours are needed. It is refused for other data or questions.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from app.errors import DataError, InvalidInput
+from training.distillation.answers import (
+    CALIBRATION,
+    IDENTITY,
+    QUESTIONS,
+    REVIEWS,
+    TeacherAnswers,
+    answers_file,
+    review_logits_file,
+)
+from training.distillation.questions import (
+    Question,
+    QuestionShares,
+    all_questions,
+    read_questions,
+    write_questions,
+)
+from training.distillation.rated import RatedText
+from training.support.arrays import Float32Array
+from training.support.files import atomic_path
+from training.support.progress import print_line
+
+_PART: Final = 20_000
+"""Questions in a file of answers, as `teach` divides them."""
+
+
+def keep_answers(folder: Path, file: Path) -> None:
+    """Write the answers of a folder into one file, in half precision.
+
+    Args:
+        folder: The output folder of `teach`, complete.
+        file: Is written atomically.
+
+    Raises:
+        InvalidInput: Answers are missing.
+    """
+    answers = TeacherAnswers(folder)
+    answers.require_complete(neutral=False)
+    logits = {"questions": answers.piece_logits}
+    logits |= {split: answers.review_logits(split) for split in answers.splits()}
+    about = {
+        "teacher": json.loads((folder / IDENTITY).read_text(encoding="utf-8")),
+        "questions": _digest(read_questions(folder / QUESTIONS)),
+        "calibration": json.loads((folder / CALIBRATION).read_text(encoding="utf-8")),
+    }
+    half: dict[str, Any] = {name: each.astype(np.float16) for name, each in logits.items()}
+    with atomic_path(file) as partial, partial.open("wb") as opened:
+        np.savez_compressed(opened, about=np.array(json.dumps(about)), **half)
+
+
+def unpack_answers(
+    file: Path,
+    folder: Path,
+    *,
+    sides: Sequence[str],
+    texts: Sequence[str],
+    rated: Sequence[RatedText],
+) -> None:
+    """Write what `teach` writes for a student, from a file of `keep_answers`.
+
+    Args:
+        file: The answers.
+        folder: The output folder; nothing is in it yet.
+        sides: The fingerprints of the training, validation and unlabelled texts.
+        texts: The training and the unlabelled texts.
+        rated: Texts that people rated.
+
+    Raises:
+        DataError: The file is no file of answers.
+        InvalidInput: It is about other data or other questions, or the folder has answers already.
+    """
+    about, logits = _read(file)
+    if about["teacher"]["data"] != list(sides):
+        raise InvalidInput(
+            "kept answers must be about the texts of this data, divided by the same recipe. "
+            f"Received: {file}, about others"
+        )
+    if (folder / IDENTITY).exists():
+        raise InvalidInput(f"kept answers need a new output folder. Received: {folder}")
+    config = about["teacher"]["config"]
+    questions = list(
+        all_questions(texts, rated, QuestionShares(**config["shares"]), seed=config["fit"]["seed"])
+    )
+    if _digest(questions) != about["questions"]:
+        raise InvalidInput(
+            f"{file} has answers to questions that this release asks in the same way, with the "
+            "same rated texts (--ratings) and short texts (--short). Received: others"
+        )
+    for name in ("answers", "reviews"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / QUESTIONS) as partial:
+        write_questions(partial, iter(questions))
+    for number, start in enumerate(range(0, len(questions), _PART)):
+        _write(folder / answers_file(number), logits["questions"][start : start + _PART])
+    for split in REVIEWS:
+        if split in logits:
+            _write(folder / review_logits_file(split), logits[split])
+    for name, part in ((CALIBRATION, "calibration"), (IDENTITY, "teacher")):
+        with atomic_path(folder / name) as partial:
+            partial.write_text(json.dumps(about[part], indent=1) + "\n", encoding="utf-8")
+    print_line(f"{len(questions):,} questions and their answers of {file}")
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, Float32Array]]:
+    try:
+        with np.load(file) as arrays:
+            logits = {name: arrays[name].astype(np.float32) for name in arrays if name != "about"}
+            return json.loads(str(arrays["about"])), logits
+    except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{file} must be a file of kept answers. Received: another one") from error
+
+
+def _write(path: Path, logits: Float32Array) -> None:
+    with atomic_path(path) as partial, partial.open("wb") as opened:
+        np.savez(opened, logits=logits)
+
+
+def _digest(questions: Iterator[Question] | Sequence[Question]) -> str:
+    """Return the sha256 of what is asked, in order."""
+    found = sha256()
+    for each in questions:
+        row = (each.review, each.kind, each.text, each.asked, each.known, each.opinion)
+        found.update(repr(row).encode())
+    return found.hexdigest()
