@@ -39,12 +39,13 @@ def test_every_bundled_version_is_ready(server: ServerProcess) -> None:
     assert states == {
         ("bow", 2): "ready",
         ("bow-ngrams", 1): "ready",
-        ("lstm", 2): "ready",
+        ("lstm", 3): "ready",
+        ("sentiment3", 1): "ready",
         ("tweets-lstm", 1): "ready",
     }
 
 
-@pytest.mark.parametrize("model", ["lstm", "bow", "bow-ngrams", "tweets-lstm"])
+@pytest.mark.parametrize("model", ["lstm", "sentiment3", "bow", "bow-ngrams", "tweets-lstm"])
 @pytest.mark.parametrize(
     "others", [OTHERS, [LONG]], ids=["31 other texts", "a text of 2,000 words"]
 )
