@@ -29,7 +29,7 @@ IMAGE = "localhost/valence:dev"
 TRACED = f"localhost/valence:{__version__}-traced"
 STRANGER = "54321:54321"
 PATIENCE_S = 120
-MAX_MB = 180
+MAX_MB = 150
 """Beyond the base; docs/container.md tells what weighs."""
 
 COUNT = """
