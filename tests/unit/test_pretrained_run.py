@@ -16,6 +16,7 @@ from training.data.accounting import Rows
 from training.data.corpus import Corpus, Example
 from training.data.dataset import Dataset
 from training.distillation import pretrained_run
+from training.distillation import questions as questions_module
 from training.distillation.answers import REVIEWS, TeacherAnswers
 from training.distillation.pretrained import FitConfig
 from training.distillation.pretrained_run import TeachConfig, TeacherRun, fit_logit_temperature
@@ -57,7 +58,7 @@ def corpus(name: str, word: str, count: int, *, labels: bool = True) -> Corpus:
 def few_short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask about two emoji and learn twenty everyday sentences instead of thousands."""
     few = [Question(NO_REVIEW, "emoji", sign, sign) for sign in ("👍", ":(")]
-    monkeypatch.setattr(pretrained_run, "emoji_questions", lambda: iter(few))
+    monkeypatch.setattr(questions_module, "emoji_questions", lambda: iter(few))
     monkeypatch.setattr(pretrained_run, "_FIRST_EVERYDAY", 20)
 
 
@@ -138,7 +139,7 @@ def test_answers_are_made_in_parts(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part of the answers that is on disk is not made again after a stop."""
-    monkeypatch.setattr(pretrained_run, "_SHARD", 50)
+    monkeypatch.setattr(pretrained_run, "PART", 50)
     run = TeacherRun(dataset, tmp_path, *tiny_teacher(), replace(CONFIG, rounds=1))
     run.fit()
     stopped = run.answers()

@@ -33,6 +33,8 @@ IDENTITY: Final = "teacher.json"
 QUESTIONS: Final = "questions.tsv.gz"
 CALIBRATION: Final = "calibration.json"
 REVIEWS: Final = ("train", "validation", "unlabelled")
+PART: Final = 20_000
+"""Questions in a file of answers: minutes of computing on a CPU."""
 _SPLITS: Final = ("train", "unlabelled", "validation")
 """The splits in the order of the fields of `SoftLabels`."""
 

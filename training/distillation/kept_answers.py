@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from app.errors import DataError, InvalidInput
 from training.distillation.answers import (
     CALIBRATION,
     IDENTITY,
+    PART,
     QUESTIONS,
     REVIEWS,
     TeacherAnswers,
@@ -34,9 +35,6 @@ from training.distillation.rated import RatedText
 from training.support.arrays import Float32Array
 from training.support.files import atomic_path
 from training.support.progress import print_line
-
-_PART: Final = 20_000
-"""Questions in a file of answers, as `teach` divides them."""
 
 
 def keep_answers(folder: Path, file: Path) -> None:
@@ -105,8 +103,8 @@ def unpack_answers(
         (folder / name).mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / QUESTIONS) as partial:
         write_questions(partial, iter(questions))
-    for number, start in enumerate(range(0, len(questions), _PART)):
-        _write(folder / answers_file(number), logits["questions"][start : start + _PART])
+    for number, start in enumerate(range(0, len(questions), PART)):
+        _write(folder / answers_file(number), logits["questions"][start : start + PART])
     for split in REVIEWS:
         if split in logits:
             _write(folder / review_logits_file(split), logits[split])

@@ -50,7 +50,6 @@ class FitConfig:
         ema_momentum: Of the averaged weights, which are the result.
         opinion_weight: Of the second logit in the loss, beside 1 for the first.
         batch_pieces: The most word pieces in a batch, padding included.
-        steps: The most batches of a round; by default every example is seen once.
         seed: Of the order of the texts and the dropout.
     """
 
@@ -62,7 +61,6 @@ class FitConfig:
     ema_momentum: float = 0.998
     opinion_weight: float = 0.5
     batch_pieces: int = 3072
-    steps: int | None = None
     seed: int = 7
 
 
@@ -205,6 +203,7 @@ def fit(
     folder: Path,
     config: FitConfig,
     *,
+    steps: int | None = None,
     checkpoint_every_s: float,
 ) -> None:
     """Fine-tune `model` and load the averaged weights into it; a stopped fit resumes.
@@ -214,13 +213,14 @@ def fit(
         examples: What it learns.
         folder: Keeps the checkpoint, `checkpoint.pt`.
         config: How.
+        steps: The most batches; by default every example is seen once.
         checkpoint_every_s: Seconds between checkpoints.
     """
     device = choose_device()
     model.to(device)
     rows = examples.rows()
     plan = list(batches([len(row) for row in rows], config.batch_pieces, (config.seed, 0)))
-    plan = plan[: config.steps]
+    plan = plan[:steps]
     optimizer = _optimizer(model, config)
     averaged = {name: value.detach().clone() for name, value in _trained(model)}
     path, first = folder / "checkpoint.pt", 0

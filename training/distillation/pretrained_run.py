@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import chain, islice
@@ -36,6 +36,7 @@ from training.data.split import fingerprint
 from training.distillation.answers import (
     CALIBRATION,
     IDENTITY,
+    PART,
     QUESTIONS,
     REVIEWS,
     answers_file,
@@ -67,8 +68,6 @@ from training.support.arrays import Float32Array, Float64Array
 from training.support.cache import Arrays, DiskCache
 from training.support.progress import print_line
 
-_SHARD: Final = 20_000
-"""Texts in a part of the answers: minutes of computing on a CPU."""
 _REVIEW_SHARD: Final = 2_500
 _SELF_TAUGHT: Final = QuestionShares(
     paragraphs=0.05,
@@ -230,7 +229,7 @@ class TeacherRun:
         )
         questions = read_questions(path)
         number = 0
-        while part := list(islice(questions, _SHARD)):
+        while part := list(islice(questions, PART)):
             logits = self._answers(answers_file(number), part)
             yield from zip(part, logits.tolist(), strict=True)
             number += 1
@@ -273,7 +272,8 @@ class TeacherRun:
             self._model,
             examples,
             self._folder / name,
-            replace(self._config.fit, steps=self._config.steps_of(number)),
+            self._config.fit,
+            steps=self._config.steps_of(number),
             checkpoint_every_s=self._config.checkpoint_every_s,
         )
         save_weights(self._model, path)
@@ -299,9 +299,9 @@ class TeacherRun:
         logits = np.concatenate(
             [
                 self._answers(
-                    f"round-{number}/{start // _SHARD:04}.npz", questions[start : start + _SHARD]
+                    f"round-{number}/{start // PART:04}.npz", questions[start : start + PART]
                 )
-                for start in range(0, len(questions), _SHARD)
+                for start in range(0, len(questions), PART)
             ]
         )
         return join_examples(labelled, rated, own_answers(questions, logits, self._pieces))
