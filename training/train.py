@@ -446,6 +446,8 @@ def _soft_labels(
                 "answers must be about the texts of this training, which teach divides by the "
                 f"recipe of its --config. Received: {answers.folder}, about other texts"
             )
+        if (large := answers.of_large_reviews()) is not None:
+            teachers["larger"] = large
         if found is not None:
             teachers["trained here"] = found
         found = mix_teachers(teachers, _two_classes(config, validation))

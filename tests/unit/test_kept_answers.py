@@ -13,6 +13,7 @@ from training.distillation.answers import TeacherAnswers
 from training.distillation.kept_answers import keep_answers, unpack_answers
 from training.distillation.questions import QuestionShares, all_questions, write_questions
 from training.distillation.rated import RatedText
+from training.support.cache import DiskCache
 
 TEXTS = ["A fine film. I liked the cast. It was short.", "A dull film. I left early. Never again."]
 RATED = [RatedText("The parcel came today.", 0.5, 0.1)]
@@ -59,6 +60,33 @@ def test_a_student_gets_the_same_answers(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(after.reviews("train"), before.reviews("train"), atol=1e-3)
     with np.load(file) as arrays:
         assert not any(word in str(arrays["about"]) for word in ("liked", "parcel"))
+
+
+def test_answers_of_a_larger_teacher(folder: Path, tmp_path: Path) -> None:
+    """They are kept, too, with the gaps where it was not asked, and what it was made from."""
+    (folder / "large").mkdir()
+    logits = np.array([1.5, np.nan, -2], np.float32)
+    for split in ("train", "validation", "unlabelled"):
+        np.savez(folder / "large" / f"{split}.npz", logits=logits)
+    (folder / "large" / "teacher.json").write_text('{"config": {"steps": 9}}', "utf-8")
+    keep_answers(folder, tmp_path / "kept.npz")
+    after = unpack(tmp_path / "kept.npz", tmp_path / "again")
+    np.testing.assert_array_equal(after.large_review_logits("unlabelled"), logits)
+    identity = json.loads((tmp_path / "again" / "large" / "teacher.json").read_text("utf-8"))
+    assert identity == {"config": {"steps": 9}}
+
+
+def test_the_files_are_those_of_a_run(folder: Path, tmp_path: Path) -> None:
+    """Each has a checksum beside it, so that `teach` on this folder finds none of them damaged."""
+    keep_answers(folder, tmp_path / "kept.npz")
+    unpack(tmp_path / "kept.npz", tmp_path / "again")
+    files = [path for path in (tmp_path / "again").rglob("*") if path.is_file()]
+    of_content = [path for path in files if path.suffix != ".crc32"]
+    for path in of_content:
+        stored = path.with_name(f".{path.name}.crc32")
+        assert DiskCache(path.parent).path(path.name, lambda _: pytest.fail("damaged")) == path
+        assert stored.exists()
+    assert len(files) == 2 * len(of_content)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,19 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra teacher")
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel
 
+from app.errors import InvalidInput
 from tests.pretrained import tiny_teacher
 from training.distillation.pretrained import (
     FitConfig,
     PretrainedTeacher,
     TeacherExamples,
+    WordPieces,
     batches,
     fit,
+    load_pretrained,
     load_weights,
     predict,
     save_weights,
@@ -93,6 +98,62 @@ def test_windows(letters: str, windows: list[str]) -> None:
     (rows,) = pieces.windows([" ".join(letters)], longest=6)
     expected = [pieces.encode([" ".join(window)], longest=6)[0].tolist() for window in windows]
     assert [row.tolist() for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "marks"),
+    [
+        (("[CLS]", "[SEP]"), (0, 1)),
+        (("<s>", "</s>"), (0, 1)),
+        (("[CLS]", "[SEP]", "<s>", "</s>"), (2, 3)),
+    ],
+)
+def test_marks_around_a_text(names: tuple[str, ...], marks: tuple[int, int]) -> None:
+    """A text is between the marks that its encoder was pretrained with."""
+    row = WordPieces(words([*names, "a"])).encode(["a"], 9)[0]
+    assert row.tolist() == [marks[0], len(names), marks[1]]
+
+
+def test_a_tokenizer_without_marks() -> None:
+    """A tokenizer without known marks belongs to another kind of model."""
+    with pytest.raises(InvalidInput, match="must have <s> and </s> or"):
+        WordPieces(words(["a", "[CLS]"]))
+
+
+def words(names: list[str]) -> Tokenizer:
+    """A tokenizer that knows these words."""
+    tokenizer = Tokenizer(models.WordLevel({name: at for at, name in enumerate(names)}, names[0]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json"])
+def test_a_folder_that_is_no_encoder(missing: str, tmp_path: Path) -> None:
+    """What is missing is said before anything is loaded."""
+    for name in {"config.json", "tokenizer.json"} - {missing}:
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=f"Received: .*, without {missing}"):
+        load_pretrained(tmp_path)
+
+
+def test_an_encoder_from_a_folder(tmp_path: Path) -> None:
+    """Its first layers can stay as they are; the others are fine-tuned."""
+    config = BertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        pad_token_id=3,
+    )
+    BertModel(config).save_pretrained(tmp_path)
+    words(["[CLS]", "[SEP]", "a"]).save(str(tmp_path / "tokenizer.json"))
+    model, pieces = load_pretrained(tmp_path, frozen=2)
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert trained
+    assert all(name.startswith(("encoder.encoder.layer.2.", "output.")) for name in trained)
+    assert model.padding == 3
+    assert pieces.encode(["a"], 9)[0].tolist() == [0, 2, 1]
 
 
 def test_the_teacher_learns(tmp_path: Path) -> None:

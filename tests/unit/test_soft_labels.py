@@ -55,3 +55,17 @@ def test_a_split_that_one_teacher_did_not_answer() -> None:
     both = mix_teachers({"partly": first, "wholly": second}, TARGETS)
     assert mixed.labelled.tolist() == both.labelled.tolist()
     assert mix_teachers({"partly": partly}, TARGETS).sizes() == [3, 0, 100]
+
+
+def test_texts_that_one_teacher_did_not_answer() -> None:
+    """Each gets what the others say alone; the rest of its split is mixed from all."""
+    first, second = labels(0.6, right=0.9), labels(0.9, right=0.8)
+    some = first.unlabelled.copy()
+    some[1:3] = np.nan
+    mixed = mix_teachers(
+        {"partly": replace(first, unlabelled=some), "wholly": second}, TARGETS
+    ).unlabelled
+    both = mix_teachers({"partly": first, "wholly": second}, TARGETS).unlabelled
+    alone = mix_teachers({"wholly": second}, TARGETS).unlabelled
+    np.testing.assert_allclose(mixed, [both[0], *alone[1:3], *both[3:]], atol=1e-6)
+    assert not np.allclose(both[1:3], alone[1:3], atol=0.01)

@@ -33,6 +33,8 @@ IDENTITY: Final = "teacher.json"
 QUESTIONS: Final = "questions.tsv.gz"
 CALIBRATION: Final = "calibration.json"
 REVIEWS: Final = ("train", "validation", "unlabelled")
+LARGE: Final = "large"
+"""The folder of the larger teacher, which answers reviews alone."""
 PART: Final = 20_000
 """Questions in a file of answers: minutes of computing on a CPU."""
 _SPLITS: Final = ("train", "unlabelled", "validation")
@@ -42,6 +44,11 @@ _SPLITS: Final = ("train", "unlabelled", "validation")
 def review_logits_file(split: str) -> str:
     """Return the name of the file with the logits of the reviews of a split."""
     return f"reviews/{split}.npz"
+
+
+def large_logits_file(split: str) -> str:
+    """Return the name, in `LARGE`, of the file with the larger teacher's logits of a split."""
+    return f"{split}.npz"
 
 
 def answers_file(part: int) -> str:
@@ -89,6 +96,19 @@ class TeacherAnswers:
         return [
             expit((self._read(files[each]) if each in there else none)[:, 1]) for each in _SPLITS
         ]
+
+    def of_large_reviews(self) -> SoftLabels | None:
+        """Return the soft labels of the larger teacher; nan for a text that it did not answer.
+
+        None without such a teacher.
+        """
+        if not (self.folder / LARGE / large_logits_file("validation")).exists():
+            return None
+        return SoftLabels(*(soft_labels(self.large_review_logits(split)) for split in _SPLITS))
+
+    def large_review_logits(self, split: str) -> Float32Array:
+        """Return the larger teacher's logits of a split, float32 (texts,); nan if not answered."""
+        return self._read(f"{LARGE}/{large_logits_file(split)}")
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits whose reviews are answered; those of validation weight the teachers."""
@@ -160,8 +180,9 @@ class TeacherAnswers:
     def fingerprint(self) -> str:
         """Return the sha256 of all questions and answers."""
         found = sha256()
+        large = [self.folder / LARGE / large_logits_file(split) for split in REVIEWS]
         for path in sorted(self.folder.glob("**/*.npz")):
-            if path.parent.name in ("answers", "reviews"):
+            if path.parent.name in ("answers", "reviews") or path in large:
                 found.update(path.read_bytes())
         for name in (QUESTIONS, CALIBRATION):
             found.update(self._complete(name).read_bytes())

@@ -7,6 +7,7 @@ same ones, so neither PyTorch nor hours are needed. It is refused for other data
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from app.errors import DataError, InvalidInput
 from training.distillation.answers import (
     CALIBRATION,
     IDENTITY,
+    LARGE,
     PART,
     QUESTIONS,
     REVIEWS,
     TeacherAnswers,
     answers_file,
+    large_logits_file,
     review_logits_file,
 )
 from training.distillation.questions import (
@@ -33,6 +36,7 @@ from training.distillation.questions import (
 )
 from training.distillation.rated import RatedText
 from training.support.arrays import Float32Array
+from training.support.cache import DiskCache
 from training.support.files import atomic_path
 from training.support.progress import print_line
 
@@ -56,6 +60,9 @@ def keep_answers(folder: Path, file: Path) -> None:
         "questions": _digest(read_questions(folder / QUESTIONS)),
         "calibration": json.loads((folder / CALIBRATION).read_text(encoding="utf-8")),
     }
+    if answers.of_large_reviews() is not None:
+        logits |= {f"{LARGE}/{each}": answers.large_review_logits(each) for each in REVIEWS}
+        about[LARGE] = json.loads((folder / LARGE / IDENTITY).read_text(encoding="utf-8"))
     half: dict[str, Any] = {name: each.astype(np.float16) for name, each in logits.items()}
     with atomic_path(file) as partial, partial.open("wb") as opened:
         np.savez_compressed(opened, about=np.array(json.dumps(about)), **half)
@@ -99,18 +106,24 @@ def unpack_answers(
             f"{file} has answers to questions that this release asks in the same way, with the "
             "same rated texts (--ratings) and short texts (--short). Received: others"
         )
-    for name in ("answers", "reviews"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / QUESTIONS) as partial:
-        write_questions(partial, iter(questions))
-    for number, start in enumerate(range(0, len(questions), PART)):
-        _write(folder / answers_file(number), logits["questions"][start : start + PART])
-    for split in REVIEWS:
-        if split in logits:
-            _write(folder / review_logits_file(split), logits[split])
-    for name, part in ((CALIBRATION, "calibration"), (IDENTITY, "teacher")):
-        with atomic_path(folder / name) as partial:
-            partial.write_text(json.dumps(about[part], indent=1) + "\n", encoding="utf-8")
+    parts = [
+        (answers_file(number), logits["questions"][start : start + PART])
+        for number, start in enumerate(range(0, len(questions), PART))
+    ]
+    parts += [(review_logits_file(each), logits[each]) for each in REVIEWS if each in logits]
+    texts_of = {CALIBRATION: "calibration", IDENTITY: "teacher"}
+    if LARGE in about:
+        parts += [
+            (f"{LARGE}/{large_logits_file(each)}", logits[f"{LARGE}/{each}"]) for each in REVIEWS
+        ]
+        texts_of |= {f"{LARGE}/{IDENTITY}": LARGE}
+    _cache(folder / QUESTIONS).path(QUESTIONS, lambda path: write_questions(path, iter(questions)))
+    for name, found in parts:
+        path = folder / name
+        _cache(path).arrays(path.name, partial(dict, logits=found))
+    for name, part in texts_of.items():
+        path = folder / name
+        _cache(path).path(path.name, partial(_write_json, about[part]))
     print_line(f"{len(questions):,} questions and their answers of {file}")
 
 
@@ -123,9 +136,14 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Float32Array]]:
         raise DataError(f"{file} must be a file of kept answers. Received: another one") from error
 
 
-def _write(path: Path, logits: Float32Array) -> None:
-    with atomic_path(path) as partial, partial.open("wb") as opened:
-        np.savez(opened, logits=logits)
+def _cache(path: Path) -> DiskCache:
+    """Return a cache for a file, which `teach` then takes for its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return DiskCache(path.parent)
+
+
+def _write_json(content: object, path: Path) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _digest(questions: Iterator[Question] | Sequence[Question]) -> str:

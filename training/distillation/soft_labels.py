@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import compress
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,8 @@ _LEAST: Final = 1e-6
 @dataclass(frozen=True, slots=True)
 class SoftLabels:
     """The soft labels of one teacher, or of several together; none of a split it did not answer.
+
+    A row of nan is a text that it did not answer.
 
     Attributes:
         labelled: Of the labelled texts, float32 (texts, classes).
@@ -52,11 +55,12 @@ class SoftLabels:
 def mix_teachers(teachers: Mapping[str, SoftLabels], targets: NDArray[np.integer]) -> SoftLabels:
     """Mix the logits of teachers with the weights that are best for validation texts.
 
-    Two or three numbers are fitted to thousands of labels; nothing else is learned from them. A
-    split that not all have labelled is a mixture of the others, with weights of its own.
+    A few numbers are fitted to thousands of labels; nothing else is learned from them. A text that
+    not all have labelled gets a mixture of the others, with weights of their own.
 
     Args:
-        teachers: By name; each labels the validation texts, and all or none of another split.
+        teachers: By name; each labels all validation texts, and of another split all, some or
+            none. Each text is labelled by one at least.
         targets: The class of each validation text, (texts,).
     """
     each = {name: _logits(labels.validation) for name, labels in teachers.items()}
@@ -70,9 +74,14 @@ def mix_teachers(teachers: Mapping[str, SoftLabels], targets: NDArray[np.integer
         own = {name: labels for name, labels in own.items() if len(labels)}
         if not own:
             return next(iter(teachers.values())).validation[:0]
-        logits = np.stack([_logits(labels) for labels in own.values()])
-        mixed: Float32Array = softmax(np.tensordot(fit(tuple(own)), logits, axes=1), axis=1)
-        return mixed.astype(np.float32)
+        names, logits = list(own), np.stack([_logits(labels) for labels in own.values()])
+        answered = np.isfinite(logits[:, :, 0])  # (teachers, texts)
+        mixed = np.full(logits.shape[1:], np.nan, np.float32)
+        for who in np.unique(answered, axis=1).T:
+            weights = fit(tuple(compress(names, who)))
+            rows = (answered == who[:, np.newaxis]).all(axis=0)
+            mixed[rows] = softmax(np.tensordot(weights, logits[who][:, rows], axes=1), axis=1)
+        return mixed
 
     found = SoftLabels(mix("labelled"), mix("unlabelled"), mix("validation"))
     weights = fit(tuple(each))
