@@ -25,7 +25,7 @@ from app.api.keys import Keys
 from app.api.protocol import HTTPProtocol
 from app.configuration import divide_cores
 from app.errors import ValenceError
-from app.gc_tuning import freeze_heap, give_back_memory
+from app.gc_tuning import give_back_memory, limit_arenas, settle_memory
 from app.main import (
     connection_limits,
     create_app,
@@ -83,6 +83,8 @@ def serve(settings: Settings, announce: Announce) -> None:
     started = time.monotonic()
     settings = divide_cores(settings)
     require_tracing(settings)
+    if settings.workers > 1 or settings.engine == "onnx":  # TensorFlow has threads of its own
+        limit_arenas(1 + settings.threads)  # the event loop, and each batch that is computed
     keys = open_keys(settings)
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
@@ -123,6 +125,7 @@ def _run(
         return server.failure
     listener.setblocking(False)
     raise_descriptor_limit()
+    settle_memory()  # before the fork: a collection in a worker would write to every shared page
     supervisor = Supervisor(
         listener,
         settings.workers,
@@ -219,7 +222,7 @@ class Server(uvicorn.Server):
         self._adopting: set[asyncio.Task[object]] = set()
         app = create_app(
             settings,
-            on_loaded=freeze_heap,
+            on_loaded=settle_memory,
             on_released=give_back_memory,
             workers=link,
             keys=shared.keys,

@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -171,12 +172,27 @@ class TextEncoder:
     def load(cls, path: Path) -> "TextEncoder":
         """Read an encoder that `save` wrote.
 
+        Files with the same content share one encoder as long as it is in use: a vocabulary takes
+        5 MB, and models that were trained on the same texts have the same.
+
         Raises:
             UnusableVersion: The file is missing or malformed, or of another schema or rules
                 version.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            stored = path.read_bytes()
+        except OSError as error:
+            raise UnusableVersion(f"{path.name} cannot be read: {error.strerror}") from error
+        digest = hashlib.sha256(stored).digest()
+        encoder = _IN_USE.get(digest)
+        if encoder is None:
+            encoder = _IN_USE[digest] = cls._parse(stored, path)
+        return encoder
+
+    @classmethod
+    def _parse(cls, stored: bytes, path: Path) -> "TextEncoder":
+        try:
+            content = json.loads(stored.decode())
             for key, first, last in (
                 ("schema_version", _SCHEMA_VERSION, _SCHEMA_VERSION),
                 ("rules_version", 1, RULES_VERSION),
@@ -196,8 +212,6 @@ class TextEncoder:
                 rules_version=rules_version,
             )
             return cls(config, Vocabulary(content["words"]))
-        except OSError as error:
-            raise UnusableVersion(f"{path.name} cannot be read: {error.strerror}") from error
         except (*_MALFORMED, InvalidInput) as error:
             raise UnusableVersion(f"{path.name} is not a tokenizer: {error}") from error
 
@@ -207,3 +221,7 @@ class TextEncoder:
         if self.config.rules_version > 1:
             content["aliases"] = aliases
         return content | {"words": list(self.vocabulary.words)}
+
+
+_IN_USE: Final[WeakValueDictionary[bytes, TextEncoder]] = WeakValueDictionary()
+"""The encoders in use, by the sha256 of the file that each was read from."""

@@ -1,6 +1,8 @@
 """Texts to ids, and the file that stores the rules."""
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -159,6 +161,21 @@ def test_wrong_file(tmp_path: Path, change: dict[str, object], message: str) -> 
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UnusableVersion, match=message):
         TextEncoder.load(path)
+
+
+def test_encoders_in_use_are_shared(tmp_path: Path) -> None:
+    """Files of the same content share one encoder; a changed file is read again."""
+    paths = [tmp_path / name for name in ("a.json", "b.json")]
+    for path in paths:
+        encoder.save(path)
+    first, second = map(TextEncoder.load, paths)
+    assert first is second
+    TextEncoder(replace(CONFIG, head=1), WORDS).save(paths[1])
+    assert TextEncoder.load(paths[1]).config.head == 1
+    known = weakref.ref(first)
+    del first, second
+    gc.collect()
+    assert known() is None
 
 
 def test_missing_file(tmp_path: Path) -> None:
