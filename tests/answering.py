@@ -16,6 +16,7 @@ class Answering(socketserver.ThreadingTCPServer):
     Attributes:
         bodies: The received bodies.
         connections: The number of connections.
+        closes: So many connections are closed as soon as they are open.
     """
 
     request_queue_size = 128  # clients connect all at once
@@ -24,7 +25,7 @@ class Answering(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Connection)
         self.port = self.server_address[1]
         self.bodies: list[bytes] = []
-        self.connections = 0
+        self.connections = self.closes = 0
 
 
 class _Connection(socketserver.StreamRequestHandler):
@@ -34,6 +35,8 @@ class _Connection(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """Answer the requests of a connection."""
         self.server.connections += 1
+        if self.server.connections <= self.server.closes:
+            return
         try:
             while self._answer_one():
                 pass

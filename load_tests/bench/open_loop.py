@@ -40,6 +40,7 @@ class Answers:
         lags_ms: For each request how long after its time it was sent. It is part of the latency.
         timings: `Server-Timing` of the answers with status 200, in their order.
         cpu_s: The processor time of the generator.
+        span_s: From the start of the warm-up to the last answer, or to the end of the load.
     """
 
     seconds: float
@@ -48,6 +49,7 @@ class Answers:
     lags_ms: list[float] = field(default_factory=list)
     timings: list[bytes] = field(default_factory=list)
     cpu_s: float = 0.0
+    span_s: float = 0.0
 
     def count(self, status: int) -> int:
         """The number of answers with a status."""
@@ -128,8 +130,9 @@ def run(
     warm_up_s: float = 0.0,
     connections: int = 0,
     seed: int = 1,
+    shuffled: bool = False,
 ) -> Answers:
-    """Send requests at a rate, in order and repeatedly, and wait for the last answers.
+    """Send requests at a rate, repeatedly, and wait for the last answers.
 
     Args:
         port: Of a server on this machine.
@@ -139,11 +142,16 @@ def run(
         warm_up_s: For so long before it requests are sent and not counted.
         connections: How many are opened beforehand; more are opened when all are busy.
         seed: Determines the times.
+        shuffled: Whether it also determines the order of the requests. Two loads at the same time
+            would otherwise send the same texts at about the same time, and a server that shares
+            the result of equal texts in flight would compute them once.
 
     Raises:
         BenchError: The server does not accept connections.
     """
     try:
+        if shuffled:
+            requests = random.Random(seed).sample(requests, len(requests))  # noqa: S311
         loop = _OpenLoop(port, requests, Answers(seconds), warm_up_s)
         return loop.run(rate, connections, seed)
     except OSError as error:
@@ -182,9 +190,11 @@ class _OpenLoop:
                     self._wait(left)
                 self._send(due)
             sent_cpu_s = time.process_time()
+            ended = started + self._warm_up_s + answers.seconds
             give_up = time.perf_counter() + _LAST_ANSWER_S
             while self._busy and time.perf_counter() < give_up:
                 self._receive(0.1)
+            answers.span_s = max(time.perf_counter(), ended) - started
             for number in self._busy:
                 if self._all[number].due >= self._counted_from:
                     answers.add(LOST, 0.0)
@@ -248,6 +258,8 @@ class _OpenLoop:
                 self._answers.add(status, (time.perf_counter() - connection.due) * 1e3)
                 if status == _OK:
                     self._answers.timings.append(connection.timing)
+        else:
+            self._free.remove(connection)  # the server has closed it while it was idle
         if status == LOST:
             del self._all[number]
             self._poll.unregister(number)

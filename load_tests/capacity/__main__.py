@@ -15,6 +15,7 @@ from load_tests.bench.options import above_zero, at_least, positive, share
 from load_tests.bench.texts import make_texts
 from load_tests.capacity.balancer import BALANCERS, find_balancer
 from load_tests.capacity.measure import (
+    CoreFigures,
     Plan,
     available_cores,
     check_answers,
@@ -24,7 +25,7 @@ from load_tests.capacity.measure import (
 from load_tests.capacity.pair import Turn, check_two, choose_places
 from load_tests.capacity.report import Wanted, make_content, write_files, write_markdown
 from load_tests.capacity.subject import Terms
-from load_tests.capacity.workload import Mix, make_bodies, request_file
+from load_tests.capacity.workload import Mix, make_bodies, request_file, texts_per_request
 
 OK, FAILED, WRONG_CALL = 0, 1, 2
 
@@ -70,6 +71,7 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
         find_balancer(options.balancer)
     mix = Mix(options.list_share, options.list_size)
     texts = _texts(options)
+    bodies = make_bodies(texts, options.model, mix, options.seed)
     terms = Terms(options.limit_ms, options.seconds, options.warm_up_s, options.tolerance)
     about: dict[str, Any] = {
         "machine": describe_machine(),
@@ -80,13 +82,16 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
             "source": f"from {options.data.name}" if options.data else "generated",
             "rounds": options.rounds,
             "busy_cores_before": busy_cores(),
-            "texts_per_request": mix.texts_per_request,
+            "texts_per_request": texts_per_request(bodies),
             "method": options.method,
             **asdict(mix),
             **asdict(terms),
         },
     }
-    with request_file(make_bodies(texts, options.model, mix, options.seed)) as requests:
+    measured: list[CoreFigures] = []
+    turns: list[Turn] = []
+    ended: BenchError | None = None
+    with request_file(bodies) as requests:
         plan = Plan(
             models_dir=models_dir,
             model=options.model,
@@ -100,11 +105,16 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
         )
         _report("every text is asked once")
         about["tokens"] = check_answers(plan)
-        measured = [measure_cores(plan, cores, _report) for cores in options.cores]
-        turns: list[Turn] = []
-        if options.check_two:
-            balancing = {"balancer": options.balancer, "method": options.method}
-            turns = check_two(plan, turns=options.turns, report=_report, **balancing)
+        try:
+            for cores in options.cores:
+                measured.append(measure_cores(plan, cores, _report))
+            if options.check_two:
+                balancing = {"balancer": options.balancer, "method": options.method}
+                turns.extend(check_two(plan, turns=options.turns, report=_report, **balancing))
+        except BenchError as error:
+            if not measured:
+                raise
+            ended = error  # what was measured before, for many minutes, is written
     wanted = Wanted(
         rates=options.rates,
         lowest_share=options.lowest_share,
@@ -116,6 +126,8 @@ def _run(options: argparse.Namespace, typed: Sequence[str], serve_options: Seque
     content = make_content(about, measured, turns)
     written = write_files(options.out, content, text, measured, wanted)
     print("written:", ", ".join(str(path) for path in written))
+    if ended is not None:
+        raise ended
     return OK
 
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ _STOP_TIMEOUT_S: Final = 10.0
 _NGINX: Final = """\
 daemon off;
 worker_processes {threads};
+{placed}
 error_log stderr error;
 pid {folder}/pid;
 {user}
@@ -56,6 +57,7 @@ http {{
 _HAPROXY: Final = """\
 global
   nbthread {threads}
+{placed}
   maxconn 8192
 defaults
   mode http
@@ -105,7 +107,7 @@ def write_config(
     replicas: Sequence[int],
     *,
     method: str,
-    threads: int,
+    cores: Sequence[int],
     user: str,
 ) -> str:
     """Write the configuration of a balancer.
@@ -116,19 +118,26 @@ def write_config(
         port: Where it listens on this machine.
         replicas: The ports of the replicas.
         method: `round-robin`, `least-requests` or `random`.
-        threads: Its workers or threads.
+        cores: Each has a worker or thread; one anywhere if empty.
         user: A line for nginx that names the user of its workers; empty for its own.
     """
     lines = {
-        "nginx": [f"    server 127.0.0.1:{each};" for each in replicas],
+        # One failure would else send everything to the other replica for 10 s.
+        "nginx": [f"    server 127.0.0.1:{each} max_fails=0;" for each in replicas],
         "haproxy": [f"  server r{each} 127.0.0.1:{each}" for each in replicas],
+    }[name]
+    masks = " ".join(f"{1 << core:b}" for core in cores)
+    placed = {
+        "nginx": f"worker_cpu_affinity {masks};" if cores else "",
+        "haproxy": "\n".join(f"  cpu-map 1/{n} {core}" for n, core in enumerate(cores, 1)),
     }[name]
     template = {"nginx": _NGINX, "haproxy": _HAPROXY}[name]
     return template.format(
         folder=folder,
         port=port,
-        threads=threads,
+        threads=max(1, len(cores)),
         method=_METHODS[name][method],
+        placed=placed,
         servers="\n".join(lines),
         user=user,
     )
@@ -136,9 +145,9 @@ def write_config(
 
 @contextmanager
 def balancing(
-    name: str, replicas: Sequence[int], cores: Collection[int], *, method: str, threads: int
+    name: str, replicas: Sequence[int], cores: Sequence[int], *, method: str
 ) -> Iterator[int]:
-    """Run a balancer on some cores; yields its port.
+    """Run a balancer with a worker on each of some cores; yields its port.
 
     Raises:
         BenchError: It is not installed, or does not start.
@@ -149,7 +158,7 @@ def balancing(
         folder = Path(made)
         config = folder / "config"
         text = write_config(
-            name, folder, port, replicas, method=method, threads=threads, user=_user_line()
+            name, folder, port, replicas, method=method, cores=cores, user=_user_line()
         )
         config.write_text(text)
         options = ["-p", str(folder), "-c", str(config)] if name == "nginx" else ["-f", str(config)]

@@ -7,6 +7,7 @@ Reads a line of JSON for each load from standard input, and writes one for each 
 
 import contextlib
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -29,6 +30,10 @@ from load_tests.capacity.workload import read_requests
 _CONNECTIONS: Final = 32
 _NICENESS: Final = -10
 """A generator that waits for its core sends late. Needs a privilege; without it, the lag tells."""
+_AUTOGROUP: Final = Path("/proc/self/autogroup")
+"""Where the kernel schedules sessions instead of processes, the niceness of this one counts."""
+_loads: Final = itertools.count(1)
+"""Numbers the loads of this process: each has times and an order of its own."""
 
 
 @dataclass(slots=True)
@@ -43,6 +48,7 @@ class Observed:
         lags_ms: For each request, how long after that it was sent.
         stages_ms: The durations in `Server-Timing`, by name, in the order of the latencies.
         cpu_s: The processor time of the generators.
+        span_s: From the start of the warm-up to the last answer, or to the end of the load.
     """
 
     seconds: float
@@ -52,9 +58,11 @@ class Observed:
     lags_ms: list[float] = field(default_factory=list)
     stages_ms: dict[str, list[float]] = field(default_factory=dict)
     cpu_s: float = 0.0
+    span_s: float = 0.0
 
     def add(self, other: "Observed") -> None:
         """Add what another generator has seen of the same load."""
+        self.span_s = max(self.span_s, other.span_s)
         self.sent += other.sent
         self.failed += other.failed
         self.latencies_ms += other.latencies_ms
@@ -81,7 +89,6 @@ class Generators:
         self.count = len(cores)
         self._stack = ExitStack()
         self._processes: list[subprocess.Popen[str]] = []
-        self._loads = 0
 
     def __enter__(self) -> "Generators":
         with ExitStack() as stack:
@@ -93,6 +100,7 @@ class Generators:
                         text=True,
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
+                        start_new_session=True,
                     )
                 stack.enter_context(process)
                 stack.callback(process.terminate)
@@ -114,14 +122,14 @@ class Generators:
         Raises:
             BenchError: A generator has failed.
         """
-        self._loads += 1
+        load_number = next(_loads)
         for number, process in enumerate(self._processes):
             load = {
                 "port": port,
                 "rate": rate / len(self._processes),
                 "seconds": seconds,
                 "warm_up_s": warm_up_s,
-                "seed": self._loads * len(self._processes) + number,
+                "seed": load_number * len(self._processes) + number,
             }
             assert process.stdin is not None  # noqa: S101 - it is a pipe
             process.stdin.write(json.dumps(load) + "\n")
@@ -161,6 +169,7 @@ def observe(answers: Answers) -> Observed:
             stages.setdefault(name, []).append(milliseconds)
     return Observed(
         seconds=answers.seconds,
+        span_s=answers.span_s,
         sent=answers.sent,
         failed=Counter(
             {status: len(found) for status, found in answers.latencies_ms.items() if status != 200}
@@ -175,6 +184,7 @@ def observe(answers: Answers) -> Observed:
 def _to_json(seen: Observed) -> dict[str, Any]:
     return {
         "seconds": seen.seconds,
+        "span_s": seen.span_s,
         "sent": seen.sent,
         "failed": seen.failed,
         "cpu_s": seen.cpu_s,
@@ -187,6 +197,7 @@ def _to_json(seen: Observed) -> dict[str, Any]:
 def _from_json(result: dict[str, Any]) -> Observed:
     return Observed(
         seconds=result["seconds"],
+        span_s=result["span_s"],
         sent=result["sent"],
         failed=Counter({int(status): count for status, count in result["failed"].items()}),
         latencies_ms=_unpack(result["latencies_ms"]),
@@ -210,12 +221,14 @@ def main() -> None:
     requests = read_requests(Path(sys.argv[1]))
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+        _AUTOGROUP.write_text(f"{_NICENESS}", encoding="ascii")
     gc.freeze()
     for line in sys.stdin:
         load = json.loads(line)
         gc.disable()  # a collection would make requests late
         try:
-            result = _to_json(observe(run(requests=requests, connections=_CONNECTIONS, **load)))
+            answers = run(requests=requests, connections=_CONNECTIONS, shuffled=True, **load)
+            result = _to_json(observe(answers))
         except BenchError as error:
             result = {"error": str(error)}
         gc.enable()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ class CoreFigures:
     @property
     def rate(self) -> float:
         """Requests per second at the knee: the median over the rounds."""
-        return percentile([knee.rate for knee in self.knees], 0.5)
+        return statistics.median(knee.rate for knee in self.knees)
 
     @property
     def interval(self) -> tuple[float, float]:

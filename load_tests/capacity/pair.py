@@ -6,9 +6,9 @@ generators: what one such core does is measured, and then two of them.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from load_tests.bench.errors import BenchError
@@ -17,6 +17,7 @@ from load_tests.capacity.generator import Generators
 from load_tests.capacity.measure import Plan, Report, available_cores, start_server, tell
 from load_tests.capacity.search import Knee
 from load_tests.capacity.subject import Subject
+from load_tests.capacity.trial import Trial
 
 REPLICAS: Final = 2
 GOAL: Final = 0.1
@@ -36,11 +37,15 @@ class Turn:
         one: The knee of one replica behind the balancer.
         two: The knee of two.
         apart: Whether no replica shares its core with the balancer or a generator.
+        loads_of_one: The loads from which the knee of one was found.
+        loads_of_two: Those of two.
     """
 
     one: Knee
     two: Knee
     apart: bool
+    loads_of_one: Sequence[Trial] = ()
+    loads_of_two: Sequence[Trial] = ()
 
     @property
     def predicted(self) -> float:
@@ -88,24 +93,28 @@ def choose_places(replicas: int, available: Sequence[int]) -> Places:
     return Places(own, tuple(available[REPLICAS:-1]), ((available[-1],),))
 
 
-def check_two(plan: Plan, *, turns: int, balancer: str, method: str, report: Report) -> list[Turn]:
-    """Measure one replica and two, by turns.
+def check_two(
+    plan: Plan, *, turns: int, balancer: str, method: str, report: Report
+) -> Iterator[Turn]:
+    """Measure one replica and two, by turns; yields each turn.
 
     Raises:
         BenchError: A part does not start, or a generator is too late.
     """
-    done: list[Turn] = []
+    start, factor = _START_RATE, _FIRST_FACTOR
+    apart = choose_places(REPLICAS, available_cores()).apart
     for _ in range(turns):
-        start = done[-1].one.low if done else _START_RATE
-        one = _find_knee(plan, 1, start, not done, balancer, method, report)
-        two = _find_knee(plan, REPLICAS, one.low * REPLICAS, False, balancer, method, report)
-        done.append(Turn(one, two, choose_places(REPLICAS, available_cores()).apart))
-    return done
+        one, loads_of_one = _find_knee(plan, 1, start, factor, balancer, method, report)
+        start, factor = one.low, _NEXT_FACTOR
+        two, loads_of_two = _find_knee(
+            plan, REPLICAS, start * REPLICAS, factor, balancer, method, report
+        )
+        yield Turn(one, two, apart, loads_of_one, loads_of_two)
 
 
 def agreement(turns: Sequence[Turn]) -> str:
     """Return whether the prediction holds, in a sentence."""
-    worst = max(abs(turn.ratio - 1) for turn in turns)
+    worst = max(abs(1 / turn.ratio - 1) for turn in turns)
     median = statistics.median(turn.ratio for turn in turns)
     held = "within" if worst <= GOAL else "NOT within"
     return (
@@ -115,8 +124,14 @@ def agreement(turns: Sequence[Turn]) -> str:
 
 
 def _find_knee(
-    plan: Plan, replicas: int, start: float, first: bool, balancer: str, method: str, report: Report
-) -> Knee:
+    plan: Plan,
+    replicas: int,
+    start: float,
+    factor: float,
+    balancer: str,
+    method: str,
+    report: Report,
+) -> tuple[Knee, list[Trial]]:
     places = choose_places(replicas, available_cores())
     with ExitStack() as stack:
         servers = [start_server(plan, (core,), stack) for core in places.replicas]
@@ -126,12 +141,10 @@ def _find_knee(
                 [server.port for server in servers],
                 places.balancer,
                 method=method,
-                threads=len(places.balancer),
             )
         )
         generators = stack.enter_context(Generators(plan.requests, places.generators))
         what = f"{replicas} behind {balancer}" if balancer != "auto" else f"{replicas} replicas"
-        subject = Subject(
-            port, servers, generators, plan.model, replace(plan.terms), tell(report, what)
-        )
-        return subject.find_knee(start, _FIRST_FACTOR if first else _NEXT_FACTOR)
+        on_trial = tell(report, what)
+        subject = Subject(port, servers, generators, plan.model, plan.terms, on_trial)
+        return subject.find_knee(start, factor), subject.trials

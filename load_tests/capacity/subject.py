@@ -44,6 +44,9 @@ class Subject:
         model: The model whose runs are counted.
         terms: How a rate is measured.
         on_trial: Called with each load and its verdict.
+
+    Attributes:
+        trials: Every load so far.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Subject:
         self._model = model
         self._terms = terms
         self._on_trial = on_trial
+        self.trials: list[Trial] = []
 
     def find_knee(self, start: float, factor: float) -> Knee:
         """Search for the highest rate that keeps the limit.
@@ -78,7 +82,7 @@ class Subject:
         before, cpu_before_s = self._read()
         seen = self._generators.run(self._port, rate, seconds, terms.warm_up_s)
         after, cpu_after_s = self._read()
-        counted = seconds / (seconds + terms.warm_up_s)  # the counters cover the warm-up too
+        counted = seconds / seen.span_s  # the counters cover the warm-up and the last answers, too
         known = cpu_before_s is not None and cpu_after_s is not None
         trial = describe(
             rate,
@@ -87,6 +91,7 @@ class Subject:
             server_cpu_s=((cpu_after_s or 0) - (cpu_before_s or 0)) * counted if known else None,
             runs=Counted(*(value * counted for value in astuple(after.since(before)))),
         )
+        self.trials.append(trial)
         self._on_trial(trial, trial.judge(terms.limit_ms))
         return trial
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,11 +24,6 @@ class Mix:
     list_share: float
     list_size: int
 
-    @property
-    def texts_per_request(self) -> float:
-        """The mean."""
-        return 1 + self.list_share * (self.list_size - 1)
-
 
 def make_bodies(texts: Sequence[str], model: str, mix: Mix, seed: int) -> list[bytes]:
     """Make bodies in a random order of single texts and lists.
@@ -48,6 +44,11 @@ def make_bodies(texts: Sequence[str], model: str, mix: Mix, seed: int) -> list[b
             content = {"text": chosen[0]} if size == 1 else {"texts": chosen}
             bodies.append(json.dumps(content | {"model": model}, separators=(",", ":")).encode())
     return bodies
+
+
+def texts_per_request(bodies: Sequence[bytes]) -> float:
+    """The mean number of texts in a body of `make_bodies`."""
+    return statistics.fmean(len(json.loads(body).get("texts", (1,))) for body in bodies)
 
 
 @contextmanager

@@ -33,6 +33,16 @@ def test_open_loop() -> None:
     assert (answers.quantile_ms(200, 0.5) or 0) > 0
 
 
+def test_idle_connections_that_the_server_closes() -> None:
+    """They are not used again: every request is answered on another one."""
+    bodies = [b'{"text": "good"}']
+    with answering() as server:
+        server.closes = 4
+        requests = make_requests(bodies, 200)
+        answers = run(server.port, requests, rate=100, seconds=0.3, warm_up_s=0.2, connections=4)
+    assert answers.count(200) == answers.sent > 10
+
+
 def test_row() -> None:
     """A row compares the answers in time with the capacity, and with what the generator leaves."""
     answers = Answers(seconds=2.0, sent=400, cpu_s=1.0)

@@ -78,6 +78,9 @@ def test_report(tmp_path: Path) -> None:
 def test_a_wrong_prediction_is_said() -> None:
     """A turn that is more than a tenth off is not within a tenth."""
     assert "NOT within 10%" in agreement([Turn(ONE, Knee(178, 179, 9), apart=True)])
+    low, high = (Turn(ONE, Knee(rate, rate, 9), apart=True) for rate in (181, 223))
+    assert "NOT within 10%" in agreement([low])  # 200 is 10.5 % more than 181
+    assert "is within 10%" not in agreement([high])
 
 
 def test_shared_cores_are_said() -> None:

@@ -12,7 +12,13 @@ from load_tests.capacity.data import read_texts
 from load_tests.capacity.generator import Generators
 from load_tests.capacity.measure import choose_layout
 from load_tests.capacity.pair import Places, choose_places
-from load_tests.capacity.workload import Mix, make_bodies, read_requests, request_file
+from load_tests.capacity.workload import (
+    Mix,
+    make_bodies,
+    read_requests,
+    request_file,
+    texts_per_request,
+)
 from tests.answering import answering
 
 TEXTS = [f"text {number}" for number in range(2000)]
@@ -21,14 +27,15 @@ TEXTS = [f"text {number}" for number in range(2000)]
 def test_the_mix() -> None:
     """Each text is sent once, in lists of one size with the wanted share, the same every time."""
     mix = Mix(list_share=0.1, list_size=8)
-    bodies = [json.loads(body) for body in make_bodies(TEXTS, "lstm", mix, seed=1)]
+    made = make_bodies(TEXTS, "lstm", mix, seed=1)
+    bodies = [json.loads(body) for body in made]
     lists = [body["texts"] for body in bodies if "texts" in body]
     sent = [text for body in bodies for text in body.get("texts", [body.get("text")])]
     assert {len(texts) for texts in lists} == {8}
     assert len(lists) / len(bodies) == pytest.approx(0.1, abs=0.03)
     assert sent == TEXTS[: len(sent)]
     assert len(sent) > 1990
-    assert mix.texts_per_request == pytest.approx(1.7)
+    assert texts_per_request(made) == len(sent) / len(bodies)
 
 
 def test_generators_share_a_load() -> None:
@@ -45,6 +52,25 @@ def test_generators_share_a_load() -> None:
     assert seen.sent == pytest.approx(100, rel=0.5)
     assert received > seen.sent
     assert seen.failed == {}
+
+
+def test_every_load_has_an_order_of_its_own() -> None:
+    """Two generators, and two loads, do not send the same texts at the same time.
+
+    The service computes equal texts in flight once: two replicas would seem to do more than twice
+    what one does.
+    """
+    with (
+        answering() as server,
+        request_file(make_bodies(TEXTS, "m", Mix(0, 1), seed=1)) as path,
+        Generators(path, [()]) as generators,
+    ):
+        orders = []
+        for _ in range(2):
+            before = len(server.bodies)
+            generators.run(server.port, 200, 0.3, 0)
+            orders.append(server.bodies[before:][:20])
+    assert len({*orders[0]} & {*orders[1]}) < 5
 
 
 def test_a_generator_says_what_went_wrong() -> None:
@@ -114,7 +140,7 @@ def test_a_real_balancer(name: str, method: str) -> None:
     with ExitStack() as stack:
         replicas = [stack.enter_context(answering()) for _ in range(2)]
         ports = [replica.port for replica in replicas]
-        port = stack.enter_context(balancing(name, ports, (), method=method, threads=1))
+        port = stack.enter_context(balancing(name, ports, (), method=method))
         requests = stack.enter_context(request_file(bodies))
         generators = stack.enter_context(Generators(requests, [()]))
         seen = generators.run(port, 200, 1.0, 0.2)
@@ -129,8 +155,10 @@ def test_a_real_balancer(name: str, method: str) -> None:
 def test_balancer_configuration(name: str, tmp_path: Path) -> None:
     """A configuration names every replica and the port, and leaves no field open."""
     text = write_config(
-        name, tmp_path, 8080, [9001, 9002], method="least-requests", threads=2, user=""
+        name, tmp_path, 8080, [9001, 9002], method="least-requests", cores=[0, 3], user=""
     )
+    placed = {"nginx": "worker_cpu_affinity 1 1000;", "haproxy": "cpu-map 1/2 3"}
+    assert placed[name] in text  # a worker on each core, as the layout says
     assert all(f"127.0.0.1:{port}" in text for port in (8080, 9001, 9002))
     assert ("least_conn" in text) or ("leastconn" in text)
     assert "{" not in text.replace(" {\n", "").replace("events { ", "")
