@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -351,11 +352,11 @@ def predict(
     batches side by side.
     """
     device = choose_device()
-    model.to(device).eval()
+    model = _for_inference(model.to(device).eval(), device)
     logits = np.zeros((len(rows), 2), np.float32)
 
     def answer(batch: Int64Array) -> None:
-        with torch.inference_mode(), _autocast(device):
+        with torch.inference_mode():
             ids, mask = pad([rows[row] for row in batch], device, model.padding)
             logits[batch] = model(ids, mask).float().cpu().numpy()
 
@@ -467,6 +468,14 @@ def _assign(model: PretrainedTeacher, weights: dict[str, Any]) -> None:
     with torch.no_grad():
         for name, value in _trained(model):
             value.copy_(weights[name])
+
+
+def _for_inference(model: PretrainedTeacher, device: Any) -> PretrainedTeacher:
+    """Return a copy in bfloat16 where it would compute in it: nothing is cast batch by batch."""
+    if isinstance(_autocast(device), nullcontext):
+        return model
+    copy: PretrainedTeacher = deepcopy(model).to(torch.bfloat16)
+    return copy
 
 
 def _autocast(device: Any) -> Any:
