@@ -23,8 +23,8 @@ from app.api.error_handlers import refuse_http
 from app.api.health import state_of
 from app.api.keys import Keys
 from app.api.protocol import HTTPProtocol
-from app.configuration import divide_cores
-from app.errors import ValenceError
+from app.configuration import divide_cores, find_engine
+from app.errors import MissingLibrary, ValenceError
 from app.gc_tuning import give_back_memory, limit_arenas, settle_memory
 from app.main import (
     connection_limits,
@@ -83,8 +83,9 @@ def serve(settings: Settings, announce: Announce) -> None:
     started = time.monotonic()
     settings = divide_cores(settings)
     require_tracing(settings)
-    if settings.workers > 1 or settings.engine == "onnx":  # TensorFlow has threads of its own
-        limit_arenas(1 + settings.threads)  # the event loop, and each batch that is computed
+    with contextlib.suppress(MissingLibrary):  # is said when the models are loaded
+        if find_engine(settings) == "onnx":  # TensorFlow has threads of its own
+            limit_arenas(1 + settings.threads)  # the event loop, and each batch that is computed
     keys = open_keys(settings)
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]

@@ -26,6 +26,7 @@ class Answering(socketserver.ThreadingTCPServer):
         self.port = self.server_address[1]
         self.bodies: list[bytes] = []
         self.connections = self.closes = 0
+        self.lock = threading.Lock()
 
 
 class _Connection(socketserver.StreamRequestHandler):
@@ -34,8 +35,10 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Answer the requests of a connection."""
-        self.server.connections += 1
-        if self.server.connections <= self.server.closes:
+        with self.server.lock:
+            self.server.connections += 1
+            number = self.server.connections
+        if number <= self.server.closes:
             return
         try:
             while self._answer_one():

@@ -276,16 +276,14 @@ def _add_teach(verbs: Verbs) -> None:
     verb.add_argument(
         "--large-steps",
         type=int,
-        default=800,
         metavar="STEPS",
-        help="the most batches that it is fine-tuned on [%(default)s]",
+        help="the most batches that it is fine-tuned on [800]",
     )
     verb.add_argument(
         "--large-share",
         type=float,
-        default=0.5,
         metavar="SHARE",
-        help="share of the reviews that it answers, the least sure ones first [%(default)s]",
+        help="share of the reviews that it answers, the least sure ones first [0.5]",
     )
     verb.add_argument("--threads", type=int, help="threads on a CPU [all cores]")
     verb.add_argument(
@@ -327,6 +325,11 @@ def _run_teach(options: argparse.Namespace) -> None:
             "--kept takes answers instead of making them, and --measure makes none: neither goes "
             f"with the other, --keep or --large. Received: {', '.join(instead + beside)}"
         )
+    for name in ("large_steps", "large_share"):
+        if getattr(options, name) is not None and not options.large:
+            raise InvalidInput(
+                f"--{name.replace('_', '-')} is about the encoder of --large. Received: no --large"
+            )
     recipe = load_config(options.config)
     source = _read_source(options)
     dataset = load_dataset(
@@ -379,14 +382,15 @@ def _fit_teacher(
         checkpoint_every_s=options.checkpoint_every,
     )
     if options.large:  # before the hours of the first teacher: its folder may be invalid
+        wanted = {"steps": options.large_steps, "share": options.large_share}
         larger = ReviewTeacherConfig(
-            steps=options.large_steps,
-            share=options.large_share,
             checkpoint_every_s=options.checkpoint_every,
+            **{name: value for name, value in wanted.items() if value is not None},
         )
         encoder = load_pretrained(options.large, frozen=larger.frozen)
-        large = ReviewTeacher(dataset, options.to, *encoder, larger)
     run = TeacherRun(dataset, options.to, *load_pretrained(), config, rated)
+    if options.large:
+        large = ReviewTeacher(dataset, options.to, *encoder, larger)
     if options.measure:
         run.load(options.measure)
         print(run.validation_line())

@@ -440,15 +440,17 @@ def _soft_labels(
     found = None if teacher is None else teacher.soft_labels
     if answers is not None and answers.splits():
         teachers = {"pretrained": answers.of_reviews()}
-        sizes = teachers["pretrained"].sizes()
+        if (large := answers.larger_reviews()) is not None:
+            teachers["larger"] = large
         texts = [len(training), len(unlabelled), len(validation)]
-        if any(size not in (0, there) for size, there in zip(sizes, texts, strict=True)):
+        sizes = [
+            pair for each in teachers.values() for pair in zip(each.sizes(), texts, strict=True)
+        ]
+        if any(size not in (0, there) for size, there in sizes):
             raise DataError(
                 "answers must be about the texts of this training, which teach divides by the "
                 f"recipe of its --config. Received: {answers.folder}, about other texts"
             )
-        if (large := answers.of_large_reviews()) is not None:
-            teachers["larger"] = large
         if found is not None:
             teachers["trained here"] = found
         found = mix_teachers(teachers, _two_classes(config, validation))

@@ -39,7 +39,7 @@ def test_memory_of_two_workers() -> None:
         usage = read_usage(server.process.pid)
     assert usage is not None
     assert usage.processes == 3
-    assert usage.resident_bytes < 230 * 2**20
+    assert usage.resident_bytes < 230e6
 
 
 def ask(server: ServerProcess, **body: Any) -> Any:

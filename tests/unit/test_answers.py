@@ -55,6 +55,15 @@ def test_the_temperature_of_pieces(classes: int, folder: Path) -> None:
     np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-6)
 
 
+def test_a_larger_teacher_that_was_stopped(folder: Path) -> None:
+    """A student waits for all its answers, before hours of work."""
+    (folder / "large").mkdir()
+    (folder / "large" / "teacher.json").write_text("{}", "utf-8")
+    np.savez(folder / "large" / "train.npz", logits=LOGITS[:, 0])
+    with pytest.raises(InvalidInput, match=r"Received: no large/validation\.npz"):
+        answer(folder, "train, unlabelled, validation").require_complete(neutral=False)
+
+
 def test_words_of_passages_count_once(folder: Path) -> None:
     """Passages are learned, but their words, which are those of the reviews, are not counted."""
     kinds = ("passage", "turned", "sentence")

@@ -55,7 +55,7 @@ def test_generators_share_a_load() -> None:
 
 
 def test_every_load_has_an_order_of_its_own() -> None:
-    """Two generators, and two loads, do not send the same texts at the same time.
+    """Two loads do not send the same texts at the same time, and nor do two generators.
 
     The service computes equal texts in flight once: two replicas would seem to do more than twice
     what one does.

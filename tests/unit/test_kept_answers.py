@@ -71,9 +71,27 @@ def test_answers_of_a_larger_teacher(folder: Path, tmp_path: Path) -> None:
     (folder / "large" / "teacher.json").write_text('{"config": {"steps": 9}}', "utf-8")
     keep_answers(folder, tmp_path / "kept.npz")
     after = unpack(tmp_path / "kept.npz", tmp_path / "again")
-    np.testing.assert_array_equal(after.large_review_logits("unlabelled"), logits)
+    np.testing.assert_array_equal(after.larger_logits("unlabelled"), logits)
     identity = json.loads((tmp_path / "again" / "large" / "teacher.json").read_text("utf-8"))
     assert identity == {"config": {"steps": 9}}
+
+
+def test_an_unpacking_that_was_stopped(folder: Path, tmp_path: Path) -> None:
+    """What it left is replaced, also by another file's; the folder is complete only at the end."""
+    keep_answers(folder, tmp_path / "first.npz")
+    (folder / "large").mkdir()
+    (folder / "large" / "teacher.json").write_text("{}", "utf-8")
+    for split in ("train", "validation", "unlabelled"):
+        np.savez(folder / "large" / f"{split}.npz", logits=np.ones(2, np.float32))
+    with np.load(folder / "answers" / "0000.npz") as arrays:
+        other = arrays["logits"] + 1
+    np.savez(folder / "answers" / "0000.npz", logits=other)
+    keep_answers(folder, tmp_path / "second.npz")
+    unpack(tmp_path / "second.npz", tmp_path / "again")
+    (tmp_path / "again" / "teacher.json").unlink()  # as after a kill
+    after = unpack(tmp_path / "first.npz", tmp_path / "again")
+    np.testing.assert_allclose(after.piece_logits, other - 1, rtol=1e-2, atol=1e-2)
+    assert not after.has_larger
 
 
 def test_the_files_are_those_of_a_run(folder: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,8 +137,37 @@ def test_a_folder_that_is_no_encoder(missing: str, tmp_path: Path) -> None:
         load_pretrained(tmp_path)
 
 
-def test_an_encoder_from_a_folder(tmp_path: Path) -> None:
-    """Its first layers can stay as they are; the others are fine-tuned."""
+@pytest.mark.parametrize(
+    ("frozen", "change", "received"),
+    [
+        (3, {}, "with 3 layers, 0 weights missing"),
+        (0, {"pad_token_id": None}, "padding None"),
+        (0, {"num_hidden_layers": 4}, "with 4 layers, 16 weights missing"),
+        (0, {"model_type": "gpt2"}, r"must be one that transformers\.AutoModel loads"),
+    ],
+)
+def test_an_encoder_that_is_refused(
+    frozen: int, change: dict[str, object], received: str, tmp_path: Path
+) -> None:
+    """Missing weights, too few layers and other kinds of models are said at once."""
+    save_encoder(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change), "utf-8")
+    with pytest.raises(InvalidInput, match=received):
+        load_pretrained(tmp_path, frozen=frozen)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_an_encoder_with_a_damaged_file(name: str, tmp_path: Path) -> None:
+    """A damaged file is a sentence, not a traceback of the library that reads it."""
+    save_encoder(tmp_path)
+    (tmp_path / name).write_bytes(b"{")
+    with pytest.raises(InvalidInput, match=r"must be one that transformers\.AutoModel loads"):
+        load_pretrained(tmp_path)
+
+
+def save_encoder(folder: Path) -> None:
+    """Save a random encoder of three layers."""
     config = BertConfig(
         vocab_size=40,
         hidden_size=16,
@@ -146,8 +176,13 @@ def test_an_encoder_from_a_folder(tmp_path: Path) -> None:
         intermediate_size=32,
         pad_token_id=3,
     )
-    BertModel(config).save_pretrained(tmp_path)
-    words(["[CLS]", "[SEP]", "a"]).save(str(tmp_path / "tokenizer.json"))
+    BertModel(config).save_pretrained(folder)
+    words(["[CLS]", "[SEP]", "a"]).save(str(folder / "tokenizer.json"))
+
+
+def test_an_encoder_from_a_folder(tmp_path: Path) -> None:
+    """Its first layers can stay as they are; the others are fine-tuned."""
+    save_encoder(tmp_path)
     model, pieces = load_pretrained(tmp_path, frozen=2)
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     assert trained

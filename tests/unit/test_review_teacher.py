@@ -67,7 +67,7 @@ def test_the_least_sure_reviews_are_answered(dataset: Dataset, tmp_path: Path) -
     """It answers its share, where the first teacher is least sure, and all of validation."""
     answered(dataset, tmp_path)
     answers = TeacherAnswers(tmp_path)
-    logits = {split: answers.large_review_logits(split) for split in FIRST}
+    logits = {split: answers.larger_logits(split) for split in FIRST}
     assert np.isfinite(logits["validation"]).all()
     asked = {split: np.isfinite(logits[split]) for split in ("train", "unlabelled")}
     assert asked["train"].sum() + asked["unlabelled"].sum() == 510
@@ -83,9 +83,9 @@ def test_soft_labels_of_both_teachers(dataset: Dataset, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     before = TeacherAnswers(tmp_path)
     alone = before.fingerprint()
-    assert before.of_large_reviews() is None
+    assert before.larger_reviews() is None
     answered(dataset, tmp_path)
-    found = TeacherAnswers(tmp_path).of_large_reviews()
+    found = TeacherAnswers(tmp_path).larger_reviews()
     assert found is not None
     assert found.sizes() == [960, 60, 40]
     np.testing.assert_allclose(found.validation.sum(axis=1), 1, atol=1e-6)
@@ -100,32 +100,52 @@ def test_a_stopped_run_goes_on(
     answered(dataset, tmp_path)
     parts = sorted((tmp_path / "large" / "parts").glob("*.npz"))
     assert len(parts) > 5
-    before = TeacherAnswers(tmp_path).large_review_logits("train")
+    before = TeacherAnswers(tmp_path).larger_logits("train")
     (tmp_path / "large" / "train.npz").unlink()
     parts[0].unlink()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("[!.]*") if path.is_file()}
     answered(dataset, tmp_path)
     now = {path: path.stat().st_mtime_ns for path in kept}
     assert now == kept
-    np.testing.assert_allclose(
-        TeacherAnswers(tmp_path).large_review_logits("train"), before, atol=1e-6
-    )
+    np.testing.assert_allclose(TeacherAnswers(tmp_path).larger_logits("train"), before, atol=1e-6)
 
 
 def test_a_folder_belongs_to_one_teacher(dataset: Dataset, tmp_path: Path) -> None:
-    """Other data, another share or other weights need another folder."""
+    """Other data, another recipe or other weights need another folder; a share does not matter."""
     ReviewTeacher(dataset, tmp_path, *tiny_teacher(), CONFIG)
-    ReviewTeacher(dataset, tmp_path, *tiny_teacher(), replace(CONFIG, checkpoint_every_s=1))
+    same = replace(CONFIG, checkpoint_every_s=1, share=0.4)
+    ReviewTeacher(dataset, tmp_path, *tiny_teacher(), same)
     other = replace(dataset, validation=corpus("other", 40))
     model, pieces = tiny_teacher()
     model.encoder.embeddings.word_embeddings.weight.data += 1
     for data, config, teacher in (
         (other, CONFIG, tiny_teacher()),
-        (dataset, replace(CONFIG, share=0.4), tiny_teacher()),
+        (dataset, replace(CONFIG, longest=15), tiny_teacher()),
         (dataset, CONFIG, (model, pieces)),
     ):
         with pytest.raises(InvalidInput, match="choose another folder"):
             ReviewTeacher(data, tmp_path, *teacher, config)
+
+
+def test_a_larger_share(dataset: Dataset, tmp_path: Path) -> None:
+    """More reviews may be asked about later, and answers go to the reviews that they are about."""
+    teacher = answered(dataset, tmp_path, replace(CONFIG, share=0.25))
+    few = TeacherAnswers(tmp_path).larger_logits("train")
+    changed = FIRST | {"train": FIRST["train"][::-1].copy()}
+    teacher.answer(changed)
+    answered(dataset, tmp_path, replace(CONFIG, share=1.0))
+    whole = TeacherAnswers(tmp_path).larger_logits("train")
+    assert np.isfinite(whole).all()
+    asked = np.isfinite(few)
+    assert asked.sum() < 300
+    np.testing.assert_allclose(few[asked], whole[asked], atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [0, -5])
+def test_the_number_of_batches(steps: int) -> None:
+    """A teacher that learns nothing would answer everything alike."""
+    with pytest.raises(InvalidInput, match=f"must be 1 or more. Received: {steps}"):
+        ReviewTeacherConfig(steps=steps)
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.01])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app.errors import DataError
 from training.distillation.soft_labels import SoftLabels, mix_teachers, with_neutral
 
 TARGETS = np.array([0, 1] * 50)
@@ -55,6 +56,14 @@ def test_a_split_that_one_teacher_did_not_answer() -> None:
     both = mix_teachers({"partly": first, "wholly": second}, TARGETS)
     assert mixed.labelled.tolist() == both.labelled.tolist()
     assert mix_teachers({"partly": partly}, TARGETS).sizes() == [3, 0, 100]
+
+
+def test_a_text_without_any_answer() -> None:
+    """A text that nobody answered has no soft label, which is said."""
+    some = labels(0.9, right=0.8)
+    gaps = replace(some, unlabelled=np.full_like(some.unlabelled, np.nan))
+    with pytest.raises(DataError, match="Received: none for some unlabelled texts"):
+        mix_teachers({"partly": gaps}, TARGETS)
 
 
 def test_texts_that_one_teacher_did_not_answer() -> None:

@@ -46,7 +46,7 @@ def review_logits_file(split: str) -> str:
     return f"reviews/{split}.npz"
 
 
-def large_logits_file(split: str) -> str:
+def larger_file(split: str) -> str:
     """Return the name, in `LARGE`, of the file with the larger teacher's logits of a split."""
     return f"{split}.npz"
 
@@ -97,18 +97,23 @@ class TeacherAnswers:
             expit((self._read(files[each]) if each in there else none)[:, 1]) for each in _SPLITS
         ]
 
-    def of_large_reviews(self) -> SoftLabels | None:
+    @property
+    def has_larger(self) -> bool:
+        """Whether a larger teacher was started in this folder."""
+        return (self.folder / LARGE / IDENTITY).exists()
+
+    def larger_reviews(self) -> SoftLabels | None:
         """Return the soft labels of the larger teacher; nan for a text that it did not answer.
 
         None without such a teacher.
         """
-        if not (self.folder / LARGE / large_logits_file("validation")).exists():
+        if not self.has_larger:
             return None
-        return SoftLabels(*(soft_labels(self.large_review_logits(split)) for split in _SPLITS))
+        return SoftLabels(*(soft_labels(self.larger_logits(split)) for split in _SPLITS))
 
-    def large_review_logits(self, split: str) -> Float32Array:
+    def larger_logits(self, split: str) -> Float32Array:
         """Return the larger teacher's logits of a split, float32 (texts,); nan if not answered."""
-        return self._read(f"{LARGE}/{large_logits_file(split)}")
+        return self._read(f"{LARGE}/{larger_file(split)}")
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits whose reviews are answered; those of validation weight the teachers."""
@@ -120,6 +125,7 @@ class TeacherAnswers:
 
         All questions must be answered. The reviews of a split may all be without answers, but those
         of validation must have some if any have, and for a neutral class those of training, too.
+        A larger teacher that was started must have answered.
 
         Args:
             neutral: Whether the student has a neutral class.
@@ -137,6 +143,8 @@ class TeacherAnswers:
         needed = ("train", "validation") if neutral else ("validation",) if self.splits() else ()
         for split in needed:
             self._complete(review_logits_file(split))
+        for split in REVIEWS if self.has_larger else ():
+            self._complete(f"{LARGE}/{larger_file(split)}")
 
     def own_texts(self) -> LazySequence[str]:
         """Return the texts of those questions that come from no review."""
@@ -180,7 +188,7 @@ class TeacherAnswers:
     def fingerprint(self) -> str:
         """Return the sha256 of all questions and answers."""
         found = sha256()
-        large = [self.folder / LARGE / large_logits_file(split) for split in REVIEWS]
+        large = [self.folder / LARGE / larger_file(split) for split in REVIEWS]
         for path in sorted(self.folder.glob("**/*.npz")):
             if path.parent.name in ("answers", "reviews") or path in large:
                 found.update(path.read_bytes())

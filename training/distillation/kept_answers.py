@@ -24,7 +24,7 @@ from training.distillation.answers import (
     REVIEWS,
     TeacherAnswers,
     answers_file,
-    large_logits_file,
+    larger_file,
     review_logits_file,
 )
 from training.distillation.questions import (
@@ -37,7 +37,7 @@ from training.distillation.questions import (
 from training.distillation.rated import RatedText
 from training.support.arrays import Float32Array
 from training.support.cache import DiskCache
-from training.support.files import atomic_path
+from training.support.files import atomic_path, remove
 from training.support.progress import print_line
 
 
@@ -60,8 +60,8 @@ def keep_answers(folder: Path, file: Path) -> None:
         "questions": _digest(read_questions(folder / QUESTIONS)),
         "calibration": json.loads((folder / CALIBRATION).read_text(encoding="utf-8")),
     }
-    if answers.of_large_reviews() is not None:
-        logits |= {f"{LARGE}/{each}": answers.large_review_logits(each) for each in REVIEWS}
+    if answers.has_larger:
+        logits |= {f"{LARGE}/{each}": answers.larger_logits(each) for each in REVIEWS}
         about[LARGE] = json.loads((folder / LARGE / IDENTITY).read_text(encoding="utf-8"))
     half: dict[str, Any] = {name: each.astype(np.float16) for name, each in logits.items()}
     with atomic_path(file) as partial, partial.open("wb") as opened:
@@ -111,12 +111,13 @@ def unpack_answers(
         for number, start in enumerate(range(0, len(questions), PART))
     ]
     parts += [(review_logits_file(each), logits[each]) for each in REVIEWS if each in logits]
-    texts_of = {CALIBRATION: "calibration", IDENTITY: "teacher"}
+    texts_of = {CALIBRATION: "calibration"}
     if LARGE in about:
-        parts += [
-            (f"{LARGE}/{large_logits_file(each)}", logits[f"{LARGE}/{each}"]) for each in REVIEWS
-        ]
+        parts += [(f"{LARGE}/{larger_file(each)}", logits[f"{LARGE}/{each}"]) for each in REVIEWS]
         texts_of |= {f"{LARGE}/{IDENTITY}": LARGE}
+    texts_of[IDENTITY] = "teacher"  # the last file: with it, the folder is complete
+    for name in ("answers", "reviews", LARGE, QUESTIONS, CALIBRATION):
+        remove(folder / name)  # of an unpacking that was stopped, perhaps of another file
     _cache(folder / QUESTIONS).path(QUESTIONS, lambda path: write_questions(path, iter(questions)))
     for name, found in parts:
         path = folder / name
@@ -137,7 +138,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Float32Array]]:
 
 
 def _cache(path: Path) -> DiskCache:
-    """Return a cache for a file, which `teach` then takes for its own."""
+    """Return a cache for a file: it writes a checksum beside it, as `teach` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return DiskCache(path.parent)
 

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -227,22 +228,30 @@ def load_pretrained(
     # multiplies matrices of bfloat16 itself, the gradient of the fused one takes as long as all
     # other operations of a step together.
     try:
-        encoder = AutoModel.from_pretrained(
+        encoder, loading = AutoModel.from_pretrained(
             folder,
             attention_probs_dropout_prob=0.0,
             add_pooling_layer=False,
             attn_implementation="eager"
             if choose_device().type == "cpu" and multiplies_bfloat16()
             else None,
+            output_loading_info=True,
         )
+        layers, width = len(encoder.encoder.layer), encoder.config.hidden_size
+        padding = encoder.config.pad_token_id
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        model = PretrainedTeacher(encoder, encoder.config.hidden_size, frozen=frozen)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except Exception as error:  # both libraries raise many classes, and bare ones
         raise InvalidInput(
             "a pretrained encoder must be one that transformers.AutoModel loads, with layers like "
             f"those of BERT. Received: {folder}: {error}"
         ) from error
-    return model, WordPieces(tokenizer)
+    if loading["missing_keys"] or padding is None or layers <= frozen:
+        raise InvalidInput(
+            f"a pretrained encoder must have all its weights, more than {frozen} layers and an id "
+            f"for padding. Received: {folder} with {layers} layers, {len(loading['missing_keys'])} "
+            f"weights missing, padding {padding}"
+        )
+    return PretrainedTeacher(encoder, width, frozen=frozen), WordPieces(tokenizer)
 
 
 def choose_device() -> Any:
@@ -341,6 +350,15 @@ def save_weights(model: PretrainedTeacher, path: Path) -> None:
 def load_weights(model: PretrainedTeacher, path: Path) -> None:
     """Read the averaged weights of `save_weights`, or of a checkpoint, into `model`."""
     _assign(model, torch.load(path, map_location="cpu", weights_only=True)["averaged"])
+
+
+def digest_weights(model: PretrainedTeacher) -> str:
+    """Return the sha256 of all weights, with their names."""
+    found = sha256()
+    for name, value in model.named_parameters():
+        found.update(name.encode())
+        found.update(value.detach().cpu().float().numpy().tobytes())
+    return found.hexdigest()
 
 
 def predict(

@@ -1,6 +1,6 @@
 """A larger pretrained teacher that reads whole reviews, for their accuracy alone.
 
-What a small transformer says about a sentence is good enough for a student; about a review, ten
+What a small transformer says about a sentence is good enough for a student; about a review, five
 times as many weights know more. It is fine-tuned on views of the training reviews, and answers the
 reviews about which the first teacher is least sure: where that one is sure, both mostly agree. Its
 answers are mixed with those of the other teachers, with weights fitted on validation reviews.
@@ -10,7 +10,7 @@ resumes. No part learns from a validation or test review.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 
 from app.errors import InvalidInput
 from training.data.dataset import Dataset
 from training.data.split import fingerprint
-from training.distillation.answers import IDENTITY, LARGE, REVIEWS, large_logits_file
+from training.distillation.answers import IDENTITY, LARGE, REVIEWS, larger_file
 from training.distillation.pretrained import (
     FitConfig,
     PretrainedTeacher,
     TeacherExamples,
     WordPieces,
+    digest_weights,
     fit,
     load_weights,
     predict_windows,
@@ -38,6 +38,7 @@ from training.distillation.readable import readable
 from training.distillation.views import make_examples
 from training.support.arrays import Float32Array, Int64Array
 from training.support.cache import Arrays, DiskCache
+from training.support.files import remove
 from training.support.progress import print_line
 
 _SHARD: Final = 1_000
@@ -68,11 +69,13 @@ class ReviewTeacherConfig:
     checkpoint_every_s: float = 300.0
 
     def __post_init__(self) -> None:
-        """Check the share.
+        """Check steps and share.
 
         Raises:
-            InvalidInput: It is not above 0 and at most 1.
+            InvalidInput: There is no step, or the share is not above 0 and at most 1.
         """
+        if self.steps < 1:
+            raise InvalidInput(f"the number of batches must be 1 or more. Received: {self.steps}")
         if not 0 < self.share <= 1:
             raise InvalidInput(
                 f"the share of the reviews must be above 0 and at most 1. Received: {self.share}"
@@ -126,14 +129,22 @@ class ReviewTeacher:
             texts = getattr(self._dataset, split).texts()
             for number, start in enumerate(range(0, len(rows), _SHARD)):
                 chosen = rows[start : start + _SHARD]
-                name = f"{split}-{number:04}.npz"
+                # Its name says what it is about: other reviews may be asked about next time.
+                name = f"{split}-{number:04}-{_digest(chosen)}.npz"
                 compute = partial(self._compute, name, [texts[row] for row in chosen.tolist()])
                 logits[split][chosen] = self._parts.arrays(name, compute)["logits"]
         for split, found in logits.items():
-            self._cache.arrays(large_logits_file(split), partial(dict, logits=found))
+            self._store(larger_file(split), found)
         counts = ", ".join(f"{len(rows):,} of {split}" for split, rows in asked.items())
         print_line(f"{self._folder / LARGE}: answers about reviews: {counts}")
         print_line(self._validation_line(logits["validation"]))
+
+    def _store(self, name: str, logits: Float32Array) -> None:
+        """Store logits, unless the same are stored."""
+        create: Callable[[], Arrays] = partial(dict, logits=logits)
+        if not np.array_equal(self._cache.arrays(name, create)["logits"], logits, equal_nan=True):
+            remove(self._cache.folder / name)
+            DiskCache(self._cache.folder).arrays(name, create)
 
     @property
     def _parts(self) -> DiskCache:
@@ -181,15 +192,17 @@ class ReviewTeacher:
     def _claim(self) -> None:
         """Store what the parts are made from, or check that it is the same."""
         config = asdict(self._config)
-        del config["checkpoint_every_s"]
+        for without_effect in ("share", "checkpoint_every_s"):  # on the weights
+            del config[without_effect]
         sides = [fingerprint(side) for side in self._dataset.learned_sides()]
-        identity = {"config": config, "data": sides, "encoder": _digest(self._model)}
+        identity = {"config": config, "data": sides, "encoder": digest_weights(self._model)}
         content = json.dumps(identity, indent=1) + "\n"
         path = self._cache.path(IDENTITY, lambda path: path.write_text(content, "utf-8"))
         if path.read_text(encoding="utf-8") != content:
             raise InvalidInput(
                 "a teacher must be resumed with the data, the weights and the options that it was "
-                f"started with. Received: others than those in {path}; choose another folder"
+                f"started with. Received: others than those in {path}; remove {path.parent} or "
+                "choose another folder"
             )
 
 
@@ -201,10 +214,5 @@ def _least_sure(first: Mapping[str, Float32Array], share: float) -> dict[str, In
     return {"train": least[least < trained], "unlabelled": least[least >= trained] - trained}
 
 
-def _digest(model: PretrainedTeacher) -> str:
-    """Return the sha256 of the weights that a model starts with."""
-    found = sha256()
-    for name, value in model.named_parameters():
-        found.update(name.encode())
-        found.update(value.detach().cpu().to(torch.float32).numpy().tobytes())
-    return found.hexdigest()
+def _digest(rows: Int64Array) -> str:
+    return sha256(rows.tobytes()).hexdigest()[:8]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from app.errors import DataError
 from training.distillation.mixture import fit_mixture
 from training.support.arrays import Float32Array, Float64Array
 from training.support.progress import print_line
@@ -60,8 +61,11 @@ def mix_teachers(teachers: Mapping[str, SoftLabels], targets: NDArray[np.integer
 
     Args:
         teachers: By name; each labels all validation texts, and of another split all, some or
-            none. Each text is labelled by one at least.
+            none.
         targets: The class of each validation text, (texts,).
+
+    Raises:
+        DataError: One has labelled a text of a split, and nobody another text.
     """
     each = {name: _logits(labels.validation) for name, labels in teachers.items()}
 
@@ -78,6 +82,11 @@ def mix_teachers(teachers: Mapping[str, SoftLabels], targets: NDArray[np.integer
         answered = np.isfinite(logits[:, :, 0])  # (teachers, texts)
         mixed = np.full(logits.shape[1:], np.nan, np.float32)
         for who in np.unique(answered, axis=1).T:
+            if not who.any():
+                raise DataError(
+                    "each text must have an answer of one teacher at least. Received: none for "
+                    f"some {split} texts"
+                )
             weights = fit(tuple(compress(names, who)))
             rows = (answered == who[:, np.newaxis]).all(axis=0)
             mixed[rows] = softmax(np.tensordot(weights, logits[who][:, rows], axes=1), axis=1)
