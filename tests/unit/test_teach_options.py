@@ -1,4 +1,4 @@
-"""Options of `valence-train teach` that contradict each other are refused before anything is read."""
+"""Contradicting options of `valence-train teach` are refused before anything is read."""
 
 import pytest
 
