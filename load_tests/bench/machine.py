@@ -16,6 +16,12 @@ _PACKAGES: Final = (
 )
 
 
+def bundled_version(model: str) -> Path:
+    """The folder of the newest bundled version of a model."""
+    folders = [path for path in (ROOT / "models" / model).iterdir() if path.name.isdecimal()]
+    return max(folders, key=lambda path: int(path.name))
+
+
 def describe_machine() -> dict[str, Any]:
     """Collect processor, cores, memory, versions, commit and time."""
     return {

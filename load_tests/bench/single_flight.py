@@ -28,6 +28,7 @@ from app.telemetry.metrics import Metrics
 from app.text.encoder import TextEncoder
 from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD
+from load_tests.bench.machine import bundled_version
 from load_tests.bench.table import align
 from load_tests.bench.texts import make_texts
 
@@ -111,7 +112,7 @@ async def run(engine: Engine, traffic: Iterator[Int32Array], *, labels: int, cal
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one version, and print a table with the medians of all rounds."""
     parser = argparse.ArgumentParser(description="Measure what single flight buys.")
-    parser.add_argument("--version", type=Path, default=Path("models/lstm/3"), metavar="FOLDER")
+    parser.add_argument("--version", type=Path, default=bundled_version("lstm"), metavar="FOLDER")
     parser.add_argument("--callers", type=int, default=64)
     parser.add_argument("--count", type=int, default=6000, help="texts of one run")
     parser.add_argument("--rounds", type=int, default=5)

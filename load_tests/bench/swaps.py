@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from load_tests.bench.errors import BenchError
-from load_tests.bench.machine import ROOT
+from load_tests.bench.machine import bundled_version
 from load_tests.bench.server import Server, serve
 from load_tests.bench.texts import make_texts, single_bodies
 from load_tests.slo import percentile
@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=8, help="clients (default: 8)")
     parser.add_argument("--rate", type=float, default=200, help="requests/s (default: 200)")
     parser.add_argument(
-        "--source", type=Path, default=ROOT / "models" / "bow" / "2", help="the version folder"
+        "--source", type=Path, default=bundled_version("bow"), help="the version folder"
     )
     parser.add_argument("options", nargs="*", help="after --: options of valence serve")
     options = parser.parse_args(arguments)

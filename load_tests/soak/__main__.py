@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from load_tests.bench.errors import BenchError
-from load_tests.bench.machine import ROOT
+from load_tests.bench.machine import bundled_version
 from load_tests.bench.server import Server, serve
 from load_tests.bench.swaps import publish
 from load_tests.bench.texts import make_texts
@@ -37,8 +37,9 @@ from load_tests.soak.truth import Line, Probabilities, Truth
 from load_tests.soak.verdict import Ledger, Outcome, Sample, describe, judge, summarize
 
 _RELOADED: Final = "film"
-_STEADY: Final = (("lstm", 2), ("tweets-lstm", 1))
-_SOURCES: Final = (ROOT / "models/bow-ngrams/1", ROOT / "models/bow/2")
+_STEADY: Final = ("lstm", "tweets-lstm")
+"""Models of one version, number 1, that stay as they are."""
+_SOURCES: Final = (bundled_version("bow-ngrams"), bundled_version("bow"))
 """Version n of the reloaded model is a copy of the source n % 2."""
 _TEXTS: Final = 48
 _SEED: Final = 12
@@ -95,7 +96,7 @@ def soak(seconds: float, workers: int, seed: int) -> Outcome:
     texts = make_texts(_TEXTS, _SEED)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         models = Path(folder)
-        _publish_all(models)
+        publish_all(models)
         options = (
             *("--workers", str(workers), "--default-model", _RELOADED, "--reload-poll-s", "0"),
             *("--header-timeout-s", f"{HEADER_TIMEOUT_S:g}"),
@@ -106,7 +107,7 @@ def soak(seconds: float, workers: int, seed: int) -> Outcome:
                 (_RELOADED, None): stable,
                 (_RELOADED, "canary"): canary,
             }
-            lines |= {(name, None): Line(number) for name, number in _STEADY}
+            lines |= {(name, None): Line(1) for name in _STEADY}
             truth = Truth(_ask_all(server, texts), lines)
             ledger = Ledger()
             events: list[tuple[float, str]] = []
@@ -162,11 +163,12 @@ def soak(seconds: float, workers: int, seed: int) -> Outcome:
     )
 
 
-def _publish_all(models: Path) -> None:
+def publish_all(models: Path) -> None:
+    """Copy the models of a soak into a folder: two versions of one, and one of each other."""
     for number in (1, 2):
         publish(_SOURCES[number % 2], models, _RELOADED, number)
-    for name, number in _STEADY:
-        publish(ROOT / "models" / name / str(number), models, name, number)
+    for name in _STEADY:
+        publish(bundled_version(name), models, name, 1)
     (models / _RELOADED / "aliases.json").write_text(json.dumps({"stable": 1, "canary": 2}))
 
 
@@ -175,7 +177,7 @@ def _ask_all(server: Server, texts: Sequence[str]) -> dict[tuple[str, int, str],
     found: dict[tuple[str, int, str], Probabilities] = {}
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     with closing(connection):
-        for name, number in ((_RELOADED, 1), (_RELOADED, 2), *_STEADY):
+        for name, number in ((_RELOADED, 1), (_RELOADED, 2), *((name, 1) for name in _STEADY)):
             for text in texts:
                 body = {"model": name, "version": number, "text": text}
                 connection.request("POST", "/predict", json.dumps(body))

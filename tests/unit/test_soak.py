@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from load_tests.soak.__main__ import publish_all
 from load_tests.soak.clients import KINDS, Client, World
 from load_tests.soak.faults import children_of, ports_of
 from load_tests.soak.report import draw, write_csv
@@ -259,3 +260,12 @@ def test_report() -> None:
     assert (len(table), table[0].split(",")[0]) == (601, "at_s")
     picture: Any = draw(GOOD, "a caption")
     assert picture.startswith(b"\x89PNG")
+
+
+def test_a_soak_has_its_models(tmp_path: Path) -> None:
+    """It serves copies of the newest bundled versions, whatever their numbers are."""
+    publish_all(tmp_path)
+    found = {
+        path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*/manifest.json")
+    }
+    assert found == {"film/1", "film/2", "lstm/1", "tweets-lstm/1"}
