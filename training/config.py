@@ -264,8 +264,6 @@ class TeacherConfig:
             with weights fitted on validation texts; a split may lack them.
         piece_weight: Sample weight of each piece that it answered, beside 1 for a text; 0 for no
             pieces.
-        piece_temperature: What the logits of its answers about pieces are divided by. Below 1 makes
-            a student surer of short texts than its teacher; known answers stay as they are.
         silent_texts: Number of texts without an opinion in addition: nothing, numbers, unknown
             words and function words. Their soft label is even odds, or the neutral class.
         everyday_texts: Number of everyday sentences (`training/distillation/everyday.py`), of known
@@ -279,7 +277,6 @@ class TeacherConfig:
     soft_label_share: Annotated[float, _FROM_0_TO_1] = 0.7
     answers: str = ""
     piece_weight: Annotated[float, _AT_LEAST_0] = 0.0
-    piece_temperature: Annotated[float, _ABOVE_0] = 1.0
     silent_texts: Annotated[int, _AT_LEAST_0] = 0
     everyday_texts: Annotated[int, _AT_LEAST_0] = 0
     neutral: bool = False

@@ -288,8 +288,7 @@ def _choose_examples(
     parts = [examples]
     if answers is not None and config.teacher.piece_weight:
         classes, weight = len(training.labels), config.teacher.piece_weight
-        temperature = config.teacher.piece_temperature
-        parts.append(answers.pieces(weight, classes=classes, temperature=temperature))
+        parts.append(answers.pieces(weight, classes=classes))
         if count := config.teacher.everyday_texts:
             parts.append(everyday_examples(count, weight, classes=classes, seed=config.seed))
     if config.teacher.silent_texts:

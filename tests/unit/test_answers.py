@@ -36,25 +36,6 @@ def test_pieces_are_training_examples(folder: Path) -> None:
     np.testing.assert_allclose(targets, np.stack([1 - POSITIVE, POSITIVE], axis=1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_the_temperature_of_pieces(classes: int, folder: Path) -> None:
-    """Answers get surer with a temperature below 1; what was known stays as it is."""
-    known = [None, 0.9, None]
-    questions = [
-        Question(0, "sentence", text, text, p, p) for text, p in zip("abc", known, strict=True)
-    ]
-    write_questions(folder / QUESTIONS, iter(questions))
-    answers = TeacherAnswers(folder)
-    before, after = (
-        np.stack([each.target for each in answers.pieces(1.0, classes=classes, temperature=t)])
-        for t in (1.0, 0.5)
-    )
-    assert after[1].tolist() == before[1].tolist()
-    assert after[2].max() > before[2].max()
-    np.testing.assert_allclose(after[0], before[0], atol=1e-6)  # as even as before
-    np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-6)
-
-
 def test_a_larger_teacher_that_was_stopped(folder: Path) -> None:
     """A student waits for all its answers, before hours of work."""
     (folder / "large").mkdir()

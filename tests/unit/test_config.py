@@ -96,7 +96,6 @@ def test_unknown_recipe() -> None:
         ({"neutral": True, "ngram_logits": 1}, "Received: ngram_logits 1 and neutral"),
         ({"neutral": True, "class_weights": "balanced"}, "class_weights balanced and neutral"),
         ({"piece_weight": -1.0}, "piece_weight must be 0 or more. Received: -1.0"),
-        ({"piece_temperature": 0}, "piece_temperature must be above 0. Received: 0"),
         ({"teacher": "me"}, "teacher must be one of none, linear, network"),
         (
             {"architecture": "bow", "embeddings_file": "f"},

@@ -196,26 +196,21 @@ class TeacherAnswers:
             found.update(self._complete(name).read_bytes())
         return found.hexdigest()
 
-    def pieces(
-        self, weight: float, *, classes: int = 2, temperature: float = 1.0
-    ) -> LazySequence[TrainingExample]:
+    def pieces(self, weight: float, *, classes: int = 2) -> LazySequence[TrainingExample]:
         """Return all questions as training examples with soft labels.
 
         Args:
             weight: Their sample weight.
             classes: 3 for an even class between the two others: texts that have no opinion.
-            temperature: What the logits of answers are divided by, unless an answer was known.
         """
-        known = _soft_labels_of(self.piece_logits, classes)
-        answered = _soft_labels_of(self.piece_logits / np.float32(temperature), classes)
+        labels = _soft_labels_of(self.piece_logits, classes)
 
         def examples() -> Iterator[TrainingExample]:
             questions = read_questions(self.folder / QUESTIONS)
-            for question, *labels in zip(questions, answered, known, strict=True):
-                target = labels[question.known is not None]
+            for question, target in zip(questions, labels, strict=True):
                 yield TrainingExample(question.text, target, weight)
 
-        return LazySequence(examples, len(known))
+        return LazySequence(examples, len(labels))
 
     @cached_property
     def _asked(self) -> int:
