@@ -1,5 +1,8 @@
 """The prediction from one replica, held against two replicas behind a real balancer.
 
+One and two are measured side by side, a load of each in turn, so that a machine whose pace changes
+within minutes changes both.
+
 With four cores or more each replica has one, and the balancer and the generator have the rest. With
 two or three, a core carries a replica together with its share of the balancer and of the
 generators: what one such core does is measured, and then two of them.
@@ -15,7 +18,7 @@ from load_tests.bench.errors import BenchError
 from load_tests.capacity.balancer import balancing
 from load_tests.capacity.generator import Generators
 from load_tests.capacity.measure import Plan, Report, available_cores, start_server, tell
-from load_tests.capacity.search import Knee
+from load_tests.capacity.search import Knee, find_knees
 from load_tests.capacity.subject import Subject
 from load_tests.capacity.trial import Trial
 
@@ -31,7 +34,7 @@ _SPACIOUS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One replica and two, measured one after the other.
+    """One replica and two, measured side by side.
 
     Attributes:
         one: The knee of one replica behind the balancer.
@@ -96,20 +99,28 @@ def choose_places(replicas: int, available: Sequence[int]) -> Places:
 def check_two(
     plan: Plan, *, turns: int, balancer: str, method: str, report: Report
 ) -> Iterator[Turn]:
-    """Measure one replica and two, by turns; yields each turn.
+    """Measure one replica and two in several turns; yields each.
 
     Raises:
         BenchError: A part does not start, or a generator is too late.
     """
-    start, factor = _START_RATE, _FIRST_FACTOR
+    starts: Sequence[float] = [_START_RATE, _START_RATE * REPLICAS]
+    factor = _FIRST_FACTOR
     apart = choose_places(REPLICAS, available_cores()).apart
     for _ in range(turns):
-        one, loads_of_one = _find_knee(plan, 1, start, factor, balancer, method, report)
-        start, factor = one.low, _NEXT_FACTOR
-        two, loads_of_two = _find_knee(
-            plan, REPLICAS, start * REPLICAS, factor, balancer, method, report
-        )
-        yield Turn(one, two, apart, loads_of_one, loads_of_two)
+        with ExitStack() as stack:
+            subjects = [
+                _start(plan, replicas, balancer, method, report, stack)
+                for replicas in (1, REPLICAS)
+            ]
+            one, two = find_knees(
+                [subject.is_kept for subject in subjects],
+                starts,
+                factor=factor,
+                tolerance=plan.terms.tolerance,
+            )
+        starts, factor = [one.low, two.low], _NEXT_FACTOR
+        yield Turn(one, two, apart, *(subject.trials for subject in subjects))
 
 
 def agreement(turns: Sequence[Turn]) -> str:
@@ -123,28 +134,14 @@ def agreement(turns: Sequence[Turn]) -> str:
     )
 
 
-def _find_knee(
-    plan: Plan,
-    replicas: int,
-    start: float,
-    factor: float,
-    balancer: str,
-    method: str,
-    report: Report,
-) -> tuple[Knee, list[Trial]]:
+def _start(
+    plan: Plan, replicas: int, balancer: str, method: str, report: Report, stack: ExitStack
+) -> Subject:
+    """Start replicas behind a balancer, and generators in front of it; the stack stops them."""
     places = choose_places(replicas, available_cores())
-    with ExitStack() as stack:
-        servers = [start_server(plan, (core,), stack) for core in places.replicas]
-        port = stack.enter_context(
-            balancing(
-                balancer,
-                [server.port for server in servers],
-                places.balancer,
-                method=method,
-            )
-        )
-        generators = stack.enter_context(Generators(plan.requests, places.generators))
-        what = f"{replicas} behind {balancer}" if balancer != "auto" else f"{replicas} replicas"
-        on_trial = tell(report, what)
-        subject = Subject(port, servers, generators, plan.model, plan.terms, on_trial)
-        return subject.find_knee(start, factor), subject.trials
+    servers = [start_server(plan, (core,), stack) for core in places.replicas]
+    ports = [server.port for server in servers]
+    port = stack.enter_context(balancing(balancer, ports, places.balancer, method=method))
+    generators = stack.enter_context(Generators(plan.requests, places.generators))
+    what = f"{replicas} behind {balancer}" if balancer != "auto" else f"{replicas} replicas"
+    return Subject(port, servers, generators, plan.model, plan.terms, tell(report, what))

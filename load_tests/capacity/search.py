@@ -1,7 +1,7 @@
 """The search for the highest rate that is kept: bracket, bisect, confirm."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,10 +38,6 @@ class Knee:
 def find_knee(probe: Probe, *, start: float, factor: float, tolerance: float) -> Knee:
     """Find the highest rate that is kept.
 
-    One measurement says little near the knee. So both ends must be confirmed, the lower one more
-    strictly: it must be kept in two of up to three measurements more, and the upper one be broken
-    in one of up to two. An end that is not confirmed moves by the tolerance.
-
     Args:
         probe: Measures a rate.
         start: The first rate to try.
@@ -51,18 +47,59 @@ def find_knee(probe: Probe, *, start: float, factor: float, tolerance: float) ->
     Raises:
         BenchError: No rate is kept, however low; or every rate is.
     """
-    search = _Search(probe)
-    low, high = search.bracket(start, factor)
+    return find_knees([probe], [start], factor=factor, tolerance=tolerance)[0]
+
+
+def find_knees(
+    probes: Sequence[Probe], starts: Sequence[float], *, factor: float, tolerance: float
+) -> list[Knee]:
+    """Find several knees, a load of each in turn: a machine that changes its pace changes all.
+
+    Args:
+        probes: Each measures a rate of something else.
+        starts: The first rate of each.
+        factor: As in `find_knee`.
+        tolerance: As in `find_knee`.
+
+    Raises:
+        BenchError: As in `find_knee`.
+    """
+    searches = [_search(start, factor, tolerance) for start in starts]
+    rates = {number: next(search) for number, search in enumerate(searches)}
+    found: dict[int, Knee] = {}
+    while rates:
+        for number, rate in list(rates.items()):
+            try:
+                rates[number] = searches[number].send(probes[number](rate))
+            except StopIteration as end:
+                found[number] = end.value
+                del rates[number]
+    return [found[number] for number in range(len(searches))]
+
+
+_Measuring = Generator[float, bool, bool]
+"""Yields the rates to measure, and is told of each whether it was kept."""
+
+
+def _search(start: float, factor: float, tolerance: float) -> Generator[float, bool, Knee]:
+    """Search for a knee; yields the rates to measure, and is told of each whether it was kept.
+
+    One measurement says little near the knee. So both ends must be confirmed, the lower one more
+    strictly: it must be kept in two of up to three measurements more, and the upper one be broken
+    in one of up to two. An end that is not confirmed moves by the tolerance.
+    """
+    search = _Search()
+    low, high = yield from search.bracket(start, factor)
     while high > low * (1 + tolerance):
         middle = math.sqrt(low * high)
-        if search.measure(middle):
+        if (yield from search.measure(middle)):
             low = middle
         else:
             high = middle
-    while not search.confirm(low, kept=True, least=2):
+    while not (yield from search.confirm(low, kept=True, least=2)):
         low, high = low / (1 + tolerance), low
         search.check(low)
-    while not search.confirm(high, kept=False, least=1):
+    while not (yield from search.confirm(high, kept=False, least=1)):
         low, high = high, high * (1 + tolerance)
         search.check(low)
     return Knee(low, high, search.probes)
@@ -71,32 +108,31 @@ def find_knee(probe: Probe, *, start: float, factor: float, tolerance: float) ->
 class _Search:
     """Counts the measurements."""
 
-    def __init__(self, probe: Probe) -> None:
-        self._probe = probe
+    def __init__(self) -> None:
         self.probes = 0
 
-    def measure(self, rate: float) -> bool:
+    def measure(self, rate: float) -> _Measuring:
         self.probes += 1
-        return self._probe(rate)
+        return (yield rate)
 
-    def bracket(self, start: float, factor: float) -> tuple[float, float]:
+    def bracket(self, start: float, factor: float) -> Generator[float, bool, tuple[float, float]]:
         """A rate that was kept, and one that is higher by the factor and was broken."""
         rate = start
-        if self.measure(rate):
-            while self.measure(rate * factor):
+        if (yield from self.measure(rate)):
+            while (yield from self.measure(rate * factor)):
                 rate *= factor
                 self.check(rate)
             return rate, rate * factor
-        while not self.measure(rate / factor):
+        while not (yield from self.measure(rate / factor)):
             rate /= factor
             self.check(rate)
         return rate / factor, rate
 
-    def confirm(self, rate: float, *, kept: bool, least: int) -> bool:
+    def confirm(self, rate: float, *, kept: bool, least: int) -> _Measuring:
         """Whether so many measurements agree before two do not."""
         agreed = against = 0
         while agreed < least and against < _ENOUGH_AGAINST:
-            if self.measure(rate) == kept:
+            if (yield from self.measure(rate)) == kept:
                 agreed += 1
             else:
                 against += 1

@@ -73,7 +73,7 @@ class Subject:
             BenchError: There is none, or the generator was too late too often.
         """
         tolerance = self._terms.tolerance
-        return find_knee(self._is_kept, start=start, factor=factor, tolerance=tolerance)
+        return find_knee(self.is_kept, start=start, factor=factor, tolerance=tolerance)
 
     def measure(self, rate: float) -> Trial:
         """Offer a rate; returns the figures."""
@@ -95,7 +95,12 @@ class Subject:
         self._on_trial(trial, trial.judge(terms.limit_ms))
         return trial
 
-    def _is_kept(self, rate: float) -> bool:
+    def is_kept(self, rate: float) -> bool:
+        """Measure a rate, again where the generator was late; returns whether it was kept.
+
+        Raises:
+            BenchError: The generator was late too often.
+        """
         for _ in range(_MOST_VOID):
             trial = self.measure(rate)
             verdict = trial.judge(self._terms.limit_ms)

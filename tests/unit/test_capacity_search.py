@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from load_tests.bench.errors import BenchError
-from load_tests.capacity.search import find_knee
+from load_tests.capacity.search import find_knee, find_knees
 
 SERVICE_S = 0.002
 LIMIT_S = 0.020
@@ -89,3 +89,30 @@ def test_a_search_that_leads_nowhere_ends(kept: bool, rule: str) -> None:
     """A service that keeps no rate, or every rate, ends the search with a reason."""
     with pytest.raises(BenchError, match=rule):
         find_knee(lambda _: kept, start=100, factor=1.5, tolerance=0.04)
+
+
+def test_knees_are_found_side_by_side() -> None:
+    """Loads of several alternate, each search ends as it would alone, and the last ones go on."""
+    order: list[int] = []
+
+    def probe(number: int, capacity: float) -> Callable[[float], bool]:
+        def measure(rate: float) -> bool:
+            order.append(number)
+            return rate <= capacity
+
+        return measure
+
+    capacities = (321.0, 1234.0)
+    knees = find_knees(
+        [probe(number, capacity) for number, capacity in enumerate(capacities)],
+        [300, 10],
+        factor=1.5,
+        tolerance=0.02,
+    )
+    alone = [
+        find_knee(probe(2, capacity), start=start, factor=1.5, tolerance=0.02)
+        for capacity, start in zip(capacities, (300, 10), strict=True)
+    ]
+    assert knees == alone
+    both = order[: 2 * min(knee.probes for knee in knees)]
+    assert both == [0, 1] * (len(both) // 2)
