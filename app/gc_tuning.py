@@ -31,7 +31,7 @@ def limit_arenas(count: int) -> None:
     answers as many requests per second. Call it before threads are started. The variable
     `MALLOC_ARENA_MAX`, if it is set, has precedence.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _find_function("mallopt")
     if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
         mallopt(_M_ARENA_MAX, count)
 
@@ -52,14 +52,14 @@ def give_back_memory() -> None:
     Called when a version was released, and after large requests: each round of 64 bodies of 3 MB
     left a process at twice its size. The call runs without the GIL.
     """
-    if (trim := _find_trim()) is not None:
+    if (trim := _find_function("malloc_trim")) is not None:
         trim(0)
 
 
 @cache
-def _find_trim() -> Any | None:
-    """`malloc_trim` of the GNU C library."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+def _find_function(name: str) -> Any | None:
+    """A function of the C library; None where it has none of this name, as the GNU one has."""
+    return getattr(ctypes.CDLL(None), name, None)
 
 
 @contextmanager

@@ -24,9 +24,11 @@ from load_tests.slo import percentile
 CURVE: Final = (0.3, 0.5, 0.7, 0.85, 0.95, 1.05, 1.2)
 """The shares of the knee at which loads make the picture."""
 
-_FIRST_FACTOR: Final = 2.0
-_NEXT_FACTOR: Final = 1.1
-_START_RATE: Final = 200.0
+START_RATE: Final = 200.0
+"""Requests per second of the first load, for each core."""
+FIRST_FACTOR: Final = 2.0
+NEXT_FACTOR: Final = 1.1
+"""What a search multiplies rates by: the first one, and one that starts near the knee."""
 _QUANTILES: Final = 100
 _CHECKS: Final = 1000
 _CHECK_CONNECTIONS: Final = 4
@@ -166,11 +168,11 @@ def measure_cores(plan: Plan, cores: int, report: Report) -> CoreFigures:
             on_trial,
         )
         figures = CoreFigures(layout, count_workers(server))
-        start, factor = _START_RATE * cores, _FIRST_FACTOR
+        start, factor = START_RATE * cores, FIRST_FACTOR
         for _ in range(plan.rounds):
             knee = subject.find_knee(start, factor)
             figures.knees.append(knee)
-            start, factor = knee.low, _NEXT_FACTOR
+            start, factor = knee.low, NEXT_FACTOR
         figures.curve = [subject.measure(figures.rate * share) for share in CURVE]
     return figures
 

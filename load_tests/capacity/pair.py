@@ -17,7 +17,16 @@ from typing import Final
 from load_tests.bench.errors import BenchError
 from load_tests.capacity.balancer import balancing
 from load_tests.capacity.generator import Generators
-from load_tests.capacity.measure import Plan, Report, available_cores, start_server, tell
+from load_tests.capacity.measure import (
+    FIRST_FACTOR,
+    NEXT_FACTOR,
+    START_RATE,
+    Plan,
+    Report,
+    available_cores,
+    start_server,
+    tell,
+)
 from load_tests.capacity.search import Knee, find_knees
 from load_tests.capacity.subject import Subject
 from load_tests.capacity.trial import Trial
@@ -26,9 +35,6 @@ REPLICAS: Final = 2
 GOAL: Final = 0.1
 """The most that the prediction may be wrong."""
 
-_FIRST_FACTOR: Final = 2.0
-_NEXT_FACTOR: Final = 1.1
-_START_RATE: Final = 200.0
 _SPACIOUS: Final = 4
 
 
@@ -104,8 +110,8 @@ def check_two(
     Raises:
         BenchError: A part does not start, or a generator is too late.
     """
-    starts: Sequence[float] = [_START_RATE, _START_RATE * REPLICAS]
-    factor = _FIRST_FACTOR
+    starts: Sequence[float] = [START_RATE, START_RATE * REPLICAS]
+    factor = FIRST_FACTOR
     apart = choose_places(REPLICAS, available_cores()).apart
     for _ in range(turns):
         with ExitStack() as stack:
@@ -119,7 +125,7 @@ def check_two(
                 factor=factor,
                 tolerance=plan.terms.tolerance,
             )
-        starts, factor = [one.low, two.low], _NEXT_FACTOR
+        starts, factor = [one.low, two.low], NEXT_FACTOR
         yield Turn(one, two, apart, *(subject.trials for subject in subjects))
 
 
