@@ -13,7 +13,7 @@ with deferred():
     from training.cli import main
 
 _TINY = {
-    "lstm": ["--config=smoke", "--set=epochs=4"],
+    "lstm": ["--config=smoke", "--set=epochs=4", "--set=short_temperature=0.8"],
     "bow": [
         *(
             "--config=bow",

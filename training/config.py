@@ -192,6 +192,10 @@ class ModelConfig:
             embeddings (other architectures).
         recurrent_dropout: Dropout rate of the state between two time steps.
         dropout: Dropout rate between recurrent layers, after pooling, and after each dense layer.
+        short_temperature: Divides the logits of a text without tokens in the exported model, beside
+            the temperature that validation texts decide; in proportion to the length that becomes
+            1 for texts of 128 ids (`training/models/layers/short_temperature.py`). Below 1, short
+            texts get more confident answers. It has no part in training.
         l1: L1 penalty of the kernels of dense and recurrent layers; of the output layer where there
             are none.
         l2: L2 penalty of the same kernels.
@@ -221,6 +225,7 @@ class ModelConfig:
     input_dropout: Annotated[float, _BELOW_1] = 0.0
     recurrent_dropout: Annotated[float, _BELOW_1] = 0.0
     dropout: Annotated[float, _BELOW_1] = 0.5
+    short_temperature: Annotated[float, _ABOVE_0] = 1.0
     l1: Annotated[float, _AT_LEAST_0] = 0.0
     l2: Annotated[float, _AT_LEAST_0] = 0.0
 
@@ -266,6 +271,8 @@ class TeacherConfig:
             pieces.
         silent_texts: Number of texts without an opinion in addition: nothing, numbers, unknown
             words and function words. Their soft label is even odds, or the neutral class.
+        plain_texts: Number of facts, questions and requests without an opinion in addition
+            (`training/distillation/plain.py`), in English, with the same soft label.
         everyday_texts: Number of everyday sentences (`training/distillation/everyday.py`), of known
             meaning, in addition to those that the pretrained teacher learned; only with `answers`,
             which say that texts are in English and labels are opinions.
@@ -278,6 +285,7 @@ class TeacherConfig:
     answers: str = ""
     piece_weight: Annotated[float, _AT_LEAST_0] = 0.0
     silent_texts: Annotated[int, _AT_LEAST_0] = 0
+    plain_texts: Annotated[int, _AT_LEAST_0] = 0
     everyday_texts: Annotated[int, _AT_LEAST_0] = 0
     neutral: bool = False
 

@@ -20,6 +20,8 @@ with deferred():
     from training.models.build import FORWARD, WORD_EMBEDDINGS, build_model
     from training.models.layers.int8_lstm import add_sentinels
     from training.models.layers.int8_table import quantize_columns
+    from training.models.layers.short_temperature import short_factors
+    from training.reports.calibration import rescale
 
 TEMPERATURE = 1.7
 EACH = [(name, "fp32") for name in CONFIGS] + [(name, "int8") for name in INT8]
@@ -29,8 +31,19 @@ SOME = [("lstm", "fp32"), ("bow-hidden", "fp32"), ("lstm-both-ways", "int8")]
 class Graph:
     """A model's ONNX graph in ONNX Runtime."""
 
-    def __init__(self, model: keras.Model, precision: Precision = "fp32") -> None:
-        graph = build_onnx(model, temperature=TEMPERATURE, precision=precision)
+    def __init__(
+        self,
+        model: keras.Model,
+        precision: Precision = "fp32",
+        *,
+        short_temperature: float = 1.0,
+    ) -> None:
+        graph = build_onnx(
+            model,
+            temperature=TEMPERATURE,
+            short_temperature=short_temperature,
+            precision=precision,
+        )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # more threads would only wait for each other
         self._session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
@@ -57,6 +70,34 @@ def test_it_is_the_serving_graph(name: str) -> None:
     ids, lengths = batch()
     expected = ServingGraph(model, temperature=TEMPERATURE)(ids, lengths).numpy()
     np.testing.assert_allclose(graph_of(name)(ids, lengths), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "precision"), EACH)
+def test_the_temperature_of_short_texts(name: str, precision: Precision) -> None:
+    """Both graphs divide the logits of short texts by it, more so the shorter, in every batch."""
+    model, short = make_model(name), 0.6
+    ids, lengths = batch()
+    plain = graph_of(name, precision)(ids, lengths)
+    factors = short_factors([row[:n] for row, n in zip(ids, lengths, strict=True)], short)
+    expected = rescale(plain, 1 / factors)
+    graph = Graph(model, precision, short_temperature=short)
+    np.testing.assert_allclose(graph(ids, lengths), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        graph(ids[2:3, : lengths[2]], lengths[2:3]), expected[2:3], atol=1e-5
+    )
+    if precision == "fp32":
+        served = ServingGraph(model, temperature=TEMPERATURE, short_temperature=short)
+        np.testing.assert_allclose(served(ids, lengths), expected, atol=1e-5)
+
+
+def test_which_texts_are_short() -> None:
+    """The factor is 1 / short without ids, 1 from 128 ids on, and halfway between at 64."""
+    rows = [np.ones(length, np.int32) for length in (0, 64, 128, 400)]
+    np.testing.assert_allclose(short_factors(rows, 0.5).ravel(), [2, 1.5, 1, 1])
+    long = np.full((2, 200), 7, np.int32)
+    lengths = np.array([128, 200], np.int32)
+    graph = Graph(make_model("bow"), short_temperature=0.5)
+    np.testing.assert_allclose(graph(long, lengths), graph_of("bow")(long, lengths), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", INT8)

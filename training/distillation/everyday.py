@@ -5,14 +5,12 @@ what its sentences mean, so they need no teacher: it and its student learn them 
 are in `everyday.toml`; none is taken from a set that measures a model.
 """
 
-import re
-import tomllib
 from collections.abc import Iterator, Sequence
-from functools import cache
-from importlib.resources import files
 from itertools import product
 from random import Random
 from typing import Final
+
+from training.distillation.phrases import read_phrases, write_as_people
 
 GOOD, EVEN, BAD = 0.95, 0.5, 0.05
 """The probability that a sentence is positive, by what it means."""
@@ -20,7 +18,7 @@ _MEANINGS: Final = {GOOD: "good", BAD: "bad", EVEN: "even"}
 Sentence = tuple[str, float]
 
 _SUBJECTS: Final = ("thing", "place", "meal", "person", "software")
-_SLOT: Final = re.compile(r"\{(\w+)\}")
+_MARKS: Final = (".", ".", "", "", "!")
 _STARTS: Final = ("The", "My", "This", "Our", "The new", "Your")
 _TURNS: Final = ("but", "yet", "although", "even though", "though")
 _PRAISE: Final = (
@@ -48,7 +46,7 @@ def everyday_sentences(count: int, *, seed: int) -> Iterator[Sentence]:
     makers = (*[_statement] * 3, *[_denial] * 3, *others)
     for _ in range(count):
         text, known = random.choice(makers)(random)
-        yield _finish(text, random), known
+        yield write_as_people(text, random, marks=_MARKS), known
 
 
 def ratings() -> Iterator[Sentence]:
@@ -126,26 +124,4 @@ def _clause(random: Random, known: float) -> str:
 
 
 def _phrase(section: str, key: str, random: Random) -> str:
-    text = random.choice(_phrases()[section][key])
-    while "{" in text:  # what fills a slot may have slots
-        text = _SLOT.sub(lambda slot: random.choice(_phrases()["fill"][slot[1]]), text)
-    return text
-
-
-@cache
-def _phrases() -> dict[str, dict[str, list[str]]]:
-    """Read the phrases of each section and key."""
-    sections = tomllib.loads(files(__package__).joinpath("everyday.toml").read_text("utf-8"))
-    return {
-        name: {
-            key: [" ".join(each.split()) for each in text.split("|")] for key, text in keys.items()
-        }
-        for name, keys in sections.items()
-    }
-
-
-def _finish(text: str, random: Random) -> str:
-    """Write a sentence as people do: with or without a full stop, in small letters."""
-    if random.random() < 0.25:
-        text = text.lower()
-    return text if text.endswith("?") else text + random.choice((".", ".", "", "", "!"))
+    return read_phrases("everyday.toml").draw(section, key, random)

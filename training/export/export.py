@@ -42,6 +42,7 @@ from training.export.onnx_export import Kept, Reference, export_onnx
 from training.export.runtimes import ExportedModel, OnnxModel
 from training.export.saved_model import round_tables, save_model
 from training.fit.run import MODEL, Run
+from training.models.layers.short_temperature import short_factors
 from training.models.predict import predict
 from training.quality.assess import Quality, assess, choose_sets
 from training.quality.figures import with_quality
@@ -139,11 +140,15 @@ def export(
     round_tables(trained.model)
     validation = _calibrate(trained)
     temperature = validation.temperature
+    of_graphs = {
+        "temperature": temperature,
+        "short_temperature": config.model.short_temperature,
+    }
     with atomic_folder(target) as folder:
-        save_model(folder, trained.model, trained.encoder, temperature=temperature)
+        save_model(folder, trained.model, trained.encoder, **of_graphs)
         exported = ExportedModel(folder)
         reference = _score(exported, trained, validation)
-        onnx, onnx_record = export_onnx(folder, trained.model, reference, temperature=temperature)
+        onnx, onnx_record = export_onnx(folder, trained.model, reference, **of_graphs)
         write_golden(folder, _golden_rows(reference, onnx, run.labels))
         if (run_folder / LEARNED).is_file():  # runs of earlier releases lack it
             shutil.copyfile(run_folder / LEARNED, folder / LEARNED)
@@ -259,9 +264,12 @@ def _calibrate(trained: _Trained) -> _Validation:
     """Score the validation texts and fit the temperature."""
     texts = trained.dataset.validation.texts()
     encoded = [trained.encoder.encode(text) for text in track(texts, "Encoding validation texts")]
-    uncalibrated = predict(trained.model, [each.ids for each in encoded])
+    rows = [each.ids for each in encoded]
+    uncalibrated = predict(trained.model, rows)
+    factors = short_factors(rows, trained.config.model.short_temperature)
     targets = np.array(trained.dataset.validation.targets(), np.int32)
-    return _Validation(encoded, targets, uncalibrated, fit_temperature(uncalibrated, targets))
+    temperature = fit_temperature(rescale(uncalibrated, 1 / factors), targets)
+    return _Validation(encoded, targets, uncalibrated, temperature)
 
 
 def _score(exported: ExportedModel, trained: _Trained, validation: _Validation) -> Reference:
@@ -272,7 +280,8 @@ def _score(exported: ExportedModel, trained: _Trained, validation: _Validation) 
     """
     golden = [exported.encoder.encode(text).ids for text in GOLDEN_TEXTS]
     answers = exported.score(golden)
-    expected = rescale(predict(trained.model, golden), validation.temperature)
+    factors = short_factors(golden, trained.config.model.short_temperature)
+    expected = rescale(predict(trained.model, golden), validation.temperature / factors)
     check_parity("serve_ids", answers, expected)
     check_parity("serving_default", exported.score_texts(GOLDEN_TEXTS), answers)
     return Reference(

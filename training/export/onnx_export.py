@@ -70,7 +70,12 @@ class Kept:
 
 
 def export_onnx(
-    folder: Path, model: keras.Model, reference: Reference, *, temperature: float
+    folder: Path,
+    model: keras.Model,
+    reference: Reference,
+    *,
+    temperature: float,
+    short_temperature: float = 1.0,
 ) -> tuple[Kept | None, dict[str, Any]]:
     """Write `model.onnx`: with int8 weights if they agree, else in fp32 if that agrees.
 
@@ -82,6 +87,7 @@ def export_onnx(
         model: A trained model, rounded by `round_tables`.
         reference: The answers to agree with.
         temperature: Divides the logits.
+        short_temperature: Divides those of short texts in addition.
 
     Returns:
         The graph that was kept, if any; and for the manifest the precision of `model.onnx` and the
@@ -91,7 +97,13 @@ def export_onnx(
     record: dict[str, Any] = {"file": None, "precision": None, "tried": {}}
     for precision in precisions(model):
         path = folder / f".{precision}.onnx"
-        onnx.save(build_onnx(model, temperature=temperature, precision=precision), path)
+        graph = build_onnx(
+            model,
+            temperature=temperature,
+            short_temperature=short_temperature,
+            precision=precision,
+        )
+        onnx.save(graph, path)
         candidate = OnnxModel(path)
         answers = _score(candidate, reference)
         figures = compare(answers, reference)

@@ -48,6 +48,7 @@ from training.models.layers.ngram_embeddings import add_ngram_embeddings
 from training.models.layers.ngram_logits import add_ngram_logits
 from training.models.layers.recurrent import Directions, add_states
 from training.models.layers.sequence import add_flatten, add_padded_ids, add_pool
+from training.models.layers.short_temperature import add_short_factors
 from training.models.layers.word_embeddings import add_word_codes
 from training.models.layers.word_presence import add_word_presence
 from training.models.onnx_writer import FLOAT, GraphWriter, add_positions, integers
@@ -64,13 +65,19 @@ def precisions(model: keras.Model) -> tuple[Precision, ...]:
 
 
 def build_onnx(
-    model: keras.Model, *, temperature: float, precision: Precision = "fp32"
+    model: keras.Model,
+    *,
+    temperature: float,
+    short_temperature: float = 1.0,
+    precision: Precision = "fp32",
 ) -> onnx.ModelProto:
     """Write a trained model of `build_model` as an ONNX graph.
 
     Args:
         model: A trained model, rounded by `round_tables`.
         temperature: Divides the logits.
+        short_temperature: Divides those of short texts in addition, as in
+            `training.models.layers.short_temperature`.
         precision: Of the recurrent weights, one of `precisions(model)`.
     """
     hidden = hidden_layers(model)
@@ -93,6 +100,8 @@ def build_onnx(
         layer = model.get_layer(NGRAM_LOGITS)
         ngrams = add_ngram_logits(graph, ids, layer, temperature=temperature)
         features = graph.add("Add", features, ngrams)
+    if short_temperature != 1:
+        features = graph.add("Mul", features, add_short_factors(graph, short_temperature))
     return graph.finish(graph.add("Softmax", features, axis=-1), classes=len(weights[-1][1]))
 
 

@@ -34,7 +34,12 @@ def round_tables(model: keras.Model) -> None:
 
 
 def save_model(
-    folder: Path, model: keras.Model, encoder: TextEncoder, *, temperature: float
+    folder: Path,
+    model: keras.Model,
+    encoder: TextEncoder,
+    *,
+    temperature: float,
+    short_temperature: float = 1.0,
 ) -> None:
     """Write the SavedModel, and the tokenizer beside it.
 
@@ -43,9 +48,10 @@ def save_model(
         model: A trained model, rounded by `round_tables`.
         encoder: The encoder it was trained with.
         temperature: Divides the logits.
+        short_temperature: Divides those of short texts in addition.
     """
     module = tf.Module()
-    module.graph = ServingGraph(model, temperature=temperature)
+    module.graph = ServingGraph(model, temperature=temperature, short_temperature=short_temperature)
     module.text = TextGraph(encoder)
 
     def score(ids: Any, lengths: Any) -> dict[str, Any]:

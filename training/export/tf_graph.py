@@ -34,6 +34,7 @@ from training.models.layers.ngram_embeddings import NgramEmbeddingsGraph
 from training.models.layers.ngram_logits import NgramLogitsGraph
 from training.models.layers.recurrent import cell_of
 from training.models.layers.sequence import PadAndFlattenGraph, PoolGraph, reverse
+from training.models.layers.short_temperature import short_factors_graph
 from training.models.layers.word_embeddings import WordEmbeddingsGraph
 from training.models.layers.word_presence import WordPresenceGraph
 
@@ -48,9 +49,13 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
     Args:
         model: A trained model of `build_model`.
         temperature: Divides the logits.
+        short_temperature: Divides those of short texts in addition, as in
+            `training.models.layers.short_temperature`.
     """
 
-    def __init__(self, model: keras.Model, *, temperature: float) -> None:
+    def __init__(
+        self, model: keras.Model, *, temperature: float, short_temperature: float = 1.0
+    ) -> None:
         super().__init__()
         features: dict[str, type[_BagOfWords | _FlatEmbeddings | _PooledStates]] = {
             "bow": _BagOfWords,
@@ -66,6 +71,7 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
             else None
         )
         self._temperature = temperature
+        self._short_temperature = short_temperature
         self._vocabulary = count_ids(model)
 
     def __call__(self, ids: Any, lengths: Any) -> Any:
@@ -98,6 +104,8 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
         logits = self._output(features)
         if self._ngram_logits is not None:
             logits += self._ngram_logits(ids)
+        if self._short_temperature != 1:
+            logits *= short_factors_graph(lengths, self._short_temperature)
         return tf.nn.softmax(logits / self._temperature)[:batch]
 
     def _make_valid(self, ids: Any, lengths: Any) -> tuple[Any, Any]:

@@ -23,8 +23,8 @@ def fit_temperature(probabilities: Probabilities, targets: NDArray[np.int32]) ->
     return float(_TEMPERATURES[int(np.argmin(losses))])
 
 
-def rescale(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Return the probabilities after dividing the logits by `temperature`."""
+def rescale(probabilities: Probabilities, temperature: float | Probabilities) -> Probabilities:
+    """Return the probabilities after dividing the logits by `temperature`, one or (texts, 1)."""
     logits = np.log(np.maximum(probabilities, 1e-30)) / temperature
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     scaled: Any = exponentials / exponentials.sum(axis=1, keepdims=True)

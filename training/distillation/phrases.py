@@ -1,0 +1,60 @@
+"""Phrases of a small grammar, from a TOML file beside this module."""
+
+import re
+import tomllib
+from functools import cache
+from importlib.resources import files
+from random import Random
+from typing import Final
+
+_SLOT: Final = re.compile(r"\{(\w+)\}")
+
+
+class Phrases:
+    """The phrases of each section and key of a file; `{slot}` in one is filled from `[fill]`.
+
+    Args:
+        sections: Phrases by section and key.
+    """
+
+    def __init__(self, sections: dict[str, dict[str, list[str]]]) -> None:
+        self._sections = sections
+
+    def keys(self, section: str) -> list[str]:
+        """The keys of a section, in the order of the file."""
+        return list(self._sections[section])
+
+    def draw(self, section: str, key: str, random: Random) -> str:
+        """Return one phrase, with a choice for each of its slots."""
+        text = random.choice(self._sections[section][key])
+        while "{" in text:  # what fills a slot may have slots
+            text = _SLOT.sub(lambda slot: random.choice(self._sections["fill"][slot[1]]), text)
+        return text
+
+
+@cache
+def read_phrases(name: str) -> Phrases:
+    """Read a file of this folder, in which `|` divides the phrases of a key."""
+    sections = tomllib.loads(files(__package__).joinpath(name).read_text("utf-8"))
+    return Phrases(
+        {
+            section: {
+                key: [" ".join(each.split()) for each in text.split("|")]
+                for key, text in keys.items()
+            }
+            for section, keys in sections.items()
+        }
+    )
+
+
+def write_as_people(text: str, random: Random, *, marks: tuple[str, ...]) -> str:
+    """Write a sentence with or without a mark at its end, a quarter of them in small letters.
+
+    Args:
+        text: The sentence.
+        random: Makes the choices.
+        marks: What may follow a sentence that is no question.
+    """
+    if random.random() < 0.25:
+        text = text.lower()
+    return text if text.endswith("?") else text + random.choice(marks)
