@@ -18,7 +18,7 @@ from tests.deferred import import_deferred
 from tests.fakes import Running, run_service, write_version
 from tests.published import publish
 
-KEPT = ("VALENCE_DATA", "VALENCE_IMAGE")
+KEPT = ("VALENCE_DATA", "VALENCE_IMAGE", "VALENCE_TRAIN_IMAGE")
 """Read by tests themselves. Settings of the environment do not apply to them."""
 
 for variable in list(os.environ):

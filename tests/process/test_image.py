@@ -1,7 +1,8 @@
 """The container image, built and run as a cluster would run it: `make container`.
 
-Needs docker or podman; docs/container.md says how to get by without a Docker engine. The variable
-`VALENCE_IMAGE` names an image that is there already, which is then not built.
+Needs docker or podman; docs/container.md says how to get by without a Docker engine. The variables
+`VALENCE_IMAGE` and `VALENCE_TRAIN_IMAGE` name images that are there already, which are then not
+built.
 """
 
 import json
@@ -19,7 +20,9 @@ import httpx
 import pytest
 
 from app import __version__
+from app.artifact import read_manifest
 from tests.collector import collecting
+from tests.corpus import write_tsv_folder
 from tests.published import publish
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1200)]
@@ -191,6 +194,26 @@ def test_spans_of_the_traced_image(engine: str) -> None:
         finally:
             container.remove()
     assert b"POST /predict" in b"".join(body for _, body in collector.received)
+
+
+def test_the_image_of_training(engine: str) -> None:
+    """The image `train` trains and exports a model, read-only, as a stranger, without network."""
+    image = os.environ.get("VALENCE_TRAIN_IMAGE")
+    if not image:
+        subprocess.run([ROOT / "k8s" / "image" / "build", "train"], check=True)
+        image = f"localhost/valence:{__version__}-train"
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to strangers
+        Path(folder).chmod(0o777)
+        write_tsv_folder(Path(folder, "data"))
+        command = [
+            *(engine, "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/run"),
+            *("--cap-drop", "all", "--user", STRANGER, "--volume", f"{folder}:/work", image),
+        ]
+        trained = ("--config", "smoke", "--set", "epochs=1", "--data", "/work/data")
+        subprocess.run([*command, "train", *trained, "--run", "/work/run"], check=True)
+        exported = ("--run", "/work/run", "--models", "/work/models")
+        subprocess.run([*command, "export", *exported], check=True)
+        assert read_manifest(Path(folder, "models", "smoke", "1")).labels
 
 
 def test_size(engine: str, image: str) -> None:
