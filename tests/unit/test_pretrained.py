@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,6 +220,26 @@ def test_a_stopped_fit_resumes_exactly(tmp_path: Path) -> None:
         fit(model, examples(), folder, CONFIG, checkpoint_every_s=0)
         results.append(predict(model, examples().rows()))
     np.testing.assert_array_equal(*results)
+
+
+def test_batches_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch whose gradients are added from parts moves the weights as the whole batch does."""
+    monkeypatch.setattr("training.distillation.pretrained._autocast", lambda _: nullcontext())
+    results = []
+    for passes in (1, 3, 10**6):
+        folder = tmp_path / str(passes)
+        folder.mkdir()
+        model, _ = tiny_teacher()
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Dropout):
+                layer.p = 0.0  # each part draws its own
+        before = predict(model, examples().rows())
+        few = replace(CONFIG, learning_rate=1e-3)
+        fit(model, examples(), folder, few, steps=3, passes=passes, checkpoint_every_s=1e9)
+        results.append(predict(model, examples().rows()))
+        assert np.abs(results[-1] - before).max() > 0.01
+    for other in results[1:]:
+        np.testing.assert_allclose(results[0], other, atol=1e-4)
 
 
 def test_answers_do_not_depend_on_neighbours() -> None:
