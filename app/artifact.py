@@ -207,7 +207,8 @@ class Manifest(_Record):
         created: When it was exported, ISO 8601 in UTC.
         text_fingerprint: `TextEncoder.fingerprint()` of the tokenizer the model was trained with.
         data: The training data.
-        temperature: The logits are divided by it, inside the model; 1 leaves them unchanged.
+        temperature: The logits are divided by it, inside the model; those of short texts by
+            `short_temperature` of the hyperparameters in addition, if that is there.
         metrics: `metrics[split][engine][name]`, measured on the exported version: `validation` at
             export, `test` by `valence-train evaluate`, once.
         engines: Settings and export results of each engine. For `onnx`, `precision` is the

@@ -704,6 +704,12 @@ def _add_export(verbs: Verbs) -> None:
         help="output folder of train",
     )
     verb.add_argument("--version", type=int, help="version number [the next free one]")
+    verb.add_argument(
+        "--short-temperature",
+        type=float,
+        metavar="T",
+        help="divides the logits of short texts in addition, instead of the recipe's",
+    )
     _add_models_options(verb)
     _add_source(verb, required=False)
 
@@ -733,6 +739,7 @@ def _run_export(options: argparse.Namespace) -> None:
         version=options.version,
         new_labels=options.new_labels,
         short=options.short,
+        short_temperature=options.short_temperature,
     )
     print(folder)
 

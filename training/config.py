@@ -49,6 +49,7 @@ _BELOW_1: Final = _Bounds("at least 0 and below 1", lambda value: 0 <= value < 1
 _BETWEEN_0_AND_1: Final = _Bounds("between 0 and 1", lambda value: 0 < value < 1)
 _FROM_0_TO_1: Final = _Bounds("from 0 to 1", lambda value: 0 <= value <= 1)
 _UP_TO_1: Final = _Bounds("above 0 and at most 1", lambda value: 0 < value <= 1)
+_TEMPERATURE: Final = _Bounds("from 0.25 to 4", lambda value: 0.25 <= value <= 4)
 _SEED: Final = _Bounds("from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
 _WIDTHS: Final = _Bounds("widths above 0", lambda value: all(width > 0 for width in value))
 _BUCKETS: Final = _Bounds(
@@ -192,10 +193,10 @@ class ModelConfig:
             embeddings (other architectures).
         recurrent_dropout: Dropout rate of the state between two time steps.
         dropout: Dropout rate between recurrent layers, after pooling, and after each dense layer.
-        short_temperature: Divides the logits of a text without tokens in the exported model, beside
-            the temperature that validation texts decide; in proportion to the length that becomes
-            1 for texts of 128 ids (`training/models/layers/short_temperature.py`). Below 1, short
-            texts get more confident answers. It has no part in training.
+        short_temperature: Divides the logits of short texts in the exported model, in addition to
+            the temperature that is fitted on validation texts
+            (`training/models/layers/short_temperature.py`). Below 1, short texts get more confident
+            answers. It has no part in training, so `export --short-temperature` may change it.
         l1: L1 penalty of the kernels of dense and recurrent layers; of the output layer where there
             are none.
         l2: L2 penalty of the same kernels.
@@ -225,7 +226,7 @@ class ModelConfig:
     input_dropout: Annotated[float, _BELOW_1] = 0.0
     recurrent_dropout: Annotated[float, _BELOW_1] = 0.0
     dropout: Annotated[float, _BELOW_1] = 0.5
-    short_temperature: Annotated[float, _ABOVE_0] = 1.0
+    short_temperature: Annotated[float, _TEMPERATURE] = 1.0
     l1: Annotated[float, _AT_LEAST_0] = 0.0
     l2: Annotated[float, _AT_LEAST_0] = 0.0
 
@@ -271,8 +272,9 @@ class TeacherConfig:
             pieces.
         silent_texts: Number of texts without an opinion in addition: nothing, numbers, unknown
             words and function words. Their soft label is even odds, or the neutral class.
-        plain_texts: Number of facts, questions and requests without an opinion in addition
-            (`training/distillation/plain.py`), in English, with the same soft label.
+        neutral_texts: Number of facts, plans, requests and questions without an opinion in addition
+            (`training/distillation/neutral.py`), in English, with the same soft label; repetitions
+            are left out.
         everyday_texts: Number of everyday sentences (`training/distillation/everyday.py`), of known
             meaning, in addition to those that the pretrained teacher learned; only with `answers`,
             which say that texts are in English and labels are opinions.
@@ -285,7 +287,7 @@ class TeacherConfig:
     answers: str = ""
     piece_weight: Annotated[float, _AT_LEAST_0] = 0.0
     silent_texts: Annotated[int, _AT_LEAST_0] = 0
-    plain_texts: Annotated[int, _AT_LEAST_0] = 0
+    neutral_texts: Annotated[int, _AT_LEAST_0] = 0
     everyday_texts: Annotated[int, _AT_LEAST_0] = 0
     neutral: bool = False
 

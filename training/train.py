@@ -33,7 +33,7 @@ from training.data.preprocessing import build_encoder
 from training.data.shards import Shard, TrainingExample, training_examples, write_shard
 from training.data.split import fingerprint, group_digests
 from training.distillation.answers import TeacherAnswers, everyday_examples
-from training.distillation.plain import plain_texts
+from training.distillation.neutral import neutral_texts
 from training.distillation.silent import silent_texts
 from training.distillation.soft_labels import SoftLabels, mix_teachers
 from training.distillation.student import add_ngram_logits, soft_label_examples
@@ -298,14 +298,14 @@ def _choose_examples(
 
 
 def _texts_without_opinion(config: Config, labels: Sequence[str]) -> list[TrainingExample]:
-    """Return silent and plain texts: even odds, or neutral where there is such a class."""
-    even = [float(label == NEUTRAL) for label in labels]
-    odds = even if config.teacher.neutral else [1 / len(labels)] * len(labels)
+    """Return silent and neutral texts: even odds, or neutral where there is such a class."""
+    of_neutral = [float(label == NEUTRAL) for label in labels]
+    odds = of_neutral if NEUTRAL in labels else [1 / len(labels)] * len(labels)
     target = np.array(odds, np.float32)
     weight = config.teacher.piece_weight or 1.0
     silent = silent_texts(config.teacher.silent_texts, seed=config.seed)
-    plain = plain_texts(config.teacher.plain_texts, seed=config.seed)
-    return [TrainingExample(text, target, weight) for text in chain(silent, plain)]
+    without = neutral_texts(config.teacher.neutral_texts, seed=config.seed)
+    return [TrainingExample(text, target, weight) for text in chain(silent, without)]
 
 
 def _encode(

@@ -287,7 +287,10 @@ class ModelList(_Body):
 class Calibration(_Body):
     """How the probabilities were calibrated."""
 
-    temperature: float = Field(description="The logits are divided by it, inside the model.")
+    temperature: float = Field(
+        description="The logits are divided by it, inside the model; those of short texts may have "
+        "another divisor in addition, which the limits then mention."
+    )
 
 
 class KindQuality(_Body):

@@ -17,7 +17,7 @@ from app.errors import DataError, InvalidInput, UnusableVersion
 from app.text.encoder import TextEncoder
 from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.deferred import deferred
-from tests.trained import Workshop
+from tests.trained import Workshop, call
 from training.config import Config
 from training.configs import load_config
 
@@ -234,6 +234,25 @@ def test_the_temperature_is_the_one_of_validation(workshop: Workshop) -> None:
     assert manifest.temperature == pytest.approx(expected, rel=1e-6)
     assert manifest.temperature != pytest.approx(1.0, rel=0.01)
     np.testing.assert_allclose(exported.score(rows), rescale(unscaled, expected), atol=1e-3)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_another_temperature_of_short_texts(workshop: Workshop, tmp_path: Path) -> None:
+    """It can be chosen after the training: answers change with it, and the manifest has it."""
+    run, texts = workshop.runs / "lstm", ["so good", "bad", "never again"]
+    answers = []
+    for short in ("0.5", "1"):
+        models = tmp_path / short
+        exported = call("export", "--run", run, "--models", models, "--short-temperature", short)
+        assert exported == 0
+        folder = models / "lstm" / "1"
+        manifest, model = read_manifest(folder), ExportedModel(folder)
+        assert manifest.hyperparameters["model"]["short_temperature"] == float(short)
+        assert any("more confident" in limit for limit in manifest.limits) is (short == "0.5")
+        answers.append(model.score([model.encoder.encode(text).ids for text in texts]))
+    assert (answers[0].argmax(1) == answers[1].argmax(1)).all()
+    assert (answers[0].max(1) > answers[1].max(1) + 0.01).all()
+    assert call("export", "--run", run, "--models", tmp_path, "--short-temperature", "9") == 2
 
 
 def test_other_test_texts(workshop: Workshop, tmp_path: Path) -> None:

@@ -97,7 +97,25 @@ def test_which_texts_are_short() -> None:
     long = np.full((2, 200), 7, np.int32)
     lengths = np.array([128, 200], np.int32)
     graph = Graph(make_model("bow"), short_temperature=0.5)
-    np.testing.assert_allclose(graph(long, lengths), graph_of("bow")(long, lengths), atol=1e-6)
+    unchanged = graph_of("bow")(long, lengths)
+    np.testing.assert_allclose(graph(long, lengths), unchanged, atol=1e-6)
+    served = ServingGraph(make_model("bow"), temperature=TEMPERATURE, short_temperature=0.5)
+    np.testing.assert_allclose(served(long, lengths), unchanged, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [-5, 0, 6, 10**6])
+def test_lengths_that_are_none_have_a_factor_in_bounds(length: int) -> None:
+    """A length below 1 counts as 1, and one above the width as the width, in both graphs."""
+    ids, model = np.full((1, 5), 7, np.int32), make_model("bow")
+    valid = np.array([min(max(length, 1), 5)])
+    graph = Graph(model, short_temperature=0.5)
+    served = ServingGraph(model, temperature=TEMPERATURE, short_temperature=0.5)
+    factors = short_factors([ids[0, : valid[0]]], 0.5)
+    for answer in (graph, served):
+        plain = graph_of("bow") if answer is graph else ServingGraph(model, temperature=TEMPERATURE)
+        lengths = np.array([length], np.int32)
+        expected = rescale(np.asarray(plain(ids, lengths)), 1 / factors)
+        np.testing.assert_allclose(answer(ids, lengths), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", INT8)

@@ -222,12 +222,12 @@ def test_a_stopped_fit_resumes_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*results)
 
 
-def test_batches_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch whose gradients are added from parts moves the weights as the whole batch does."""
+def test_gradient_accumulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients accumulated over micro-batches move the weights as those of the batch do."""
     monkeypatch.setattr("training.distillation.pretrained._autocast", lambda _: nullcontext())
     results = []
-    for passes in (1, 3, 10**6):
-        folder = tmp_path / str(passes)
+    for micro_batches in (1, 3, 10**6):
+        folder = tmp_path / str(micro_batches)
         folder.mkdir()
         model, _ = tiny_teacher()
         for layer in model.modules():
@@ -235,7 +235,12 @@ def test_batches_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
                 layer.p = 0.0  # each part draws its own
         before = predict(model, examples().rows())
         few = replace(CONFIG, learning_rate=1e-3)
-        fit(model, examples(), folder, few, steps=3, passes=passes, checkpoint_every_s=1e9)
+        fit(
+            *(model, examples(), folder, few),
+            steps=3,
+            accumulation_steps=micro_batches,
+            checkpoint_every_s=1e9,
+        )
         results.append(predict(model, examples().rows()))
         assert np.abs(results[-1] - before).max() > 0.01
     for other in results[1:]:

@@ -90,13 +90,13 @@ def test_everyday_sentences(neutral: bool, dataset: Dataset, answers: Path, tmp_
 
 
 @pytest.mark.parametrize("neutral", [False, True])
-def test_plain_texts(dataset: Dataset, answers: Path, tmp_path: Path, neutral: bool) -> None:
-    """Plain texts are learned with even odds, or as neutral where there is such a class."""
+def test_neutral_texts(dataset: Dataset, answers: Path, tmp_path: Path, neutral: bool) -> None:
+    """Neutral texts are learned with even odds, or as neutral where there is such a class."""
     data = dataset.with_neutral() if neutral else dataset
     changes = {"answers": str(answers), "silent_texts": 0, "neutral": neutral}
     (tmp_path / "with").mkdir()
     without = examples(data, tmp_path, **changes)
-    shard = examples(data, tmp_path / "with", plain_texts=40, **changes)
+    shard = examples(data, tmp_path / "with", neutral_texts=40, **changes)
     assert len(shard) == len(without) + 40
     expected = [0, 1, 0] if neutral else [0.5, 0.5]
     np.testing.assert_allclose(shard.targets[-40:], np.tile(expected, (40, 1)))

@@ -10,7 +10,7 @@ from itertools import product
 from random import Random
 from typing import Final
 
-from training.distillation.phrases import read_phrases, write_as_people
+from training.distillation.phrases import read_phrases, vary_case_and_end
 
 GOOD, EVEN, BAD = 0.95, 0.5, 0.05
 """The probability that a sentence is positive, by what it means."""
@@ -18,7 +18,7 @@ _MEANINGS: Final = {GOOD: "good", BAD: "bad", EVEN: "even"}
 Sentence = tuple[str, float]
 
 _SUBJECTS: Final = ("thing", "place", "meal", "person", "software")
-_MARKS: Final = (".", ".", "", "", "!")
+_ENDS: Final = (".", ".", "", "", "!")
 _STARTS: Final = ("The", "My", "This", "Our", "The new", "Your")
 _TURNS: Final = ("but", "yet", "although", "even though", "though")
 _PRAISE: Final = (
@@ -46,7 +46,7 @@ def everyday_sentences(count: int, *, seed: int) -> Iterator[Sentence]:
     makers = (*[_statement] * 3, *[_denial] * 3, *others)
     for _ in range(count):
         text, known = random.choice(makers)(random)
-        yield write_as_people(text, random, marks=_MARKS), known
+        yield vary_case_and_end(text, random, ends=_ENDS), known
 
 
 def ratings() -> Iterator[Sentence]:

@@ -24,11 +24,28 @@ class Phrases:
         """The keys of a section, in the order of the file."""
         return list(self._sections[section])
 
-    def draw(self, section: str, key: str, random: Random) -> str:
-        """Return one phrase, with a choice for each of its slots."""
+    def draw(self, section: str, key: str, random: Random, *, distinct: bool = False) -> str:
+        """Return one phrase, with a choice for each of its slots.
+
+        Args:
+            section: The section of the file.
+            key: The key in it.
+            random: Makes the choices.
+            distinct: Whether what fills one slot fills no other.
+        """
+        used: set[str] = set()
+
+        def fill(slot: re.Match[str]) -> str:
+            choices = self._sections["fill"][slot[1]]
+            if distinct:
+                choices = [each for each in choices if each not in used]
+            chosen = random.choice(choices)
+            used.add(chosen)
+            return chosen
+
         text = random.choice(self._sections[section][key])
         while "{" in text:  # what fills a slot may have slots
-            text = _SLOT.sub(lambda slot: random.choice(self._sections["fill"][slot[1]]), text)
+            text = _SLOT.sub(fill, text)
         return text
 
 
@@ -47,14 +64,14 @@ def read_phrases(name: str) -> Phrases:
     )
 
 
-def write_as_people(text: str, random: Random, *, marks: tuple[str, ...]) -> str:
-    """Write a sentence with or without a mark at its end, a quarter of them in small letters.
+def vary_case_and_end(text: str, random: Random, *, ends: tuple[str, ...]) -> str:
+    """Return a sentence as people type it: in lower case with probability 1/4, and with an end.
 
     Args:
         text: The sentence.
         random: Makes the choices.
-        marks: What may follow a sentence that is no question.
+        ends: What may follow a sentence that is no question.
     """
     if random.random() < 0.25:
         text = text.lower()
-    return text if text.endswith("?") else text + random.choice(marks)
+    return text if text.endswith("?") else text + random.choice(ends)

@@ -266,7 +266,7 @@ def fit(
     config: FitConfig,
     *,
     steps: int | None = None,
-    passes: int = 1,
+    accumulation_steps: int = 1,
     checkpoint_every_s: float,
 ) -> None:
     """Fine-tune `model` and load the averaged weights into it; a stopped fit resumes.
@@ -277,7 +277,7 @@ def fit(
         folder: Keeps the checkpoint, `checkpoint.pt`.
         config: How.
         steps: The most batches; by default every example is seen once.
-        passes: Into how many parts each batch is divided, whose gradients are added: more parts
+        accumulation_steps: Micro-batches per batch, whose gradients are accumulated: more of them
             need less memory, and more time.
         checkpoint_every_s: Seconds between checkpoints.
     """
@@ -315,7 +315,7 @@ def fit(
         _set_rates(optimizer, config, step, len(plan))
         optimizer.zero_grad()
         total = torch.zeros((), device=device)
-        for part in np.array_split(batch, min(passes, len(batch))):
+        for part in np.array_split(batch, min(accumulation_steps, len(batch))):
             ids, mask = pad([rows[row] for row in part], device, model.padding)
             with _autocast(device):
                 logits = model(ids, mask)

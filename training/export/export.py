@@ -103,6 +103,7 @@ def export(
     version: int | None = None,
     new_labels: bool = False,
     short: Path | None = None,
+    short_temperature: float | None = None,
 ) -> Path:
     """Write `models/<name>/<version>/` from a finished training run.
 
@@ -117,6 +118,7 @@ def export(
         version: The version's number; by default one above the highest.
         new_labels: Whether its labels may differ from those of the newest version of this name.
         short: The folder of short texts. Default: the folder `short` in or beside that of the data.
+        short_temperature: Instead of that of the run's configuration.
 
     Returns:
         The new folder.
@@ -131,6 +133,8 @@ def export(
     _compute_in_full_precision()
     run = Run.read(run_folder)
     config = Config.from_mapping(run.config)
+    if short_temperature is not None:
+        config = config.replace(short_temperature=short_temperature)
     target = _new_version(models / config.name, version)
     if not new_labels:
         check_labels(models / config.name, run.labels)
@@ -140,15 +144,15 @@ def export(
     round_tables(trained.model)
     validation = _calibrate(trained)
     temperature = validation.temperature
-    of_graphs = {
+    temperatures = {
         "temperature": temperature,
         "short_temperature": config.model.short_temperature,
     }
     with atomic_folder(target) as folder:
-        save_model(folder, trained.model, trained.encoder, **of_graphs)
+        save_model(folder, trained.model, trained.encoder, **temperatures)
         exported = ExportedModel(folder)
         reference = _score(exported, trained, validation)
-        onnx, onnx_record = export_onnx(folder, trained.model, reference, **of_graphs)
+        onnx, onnx_record = export_onnx(folder, trained.model, reference, **temperatures)
         write_golden(folder, _golden_rows(reference, onnx, run.labels))
         if (run_folder / LEARNED).is_file():  # runs of earlier releases lack it
             shutil.copyfile(run_folder / LEARNED, folder / LEARNED)
@@ -376,6 +380,11 @@ def _limits(texts: TextConfig, dataset: Dataset, config: Config) -> tuple[str, .
         f"Learned from {dataset.card.name}{learned}; texts of another kind or language are "
         "answered, but the probabilities are not measured there.",
         f"Of a text with more than {room} tokens {' and '.join(kept)} are read.",
+        *(
+            ["Short texts get more confident answers than long ones with the same evidence."]
+            if config.model.short_temperature < 1
+            else []
+        ),
         f"Every text gets one of {', '.join(dataset.train.labels)}"
         f"{'' if NEUTRAL in dataset.train.labels else ', a text without an opinion too'}.",
     )
@@ -441,6 +450,7 @@ def _describe_calibration(manifest: Manifest, validation: _Validation) -> dict[s
     names = ("expected_calibration_error", "log_loss")
     return {
         "temperature": round(manifest.temperature, 4),
+        "short_temperature": manifest.hyperparameters["model"]["short_temperature"],
         "validation_before": {name: before[name] for name in names},
         "validation_after": {name: after[name] for name in names},
     }

@@ -1,9 +1,9 @@
-"""The temperature of short texts: their logits are divided by it, beside the common temperature.
+"""The temperature of short texts: their logits are divided by it, in addition to `temperature`.
 
-A model that learned fragments of reviews is calibrated for fragments, most of which say little.
-People ask about sentences that say something, and there it is right more often than it claims.
-The divisor is `short` for a text without tokens and approaches 1 in proportion to the length, up
-to `SHORT_LENGTH` ids. It moves the confidence, never the label.
+A version's temperature is fitted on reviews. In single sentences that people rated, a model that
+also learned fragments without much to say is right more often than it claims. The logits of a text
+are multiplied by a factor that falls linearly from 1 / `short` at 0 ids to 1 at `LONG_FROM` ids. It
+moves the confidence, never the label.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,9 @@ from app.text.padding import Int32Array
 from training.models.onnx_writer import FLOAT, GraphWriter, integers
 from training.support.arrays import Probabilities
 
-SHORT_LENGTH: Final = 128
-"""A text of at least so many ids, the one at the beginning included, is not short."""
+LONG_FROM: Final = 128
+"""Ids of a text, the one at its beginning included, from which on its factor is 1. Passages of 64
+tokens, at which reports draw their line (`training.quality.short_texts`), are halfway."""
 
 
 def short_factors(rows: Sequence[Int32Array], short: float) -> Probabilities:
@@ -25,16 +26,16 @@ def short_factors(rows: Sequence[Int32Array], short: float) -> Probabilities:
 
     Args:
         rows: The ids of each text, without padding.
-        short: The temperature of a text without tokens.
+        short: The temperature of a text of 0 ids.
     """
-    missing = 1 - np.array([min(len(each), SHORT_LENGTH) for each in rows]) / SHORT_LENGTH
+    missing = 1 - np.array([min(len(each), LONG_FROM) for each in rows]) / LONG_FROM
     factors: Any = 1 + (1 / short - 1) * missing[:, np.newaxis]
     return np.asarray(factors, np.float64)
 
 
 def short_factors_graph(lengths: Any, short: float) -> Any:
     """`short_factors` in TensorFlow, of lengths from 1 on: float32 (batch, 1)."""
-    missing = 1 - tf.cast(tf.minimum(lengths, SHORT_LENGTH), tf.float32) / SHORT_LENGTH
+    missing = 1 - tf.cast(tf.minimum(lengths, LONG_FROM), tf.float32) / LONG_FROM
     return 1 + (1 / short - 1) * missing[:, tf.newaxis]
 
 
@@ -43,8 +44,8 @@ def add_short_factors(graph: GraphWriter, short: float) -> str:
     lengths = graph.add("Cast", "lengths", to=FLOAT)
     width = graph.add("Cast", graph.add("Shape", "ids", start=1, end=2), to=FLOAT)
     lengths = graph.add("Max", graph.add("Min", lengths, width), np.array(1, np.float32))
-    lengths = graph.add("Min", lengths, np.array(SHORT_LENGTH, np.float32))
-    slope = (1 / short - 1) / SHORT_LENGTH
+    lengths = graph.add("Min", lengths, np.array(LONG_FROM, np.float32))
+    slope = (1 / short - 1) / LONG_FROM
     lengths = graph.add("Mul", lengths, np.array(-slope, np.float32))
     factors = graph.add("Add", lengths, np.array(1 / short, np.float32))
     return graph.add("Unsqueeze", factors, integers(1))
