@@ -7,7 +7,7 @@ from typing import Any
 from load_tests.bench import swaps
 from tests.server import ROOT
 
-SOURCE = ROOT / "models" / "bow" / "2"
+SOURCE = ROOT / "models" / "bow" / "3"
 
 
 def publish(models: Path, name: str, number: int, **changes: Any) -> Path:

@@ -757,7 +757,7 @@ def _add_evaluate(verbs: Verbs) -> None:
             "valence-train evaluate models/lstm/3 --data data/imdb",
             "valence-train evaluate models/lstm/3 --data mine.csv --label 5=positive"
             " --label 1=negative",
-            "valence-train evaluate models/lstm/3 --data mine.csv --against models/bow/2"
+            "valence-train evaluate models/lstm/3 --data mine.csv --against models/bow/3"
             " --report runs/mine --texts",
         ],
     )

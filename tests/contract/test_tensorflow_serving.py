@@ -12,7 +12,7 @@ from app.artifact import read_manifest, write_manifest
 from app.errors import RateExceeded
 from app.serving.admission import Admission
 from tests.fakes import Running, make_encoder, run_service, write_version
-from tests.server import ROOT
+from tests.published import SOURCE
 
 pytestmark = pytest.mark.anyio
 
@@ -188,7 +188,7 @@ async def versions(tmp_path: Path) -> AsyncIterator[Running]:
     for number in (1, 2, 3):
         write_version(tmp_path, "lstm", number)
     newer = tmp_path / "lstm" / "2"
-    shutil.copy(ROOT / "models" / "bow" / "2" / "saved_model.pb", newer)
+    shutil.copy(SOURCE / "saved_model.pb", newer)
     write_manifest(newer, read_manifest(newer))
     make_encoder(("other",)).save(tmp_path / "lstm" / "3" / "tokenizer.json")
     (tmp_path / "lstm" / "aliases.json").write_text('{"stable": 1, "canary": 2}')

@@ -54,7 +54,7 @@ def test_every_bundled_version_is_ready(server: ServerProcess) -> None:
         models = client.get("/models").json()["models"]
     states = {(m["name"], v["version"]): v["state"] for m in models for v in m["versions"]}
     assert states == {
-        ("bow", 2): "ready",
+        ("bow", 3): "ready",
         ("bow-ngrams", 1): "ready",
         ("lstm", 3): "ready",
         ("sentiment3", 1): "ready",

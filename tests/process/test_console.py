@@ -68,10 +68,10 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """`bow` with its report, another version of it, and a model with three labels."""
     models = tmp_path_factory.mktemp("console_models")
-    for name in ("bow/2", "tweets-lstm/1"):
+    for name in ("bow/3", "tweets-lstm/1"):
         shutil.copytree(ROOT / "models" / name, models / name)
-    publish(models, "bow", 3)
-    (models / "bow" / "aliases.json").write_text('{"stable": 2}')
+    publish(models, "bow", 4)
+    (models / "bow" / "aliases.json").write_text('{"stable": 3}')
     site = Site(models)
     yield site
     site.stop()
@@ -169,12 +169,12 @@ def test_late_answers_are_dropped(page: Any) -> None:
 
 def test_two_side_by_side(page: Any) -> None:
     """A second model or version answers beside the first one."""
-    page.get_by_label("Model", exact=True).first.select_option("bow/3")
+    page.get_by_label("Model", exact=True).first.select_option("bow/4")
     page.get_by_label("Compare with").select_option("tweets-lstm")
     write(page, GOOD)
     panels = page.locator(".answer")
     expect(panels).to_have_count(2)
-    expect(panels.nth(0)).to_contain_text("bow, version 3")
+    expect(panels.nth(0)).to_contain_text("bow, version 4")
     expect(panels.nth(1)).to_contain_text("tweets-lstm, version 1")
     expect(panels.nth(1).locator(".bars dt")).to_have_count(3)
     expect(words_of(panels.nth(1))).to_have_text(GOOD)
@@ -426,7 +426,7 @@ def test_port_for_metrics(tmp_path: Path, browser: Any) -> None:
 def test_card_and_pictures(page: Any) -> None:
     """The card of a model has its metrics, limits and pictures."""
     open_part(page, "Model")
-    expect(page.locator("#card")).to_contain_text("bow, version 2")
+    expect(page.locator("#card")).to_contain_text("bow, version 3")
     expect(page.locator("#card")).to_contain_text("Limits")
     expect(page.locator("figure")).to_have_count(6)
     widths = page.locator("figure img").evaluate_all("all => all.map((one) => one.naturalWidth)")

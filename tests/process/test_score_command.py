@@ -136,7 +136,7 @@ def test_a_service_gives_the_same_file(tmp_path: Path) -> None:
         url = server.wait_for("the service is starting")["address"]
         done = run("score", str(table), str(there), "--url", url)
     assert done.returncode == 1, done.stderr
-    assert "201 rows with verdicts of bow/2" in done.stderr
+    assert "201 rows with verdicts of bow/3" in done.stderr
     assert round_off(there) == round_off(here)
     assert server.errors == []
 

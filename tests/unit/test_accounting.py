@@ -158,7 +158,7 @@ def test_labels_in_messages() -> None:
     ("version", "recipe", "source"),
     [
         ("tweets-lstm/1", "tweets_lstm", {"path": "gop/Sentiment.csv.gz", "test_share": 0.15}),
-        ("bow/2", "bow", {"path": "imdb"}),
+        ("bow/3", "bow", {"path": "imdb"}),
     ],
 )
 def test_bundled_versions(version: str, recipe: str, source: dict[str, Any]) -> None:

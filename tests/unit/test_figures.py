@@ -1,16 +1,13 @@
-from pathlib import Path
-
 import pytest
 
 from app.artifact import read_manifest
 from tests.deferred import deferred
 from tests.figures import figured_report
+from tests.published import SOURCE
 
 with deferred():
     from training.quality.figures import version_figures, with_quality
     from training.reports.report import Report
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_figures_by_kind_of_text() -> None:
@@ -50,6 +47,6 @@ def test_what_was_not_measured_is_absent() -> None:
 
 def test_the_manifest_has_them() -> None:
     """The figures of a report go into the manifest, from where cards show them."""
-    manifest = with_quality(read_manifest(ROOT / "models" / "bow" / "2"), figured_report(0.9))
+    manifest = with_quality(read_manifest(SOURCE), figured_report(0.9))
     assert manifest.quality["ordinary"].accuracy == 0.75
     assert manifest.quality["imdb test"].texts == 100

@@ -20,7 +20,7 @@ def make_text() -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("version", "output", "labels", "others"),
     [
-        ("bow/2", "StatefulPartitionedCall_1:0", 2, {"serve_ids"}),
+        ("bow/3", "StatefulPartitionedCall_1:0", 2, {"serve_ids"}),
         ("tweets-lstm/1", "StatefulPartitionedCall_2:0", 3, {"serve_ids", "serve_ids_cudnn"}),
     ],
 )
