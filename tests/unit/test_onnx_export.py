@@ -64,14 +64,14 @@ def test_golden_answers(workshop: Workshop, name: str) -> None:
 def off(by: float, *precisions: str) -> Any:
     """A `build_onnx` whose graphs add too much to one class, in some precisions."""
 
-    def build(model: Any, *, temperature: float, precision: Any) -> onnx.ModelProto:
+    def build(model: Any, *, precision: Any, **temperatures: float) -> onnx.ModelProto:
         if precision in precisions:
             kernel, bias = model.get_layer("output").get_weights()
             model.get_layer("output").set_weights([kernel, bias + np.float32([by, 0])])
-            graph = build_onnx(model, temperature=temperature, precision=precision)
+            graph = build_onnx(model, **temperatures, precision=precision)
             model.get_layer("output").set_weights([kernel, bias])
             return graph
-        return build_onnx(model, temperature=temperature, precision=precision)
+        return build_onnx(model, **temperatures, precision=precision)
 
     return build
 

@@ -266,7 +266,6 @@ def fit(
     config: FitConfig,
     *,
     steps: int | None = None,
-    accumulation_steps: int = 1,
     checkpoint_every_s: float,
 ) -> None:
     """Fine-tune `model` and load the averaged weights into it; a stopped fit resumes.
@@ -277,8 +276,6 @@ def fit(
         folder: Keeps the checkpoint, `checkpoint.pt`.
         config: How.
         steps: The most batches; by default every example is seen once.
-        accumulation_steps: Micro-batches per batch, whose gradients are accumulated: more of them
-            need less memory, and more time.
         checkpoint_every_s: Seconds between checkpoints.
     """
     device = choose_device()
@@ -313,25 +310,21 @@ def fit(
     for step, batch in enumerate(plan[first:], first):
         torch.manual_seed(hash((config.seed, step)) & 0x7FFFFFFF)  # the same dropout when resumed
         _set_rates(optimizer, config, step, len(plan))
+        ids, mask = pad([rows[row] for row in batch], device, model.padding)
+        with _autocast(device):
+            logits = model(ids, mask)
+        targets, weights = (each.to(device) for each in _targets(examples, batch))
+        loss = _loss(logits, targets, weights, config.opinion_weight)
         optimizer.zero_grad()
-        total = torch.zeros((), device=device)
-        for part in np.array_split(batch, min(accumulation_steps, len(batch))):
-            ids, mask = pad([rows[row] for row in part], device, model.padding)
-            with _autocast(device):
-                logits = model(ids, mask)
-            targets, weights = (each.to(device) for each in _targets(examples, part))
-            loss = _loss(logits, targets, weights, config.opinion_weight)
-            loss *= len(part) / len(batch)  # the loss is a mean over texts
-            loss.backward()
-            total += loss.detach()
-            pieces += int(mask.sum()) if device.type == "cpu" else ids.numel()
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
         momentum = min(config.ema_momentum, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, value in _trained(model):
                 averaged[name].lerp_(value, 1 - momentum)
-        losses.append(total)
+        losses.append(loss.detach())
+        pieces += int(mask.sum()) if device.type == "cpu" else ids.numel()
         done = step + 1
         now = time.monotonic()
         if done % _PRINT_STEPS == 0 or done == len(plan):

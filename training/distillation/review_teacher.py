@@ -44,8 +44,6 @@ from training.support.progress import print_line
 _SHARD: Final = 1_000
 """Reviews in a part of the answers: minutes of computing on a CPU."""
 _FIT: Final = FitConfig(learning_rate=3e-5, ema_momentum=0.99)
-_ACCUMULATION_STEPS: Final = 2
-"""Micro-batches per batch: the activations of 12 layers are the most of the memory."""
 _VIEWS_SEED: Final = 11
 """Of the views of reviews; they are not those of the first teacher."""
 
@@ -168,7 +166,6 @@ class ReviewTeacher:
             self._folder / LARGE,
             self._config.fit,
             steps=self._config.steps,
-            accumulation_steps=_ACCUMULATION_STEPS,
             checkpoint_every_s=self._config.checkpoint_every_s,
         )
         save_weights(self._model, path)
