@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.corpus import real_data
+from tests.unit.test_everyday import words
 from training.distillation.neutral import neutral_texts
 from training.quality.short_texts import read_short_sets
 
@@ -32,9 +33,5 @@ def test_grammar_of_texts() -> None:
 def test_no_phrase_is_a_text_that_measures() -> None:
     """No neutral text is, word for word, one of the short texts that measure models."""
     sets = read_short_sets(real_data("short"))
-    measured = {_words(text.text) for each in sets for text in each.texts}
-    assert not measured & {_words(text) for text in neutral_texts(50_000, seed=7)}
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[\w']+", text.lower()))
+    measured = {words(text.text) for each in sets for text in each.texts}
+    assert not measured & {words(text) for text in neutral_texts(50_000, seed=7)}

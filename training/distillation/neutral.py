@@ -1,8 +1,8 @@
 """Neutral texts: facts, plans, requests and questions without an opinion.
 
 Film reviews hardly contain them, and a model of reviews reads an opinion into most. The phrases are
-in `neutral.toml`. They were written without the sets that measure a model: no run of four words is
-in both (`tests/contract/test_capability_phrases.py`).
+in `neutral.toml`. They share no run of four words with the ordinary texts and the capabilities that
+measure models (`tests/contract/test_capability_phrases.py`).
 """
 
 import re
