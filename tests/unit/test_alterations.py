@@ -3,6 +3,8 @@ from random import Random
 import pytest
 
 from training.distillation.alterations import (
+    _OPPOSITE,
+    _OPPOSITES,
     CHANGING,
     KEEPING,
     change_case,
@@ -36,6 +38,8 @@ def test_negate(text: str, negated: str | None) -> None:
     [
         ("Great fun, the best of all.", "Terrible torture, the worst of all."),
         ("BAD acting and a weak plot", "GOOD acting and a strong plot"),
+        ("A must see, 9/10", "One to skip, 2/10"),
+        ("A waste of time, well acted", "A good use of time, badly acted"),
         ("Good, and nothing else", None),
         ("It began at noon", None),
     ],
@@ -45,6 +49,11 @@ def test_turn(text: str, turned: str | None) -> None:
     found = {turn(text, Random(seed)) for seed in range(20)}
     assert turned in found
     assert turned is None or text in {turn(turned, Random(seed)) for seed in range(20)}
+
+
+def test_an_opposite_has_one_opposite() -> None:
+    """No word is in two pairs: what is turned twice would not come back."""
+    assert len(_OPPOSITE) == 2 * len(_OPPOSITES)
 
 
 @pytest.mark.parametrize("alter", [doubt, strengthen])

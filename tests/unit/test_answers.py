@@ -45,13 +45,32 @@ def test_a_larger_teacher_that_was_stopped(folder: Path) -> None:
         answer(folder, "train, unlabelled, validation").require_complete(neutral=False)
 
 
+def test_both_teachers_answer_passages(folder: Path) -> None:
+    """Their logits are averaged; what the larger one was not asked about has the first one's."""
+    kinds = ("sentence", "passage", "turned")
+    questions = [Question(0, kind, text, text) for kind, text in zip(kinds, "abc", strict=True)]
+    write_questions(folder / QUESTIONS, iter(questions))
+    of_larger_teacher(folder, passages=2)
+    np.savez(folder / "large" / "passages.npz", logits=np.array([4, -6], np.float32))
+    answers = answer(folder, "train, unlabelled, validation")
+    answers.require_complete(neutral=False)
+    targets = np.stack([each.target for each in answers.pieces(1.0)])
+    np.testing.assert_allclose(targets[:, 1], expit([0, 3, -4]), rtol=1e-6)
+    before = answers.fingerprint()
+    of_larger_teacher(folder, passages=1)
+    assert TeacherAnswers(folder).fingerprint() != before
+    with pytest.raises(InvalidInput, match=r"each of the 2 passages\. Received: 1"):
+        TeacherAnswers(folder).require_complete(neutral=False)
+
+
 def test_words_of_passages_count_once(folder: Path) -> None:
-    """Passages are learned, but their words, which are those of the reviews, are not counted."""
+    """Passages weigh as much as reviews, but their words, those of the reviews, are not counted."""
     kinds = ("passage", "turned", "sentence")
     questions = [Question(0, kind, text, text) for kind, text in zip(kinds, "abc", strict=True)]
     write_questions(folder / QUESTIONS, iter(questions))
     answers = TeacherAnswers(folder)
-    assert [each.text for each in answers.pieces(1.0)] == ["a", "b", "c"]
+    found = [(each.text, each.weight) for each in answers.pieces(0.5)]
+    assert found == [("a", 1.0), ("b", 1.0), ("c", 0.5)]
     assert list(answers.texts()) == ["c"]
     assert len(answers.texts()) == 1
 
@@ -68,6 +87,15 @@ def test_three_answers(folder: Path) -> None:
 def test_reviews_are_calibrated(folder: Path) -> None:
     """The logits of reviews are divided by the temperature."""
     np.testing.assert_allclose(TeacherAnswers(folder).reviews("train")[:, 1], POSITIVE, rtol=1e-6)
+
+
+def of_larger_teacher(folder: Path, *, passages: int) -> None:
+    """Write answers of a larger teacher."""
+    (folder / "large").mkdir(exist_ok=True)
+    (folder / "large" / "teacher.json").write_text("{}", "utf-8")
+    for name in ("train", "validation", "unlabelled"):
+        np.savez(folder / "large" / f"{name}.npz", logits=LOGITS[:, 0])
+    np.savez(folder / "large" / "passages.npz", logits=np.zeros(passages, np.float32))
 
 
 def answer(folder: Path, splits: str) -> TeacherAnswers:

@@ -11,11 +11,22 @@ from app.errors import DataError, InvalidInput
 from training.distillation import questions as questions_module
 from training.distillation.answers import TeacherAnswers
 from training.distillation.kept_answers import keep_answers, unpack_answers
-from training.distillation.questions import QuestionShares, all_questions, write_questions
+from training.distillation.questions import (
+    PASSAGES,
+    QuestionShares,
+    all_questions,
+    read_questions,
+    write_questions,
+)
 from training.distillation.rated import RatedText
+from training.support.arrays import Float32Array
 from training.support.cache import DiskCache
 
-TEXTS = ["A fine film. I liked the cast. It was short.", "A dull film. I left early. Never again."]
+TEXTS = [
+    "A good film, funny, moving and clever. I liked the cast. It was short.",
+    "A dull film with a weak end. I left early. Never again."
+    + 30 * " Part of it was bad and stupid.",
+]
 RATED = [RatedText("The parcel came today.", 0.5, 0.1)]
 SHARES = QuestionShares(paragraphs=1.0, sentences=1.0, everyday=5, turned=1.0)
 SIDES = ["a", "b", "c"]
@@ -41,6 +52,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def of_larger_teacher(folder: Path, logits: Float32Array) -> None:
+    """Write answers of a larger teacher about the reviews of each split, and about passages."""
+    (folder / "large").mkdir()
+    (folder / "large" / "teacher.json").write_text('{"config": {"steps": 9}}', "utf-8")
+    for split in ("train", "validation", "unlabelled"):
+        np.savez(folder / "large" / f"{split}.npz", logits=logits)
+    asked = [each.kind for each in read_questions(folder / "questions.tsv.gz")]
+    passages = sum(kind in PASSAGES for kind in asked)
+    assert passages > 2
+    np.savez(folder / "large" / "passages.npz", logits=np.linspace(-3, 5, passages))
+
+
 def unpack(file: Path, to: Path, **changes: object) -> TeacherAnswers:
     options = {"sides": SIDES, "texts": TEXTS, "rated": RATED} | changes
     unpack_answers(file, to, **options)  # type: ignore[arg-type]
@@ -64,25 +87,36 @@ def test_a_student_gets_the_same_answers(folder: Path, tmp_path: Path) -> None:
 
 def test_answers_of_a_larger_teacher(folder: Path, tmp_path: Path) -> None:
     """They are kept, too, with the gaps where it was not asked, and what it was made from."""
-    (folder / "large").mkdir()
     logits = np.array([1.5, np.nan, -2], np.float32)
-    for split in ("train", "validation", "unlabelled"):
-        np.savez(folder / "large" / f"{split}.npz", logits=logits)
-    (folder / "large" / "teacher.json").write_text('{"config": {"steps": 9}}', "utf-8")
+    of_larger_teacher(folder, logits)
     keep_answers(folder, tmp_path / "kept.npz")
     after = unpack(tmp_path / "kept.npz", tmp_path / "again")
+    after.require_complete(neutral=False)
     np.testing.assert_array_equal(after.larger_logits("unlabelled"), logits)
+    before = [each.target for each in TeacherAnswers(folder).pieces(1.0)]
+    np.testing.assert_allclose([each.target for each in after.pieces(1.0)], before, atol=1e-3)
     identity = json.loads((tmp_path / "again" / "large" / "teacher.json").read_text("utf-8"))
     assert identity == {"config": {"steps": 9}}
+
+
+def test_answers_of_a_larger_teacher_are_whole(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with fewer of its answers than there are passages is refused, and nothing written."""
+    of_larger_teacher(folder, np.ones(2, np.float32))
+    np.savez(folder / "large" / "passages.npz", logits=np.ones(1, np.float32))
+    with monkeypatch.context() as patched:
+        patched.setattr(TeacherAnswers, "require_complete", lambda _, neutral: None)
+        keep_answers(folder, tmp_path / "kept.npz")
+    with pytest.raises(InvalidInput, match=r"to each of 3 passages\. Received: 1"):
+        unpack(tmp_path / "kept.npz", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_an_unpacking_that_was_stopped(folder: Path, tmp_path: Path) -> None:
     """What it left is replaced, also by another file's; the folder is complete only at the end."""
     keep_answers(folder, tmp_path / "first.npz")
-    (folder / "large").mkdir()
-    (folder / "large" / "teacher.json").write_text("{}", "utf-8")
-    for split in ("train", "validation", "unlabelled"):
-        np.savez(folder / "large" / f"{split}.npz", logits=np.ones(2, np.float32))
+    of_larger_teacher(folder, np.ones(2, np.float32))
     with np.load(folder / "answers" / "0000.npz") as arrays:
         other = arrays["logits"] + 1
     np.savez(folder / "answers" / "0000.npz", logits=other)

@@ -135,6 +135,21 @@ def test_a_review_is_read_to_its_end(
     assert len(list((tmp_path / "reviews" / "validation").glob("*.npz"))) == 3
 
 
+def test_a_passage_is_read_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
+    """A passage among the questions is read as a review is, others have the middle cut out."""
+    config = replace(CONFIG, rounds=1, longest=12)
+    run = TeacherRun(dataset, tmp_path, *tiny_teacher(), config)
+    run.fit()
+    around = "it was a film of t " * 4
+    text = f"{around} good film {around}"
+    asked = [Question(0, "sentence", text, text), Question(0, "turned", text, text)]
+    known = Question(NO_REVIEW, "everyday", "x", "x", 0.9, 0.5)
+    logits = run._answers("some.npz", [known, *asked, known])
+    assert expit(logits[2, 0]) == pytest.approx(run.probabilities([text])[0], abs=1e-5)
+    assert logits[1, 0] != pytest.approx(logits[2, 0], abs=1e-3)
+    assert expit(logits[[0, 3], 0]) == pytest.approx([0.9, 0.9])
+
+
 def test_answers_are_made_in_parts(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

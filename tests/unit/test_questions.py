@@ -52,23 +52,26 @@ def test_fewer_questions() -> None:
         QuestionShares().scaled(0)
 
 
-def test_passages_are_followed_by_their_opposite() -> None:
-    """A passage is asked about as it is and turned; one without opinions is not asked about."""
+def test_reviews_are_turned() -> None:
+    """A review is asked about with its opinions turned; one without opinions is not asked about."""
     texts = ["A good start. A weak end. It ran for an hour.", "It ran for an hour. It had ads."]
     found = list(turned_questions(texts * 5, 1.0, seed=1))
     assert {each.review % 2 for each in found} == {0}
-    assert [each.kind for each in found[:2]] == ["passage", "turned"]
-    assert all(each.text == texts[0] for each in found[::2])
-    assert "A bad start. A strong end. It ran for an hour." in {each.text for each in found[1::2]}
+    assert {each.kind for each in found} == {"turned"}
+    assert "A bad start. A strong end. It ran for an hour." in {each.text for each in found}
     assert list(turned_questions(texts, 0.0, seed=1)) == []
 
 
-def test_a_passage_is_not_longer_than_the_teacher_reads() -> None:
-    """A passage has neighbouring sentences of at most 110 words, up to the end of its review."""
-    text = " ".join(f"Part {n} was good and bad in many ways." for n in range(30))
-    for question in turned_questions([text] * 20, 1.0, seed=1):
-        assert 100 < len(question.text.split()) <= 110
-        assert question.kind == "turned" or question.text in text
+def test_a_long_review_is_cut_and_turned() -> None:
+    """Of a long review a passage of neighbouring sentences is asked about, then turned."""
+    text = " ".join(f"Part {n} was good and bad in many ways." for n in range(60))
+    found = list(turned_questions([text] * 20, 1.0, seed=1))
+    assert [each.kind for each in found] == ["passage", "turned"] * 20
+    for passage, turned in zip(found[::2], found[1::2], strict=True):
+        assert 211 < len(passage.text.split()) <= 220
+        assert passage.text in text
+        assert turned.text.split()[:2] == passage.text.split()[:2]
+        assert turned.text != passage.text
 
 
 def test_rated_texts_come_first_with_their_answers() -> None:

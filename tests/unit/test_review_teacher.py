@@ -1,6 +1,7 @@
 """A larger teacher: it learns reviews, and answers those that the first teacher is unsure about."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from training.data.dataset import Dataset
 from training.distillation import review_teacher
 from training.distillation.answers import CALIBRATION, QUESTIONS, TeacherAnswers
 from training.distillation.pretrained import FitConfig
+from training.distillation.questions import Question, write_questions
 from training.distillation.review_teacher import ReviewTeacher, ReviewTeacherConfig
 
 FIRST = {
@@ -139,6 +141,20 @@ def test_a_larger_share(dataset: Dataset, tmp_path: Path) -> None:
     asked = np.isfinite(few)
     assert asked.sum() < 300
     np.testing.assert_allclose(few[asked], whole[asked], atol=1e-5)
+
+
+def test_passages_are_answered(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers the passages among the questions, in their order; they may become others."""
+    monkeypatch.setattr(review_teacher, "_SHARD", 2)
+    teacher = answered(dataset, tmp_path)
+    for words in ("bad", "good", "bad"), ("good", "bad"), ():
+        made = (Question(0, "turned", each, f"A {each} film of u.") for each in words)
+        write_questions(tmp_path / QUESTIONS, chain([Question(0, "sentence", "a", "b")], made))
+        teacher.answer_passages()
+        logits = TeacherAnswers(tmp_path).larger_passages()
+        assert (logits > 0).tolist() == [each == "good" for each in words]
 
 
 @pytest.mark.parametrize("steps", [0, -5])

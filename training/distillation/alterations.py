@@ -58,7 +58,13 @@ _OPPOSITES: Final = (
     ("worthwhile", "pointless"), ("rich", "thin"), ("realistic", "fake"), ("subtle", "crude"),
     ("captivating", "sleep-inducing"), ("exciting", "monotonous"), ("praise", "blame"),
     ("thankfully", "unfortunately"), ("fortunately", "sadly"), ("joy", "misery"),
-    ("worth", "not worth"),
+    ("worth", "not worth"), ("bored", "entertained"), ("terrific", "abysmal"),
+    ("compelling", "uninvolving"), ("flawless", "flawed"), ("intelligent", "brainless"),
+    ("genius", "incompetence"), ("refreshing", "tired"), ("powerful", "feeble"),
+    ("well acted", "badly acted"), ("well written", "badly written"), ("well done", "botched"),
+    ("well made", "badly made"), ("something special", "nothing special"), ("laughed", "yawned"),
+    ("a must see", "one to skip"), ("waste of time", "good use of time"), ("10/10", "1/10"),
+    ("9/10", "2/10"), ("8/10", "3/10"), ("7/10", "4/10"), ("10 out of 10", "1 out of 10"),
 )  # fmt: skip
 _OPPOSITE: Final = {
     **dict(_OPPOSITES),
@@ -68,7 +74,8 @@ _TURNED: Final = re.compile(
     r"\b(?:" + "|".join(sorted(map(re.escape, _OPPOSITE), key=len, reverse=True)) + r")\b",
     re.IGNORECASE,
 )
-_TURNED_SHARE: Final = 0.9
+_LEAST_TURNED: Final = 0.6
+"""The least probability that a word of opinion is turned: people who edit leave some of them."""
 EMOJI: Final = "😀😃😄😁😊😍🥰😘😎👍👏🎉💯🙌🔥⭐❤💕😂🤣🙂😐🤔😕🙁☹😞😢😭😠😡🤬👎💔🤮🤢😤😒🙄😩😴"
 """Frequent emoji, of good and bad valence, and even ones."""
 EMOTICONS: Final = (":)", ":-)", ":D", ";)", "<3", ":(", ":-(", ":/", ":'(", ":|")
@@ -86,12 +93,12 @@ def negate(text: str, random: Random) -> str | None:
 
 
 def turn(text: str, random: Random) -> str | None:
-    """Replace words of opinion by their opposites, nearly all of them; at least two."""
-    turned = 0
+    """Replace words of opinion by their opposites, most of them on average; at least two."""
+    turned, share = 0, random.uniform(_LEAST_TURNED, 1.0)
 
     def opposite(match: re.Match[str]) -> str:
         nonlocal turned
-        if random.random() > _TURNED_SHARE:
+        if random.random() > share:
             return match[0]
         turned += 1
         other = _OPPOSITE[match[0].lower()]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from app.errors import InvalidInput
@@ -21,8 +22,7 @@ from training.data.corpus import LazySequence
 from training.data.shards import TrainingExample
 from training.distillation.questions import (
     NO_REVIEW,
-    PASSAGE,
-    TURNED,
+    PASSAGES,
     everyday_questions,
     read_questions,
 )
@@ -34,7 +34,9 @@ QUESTIONS: Final = "questions.tsv.gz"
 CALIBRATION: Final = "calibration.json"
 REVIEWS: Final = ("train", "validation", "unlabelled")
 LARGE: Final = "large"
-"""The folder of the larger teacher, which answers reviews alone."""
+"""The folder of the larger teacher, which answers reviews and passages alone."""
+PASSAGES_FILE: Final = "passages.npz"
+"""The file in `LARGE` with its logits of questions that are passages, float32 (passages,)."""
 PART: Final = 20_000
 """Questions in a file of answers: minutes of computing on a CPU."""
 _SPLITS: Final = ("train", "unlabelled", "validation")
@@ -115,6 +117,10 @@ class TeacherAnswers:
         """Return the larger teacher's logits of a split, float32 (texts,); nan if not answered."""
         return self._read(f"{LARGE}/{larger_file(split)}")
 
+    def larger_passages(self) -> Float32Array:
+        """Return the larger teacher's logits of questions that are passages, (passages,)."""
+        return self._read(f"{LARGE}/{PASSAGES_FILE}")
+
     def splits(self) -> tuple[str, ...]:
         """Return the splits whose reviews are answered; those of validation weight the teachers."""
         there = [each for each in REVIEWS if (self.folder / review_logits_file(each)).exists()]
@@ -143,8 +149,15 @@ class TeacherAnswers:
         needed = ("train", "validation") if neutral else ("validation",) if self.splits() else ()
         for split in needed:
             self._complete(review_logits_file(split))
-        for split in REVIEWS if self.has_larger else ():
-            self._complete(f"{LARGE}/{larger_file(split)}")
+        if self.has_larger:
+            for split in REVIEWS:
+                self._complete(f"{LARGE}/{larger_file(split)}")
+            asked, answered = int(self._passages.sum()), len(self.larger_passages())
+            if asked != answered:
+                raise InvalidInput(
+                    f"{self.folder}: the larger teacher must have one answer about each of the "
+                    f"{asked:,} passages. Received: {answered:,}"
+                )
 
     def own_texts(self) -> LazySequence[str]:
         """Return the texts of those questions that come from no review."""
@@ -160,8 +173,7 @@ class TeacherAnswers:
         path = self._complete(QUESTIONS)
 
         def texts() -> Iterator[str]:
-            kinds = (PASSAGE, TURNED)
-            return (each.text for each in read_questions(path) if each.kind not in kinds)
+            return (each.text for each in read_questions(path) if each.kind not in PASSAGES)
 
         return LazySequence(texts, sum(1 for _ in texts()))
 
@@ -188,7 +200,8 @@ class TeacherAnswers:
     def fingerprint(self) -> str:
         """Return the sha256 of all questions and answers."""
         found = sha256()
-        large = [self.folder / LARGE / larger_file(split) for split in REVIEWS]
+        names = [PASSAGES_FILE, *map(larger_file, REVIEWS)]
+        large = [self.folder / LARGE / name for name in names]
         for path in sorted(self.folder.glob("**/*.npz")):
             if path.parent.name in ("answers", "reviews") or path in large:
                 found.update(path.read_bytes())
@@ -200,26 +213,44 @@ class TeacherAnswers:
         """Return all questions as training examples with soft labels.
 
         Args:
-            weight: Their sample weight.
+            weight: The sample weight of each; passages, as long as reviews, have 1.
             classes: 3 for an even class between the two others: texts that have no opinion.
         """
-        labels = _soft_labels_of(self.piece_logits, classes)
+        labels = _soft_labels_of(self._mixed_logits(), classes)
 
         def examples() -> Iterator[TrainingExample]:
             questions = read_questions(self.folder / QUESTIONS)
             for question, target in zip(questions, labels, strict=True):
-                yield TrainingExample(question.text, target, weight)
+                counts = 1.0 if question.kind in PASSAGES else weight
+                yield TrainingExample(question.text, target, counts)
 
         return LazySequence(examples, len(labels))
 
-    @cached_property
+    def _mixed_logits(self) -> Float32Array:
+        """Return both logits of all questions.
+
+        The first logit of a passage is the mean of both teachers' if there is a larger one.
+        """
+        if not self.has_larger:
+            return self.piece_logits
+        mixed = self.piece_logits.copy()
+        mixed[self._passages, 0] = (mixed[self._passages, 0] + self.larger_passages()) / 2
+        return mixed
+
+    @property
     def _asked(self) -> int:
         """The number of questions."""
-        return sum(1 for _ in read_questions(self._complete(QUESTIONS)))
+        return len(self._passages)
+
+    @cached_property
+    def _passages(self) -> NDArray[np.bool_]:
+        """Which questions are passages, bool (questions,)."""
+        questions = read_questions(self._complete(QUESTIONS))
+        return np.array([each.kind in PASSAGES for each in questions], bool)
 
     @cached_property
     def piece_logits(self) -> Float32Array:
-        """Both logits of all questions, float32 (questions, 2)."""
+        """Both logits of the first teacher of all questions, float32 (questions, 2)."""
         parts: list[Float32Array] = []
         for part in count():
             if sum(map(len, parts)) >= self._asked:

@@ -20,6 +20,7 @@ from training.distillation.answers import (
     IDENTITY,
     LARGE,
     PART,
+    PASSAGES_FILE,
     QUESTIONS,
     REVIEWS,
     TeacherAnswers,
@@ -28,6 +29,7 @@ from training.distillation.answers import (
     review_logits_file,
 )
 from training.distillation.questions import (
+    PASSAGES,
     Question,
     QuestionShares,
     all_questions,
@@ -39,6 +41,8 @@ from training.support.arrays import Float32Array
 from training.support.cache import DiskCache
 from training.support.files import atomic_path, remove
 from training.support.progress import print_line
+
+_PASSAGES = "passages"
 
 
 def keep_answers(folder: Path, file: Path) -> None:
@@ -62,6 +66,7 @@ def keep_answers(folder: Path, file: Path) -> None:
     }
     if answers.has_larger:
         logits |= {f"{LARGE}/{each}": answers.larger_logits(each) for each in REVIEWS}
+        logits[f"{LARGE}/{_PASSAGES}"] = answers.larger_passages()
         about[LARGE] = json.loads((folder / LARGE / IDENTITY).read_text(encoding="utf-8"))
     half: dict[str, Any] = {name: each.astype(np.float16) for name, each in logits.items()}
     with atomic_path(file) as partial, partial.open("wb") as opened:
@@ -103,8 +108,14 @@ def unpack_answers(
     )
     if _digest(questions) != about["questions"]:
         raise InvalidInput(
-            f"{file} has answers to questions that this release asks in the same way, with the "
-            "same rated texts (--ratings) and short texts (--short). Received: others"
+            f"{file} must have answers to the questions that this release asks about the rated "
+            "texts (--ratings) and the short texts (--short) given. Received: others"
+        )
+    passages = sum(each.kind in PASSAGES for each in questions)
+    if LARGE in about and len(logits.get(f"{LARGE}/{_PASSAGES}", ())) != passages:
+        raise InvalidInput(
+            f"{file} must have an answer of the larger teacher to each of {passages:,} passages. "
+            f"Received: {len(logits.get(f'{LARGE}/{_PASSAGES}', ())):,}"
         )
     parts = [
         (answers_file(number), logits["questions"][start : start + PART])
@@ -114,6 +125,7 @@ def unpack_answers(
     texts_of = {CALIBRATION: "calibration"}
     if LARGE in about:
         parts += [(f"{LARGE}/{larger_file(each)}", logits[f"{LARGE}/{each}"]) for each in REVIEWS]
+        parts.append((f"{LARGE}/{PASSAGES_FILE}", logits[f"{LARGE}/{_PASSAGES}"]))
         texts_of |= {f"{LARGE}/{IDENTITY}": LARGE}
     texts_of[IDENTITY] = "teacher"  # the last file: with it, the folder is complete
     for name in ("answers", "reviews", LARGE, QUESTIONS, CALIBRATION):

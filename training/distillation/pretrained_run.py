@@ -29,7 +29,6 @@ import torch
 from scipy.special import expit, logit
 
 from app.errors import InvalidInput
-from app.text.padding import Int32Array
 from training.data.corpus import Corpus
 from training.data.dataset import Dataset
 from training.data.split import fingerprint
@@ -54,6 +53,7 @@ from training.distillation.pretrained import (
     save_weights,
 )
 from training.distillation.questions import (
+    PASSAGES,
     Question,
     QuestionShares,
     all_questions,
@@ -99,7 +99,7 @@ class TeachConfig:
             example is seen once.
         shares: The questions that it answers for the student.
         longest: The most word pieces of a question, whose middle is cut out, and of a window of a
-            review.
+            review or passage.
         threads: Of PyTorch on a CPU; by default as many as there are cores.
         checkpoint_every_s: Seconds between checkpoints.
     """
@@ -315,8 +315,13 @@ class TeacherRun:
 
         def compute() -> Arrays:
             logits = _known_logits(questions)
-            unknown = np.flatnonzero(np.isnan(logits[:, 0]))
-            logits[unknown] = self._predict(name, [questions[at].asked for at in unknown.tolist()])
+            passages = np.array([each.kind in PASSAGES for each in questions], bool)
+            unknown = np.isnan(logits[:, 0])
+            for rows, read in ((unknown & ~passages, self._predict), (passages, self._read_all)):
+                asked = [questions[at].asked for at in np.flatnonzero(rows).tolist()]
+                if asked:
+                    print_line(f"{name}: answering {len(asked):,} texts")
+                    logits[rows] = read(asked)
             return {"logits": logits}
 
         return self._keep(name, compute)
@@ -354,12 +359,10 @@ class TeacherRun:
         logits: Float32Array = DiskCache(path.parent).arrays(path.name, compute)["logits"]
         return logits
 
-    def _predict(self, name: str, texts: Sequence[str]) -> Float32Array:
-        print_line(f"{name}: answering {len(texts):,} texts")
-        return predict(self._model, self._encode(texts))
-
-    def _encode(self, texts: Sequence[str]) -> list[Int32Array]:
-        return self._pieces.encode([readable(text) for text in texts], self._config.longest)
+    def _predict(self, texts: Sequence[str]) -> Float32Array:
+        """Return the logits of texts, the middle of long ones cut out."""
+        rows = self._pieces.encode([readable(text) for text in texts], self._config.longest)
+        return predict(self._model, rows)
 
 
 def _known_logits(questions: Sequence[Question]) -> Float32Array:

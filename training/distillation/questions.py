@@ -34,7 +34,10 @@ _SURE: Final = 0.02
 """The least probability that is learned: all of twenty people can be wrong about an opinion."""
 PASSAGE: Final = "passage"
 TURNED: Final = "turned"
-_LONGEST_PASSAGE: Final = 110
+PASSAGES: Final = (PASSAGE, TURNED)
+"""The kinds of questions that may be as long as reviews, called passages; the last ones."""
+_LONGEST_PASSAGE: Final = 220
+"""The most words of a passage: three of five reviews are not longer."""
 _BRIEF: Final = 15
 """The most words in each sentence of a contrast."""
 
@@ -73,7 +76,7 @@ class QuestionShares:
         alterations: Alterations per sentence asked about.
         contrasts: Contrasts per review.
         everyday: The number of everyday sentences.
-        turned: Passages per review that are asked about as they are, and turned.
+        turned: Share of the reviews that are asked about with their opinions turned.
     """
 
     paragraphs: float = 0.5
@@ -83,7 +86,7 @@ class QuestionShares:
     alterations: float = 0.5
     contrasts: float = 0.5
     everyday: int = 30_000
-    turned: float = 0.4
+    turned: float = 1.0
 
     def scaled(self, factor: float) -> "QuestionShares":
         """Return shares for fewer questions: a factor of 0.5 asks about half of the pieces.
@@ -188,38 +191,39 @@ def _of_sentence(
 
 
 def turned_questions(texts: Sequence[str], share: float, *, seed: int) -> Iterator[Question]:
-    """Yield passages of reviews, each followed by the same one with its opinions turned.
+    """Yield reviews with their opinions turned; a passage of a review that is too long.
 
-    Both are about the same, and only the words of opinion tell which is which.
+    Such a passage is asked about as it is, too. So each has a counterpart about the same, and only
+    the words of opinion tell which is which.
 
     Args:
         texts: Reviews, none of them from validation or test.
-        share: Of the reviews; those without two words of opinion in a passage are left out.
+        share: Of the reviews; one of which fewer than two words get turned is left out.
         seed: Of all choices; those of a review do not depend on the other reviews.
     """
     for number, text in enumerate(texts):
         random = Random(f"{seed} {number} turned")
         if random.random() >= share:
             continue
-        passage = _passage(text, random)
+        found = [each for part in paragraphs(text) for each in sentences(part)]
+        chosen = _passage(found, random)
+        passage = " ".join(chosen)
         if turned := turn(passage, random):
-            yield Question(number, PASSAGE, passage, passage)
+            if len(chosen) < len(found):
+                yield Question(number, PASSAGE, passage, passage)
             yield Question(number, TURNED, turned, turned)
 
 
-def _passage(text: str, random: Random) -> str:
+def _passage(found: Sequence[str], random: Random) -> Sequence[str]:
     """Return neighbouring sentences, as many as have `_LONGEST_PASSAGE` words together."""
-    found = [each for part in paragraphs(text) for each in sentences(part)]
     start = random.randrange(len(found)) if found else 0
-    chosen: list[str] = []
-    words = 0
-    for each in [*found[start:], *reversed(found[:start])]:
-        words += len(each.split())
+    first, last, words = start, start, 0
+    for at in [*range(start, len(found)), *range(start - 1, -1, -1)]:
+        words += len(found[at].split())
         if words > _LONGEST_PASSAGE:
             break
-        chosen.append(each)
-    after = len(found) - start
-    return " ".join([*reversed(chosen[after:]), *chosen[:after]])
+        first, last = min(first, at), max(last, at + 1)
+    return found[first:last]
 
 
 def emoji_questions() -> Iterator[Question]:

@@ -1,9 +1,10 @@
-"""A larger pretrained teacher that reads whole reviews, for their accuracy alone.
+"""A larger pretrained teacher that reads whole reviews and passages.
 
 What a small transformer says about a sentence is good enough for a student; about a review, five
 times as many weights know more. It is fine-tuned on views of the training reviews, and answers the
 reviews about which the first teacher is least sure: where that one is sure, both mostly agree. Its
-answers are mixed with those of the other teachers, with weights fitted on validation reviews.
+answers are mixed with those of the other teachers, with weights fitted on validation reviews. It
+also answers the passages among the questions; there the mean of both teachers' logits is learned.
 
 Its parts are in `large/`, beside those of the first teacher; each is made once, and a stopped run
 resumes. No part learns from a validation or test review.
@@ -22,7 +23,14 @@ import numpy as np
 from app.errors import InvalidInput
 from training.data.dataset import Dataset
 from training.data.split import fingerprint
-from training.distillation.answers import IDENTITY, LARGE, REVIEWS, larger_file
+from training.distillation.answers import (
+    IDENTITY,
+    LARGE,
+    PASSAGES_FILE,
+    QUESTIONS,
+    REVIEWS,
+    larger_file,
+)
 from training.distillation.pretrained import (
     FitConfig,
     PretrainedTeacher,
@@ -34,6 +42,7 @@ from training.distillation.pretrained import (
     predict_windows,
     save_weights,
 )
+from training.distillation.questions import PASSAGES, read_questions
 from training.distillation.readable import readable
 from training.distillation.views import make_examples
 from training.support.arrays import Float32Array, Int64Array
@@ -42,7 +51,7 @@ from training.support.files import remove
 from training.support.progress import print_line
 
 _SHARD: Final = 1_000
-"""Reviews in a part of the answers: minutes of computing on a CPU."""
+"""Reviews or passages in a part of the answers: minutes of computing on a CPU."""
 _FIT: Final = FitConfig(learning_rate=3e-5, ema_momentum=0.99)
 _VIEWS_SEED: Final = 11
 """Of the views of reviews; they are not those of the first teacher."""
@@ -57,7 +66,7 @@ class ReviewTeacherConfig:
         steps: The most batches; each review is seen at most once.
         frozen: The first layers, which keep their pretrained weights: a step takes less time.
         share: Of the training and unlabelled reviews that it answers, the least sure ones first.
-        longest: The most word pieces of a window of a review.
+        longest: The most word pieces of a window of a review or passage.
         checkpoint_every_s: Seconds between checkpoints.
     """
 
@@ -139,6 +148,18 @@ class ReviewTeacher:
         print_line(f"{self._folder / LARGE}: answers about reviews: {counts}")
         print_line(self._validation_line(logits["validation"]))
 
+    def answer_passages(self) -> None:
+        """Answer the questions of the first teacher that are as long as reviews."""
+        questions = read_questions(self._folder / QUESTIONS)
+        texts = [each.asked for each in questions if each.kind in PASSAGES]
+        found = [np.zeros(0, np.float32)]
+        for number, start in enumerate(range(0, len(texts), _SHARD)):
+            chosen = texts[start : start + _SHARD]
+            name = f"passages-{number:04}-{_digest(chosen)}.npz"
+            found.append(self._parts.arrays(name, partial(self._compute, name, chosen))["logits"])
+        self._store(PASSAGES_FILE, np.concatenate(found))
+        print_line(f"{self._folder / LARGE}: answers about {len(texts):,} passages")
+
     def _store(self, name: str, logits: Float32Array) -> None:
         """Store logits, unless the same are stored."""
         create: Callable[[], Arrays] = partial(dict, logits=logits)
@@ -214,5 +235,7 @@ def _least_sure(first: Mapping[str, Float32Array], share: float) -> dict[str, In
     return {"train": least[least < trained], "unlabelled": least[least >= trained] - trained}
 
 
-def _digest(rows: Int64Array) -> str:
-    return sha256(rows.tobytes()).hexdigest()[:8]
+def _digest(rows: Int64Array | Sequence[str]) -> str:
+    """Return a name for reviews or texts, whose order counts."""
+    data = rows.tobytes() if isinstance(rows, np.ndarray) else "\0".join(rows).encode()
+    return sha256(data).hexdigest()[:8]

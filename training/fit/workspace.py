@@ -22,7 +22,7 @@ from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, FRESH, CheckpointMan
 from training.support.cache import DiskCache
 from training.support.files import atomic_path, lock_folder, remove, remove_empty
 
-WORKSPACE_FORMAT: Final = 4
+WORKSPACE_FORMAT: Final = 5
 """Raised when checkpoints and cached results written before can no longer be read."""
 _IDENTITY: Final = "training.json"
 
