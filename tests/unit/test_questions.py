@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,16 @@ def test_files_of_questions(tmp_path: Path) -> None:
     path = tmp_path / "questions.tsv.gz"
     write_questions(path, iter(questions))
     assert list(read_questions(path)) == questions
+
+
+def test_the_same_questions_give_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file does not say when it was written: a student takes equal files for the same answers."""
+    written = []
+    for second in (1_000_000_000, 2_000_000_000):
+        monkeypatch.setattr(time, "time", lambda now=second: now)
+        path = tmp_path / f"{second}.tsv.gz"
+        write_questions(path, make_questions(TEXTS, ALL, seed=1))
+        written.append(path.read_bytes())
+    assert written[0] == written[1]

@@ -8,6 +8,7 @@ does not change an answer), and both parts of the answer if it is known.
 import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -259,8 +260,12 @@ def rated_questions(
 
 
 def write_questions(path: Path, questions: Iterator[Question]) -> None:
-    """Write a compressed file of questions."""
-    with gzip.open(path, "wt", encoding="utf-8", newline="\n", compresslevel=4) as file:
+    """Write a compressed file of questions; the same ones give the same bytes, whenever written."""
+    with (
+        path.open("wb") as opened,
+        gzip.GzipFile("", "wb", compresslevel=4, fileobj=opened, mtime=0) as packed,
+        TextIOWrapper(packed, encoding="utf-8", newline="\n") as file,
+    ):
         for each in questions:
             asked = "" if each.asked == each.text else each.asked
             known = ("" if part is None else str(part) for part in (each.known, each.opinion))
