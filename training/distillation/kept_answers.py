@@ -112,10 +112,11 @@ def unpack_answers(
             "texts (--ratings) and the short texts (--short) given. Received: others"
         )
     passages = sum(each.kind in PASSAGES for each in questions)
-    if LARGE in about and len(logits.get(f"{LARGE}/{_PASSAGES}", ())) != passages:
+    answered = len(logits.get(f"{LARGE}/{_PASSAGES}", ()))
+    if LARGE in about and answered != passages:
         raise InvalidInput(
             f"{file} must have an answer of the larger teacher to each of {passages:,} passages. "
-            f"Received: {len(logits.get(f'{LARGE}/{_PASSAGES}', ())):,}"
+            f"Received: {answered:,}"
         )
     parts = [
         (answers_file(number), logits["questions"][start : start + PART])

@@ -136,12 +136,9 @@ class ReviewTeacher:
         asked |= _least_sure(first, self._config.share)
         for split, rows in asked.items():
             texts = getattr(self._dataset, split).texts()
-            for number, start in enumerate(range(0, len(rows), _SHARD)):
-                chosen = rows[start : start + _SHARD]
-                # Its name says what it is about: other reviews may be asked about next time.
-                name = f"{split}-{number:04}-{_digest(chosen)}.npz"
-                compute = partial(self._compute, name, [texts[row] for row in chosen.tolist()])
-                logits[split][chosen] = self._parts.arrays(name, compute)["logits"]
+            chosen = [texts[row] for row in rows.tolist()]
+            # Its name says what a part is about: other reviews may be asked about next time.
+            logits[split][rows] = self._answer_in_parts(split, chosen, rows)
         for split, found in logits.items():
             self._store(larger_file(split), found)
         counts = ", ".join(f"{len(rows):,} of {split}" for split, rows in asked.items())
@@ -152,13 +149,26 @@ class ReviewTeacher:
         """Answer the questions of the first teacher that are as long as reviews."""
         questions = read_questions(self._folder / QUESTIONS)
         texts = [each.asked for each in questions if each.kind in PASSAGES]
+        self._store(PASSAGES_FILE, self._answer_in_parts("passages", texts, texts))
+        print_line(f"{self._folder / LARGE}: answers about {len(texts):,} passages")
+
+    def _answer_in_parts(
+        self, name: str, texts: Sequence[str], about: Int64Array | Sequence[str]
+    ) -> Float32Array:
+        """Return the logits of texts, made in parts that are kept.
+
+        Args:
+            name: What the names of the parts begin with.
+            texts: The texts.
+            about: What tells the texts of a part from others: their rows, or the texts themselves.
+        """
         found = [np.zeros(0, np.float32)]
         for number, start in enumerate(range(0, len(texts), _SHARD)):
-            chosen = texts[start : start + _SHARD]
-            name = f"passages-{number:04}-{_digest(chosen)}.npz"
-            found.append(self._parts.arrays(name, partial(self._compute, name, chosen))["logits"])
-        self._store(PASSAGES_FILE, np.concatenate(found))
-        print_line(f"{self._folder / LARGE}: answers about {len(texts):,} passages")
+            part = slice(start, start + _SHARD)
+            file = f"{name}-{number:04}-{_digest(about[part])}.npz"
+            compute = partial(self._compute, file, texts[part])
+            found.append(self._parts.arrays(file, compute)["logits"])
+        return np.concatenate(found)
 
     def _store(self, name: str, logits: Float32Array) -> None:
         """Store logits, unless the same are stored."""
