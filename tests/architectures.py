@@ -44,9 +44,11 @@ CONFIGS: Final = {
     "lstm-bigrams": LSTM.replace(
         ngram_embeddings=256, ngram_embedding_dim=5, ngram_lookup="bigram"
     ),
+    "lstm-attention": LSTM.replace(attention_heads=3),
     "lstm-last": LSTM.replace(pooling="last"),
     "lstm-stacked": LSTM.replace(layers=3, pooling="max"),
     "lstm-both-ways": LSTM.replace(bidirectional=True, layers=2),
+    "lstm-both-ways-attention": LSTM.replace(bidirectional=True, attention_heads=2, pooling="max"),
     "lstm-both-ways-last": LSTM.replace(bidirectional=True, layers=2, pooling="last"),
     "gru": LSTM.replace(cell="gru", pooling="mean"),
     "gru-both-ways-last": LSTM.replace(cell="gru", bidirectional=True, layers=2, pooling="last"),
@@ -73,9 +75,11 @@ INT8: Final = (
     "lstm-known",
     "lstm-known-ngrams",
     "lstm-bigrams",
+    "lstm-attention",
     "lstm-last",
     "lstm-stacked",
     "lstm-both-ways",
+    "lstm-both-ways-attention",
     "lstm-both-ways-last",
 )
 

@@ -178,6 +178,8 @@ class ModelConfig:
         bidirectional: Whether every recurrent layer also reads backwards.
         pooling: How the states of the last recurrent layer become one vector: the `last` state of
             each direction, their `max`, their `mean`, or both (`max_mean`).
+        attention_heads: Weighted means of all states in addition to `pooling`, whose weights the
+            states decide (`training/models/layers/attention_pool.py`); 0 for none.
         hidden: Units of the dense layers before the output, one number per layer.
         activation: Activation of those dense layers.
         weight_init: Keras initializer of the kernels, recurrent kernels excepted.
@@ -215,6 +217,7 @@ class ModelConfig:
     layers: Annotated[int, _ABOVE_0] = 1
     bidirectional: bool = False
     pooling: Literal["last", "max", "mean", "max_mean"] = "max_mean"
+    attention_heads: Annotated[int, _from_to(0, 16)] = 0
     hidden: Annotated[tuple[int, ...], _WIDTHS] = ()
     activation: Activation = "relu"
     weight_init: Initializer = "glorot_uniform"
@@ -235,6 +238,11 @@ class ModelConfig:
         _check_fields(self)
         if self.nb_weighting and not self.ngram_logits:
             raise InvalidInput("nb_weighting needs ngram_logits above 0. Received: ngram_logits 0")
+        if self.attention_heads and (self.architecture != "rnn" or self.pooling == "last"):
+            raise InvalidInput(
+                "attention_heads needs the architecture rnn and a pooling of all states. Received: "
+                f"{self.architecture} with pooling {self.pooling}"
+            )
         pretrained = self.pretrain_embeddings or self.embeddings_file or self.ngram_embeddings
         if self.architecture == "bow" and pretrained:
             raise InvalidInput(

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from training.models.build import (
+    ATTENTION,
     NGRAM_EMBEDDINGS,
     NGRAM_LOGITS,
     OUTPUT,
@@ -39,6 +40,7 @@ from training.models.build import (
     hidden_layers,
     recurrent_layers,
 )
+from training.models.layers.attention_pool import add_attention_pool, attention_kernel
 from training.models.layers.bigram_table import BigramTable, add_bigram_codes
 from training.models.layers.dense import add_activation, add_dense
 from training.models.layers.int8_lstm import add_int8_states, add_sentinels, ignore_sentinels
@@ -139,16 +141,25 @@ def _pooled_states(
     lengths = _valid_lengths(graph)
     layers, pool = recurrent_layers(model), model.get_layer(POOL)
     codes, scale = quantize_columns(model.get_layer(WORD_EMBEDDINGS).vectors)
+    poolings = 2 if pool.pooling == "max_mean" else 1
+    scores = None
+    if has_layer(model, ATTENTION):
+        scores = attention_kernel(model.get_layer(ATTENTION))
+        poolings += scores.shape[1]
     if precision == "int8":
         codes = add_sentinels(codes)
-        poolings = 2 if pool.pooling == "max_mean" else 1
         kernel = ignore_sentinels(kernel, parts=poolings * len(layers[-1]))
+        if scores is not None:
+            scores = ignore_sentinels(scores, parts=len(layers[-1]))
     transposed = graph.add("Transpose", ids, perm=[1, 0])
     steps, scale = _embed(graph, transposed, codes, scale, model, time_axis=0)
     states = _run_layers(
         graph, layers, steps, scale, lengths, precision, last=pool.pooling == "last"
     )  # (width, batch, units)
     pooled = states if pool.pooling == "last" else add_pool(graph, states, lengths, pool)
+    if scores is not None:
+        attended = add_attention_pool(graph, states, lengths, scores)
+        pooled = graph.add("Concat", pooled, attended, axis=1)
     return graph.add("MatMul", pooled, kernel)
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from training.models.build import (
+    ATTENTION,
     NGRAM_EMBEDDINGS,
     NGRAM_LOGITS,
     OUTPUT,
@@ -27,6 +28,7 @@ from training.models.build import (
     hidden_layers,
     recurrent_layers,
 )
+from training.models.layers.attention_pool import AttentionPoolGraph
 from training.models.layers.bigram_table import BigramTable, BigramTableGraph
 from training.models.layers.dense import DenseGraph
 from training.models.layers.lstm import LSTMGraph
@@ -150,6 +152,9 @@ class _PooledStates(tf.Module):  # type: ignore[misc]
             for directions in recurrent_layers(model)
         ]
         self._pool = PoolGraph(model.get_layer(POOL))
+        self._attention = (
+            AttentionPoolGraph(model.get_layer(ATTENTION)) if has_layer(model, ATTENTION) else None
+        )
         self.has_lstm = isinstance(self._layers[0][0], LSTMGraph)
 
     def __call__(self, ids: Any, lengths: Any) -> Any:
@@ -169,7 +174,10 @@ class _PooledStates(tf.Module):  # type: ignore[misc]
                 reverse(run(layer, reverse(states, lengths)), lengths) for layer in backward
             ]
             states = tf.concat(directions, axis=-1)
-        return self._pool(directions, ids, lengths)
+        pooled = self._pool(directions, ids, lengths)
+        if self._attention is None:
+            return pooled
+        return tf.concat([pooled, self._attention(directions, ids)], axis=-1)
 
 
 class _Embedding(tf.Module):  # type: ignore[misc]

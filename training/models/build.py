@@ -14,6 +14,7 @@ from typing import Any, Final
 import keras
 
 from training.config import Config, ModelConfig
+from training.models.layers.attention_pool import AttentionPool
 from training.models.layers.bigram_table import BigramTable
 from training.models.layers.ngram_embeddings import NgramEmbeddings
 from training.models.layers.ngram_logits import NgramLogits
@@ -27,6 +28,7 @@ WORD_EMBEDDINGS: Final = "embedding"
 NGRAM_EMBEDDINGS: Final = "known"
 PAD_AND_FLATTEN: Final = "row"
 POOL: Final = "pool"
+ATTENTION: Final = "attention"
 HIDDEN, FORWARD, BACKWARD = "hidden_{}", "forward_{}", "backward_{}"
 NGRAM_LOGITS: Final = "ngrams"
 OUTPUT: Final = "output"
@@ -120,6 +122,9 @@ def _pooled_states(config: ModelConfig, ids: Any, vocabulary: int) -> Any:
         # (batch, length, units) for each direction
         states = keras.layers.Concatenate()(directions) if config.bidirectional else directions[0]
     pooled = Pool(config.pooling, bidirectional=config.bidirectional, name=POOL)(states, ids)
+    if config.attention_heads:
+        attended = AttentionPool(config.attention_heads, name=ATTENTION)(states, ids)
+        pooled = keras.layers.Concatenate()([pooled, attended])
     return keras.layers.Dropout(config.dropout)(pooled)
 
 

@@ -14,6 +14,7 @@ so that a change is made in one place:
 | `sequence`                | `PadAndFlatten`      | `PadAndFlattenGraph`   | `add_padded_ids`, ...  |
 |                           | `Reverse`            | `reverse`              | attribute `direction`  |
 |                           | `Pool`               | `PoolGraph`            | `add_pool`             |
+| `attention_pool`          | `AttentionPool`      | `AttentionPoolGraph`   | `add_attention_pool`   |
 | `lstm`                    | `FusedLSTM`          | `LSTMGraph`            | `lstm_weights`         |
 | `gru`                     | `GRU` of Keras       | `GRUGraph`             | `gru_weights`          |
 | `simple_rnn`              | `SimpleRNN` of Keras | `SimpleRNNGraph`       | `simple_rnn_weights`   |
