@@ -56,10 +56,7 @@ def test_unknown_recipe() -> None:
         ({"architecture": "lstm"}, "architecture must be one of bow, embedding, rnn. Received"),
         ({"cell": "mgu"}, "cell must be one of simple, lstm, gru. Received: 'mgu'"),
         ({"attention_heads": 17}, "attention_heads must be from 0 to 16. Received: 17"),
-        (
-            {"attention_heads": 1, "pooling": "last"},
-            "Received: rnn with pooling last",
-        ),
+        ({"attention_heads": 1, "pooling": "last"}, "Received: rnn with pooling last"),
         ({"attention_heads": 1, "architecture": "bow"}, "needs the architecture rnn"),
         ({"pooling": "min"}, "pooling must be one of last, max, mean, max_mean"),
         ({"cleaning": "soap"}, "cleaning must be one of standard, alphanumeric"),

@@ -53,7 +53,12 @@ from training.models.layers.sequence import add_flatten, add_padded_ids, add_poo
 from training.models.layers.short_temperature import add_short_factors
 from training.models.layers.word_embeddings import add_word_codes
 from training.models.layers.word_presence import add_word_presence
-from training.models.onnx_writer import FLOAT, GraphWriter, add_positions, integers
+from training.models.onnx_writer import (
+    FLOAT,
+    GraphWriter,
+    add_positions,
+    add_real_steps,
+)
 from training.support.arrays import Float32Array
 
 Precision = Literal["fp32", "int8"]
@@ -117,13 +122,11 @@ def _valid_ids(graph: GraphWriter, model: keras.Model) -> str:
     known = graph.add("Max", "ids", np.array(UNKNOWN, np.int32))
     if model.name == "rnn" and not has_layer(model, NGRAM_LOGITS):
         return known
-    positions = add_positions(graph)
     behind: str | NDArray[np.int32] = np.array(PAD, np.int32)
     if model.name == "embedding":
-        is_first = graph.add("Equal", positions, np.array(0, np.int32))
+        is_first = graph.add("Equal", add_positions(graph), np.array(0, np.int32))
         behind = graph.add("Where", is_first, np.array(BEGIN, np.int32), behind)
-    real = graph.add("Less", positions, graph.add("Unsqueeze", "lengths", integers(1)))
-    return graph.add("Where", real, known, behind)
+    return graph.add("Where", add_real_steps(graph, "lengths"), known, behind)
 
 
 def _flat_embeddings(graph: GraphWriter, ids: str, model: keras.Model, *, features: int) -> str:

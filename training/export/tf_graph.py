@@ -177,7 +177,7 @@ class _PooledStates(tf.Module):  # type: ignore[misc]
         pooled = self._pool(directions, ids, lengths)
         if self._attention is None:
             return pooled
-        return tf.concat([pooled, self._attention(directions, ids)], axis=-1)
+        return tf.concat([pooled, self._attention(states, ids)], axis=-1)
 
 
 class _Embedding(tf.Module):  # type: ignore[misc]

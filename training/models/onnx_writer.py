@@ -114,3 +114,9 @@ def add_positions(graph: GraphWriter) -> str:
     width = graph.add("Squeeze", graph.add("Shape", "ids", start=1, end=2), integers(0))
     width = graph.add("Cast", width, to=INT32)
     return graph.add("Range", np.array(0, np.int32), width, np.array(1, np.int32))
+
+
+def add_real_steps(graph: GraphWriter, lengths: str) -> str:
+    """Whether each step of a row is before the row's length: bool (batch, width)."""
+    positions = add_positions(graph)
+    return graph.add("Less", positions, graph.add("Unsqueeze", lengths, integers(1)))

@@ -8,7 +8,6 @@ Source:
     Lin et al., "A Structured Self-Attentive Sentence Embedding" (2017), with a linear score.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import keras
@@ -18,12 +17,12 @@ from keras import ops
 
 from app.text.vocabulary import PAD
 from training.models.layers.sequence import Shape
-from training.models.onnx_writer import GraphWriter, add_positions, integers
+from training.models.onnx_writer import GraphWriter, add_real_steps, integers
 from training.support.arrays import Float32Array
 
 _SHARPNESS: Final = 4.0
-"""A factor of all scores. Without it the weights stay almost equal for epochs: Adam's steps are as
-small for this kernel as for others, and a state is at most 1."""
+"""A factor of all scores. At first the weights are almost equal, and Adam changes this kernel by no
+more a step than others; so the weights differ after a quarter of the steps."""
 _BEHIND: Final = np.float32(-1e9)
 """The score of padding: below any other, so that its weight is 0."""
 
@@ -86,9 +85,9 @@ class AttentionPoolGraph(tf.Module):  # type: ignore[misc]
         super().__init__()
         self._kernel = tf.constant(attention_kernel(layer))
 
-    def __call__(self, directions: Sequence[Any], ids: Any) -> Any:
-        """Pool the states of all directions, (width, batch, units) each: (batch, features)."""
-        states = tf.transpose(tf.concat(directions, axis=-1), [1, 0, 2])
+    def __call__(self, states: Any, ids: Any) -> Any:
+        """Pool the states of all directions: (width, batch, units) → (batch, heads * units)."""
+        states = tf.transpose(states, [1, 0, 2])
         scores = tf.where(tf.expand_dims(ids != PAD, -1), states @ self._kernel, _BEHIND)
         pooled = tf.matmul(tf.nn.softmax(scores, axis=1), states, transpose_a=True)
         return tf.reshape(pooled, [-1, np.prod(pooled.shape[1:])])
@@ -107,8 +106,7 @@ def add_attention_pool(graph: GraphWriter, states: str, lengths: str, kernel: Fl
         kernel: From `attention_kernel`, with a row for each column of `states`.
     """
     states = graph.add("Transpose", states, perm=[1, 0, 2])
-    real = graph.add("Less", add_positions(graph), graph.add("Unsqueeze", lengths, integers(1)))
-    real = graph.add("Unsqueeze", real, integers(2))  # (batch, width, 1)
+    real = graph.add("Unsqueeze", add_real_steps(graph, lengths), integers(2))
     scores = graph.add("Where", real, graph.add("MatMul", states, kernel), np.array(_BEHIND))
     weights = graph.add("Transpose", graph.add("Softmax", scores, axis=1), perm=[0, 2, 1])
     pooled = graph.add("MatMul", weights, states)  # (batch, heads, units)
