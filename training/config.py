@@ -163,6 +163,9 @@ class ModelConfig:
             texts, unlabelled ones included, instead of at random.
         embeddings_file: A text file of word vectors to start from (GloVe, word2vec or fastText);
             empty for none.
+        next_word_epochs: Epochs in which the embeddings and the recurrent layers learn to predict
+            each next word of the texts, unlabelled ones included, before anything else
+            (`training/models/next_word.py`); 0 for none.
         embedding_lr_factor: Learning rate of the word embeddings, as a multiple of `learning_rate`.
         ngram_embeddings: Number of n-grams (one to three words, the most frequent ones) with an
             embedding beside those of words; 0 for none. Their vectors are pretrained on all texts,
@@ -208,6 +211,7 @@ class ModelConfig:
     embedding_dim: Annotated[int, _ABOVE_0] = 128
     pretrain_embeddings: bool = False
     embeddings_file: str = ""
+    next_word_epochs: Annotated[int, _AT_LEAST_0] = 0
     embedding_lr_factor: Annotated[float, _ABOVE_0] = 1.0
     ngram_embeddings: Annotated[int, _from_to(0, NGRAM_EMBEDDING_BUCKETS)] = 0
     ngram_embedding_dim: Annotated[int, _from_to(1, NGRAM_VECTOR_DIM)] = 16
@@ -242,6 +246,12 @@ class ModelConfig:
             raise InvalidInput(
                 "attention_heads needs the architecture rnn and a pooling of all states. Received: "
                 f"{self.architecture} with pooling {self.pooling}"
+            )
+        if self.next_word_epochs and (self.architecture != "rnn" or self.bidirectional):
+            raise InvalidInput(
+                "next_word_epochs needs the architecture rnn in one direction: a layer that reads "
+                f"backwards has read the next word. Received: {self.architecture}"
+                + (" in both directions" if self.bidirectional else "")
             )
         pretrained = self.pretrain_embeddings or self.embeddings_file or self.ngram_embeddings
         if self.architecture == "bow" and pretrained:
@@ -436,6 +446,7 @@ class Config:
         return (
             self.model.pretrain_embeddings
             or self.model.ngram_embeddings > 0
+            or self.model.next_word_epochs > 0
             or self.teacher.kind != "none"
             or bool(self.teacher.answers)
         )

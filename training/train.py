@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
@@ -30,7 +31,13 @@ from training.data.corpus import Corpus, LazySequence, hash_texts
 from training.data.dataset import Dataset, Source, load_dataset
 from training.data.learned import Learned
 from training.data.preprocessing import build_encoder
-from training.data.shards import Shard, TrainingExample, training_examples, write_shard
+from training.data.shards import (
+    InMemoryShard,
+    Shard,
+    TrainingExample,
+    training_examples,
+    write_shard,
+)
 from training.data.split import fingerprint, group_digests
 from training.distillation.answers import TeacherAnswers, everyday_examples
 from training.distillation.neutral import neutral_texts
@@ -44,6 +51,7 @@ from training.features.vector_files import FileVectors, read_vectors
 from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, FRESH
 from training.fit.loop import fit_model, recipe_callbacks
 from training.fit.optimizers import build_optimizer, class_weights
+from training.fit.progress import EpochProgress
 from training.fit.run import MODEL, RUN, Run
 from training.fit.workspace import (
     WORKSPACE_FORMAT,
@@ -52,11 +60,17 @@ from training.fit.workspace import (
     temporary_workspace,
 )
 from training.models.build import NGRAM_EMBEDDINGS, NGRAM_LOGITS, WORD_EMBEDDINGS, build_model
+from training.models.next_word import build_next_word_model, count_ids, reader
 from training.support.files import atomic_folder, atomic_path, check_target
 from training.support.progress import console, print_line, track
 
 _COVERAGE: Final = "coverage.json"
 _TEACHER: Final = "teacher_{}.npz"
+_NEXT_WORD: Final = "next_word"
+_READ_ROWS: Final = 32
+_READ_TOKENS: Final = 2**13
+"""Rows and ids in a batch of texts whose next words are predicted: a step compares each of them
+with hundreds of words, which takes memory."""
 _TEACHER_ORDERS: Final = 2
 """The longest n-gram of a teacher, in words, if the student has no n-gram logits."""
 
@@ -236,6 +250,12 @@ def train(
         model = _build_compiled(config, encoder, training.labels)
         if not workspace.checkpoints.exists():
             _initialize(model, config, features, vectors, teacher, learned, workspace)
+            if config.model.next_word_epochs:
+                texts = LazySequence(
+                    lambda: chain(training.stream_texts(), unlabelled),
+                    len(training) + len(unlabelled),
+                )
+                _learn_to_read(model, config, encoder, texts, held_out, workspace)
         coverage = _read_coverage(workspace)
         _print_sizes(config, encoder, model, learned, held_out)
         fit_callbacks = [*recipe_callbacks(config, checkpoint, tensorboard), *callbacks]
@@ -562,6 +582,63 @@ def _initialize(
     if config.model.nb_weighting:
         with console.status("Counting n-grams"):
             model.get_layer(NGRAM_LOGITS).fit_ratio(learned, learned.targets.argmax(axis=1))
+
+
+def _learn_to_read(
+    model: keras.Model,
+    config: Config,
+    encoder: TextEncoder,
+    texts: LazySequence[str],
+    held_out: Shard,
+    workspace: Workspace,
+) -> None:
+    """Train embeddings and recurrent layers to predict the next word of texts.
+
+    It is resumed like the training itself, and done once for all recipes that begin in the same
+    way.
+    """
+    options, begun = config.model, reader(model)
+
+    def identity() -> list[object]:
+        weights = sha256(b"".join(each.tobytes() for each in begun.get_weights())).hexdigest()
+        return [
+            *(WORKSPACE_FORMAT, config.seed, encoder.fingerprint(), hash_texts(texts), weights),
+            *(options.next_word_epochs, options.cell, options.layers),
+            *(options.embedding_lr_factor, options.input_dropout, options.recurrent_dropout),
+        ]
+
+    def compute() -> dict[str, Any]:
+        rows = [encoder.encode(text).ids for text in track(texts, "Encoding texts to read")]
+        read = InMemoryShard(rows, np.ones((len(rows), 1)))
+        batches = TrainingBatches(
+            read, batch_size=_READ_ROWS, batch_tokens=_READ_TOKENS, seed=config.seed
+        )
+        vocabulary = len(encoder.vocabulary)
+        # A copy: it leaves the states of the training's own random generators as they are.
+        copy = build_model(config, vocabulary=vocabulary, classes=model.output_shape[-1])
+        copy.set_weights(model.get_weights())
+        print_line(f"{config.name}: learns to predict the next word of {len(rows):,} texts")
+        fit_model(
+            build_next_word_model(
+                copy,
+                count_ids(rows, vocabulary=vocabulary),
+                steps=options.next_word_epochs * len(batches),
+                seed=config.seed,
+            ),
+            batches,
+            ScoringBatches(held_out, batch_size=_READ_ROWS),
+            [EpochProgress()],
+            epochs=options.next_word_epochs,
+            checkpoints=workspace.checkpoints_of(_NEXT_WORD),
+        )
+        return {
+            f"weights_{number}": keras.ops.convert_to_numpy(weights)
+            for number, weights in enumerate(reader(copy).trainable_weights)
+        }
+
+    found = workspace.shared_cache(identity).arrays(f"{_NEXT_WORD}.npz", compute)
+    for number, weights in enumerate(begun.trainable_weights):
+        weights.assign(found[f"weights_{number}"])
 
 
 def _load_word_vectors(

@@ -54,6 +54,13 @@ class Workspace:
         self.cache = DiskCache(folder)
         self._locks: dict[Path, int] = {}
         self.checkpoints = CheckpointManager(folder, interval_s=checkpoint_every_s)
+        self._checkpoint_every_s = checkpoint_every_s
+
+    def checkpoints_of(self, name: str) -> CheckpointManager:
+        """Return the checkpoints of a part of the training, which has a loop of its own."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return CheckpointManager(folder, interval_s=self._checkpoint_every_s)
 
     def shared_cache(self, identity: Callable[[], Sequence[object]]) -> DiskCache:
         """Return the cache of results that depend on nothing but `identity()`.

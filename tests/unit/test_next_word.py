@@ -1,0 +1,182 @@
+"""Next-word prediction: what a recurrent model learns from texts before it learns labels."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.text.vocabulary import BEGIN, PAD, UNKNOWN
+from tests.corpus import write_tsv_folder
+from tests.deferred import deferred
+from training.config import Config, ModelConfig
+from training.configs import load_config
+
+with deferred():
+    import keras
+
+    from tests.callbacks import Stop
+    from training.data.batches import ScoringBatches, TrainingBatches
+    from training.data.dataset import Dataset, Source, load_dataset
+    from training.data.shards import InMemoryShard
+    from training.fit.checkpoints import CheckpointManager
+    from training.fit.loop import fit_model
+    from training.fit.workspace import open_workspace
+    from training.models.build import build_model
+    from training.models.next_word import build_next_word_model, count_ids, reader
+    from training.train import train
+
+VOCABULARY, WORDS = 12, 9
+TINY = Config(
+    name="m", model=ModelConfig(architecture="rnn", embedding_dim=8, units=16, input_dropout=0.1)
+)
+CIRCLE = [
+    np.array([BEGIN, *(3 + (start + np.arange(length)) % WORDS)], np.int32)
+    for start in range(WORDS)
+    for length in (5, 20, 30, 40)
+]
+"""Texts in which each word has one that always follows."""
+
+
+def next_word_model(config: Config = TINY, *, steps: int = 400) -> tuple[keras.Model, keras.Model]:
+    """The model to be trained, and the one that trains it on `CIRCLE`."""
+    model = build_model(config, vocabulary=VOCABULARY, classes=2)
+    counts = count_ids(CIRCLE, vocabulary=VOCABULARY)
+    return model, build_next_word_model(model, counts, steps=steps, seed=7)
+
+
+def loss_of(rows: list[list[int]]) -> float:
+    """The loss of an untrained model for rows of the same length, with the same draw of words."""
+    ids = np.array(rows, np.int32)
+    return float(next_word_model()[1](ids))
+
+
+def fit(epochs: int, folder: Path, *more: keras.callbacks.Callback) -> tuple[Any, list[float]]:
+    """Fit on `CIRCLE`; returns the weights that a classifier starts from, and the losses."""
+    model, next_word = next_word_model(steps=epochs * 6)
+    shard = InMemoryShard(CIRCLE, np.ones((len(CIRCLE), 1)))
+    history = fit_model(
+        next_word,
+        TrainingBatches(shard, batch_size=6, seed=7),
+        ScoringBatches(shard),
+        more,
+        epochs=epochs,
+        checkpoints=CheckpointManager(folder, interval_s=0),
+    )
+    return [np.asarray(each) for each in reader(model).trainable_weights], history["val_loss"]
+
+
+def test_it_learns_which_word_follows(tmp_path: Path) -> None:
+    """The loss begins at that of a guess among all words, and falls by half or more."""
+    _, losses = fit(60, tmp_path)
+    assert loss_of([CIRCLE[3].tolist()]) == pytest.approx(math.log(WORDS), abs=0.3)
+    assert losses[-1] < losses[0] / 2
+
+
+def test_a_stopped_training_ends_as_a_whole_one(tmp_path: Path) -> None:
+    """The words that are drawn after a checkpoint are those that would have been drawn."""
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        fit(3, tmp_path / "stopped", Stop(1, 4))
+    resumed, whole = fit(3, tmp_path / "stopped"), fit(3, tmp_path / "whole")
+    assert resumed[1] == whole[1]
+    assert all(map(np.array_equal, resumed[0], whole[0]))
+
+
+@pytest.mark.parametrize(
+    ("row", "same_as"),
+    [
+        ([BEGIN, 4, 5, 6, PAD, PAD], [BEGIN, 4, 5, 6]),
+        ([BEGIN, 4, 5, UNKNOWN, PAD], [BEGIN, 4, 5]),
+        ([BEGIN, 4, 5, BEGIN], [BEGIN, 4, 5]),
+    ],
+    ids=["padding", "an unknown word", "a special id"],
+)
+def test_only_words_of_the_vocabulary_are_predicted(row: list[int], same_as: list[int]) -> None:
+    """What is no word, or not known, adds nothing to the loss."""
+    assert loss_of([row]) == pytest.approx(loss_of([same_as]), rel=1e-5)
+
+
+@pytest.mark.parametrize("row", [[BEGIN], [BEGIN, UNKNOWN]], ids=["empty", "unknown"])
+def test_a_text_without_a_next_word(row: list[int]) -> None:
+    """A batch of texts that have nothing to predict has a loss of 0, which is finite."""
+    assert loss_of([row]) == 0.0
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A small data set."""
+    folder = tmp_path_factory.mktemp("data")
+    source = Source(str(write_tsv_folder(folder, train=60, test=10)))
+    return load_dataset(source, validation_share=0.2, seed=7)
+
+
+def trained(
+    config: Config, dataset: Dataset, folder: Path, parts: Path | None = None, **more: Any
+) -> list[np.ndarray]:
+    """The weights after `train`, in a workspace that is kept only if it is interrupted."""
+    path = folder / "model.keras"
+    folder.mkdir(exist_ok=True)
+    with open_workspace(folder / "run", parts=parts, checkpoint_every_s=0) as workspace:
+        workspace.claim({})
+        train(config, dataset.train, dataset.validation, path, workspace=workspace, **more)
+    model = keras.models.load_model(path, compile=False)
+    return [np.asarray(each) for each in model.get_weights()]
+
+
+SMOKE = load_config("smoke").replace(epochs=1, next_word_epochs=2, dropout=0.3, units=5)
+
+
+def test_a_recipe_reads_before_it_learns_labels(dataset: Dataset, tmp_path: Path) -> None:
+    """The labels are learned from other weights than without; unlabelled texts are read, too."""
+    plain = trained(SMOKE.replace(next_word_epochs=0), dataset, tmp_path / "plain")
+    read = trained(SMOKE, dataset, tmp_path / "read")
+    more = trained(SMOKE, dataset, tmp_path / "more", unlabelled=dataset.train.texts()[:30])
+    assert [each.shape for each in plain] == [each.shape for each in read]
+    assert not np.allclose(plain[0], read[0], atol=1e-3)
+    assert not np.allclose(read[0], more[0], atol=1e-3)
+
+
+def test_validation_texts_are_not_read(dataset: Dataset, tmp_path: Path) -> None:
+    """Other validation texts leave the model as it is."""
+    texts = dataset.validation.examples
+    others = replace(dataset.validation, examples=texts[: len(texts) // 2])
+    weights = [
+        trained(SMOKE.replace(keep="last"), replace(dataset, validation=side), tmp_path / name)
+        for name, side in (("all", dataset.validation), ("half", others))
+    ]
+    assert all(map(np.array_equal, *weights))
+
+
+def test_interrupted_while_it_reads(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """The same training resumes where it stopped, and ends as one that was not interrupted."""
+    whole = trained(SMOKE, dataset, tmp_path / "whole")
+    stop = Stop(1, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("training.train.EpochProgress", lambda: stop)
+        with pytest.raises(KeyboardInterrupt):
+            trained(SMOKE, dataset, tmp_path / "stopped")
+    capfd.readouterr()
+    assert all(map(np.array_equal, trained(SMOKE, dataset, tmp_path / "stopped"), whole))
+    assert "next_word: resumes at epoch 2, step 2\n" in capfd.readouterr().err
+
+
+def test_it_is_done_once_for_recipes_that_begin_alike(
+    dataset: Dataset, tmp_path: Path, capfd: Any
+) -> None:
+    """With a folder for parts, another dropout after the states or another epoch reads no text."""
+    alone = trained(SMOKE.replace(dropout=0.1), dataset, tmp_path / "alone")
+    for name, config, reads in (
+        ("first", SMOKE, True),
+        ("other", SMOKE.replace(dropout=0.1), False),
+        ("input", SMOKE.replace(input_dropout=0.2), True),
+    ):
+        capfd.readouterr()
+        weights = trained(config, dataset, tmp_path / name, parts=tmp_path / "parts")
+        assert ("learns to predict the next word" in capfd.readouterr().err) == reads, name
+        assert all(map(np.array_equal, weights, alone)) == (name == "other")

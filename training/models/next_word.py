@@ -1,0 +1,138 @@
+"""Next-word prediction: a recurrent model learns to read before it learns labels.
+
+A few ten thousand labels say little about how words follow each other. Every text says it at every
+word: the states of a model are to predict the next one. What the embeddings and the recurrent
+layers learn from that, a model that classifies texts starts from.
+
+The softmax over all words would cost many times as much as the model, so each step compares the
+next words with a sample of others. A word that is drawn often counts less each time, so that their
+sum is about that of all words, and the loss about the cross-entropy.
+
+Source:
+    Dai and Le, "Semi-supervised Sequence Learning" (2015). The sample: Bengio and Senécal, "Adaptive
+    Importance Sampling to Accelerate Training of a Neural Probabilistic Language Model" (2008).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import keras
+import numpy as np
+from keras import ops
+
+from app.text.padding import Int32Array
+from app.text.vocabulary import FIRST_WORD
+from training.models.build import WORD_EMBEDDINGS, recurrent_layers
+from training.models.layers.sequence import Shape
+from training.support.arrays import Float32Array, Int64Array
+
+_SAMPLED: Final = 512
+"""Words that each step compares the next words with."""
+_DISTORTION: Final = 0.75
+"""The power of its frequency with which a word is drawn, as in word2vec."""
+_LEARNING_RATE: Final = 3e-3
+_WARMUP_STEPS: Final = 300
+"""In which the learning rate rises, or a tenth of all steps if those are fewer."""
+_CLIP_NORM: Final = 1.0
+_BEHIND: Final = -1e9
+"""The logit of a drawn word that is the next word itself."""
+
+
+class NextWordLoss(keras.layers.Layer):  # type: ignore[misc]
+    """The loss of predicting each next word from the state before it, by sampled softmax.
+
+    Input shape:
+        float32 states (batch, length, units), and int32 ids (batch, length).
+
+    Output shape:
+        float32 (): the mean over all next words in the vocabulary, which is also the layer's loss.
+    """
+
+    def __init__(self, vectors: Float32Array, counts: Int64Array, *, seed: int) -> None:
+        """Start the output vectors from word embeddings.
+
+        Args:
+            vectors: float32 (vocabulary, dim), as the words start.
+            counts: How frequent each id is, int64 (vocabulary,).
+            seed: Of the words that are drawn.
+        """
+        super().__init__()
+        self._initial = vectors
+        smoothed = counts + 1.0
+        self._log_frequency = np.log(smoothed / smoothed.sum()).astype(np.float32)
+        drawn = smoothed**_DISTORTION
+        drawn[:FIRST_WORD] = 1e-9  # special ids are never next words
+        self._log_drawn = np.log(drawn / drawn.sum()).astype(np.float32)
+        self._seeds = keras.random.SeedGenerator(seed)
+
+    def build(self, states_shape: Shape, ids_shape: Shape) -> None:
+        """Create a projection to the size of the vectors, the vectors, and a bias for each word."""
+        vocabulary, dim = self._initial.shape
+        self._projection = self.add_weight(name="projection", shape=(states_shape[-1], dim))
+        self._vectors = self.add_weight(name="vectors", shape=(vocabulary, dim))
+        self._bias = self.add_weight(name="bias", shape=(vocabulary,))
+        self._vectors.assign(self._initial)
+        self._bias.assign(self._log_frequency)
+
+    def call(self, states: Any, ids: Any) -> Any:
+        """Compare each next word with the words that are drawn for this step."""
+        following = ops.reshape(ids[:, 1:], (-1,))
+        states = ops.reshape(states[:, :-1], (-1, states.shape[-1]))
+        queries = ops.matmul(states, self._projection)  # (words, dim)
+        drawn = keras.random.categorical(
+            ops.convert_to_tensor(self._log_drawn[np.newaxis]), _SAMPLED, seed=self._seeds
+        )[0]
+        right = ops.sum(queries * ops.take(self._vectors, following, axis=0), axis=1)
+        right = right + ops.take(self._bias, following)
+        wrong = ops.matmul(queries, ops.transpose(ops.take(self._vectors, drawn, axis=0)))
+        expected = ops.convert_to_tensor(self._log_drawn + np.float32(np.log(_SAMPLED)))
+        wrong = wrong + ops.take(self._bias, drawn) - ops.take(expected, drawn)
+        wrong = ops.where(following[:, None] == drawn[None], _BEHIND, wrong)
+        logits = ops.concatenate([right[:, None], wrong], axis=1)
+        losses = ops.logsumexp(logits, axis=1) - right
+        known = ops.cast(following >= FIRST_WORD, losses.dtype)
+        loss = ops.sum(losses * known) / ops.maximum(ops.sum(known), 1.0)
+        self.add_loss(loss)
+        return loss
+
+    def compute_output_shape(self, states_shape: Shape, ids_shape: Shape) -> Shape:
+        """A number."""
+        return ()
+
+
+def build_next_word_model(
+    model: keras.Model, counts: Int64Array, *, steps: int, seed: int
+) -> keras.Model:
+    """Build a compiled model that trains the embeddings and the recurrent layers of another.
+
+    Args:
+        model: From `build_model`, with recurrent layers in one direction.
+        counts: How frequent each id is in the texts, int64 (vocabulary,).
+        steps: Of the whole training, in which the learning rate falls to 0.
+        seed: Of the words that are drawn.
+    """
+    vectors = model.get_layer(WORD_EMBEDDINGS).vectors
+    loss = NextWordLoss(vectors, counts, seed=seed)(reader(model).output, model.input)
+    warmup = min(_WARMUP_STEPS, steps // 10)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, max(steps - warmup, 1), warmup_target=_LEARNING_RATE, warmup_steps=warmup
+    )
+    next_word = keras.Model(model.input, loss, name="next_word")
+    next_word.compile(
+        optimizer=keras.optimizers.Adam(rate, global_clipnorm=_CLIP_NORM), jit_compile=False
+    )
+    return next_word
+
+
+def reader(model: keras.Model) -> keras.Model:
+    """The part of a model that next-word prediction trains: from ids to the last layer's states."""
+    (forward,) = recurrent_layers(model)[-1]
+    return keras.Model(model.input, forward.output)  # (batch, length, units)
+
+
+def count_ids(rows: Sequence[Int32Array], *, vocabulary: int) -> Int64Array:
+    """How frequent each id is in rows of ids: int64 (vocabulary,)."""
+    counts = np.zeros(vocabulary, np.int64)
+    for ids in rows:
+        counts += np.bincount(ids, minlength=vocabulary)
+    return counts
