@@ -45,12 +45,16 @@ CONFIGS: Final = {
         ngram_embeddings=256, ngram_embedding_dim=5, ngram_lookup="bigram"
     ),
     "lstm-attention": LSTM.replace(attention_heads=3),
+    "lstm-bigrams-attention": LSTM.replace(
+        ngram_embeddings=256, ngram_embedding_dim=5, ngram_lookup="bigram", attention_heads=4
+    ),
     "lstm-last": LSTM.replace(pooling="last"),
     "lstm-stacked": LSTM.replace(layers=3, pooling="max"),
     "lstm-both-ways": LSTM.replace(bidirectional=True, layers=2),
     "lstm-both-ways-attention": LSTM.replace(bidirectional=True, attention_heads=2, pooling="max"),
     "lstm-both-ways-last": LSTM.replace(bidirectional=True, layers=2, pooling="last"),
     "gru": LSTM.replace(cell="gru", pooling="mean"),
+    "gru-stacked-attention": LSTM.replace(cell="gru", layers=2, pooling="mean", attention_heads=2),
     "gru-both-ways-last": LSTM.replace(cell="gru", bidirectional=True, layers=2, pooling="last"),
     "simple": LSTM.replace(cell="simple", pooling="last"),
     "simple-both-ways": LSTM.replace(cell="simple", bidirectional=True, layers=2, pooling="max"),

@@ -164,9 +164,10 @@ class ModelConfig:
         embeddings_file: A text file of word vectors to start from (GloVe, word2vec or fastText);
             empty for none.
         next_word_epochs: Epochs in which the embeddings and the recurrent layers learn to predict
-            each next word of the texts, unlabelled ones included, before anything else
-            (`training/models/next_word.py`); 0 for none.
-        embedding_lr_factor: Learning rate of the word embeddings, as a multiple of `learning_rate`.
+            each next word of the texts, unlabelled ones included, before they learn labels
+            (`training/models/next_word.py`), with a learning rate of its own; 0 for none.
+        embedding_lr_factor: Learning rate of the word embeddings, as a multiple of that of the
+            other weights.
         ngram_embeddings: Number of n-grams (one to three words, the most frequent ones) with an
             embedding beside those of words; 0 for none. Their vectors are pretrained on all texts,
             without labels (`training/features/ngram_vectors.py`), and stay fixed; the model learns
@@ -185,7 +186,7 @@ class ModelConfig:
             states decide (`training/models/layers/attention_pool.py`); 0 for none.
         hidden: Units of the dense layers before the output, one number per layer.
         activation: Activation of those dense layers.
-        weight_init: Keras initializer of the kernels, recurrent kernels excepted.
+        weight_init: Keras initializer of the kernels, but not of recurrent kernels and attention.
         ngram_logits: Longest n-gram, in words, that adds its own logits to those of the network,
             from one table per class; 0 for none.
         ngram_logits_buckets: Number of hash buckets of that table, a power of two; n-grams in the

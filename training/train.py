@@ -60,7 +60,7 @@ from training.fit.workspace import (
     temporary_workspace,
 )
 from training.models.build import NGRAM_EMBEDDINGS, NGRAM_LOGITS, WORD_EMBEDDINGS, build_model
-from training.models.next_word import build_next_word_model, count_ids, reader
+from training.models.next_word import METHOD, build_next_word_model, count_ids, reader
 from training.support.files import atomic_folder, atomic_path, check_target
 from training.support.progress import console, print_line, track
 
@@ -69,8 +69,14 @@ _TEACHER: Final = "teacher_{}.npz"
 _NEXT_WORD: Final = "next_word"
 _READ_ROWS: Final = 32
 _READ_TOKENS: Final = 2**13
-"""Rows and ids in a batch of texts whose next words are predicted: a step compares each of them
-with hundreds of words, which takes memory."""
+"""`batch_size` and `batch_tokens` of next-word prediction. A step compares each word with hundreds
+of others, which takes memory."""
+_AFTER_READING: Final = {
+    *("pooling", "attention_heads", "hidden", "activation", "dropout", "short_temperature"),
+    *("ngram_logits", "ngram_logits_buckets", "ngram_logits_lr_factor", "ngram_logits_l2"),
+    "nb_weighting",
+}
+"""Fields of a model that change nothing before its pooling; next-word prediction ends there."""
 _TEACHER_ORDERS: Final = 2
 """The longest n-gram of a teacher, in words, if the student has no n-gram logits."""
 
@@ -597,15 +603,8 @@ def _learn_to_read(
     It is resumed like the training itself, and done once for all recipes that begin in the same
     way.
     """
-    options, begun = config.model, reader(model)
-
-    def identity() -> list[object]:
-        weights = sha256(b"".join(each.tobytes() for each in begun.get_weights())).hexdigest()
-        return [
-            *(WORKSPACE_FORMAT, config.seed, encoder.fingerprint(), hash_texts(texts), weights),
-            *(options.next_word_epochs, options.cell, options.layers),
-            *(options.embedding_lr_factor, options.input_dropout, options.recurrent_dropout),
-        ]
+    begun = reader(model)
+    part = f"{_NEXT_WORD}-{_reading_identity(config, encoder, texts, begun)}"
 
     def compute() -> dict[str, Any]:
         rows = [encoder.encode(text).ids for text in track(texts, "Encoding texts to read")]
@@ -613,32 +612,59 @@ def _learn_to_read(
         batches = TrainingBatches(
             read, batch_size=_READ_ROWS, batch_tokens=_READ_TOKENS, seed=config.seed
         )
-        vocabulary = len(encoder.vocabulary)
+        vocabulary, epochs = len(encoder.vocabulary), config.model.next_word_epochs
         # A copy: it leaves the states of the training's own random generators as they are.
         copy = build_model(config, vocabulary=vocabulary, classes=model.output_shape[-1])
         copy.set_weights(model.get_weights())
         print_line(f"{config.name}: learns to predict the next word of {len(rows):,} texts")
-        fit_model(
+        history = fit_model(
             build_next_word_model(
                 copy,
                 count_ids(rows, vocabulary=vocabulary),
-                steps=options.next_word_epochs * len(batches),
+                steps=epochs * len(batches),
                 seed=config.seed,
             ),
             batches,
             ScoringBatches(held_out, batch_size=_READ_ROWS),
             [EpochProgress()],
-            epochs=options.next_word_epochs,
-            checkpoints=workspace.checkpoints_of(_NEXT_WORD),
+            epochs=epochs,
+            checkpoints=workspace.checkpoints_of(part),
         )
-        return {
-            f"weights_{number}": keras.ops.convert_to_numpy(weights)
-            for number, weights in enumerate(reader(copy).trainable_weights)
-        }
+        weights = [keras.ops.convert_to_numpy(each) for each in reader(copy).trainable_weights]
+        if not all(np.isfinite(each).all() for each in weights):
+            raise DataError(
+                "the loss of next-word prediction must stay finite. Received: "
+                f"{history['val_loss'][-1]}; try next_word_epochs 0 or a lower embedding_lr_factor"
+            )
+        return {f"weights_{number}": each for number, each in enumerate(weights)}
 
-    found = workspace.shared_cache(identity).arrays(f"{_NEXT_WORD}.npz", compute)
+    cache = workspace.shared_cache(lambda: [part])
+    found = cache.arrays(f"{part}.npz", compute)
     for number, weights in enumerate(begun.trainable_weights):
         weights.assign(found[f"weights_{number}"])
+
+
+def _reading_identity(
+    config: Config, encoder: TextEncoder, texts: LazySequence[str], begun: keras.Model
+) -> str:
+    """Return a digest of all that next-word prediction depends on.
+
+    Args:
+        config: The recipe.
+        encoder: The tokenizer.
+        texts: What is read.
+        begun: Embeddings and recurrent layers as they begin.
+    """
+    options = {
+        name: value for name, value in asdict(config.model).items() if name not in _AFTER_READING
+    }
+    if config.model.layers > 1:
+        options["dropout"] = config.model.dropout  # between them
+    weights = sha256(b"".join(each.tobytes() for each in begun.get_weights())).hexdigest()
+    batches = [_READ_ROWS, _READ_TOKENS]
+    learned = [encoder.fingerprint(), hash_texts(texts), weights]
+    identity = [WORKSPACE_FORMAT, config.seed, options, *learned, *batches, *METHOD]
+    return sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
 def _load_word_vectors(

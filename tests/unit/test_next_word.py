@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.errors import DataError
 from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from tests.corpus import write_tsv_folder
 from tests.deferred import deferred
@@ -25,7 +26,7 @@ with deferred():
     from training.fit.loop import fit_model
     from training.fit.workspace import open_workspace
     from training.models.build import build_model
-    from training.models.next_word import build_next_word_model, count_ids, reader
+    from training.models.next_word import NextWordLoss, build_next_word_model, count_ids, reader
     from training.train import train
 
 VOCABULARY, WORDS = 12, 9
@@ -106,6 +107,29 @@ def test_a_text_without_a_next_word(row: list[int]) -> None:
     assert loss_of([row]) == 0.0
 
 
+def test_the_sample_stands_for_all_words() -> None:
+    """Averaged over draws, the words that are drawn add up to all other words, however frequent.
+
+    So the exponent of the loss is that of the whole softmax.
+    """
+    generator = np.random.default_rng(5)
+    vocabulary, dim, units = 40, 6, 4
+    counts = generator.zipf(1.3, vocabulary).clip(0, 10_000)
+    vectors = generator.normal(size=(vocabulary, dim)).astype(np.float32)
+    states = generator.normal(size=(1, 2, units)).astype(np.float32)
+    layer = NextWordLoss(vectors, counts, seed=3)
+    following = 3 + int(np.argmax(counts[3:]))  # often drawn itself
+    ids = np.array([[BEGIN, following]], np.int32)
+    sampled = [float(layer(states, ids, training=True)) for _ in range(300)]
+
+    projection, output, bias = layer.get_weights()
+    logits = states[0, 0] @ projection @ output.T + bias
+    whole = np.exp(logits - logits[following])[3:].sum()
+    assert np.mean(np.exp(sampled)) == pytest.approx(whole, rel=0.02)
+    assert len(set(sampled)) > 1
+    assert float(layer(states, ids)) == float(layer(states, ids))
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A small data set."""
@@ -140,8 +164,11 @@ def test_a_recipe_reads_before_it_learns_labels(dataset: Dataset, tmp_path: Path
     assert not np.allclose(read[0], more[0], atol=1e-3)
 
 
-def test_validation_texts_are_not_read(dataset: Dataset, tmp_path: Path) -> None:
-    """Other validation texts leave the model as it is."""
+def test_validation_texts_are_not_read(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other validation texts, and another number of them, leave the model as it is."""
+    monkeypatch.setattr("training.train._READ_ROWS", 4)
     texts = dataset.validation.examples
     others = replace(dataset.validation, examples=texts[: len(texts) // 2])
     weights = [
@@ -156,27 +183,62 @@ def test_interrupted_while_it_reads(
 ) -> None:
     """The same training resumes where it stopped, and ends as one that was not interrupted."""
     whole = trained(SMOKE, dataset, tmp_path / "whole")
-    stop = Stop(1, 1)
     with monkeypatch.context() as patched:
-        patched.setattr("training.train.EpochProgress", lambda: stop)
-        with pytest.raises(KeyboardInterrupt):
+        patched.setattr("training.train.EpochProgress", lambda: Stop(1, 1))
+        with pytest.raises(KeyboardInterrupt, match="again to resume at epoch 2, step 2"):
             trained(SMOKE, dataset, tmp_path / "stopped")
     capfd.readouterr()
     assert all(map(np.array_equal, trained(SMOKE, dataset, tmp_path / "stopped"), whole))
     assert "next_word: resumes at epoch 2, step 2\n" in capfd.readouterr().err
 
 
-def test_it_is_done_once_for_recipes_that_begin_alike(
-    dataset: Dataset, tmp_path: Path, capfd: Any
+SAME = [{"dropout": 0.0}, {"hidden": (4,)}, {"attention_heads": 2}, {"ngram_logits": 1}]
+OTHER = [
+    *({"input_dropout": 0.2}, {"recurrent_dropout": 0.2}, {"l2": 0.1}, {"cell": "gru"}),
+    *({"embedding_lr_factor": 0.5}, {"next_word_epochs": 1}, {"seed": 8}, {"units": 6}),
+    {"layers": 2},
+]
+
+
+@pytest.mark.parametrize("changes", [*SAME, *OTHER], ids=str)
+def test_what_recipes_share(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    """With a folder for parts, another dropout after the states or another epoch reads no text."""
-    alone = trained(SMOKE.replace(dropout=0.1), dataset, tmp_path / "alone")
-    for name, config, reads in (
-        ("first", SMOKE, True),
-        ("other", SMOKE.replace(dropout=0.1), False),
-        ("input", SMOKE.replace(input_dropout=0.2), True),
-    ):
+    """A recipe that differs only behind the states takes over what another has learned.
+
+    It begins with the weights that it would have learned itself.
+    """
+    begun: list[list[np.ndarray]] = []
+    reads: list[int] = []
+
+    def fit(model: keras.Model, *arguments: Any, **options: Any) -> dict[str, list[float]]:
+        if model.name == "next_word":
+            reads.append(len(begun))
+            return fit_model(model, *arguments, **options)
+        begun.append([np.asarray(each) for each in reader(model).trainable_weights])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.train.fit_model", fit)
+    changed = SMOKE.replace(**changes)
+    for config, parts in ((SMOKE, "shared"), (changed, "shared"), (changed, "own")):
+        with pytest.raises(KeyboardInterrupt):
+            trained(config, dataset, tmp_path / str(len(begun)), parts=tmp_path / parts)
+    assert reads == ([0, 2] if changes in SAME else [0, 1, 2])
+    assert all(map(np.array_equal, *begun[1:]))
+
+
+def test_dropout_between_layers_is_part_of_it(dataset: Dataset, tmp_path: Path, capfd: Any) -> None:
+    """With two layers, another dropout is another training."""
+    for name, dropout in (("first", 0.3), ("other", 0.1)):
         capfd.readouterr()
-        weights = trained(config, dataset, tmp_path / name, parts=tmp_path / "parts")
-        assert ("learns to predict the next word" in capfd.readouterr().err) == reads, name
-        assert all(map(np.array_equal, weights, alone)) == (name == "other")
+        config = SMOKE.replace(layers=2, dropout=dropout)
+        trained(config, dataset, tmp_path / name, parts=tmp_path / "parts")
+        assert "learns to predict the next word" in capfd.readouterr().err
+
+
+def test_a_loss_without_end_is_not_kept(dataset: Dataset, tmp_path: Path) -> None:
+    """A training whose weights become infinite says so at once, each time."""
+    config = SMOKE.replace(cell="simple", embedding_lr_factor=1e25)
+    for name in ("first", "again"):
+        with pytest.raises(DataError, match="loss of next-word prediction must stay finite"):
+            trained(config, dataset, tmp_path / name, parts=tmp_path / "parts")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.errors import CannotResume, InvalidInput
-from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, FRESH, CheckpointManager
+from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, FRESH, CheckpointManager, Position
 from training.support.cache import DiskCache
 from training.support.files import atomic_path, lock_folder, remove, remove_empty
 
@@ -53,14 +53,24 @@ class Workspace:
         self.folder, self._parts = folder, parts
         self.cache = DiskCache(folder)
         self._locks: dict[Path, int] = {}
-        self.checkpoints = CheckpointManager(folder, interval_s=checkpoint_every_s)
         self._checkpoint_every_s = checkpoint_every_s
+        self.checkpoints = CheckpointManager(folder, interval_s=checkpoint_every_s)
+        self._loops = [self.checkpoints]
 
-    def checkpoints_of(self, name: str) -> CheckpointManager:
-        """Return the checkpoints of a part of the training, which has a loop of its own."""
-        folder = self.folder / name
+    def checkpoints_of(self, part: str) -> CheckpointManager:
+        """Return the checkpoints of a part of the training that has a loop of its own.
+
+        Args:
+            part: Names the part; the checkpoints of another name are not found.
+        """
+        folder = self.folder / part
         folder.mkdir(exist_ok=True)
-        return CheckpointManager(folder, interval_s=self._checkpoint_every_s)
+        self._loops.append(CheckpointManager(folder, interval_s=self._checkpoint_every_s))
+        return self._loops[-1]
+
+    def last_position(self) -> Position | None:
+        """Return where the training resumes if it stops now; None at its beginning."""
+        return next((loop.last for loop in self._loops if loop.last), None)
 
     def shared_cache(self, identity: Callable[[], Sequence[object]]) -> DiskCache:
         """Return the cache of results that depend on nothing but `identity()`.
@@ -158,7 +168,7 @@ def open_workspace(
         yield workspace
         workspace.discard()
     except KeyboardInterrupt:
-        last = workspace.checkpoints.last
+        last = workspace.last_position()
         at = f" to resume at {last}" if last else ""
         raise KeyboardInterrupt(f"run the same command again{at}") from None
     finally:

@@ -33,7 +33,9 @@ from training.tuning.worker import Worker
 REPORT: Final = "report"
 MAX_JOBS: Final = 64
 _CHECKPOINTS: Final = "checkpoints"
-_READ_UNLABELLED: Final = {"ngram_embeddings", "pretrain_embeddings", "teacher"}
+_READ_UNLABELLED: Final = {
+    *("ngram_embeddings", "pretrain_embeddings", "next_word_epochs", "teacher", "answers"),
+}
 """Fields that can make a setting learn from unlabelled texts."""
 
 
