@@ -16,7 +16,10 @@ from training.configs.lstm import config as lstm
 config = lstm.replace(
     name="sentiment3",
     neutral=True,
-    # As version 1 was trained; what `lstm` 4 has in addition was not tried with three classes.
+    # As version 1 was trained; what `lstm` 5 has in addition was not tried with three classes.
+    next_word_epochs=0,
+    attention_heads=0,
+    epochs=8,
     ngram_embeddings=2**16,
     input_dropout=0.1,
     dropout=0.2,

@@ -105,9 +105,11 @@ def add_attention_pool(graph: GraphWriter, states: str, lengths: str, kernel: Fl
         lengths: int32 (batch,), each 1 or more.
         kernel: From `attention_kernel`, with a row for each column of `states`.
     """
-    states = graph.add("Transpose", states, perm=[1, 0, 2])
-    real = graph.add("Unsqueeze", add_real_steps(graph, lengths), integers(2))
-    scores = graph.add("Where", real, graph.add("MatMul", states, kernel), np.array(_BEHIND))
-    weights = graph.add("Transpose", graph.add("Softmax", scores, axis=1), perm=[0, 2, 1])
-    pooled = graph.add("MatMul", weights, states)  # (batch, heads, units)
+    real = add_real_steps(graph, lengths)
+    behind = graph.add("Where", real, np.zeros((), np.float32), np.array(_BEHIND))
+    # Softmax and sums are fastest along the last axis, and so is a mask whose last axis is whole.
+    scores = graph.add("Transpose", graph.add("MatMul", states, kernel), perm=[1, 2, 0])
+    scores = graph.add("Add", scores, graph.add("Unsqueeze", behind, integers(1)))
+    weights = graph.add("Softmax", scores, axis=-1)  # (batch, heads, width)
+    pooled = graph.add("MatMul", weights, graph.add("Transpose", states, perm=[1, 0, 2]))
     return graph.add("Reshape", pooled, integers(0, kernel.size))  # -1 fails for an empty batch
