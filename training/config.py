@@ -32,6 +32,10 @@ each n-gram that has one, so at most one in nine of the others collides with it.
 NGRAM_VECTOR_DIM: Final = 128
 """Dimensions of the pretrained n-gram vectors, before the model projects them to
 `ngram_embedding_dim`."""
+READ_UNLABELLED: Final = frozenset(
+    ("pretrain_embeddings", "ngram_embeddings", "next_word_epochs", "teacher", "answers")
+)
+"""Fields, by their flat names, with which a training learns from unlabelled texts, too."""
 _MAX_BUCKETS: Final = 2**24
 
 
@@ -444,13 +448,8 @@ class Config:
     @property
     def reads_unlabelled(self) -> bool:
         """Whether any part of the training learns from unlabelled texts."""
-        return (
-            self.model.pretrain_embeddings
-            or self.model.ngram_embeddings > 0
-            or self.model.next_word_epochs > 0
-            or self.teacher.kind != "none"
-            or bool(self.teacher.answers)
-        )
+        fields = self.flat()
+        return any(fields[name] not in (False, 0, "", "none") for name in READ_UNLABELLED)
 
     def flat(self) -> dict[str, Any]:
         """Every field by its flat name, as `--set` takes it, in order."""

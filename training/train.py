@@ -60,7 +60,7 @@ from training.fit.workspace import (
     temporary_workspace,
 )
 from training.models.build import NGRAM_EMBEDDINGS, NGRAM_LOGITS, WORD_EMBEDDINGS, build_model
-from training.models.next_word import METHOD, build_next_word_model, count_ids, reader
+from training.models.next_word import METHOD, build_next_word_model, reader
 from training.support.files import atomic_folder, atomic_path, check_target
 from training.support.progress import console, print_line, track
 
@@ -620,7 +620,7 @@ def _learn_to_read(
         history = fit_model(
             build_next_word_model(
                 copy,
-                count_ids(rows, vocabulary=vocabulary),
+                np.bincount(np.concatenate(rows), minlength=vocabulary),
                 steps=epochs * len(batches),
                 seed=config.seed,
             ),
@@ -630,13 +630,15 @@ def _learn_to_read(
             epochs=epochs,
             checkpoints=workspace.checkpoints_of(part),
         )
-        weights = [keras.ops.convert_to_numpy(each) for each in reader(copy).trainable_weights]
-        if not all(np.isfinite(each).all() for each in weights):
-            raise DataError(
-                "the loss of next-word prediction must stay finite. Received: "
-                f"{history['val_loss'][-1]}; try next_word_epochs 0 or a lower embedding_lr_factor"
-            )
-        return {f"weights_{number}": each for number, each in enumerate(weights)}
+        _require_finite(
+            history,
+            "the loss of next-word prediction",
+            "try next_word_epochs 0 or a lower embedding_lr_factor",
+        )
+        return {
+            f"weights_{number}": keras.ops.convert_to_numpy(weights)
+            for number, weights in enumerate(reader(copy).trainable_weights)
+        }
 
     cache = workspace.shared_cache(lambda: [part])
     found = cache.arrays(f"{part}.npz", compute)
@@ -732,13 +734,16 @@ def _fit(
         epochs=config.loop.epochs,
         checkpoints=workspace.checkpoints,
     )
+    _require_finite(history, "the validation loss", "try a lower learning_rate")
+    return history
+
+
+def _require_finite(history: Mapping[str, list[float]], name: str, advice: str) -> None:
     losses = history["val_loss"]
     if not np.isfinite(losses).all():
         raise DataError(
-            f"the validation loss must stay finite. Received: {losses[-1]} after epoch "
-            f"{len(losses)}; try a lower learning_rate"
+            f"{name} must stay finite. Received: {losses[-1]} after epoch {len(losses)}; {advice}"
         )
-    return history
 
 
 # --- Run ---

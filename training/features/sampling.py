@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_POWER: Final = 0.75
+NEGATIVE_POWER: Final = 0.75
 """Items are drawn in proportion to this power of their count, as in word2vec."""
 
 
@@ -25,7 +25,7 @@ def build_negatives(counts: NDArray[np.int64], *, max_size: int) -> NDArray[np.i
         Indices of items, int32 (size,).
     """
     size = min(max_size, 64 * len(counts))
-    frequency = np.cumsum(counts**_POWER)
+    frequency = np.cumsum(counts**NEGATIVE_POWER)
     drawn = (np.arange(size) + 0.5) / size
     table: NDArray[np.int32] = np.searchsorted(frequency, drawn * frequency[-1]).astype(np.int32)
     return table

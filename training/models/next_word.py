@@ -14,30 +14,27 @@ Source:
     Importance Sampling to Accelerate Training of a Neural Probabilistic Language Model" (2008).
 """
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import keras
 import numpy as np
 from keras import ops
 
-from app.text.padding import Int32Array
 from app.text.vocabulary import FIRST_WORD
+from training.features.sampling import NEGATIVE_POWER
 from training.models.build import WORD_EMBEDDINGS, recurrent_layers
 from training.models.layers.sequence import Shape
 from training.support.arrays import Float32Array, Int64Array
 
 _SAMPLED: Final = 512
 """Words that each step compares the next words with."""
-_DISTORTION: Final = 0.75
-"""The power of its frequency with which a word is drawn, as in word2vec."""
 _LEARNING_RATE: Final = 3e-3
 _WARMUP_STEPS: Final = 300
 """In which the learning rate rises, or a tenth of all steps if those are fewer."""
 _CLIP_NORM: Final = 1.0
 """Of the gradients. Without a norm to compute, Keras' Adam would not add up the gradients of a word
 that occurs several times in a batch."""
-METHOD: Final = (_SAMPLED, _DISTORTION, _LEARNING_RATE, _WARMUP_STEPS, _CLIP_NORM)
+METHOD: Final = (_SAMPLED, NEGATIVE_POWER, _LEARNING_RATE, _WARMUP_STEPS, _CLIP_NORM)
 """What the result depends on beside texts, model and seed, ready for JSON."""
 _BEHIND: Final = -1e9
 """The logit of a drawn word that is the next word itself."""
@@ -68,7 +65,7 @@ class NextWordLoss(keras.layers.Layer):  # type: ignore[misc]
         self._initial, self._seed = vectors, seed
         smoothed = counts + 1.0
         self._log_frequency = np.log(smoothed / smoothed.sum()).astype(np.float32)
-        drawn = smoothed[FIRST_WORD:] ** _DISTORTION
+        drawn = smoothed[FIRST_WORD:] ** NEGATIVE_POWER
         self._log_drawn = np.full(len(counts), -np.inf, np.float32)  # special ids are never drawn
         self._log_drawn[FIRST_WORD:] = np.log(drawn / drawn.sum())
         self._seeds = keras.random.SeedGenerator(seed)
@@ -146,11 +143,3 @@ def reader(model: keras.Model) -> keras.Model:
     """The part of a model that next-word prediction trains: from ids to the last layer's states."""
     (forward,) = recurrent_layers(model)[-1]
     return keras.Model(model.input, forward.output)  # (batch, length, units)
-
-
-def count_ids(rows: Sequence[Int32Array], *, vocabulary: int) -> Int64Array:
-    """How frequent each id is in rows of ids: int64 (vocabulary,)."""
-    counts = np.zeros(vocabulary, np.int64)
-    for ids in rows:
-        counts += np.bincount(ids, minlength=vocabulary)
-    return counts

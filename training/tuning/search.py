@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from app.errors import DataError, InvalidInput
-from training.config import Config
+from training.config import READ_UNLABELLED, Config
 from training.data.accounting import print_rows
 from training.data.dataset import Dataset, Source, load_dataset
 from training.fit.run import MODEL
@@ -33,10 +33,6 @@ from training.tuning.worker import Worker
 REPORT: Final = "report"
 MAX_JOBS: Final = 64
 _CHECKPOINTS: Final = "checkpoints"
-_READ_UNLABELLED: Final = {
-    *("ngram_embeddings", "pretrain_embeddings", "next_word_epochs", "teacher", "answers"),
-}
-"""Fields that can make a setting learn from unlabelled texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,7 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
     """
     if not 1 <= jobs <= MAX_JOBS:
         raise InvalidInput(f"jobs must be from 1 to {MAX_JOBS}. Received: {jobs}")
-    searched = _READ_UNLABELLED & set(search.space.fields)
+    searched = READ_UNLABELLED & set(search.space.fields)
     dataset = load_dataset(
         source,
         validation_share=config.loop.validation_share,
