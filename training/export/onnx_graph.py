@@ -159,10 +159,17 @@ def _pooled_states(
     states = _run_layers(
         graph, layers, steps, scale, lengths, precision, last=pool.pooling == "last"
     )  # (width, batch, units)
-    pooled = states if pool.pooling == "last" else add_pool(graph, states, lengths, pool)
-    if scores is not None:
-        attended = add_attention_pool(graph, states, lengths, scores)
-        pooled = graph.add("Concat", pooled, attended, axis=1)
+    if pool.pooling == "last":
+        return graph.add("MatMul", states, kernel)
+    if scores is None:
+        return graph.add("MatMul", add_pool(graph, states, lengths, pool.pooling), kernel)
+    if "mean" in pool.pooling:
+        # A head whose scores are all 0 has the mean, for less time than a sum takes.
+        scores = np.pad(scores, [(0, 0), (1, 0)])
+    pooled = add_attention_pool(graph, states, lengths, scores)
+    if "max" in pool.pooling:
+        largest = add_pool(graph, states, lengths, "max")
+        pooled = graph.add("Concat", largest, pooled, axis=1)
     return graph.add("MatMul", pooled, kernel)
 
 

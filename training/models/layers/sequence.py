@@ -190,19 +190,19 @@ class PadAndFlattenGraph(tf.Module):  # type: ignore[misc]
 # `Reverse` is the attribute `direction` of a recurrent operator.
 
 
-def add_pool(graph: GraphWriter, states: str, lengths: str, layer: Pool) -> str:
+def add_pool(graph: GraphWriter, states: str, lengths: str, pooling: str) -> str:
     """`Pool` of (width, batch, units), `last` excepted: that is an output of recurrent operators.
 
     Recurrent operators leave zeros behind the length of a row. Zeros change neither a sum nor a
     maximum that is at least 0.
     """
     pooled = []
-    if "max" in layer.pooling:
+    if "max" in pooling:
         # Half the time of ReduceMax along the first axis, the transposition included.
         steps_last = graph.add("Transpose", states, perm=[1, 2, 0])
         largest = graph.add("Squeeze", graph.add("GlobalMaxPool", steps_last), integers(2))
         pooled.append(graph.add("Relu", largest))
-    if "mean" in layer.pooling:
+    if "mean" in pooling:
         total = graph.add("ReduceSum", states, integers(0), keepdims=0)
         steps = graph.add("Cast", lengths, to=FLOAT)
         pooled.append(graph.add("Div", total, graph.add("Unsqueeze", steps, integers(1))))
