@@ -249,7 +249,7 @@ class ModelSummary(_Body):
 
     name: str
     default: bool = Field(description="Whether it answers requests that name no model.")
-    aliases: dict[str, float] | None = Field(
+    aliases: dict[str, int | float] | None = Field(
         default=None, description="The version each alias stands for, and `canary_share`."
     )
     reason: str | None = Field(default=None, description="Why its aliases.json is refused.")

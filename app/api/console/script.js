@@ -231,7 +231,7 @@ async function errorOf(name) {
 const EXAMPLES = [
   ['A warm one', 'A warm, funny film with a wonderful cast. I laughed, I cried, and I will happily watch it again.'],
   ['A bitter one', 'Two hours I will never get back. The plot is a mess, the dialogue is awful, and even the dog looks bored.'],
-  ['Not so sure', 'The first half is dull and far too long, but the ending is so good that I almost forgave it.'],
+  ['Two sides', 'The first half is dull and far too long, but the ending is so good that I almost forgave it.'],
   ['Hard: negation', 'I would not say that I did not enjoy it, although nobody could call this a good film.'],
   ['Another language', 'Ein wunderbarer Film, ich habe jede Minute genossen und gehe morgen wieder hin.'],
 ];
