@@ -690,6 +690,15 @@ async def test_models(running: Running) -> None:
     }
 
 
+async def test_aliases(fake_models: Path) -> None:
+    """GET /models shows `aliases.json` as it is: numbers of versions are integers."""
+    content = '{"stable": 1, "canary": 2, "canary_share": 0.25}'
+    (fake_models / "lstm" / "aliases.json").write_text(content)
+    async with run_service(fake_models) as service:
+        _, lstm = (await service.client.get("/models")).json()["models"]
+    assert json.dumps(lstm["aliases"]) == content
+
+
 async def test_model_card(running: Running) -> None:
     """GET /models/{name} adds the card: data, metrics, calibration, limits, and for which texts."""
     body = (await running.client.get("/models/bow")).json()
