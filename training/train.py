@@ -317,7 +317,8 @@ def _choose_examples(
         classes, weight = len(training.labels), config.teacher.piece_weight
         parts.append(answers.pieces(weight, classes=classes))
         if count := config.teacher.everyday_texts:
-            parts.append(everyday_examples(count, weight, classes=classes, seed=config.seed))
+            # Other draws than those among the questions, which have the teacher's seed.
+            parts.append(everyday_examples(count, weight, classes=classes, seed=config.seed + 1))
     if without := _texts_without_opinion(config, training.labels):
         parts.append(without)
     return LazySequence(lambda: chain(*parts), sum(map(len, parts)))

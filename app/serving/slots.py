@@ -18,7 +18,7 @@ from app.serving.admission import EngineLoad
 _LATE_TIMER_S: Final = 1.0
 """A timer that fires so late means that the process was suspended, not that the model hangs."""
 _NICENESS: Final = 10
-"""Of threads that compute, on Linux's scale from -20 to 19."""
+"""By how much threads that compute are nicer than the process; Linux ends at 19."""
 
 Work = Callable[[], Any]
 Done = Callable[[Any, BaseException | None], None]
@@ -199,4 +199,5 @@ def give_way() -> None:
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            lower = os.getpriority(os.PRIO_PROCESS, os.getpid()) + _NICENESS
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), lower)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.corpus import real_data
 from tests.deferred import deferred
+from tests.server import ROOT
 
 with deferred():
     from training.distillation.everyday import everyday_sentences
@@ -16,6 +17,7 @@ with deferred():
     from training.quality.short_texts import read_short_sets
 
 RUN = 4
+UNSEEN = ROOT / "training" / "quality" / "unseen.tsv"
 _WORD = re.compile(r"[\w'+-]+")
 
 
@@ -49,3 +51,13 @@ def test_short_texts_share_no_phrase(of: str) -> None:
     else:
         others = suite_texts()
     assert runs(others) & runs(text.text for text in ordinary.texts) == set()
+
+
+def test_unseen_texts_share_no_phrase() -> None:
+    """Nor do those of `training/quality/unseen.tsv`; a run of theirs is found nowhere else."""
+    lines = UNSEEN.read_text("utf-8").splitlines()[1:]
+    _, labels, texts = zip(*(line.split("\t") for line in lines), strict=True)
+    assert {*labels} == {"positive", "negative", "neutral"}
+    others = [text for text, _ in everyday_sentences(100_000, seed=7)]
+    others += [*neutral_texts(50_000, seed=7), *suite_texts()]
+    assert runs(others) & runs(texts) == set()

@@ -1,10 +1,12 @@
 import re
 from collections import Counter
+from random import Random
 
 import pytest
 
 from tests.corpus import real_data
 from training.distillation.everyday import BAD, EVEN, GOOD, everyday_sentences, ratings
+from training.distillation.phrases import Phrases
 from training.distillation.questions import everyday_questions
 from training.quality.short_texts import read_short_sets
 
@@ -27,6 +29,48 @@ def test_a_sentence_has_one_meaning() -> None:
     denied = {text: each for text, each in known.items() if "not good" in text.lower()}
     assert denied
     assert set(denied.values()) == {BAD}
+
+
+def test_what_is_typed_otherwise_means_the_same() -> None:
+    """Case and the end of a sentence change no probability."""
+    known: dict[str, set[float]] = {}
+    for text, each in everyday_sentences(50_000, seed=1):
+        known.setdefault(text.lower().rstrip(".!"), set()).add(each)
+    assert not {text: each for text, each in known.items() if len(each) > 1}
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        r"\ba ([ai]|e(?!u)|honest|open|old)",
+        r"\ban ([bcdfgj-np-tv-z]|us)",
+        r"\b(my (boss|wife|husband)|i) (are|were|go)\b",
+    ],
+)
+def test_grammar_of_sentences(mistake: str) -> None:
+    """An article fits the next word, and a verb its subject."""
+    made = [text for text, _ in everyday_sentences(30_000, seed=3)]
+    assert not [text for text in made if re.search(mistake, text, re.I)][:5]
+
+
+@pytest.mark.parametrize(
+    ("filler", "article"),
+    [
+        *(("apple", "an"), ("hour", "an"), ("honest one", "an"), ("umbrella", "an"), ("old", "an")),
+        *(("useful", "a"), ("unit", "a"), ("euro", "a"), ("one-way", "a"), ("house", "a")),
+    ],
+)
+def test_article(filler: str, article: str) -> None:
+    """An article is chosen by how the next word is spoken."""
+    phrases = Phrases({"fill": {"x": [filler]}, "s": {"k": ["It is a {x}"]}})
+    assert phrases.draw("s", "k", Random(1)) == f"It is {article} {filler}"
+
+
+def test_slots_differ() -> None:
+    """What fills one slot of a phrase fills no other."""
+    phrases = Phrases({"fill": {"x": ["one", "two"]}, "s": {"k": ["{x} and {x}"]}})
+    drawn = {phrases.draw("s", "k", Random(seed)) for seed in range(50)}
+    assert drawn == {"one and two", "two and one"}
 
 
 def test_ratings() -> None:

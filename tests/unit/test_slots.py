@@ -60,7 +60,6 @@ async def test_result_returns_to_the_event_loop(slots: EngineSlots) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-@pytest.mark.skipif(os.getpriority(os.PRIO_PROCESS, 0) > 9, reason="the tests give way themselves")
 async def test_engine_threads_give_way(slots: EngineSlots) -> None:
     """An engine thread has a lower priority than the event loop, which answers and refuses."""
 

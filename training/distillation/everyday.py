@@ -38,12 +38,12 @@ def everyday_sentences(count: int, *, seed: int) -> Iterator[Sentence]:
     """Yield sentences with the probability that each is positive; some may be equal.
 
     Args:
-        count: How many, about a third of them of each meaning.
+        count: How many; about one in seven says nothing good or bad.
         seed: Of all choices.
     """
     random = Random(seed)
-    others = (_whole, _judgement, _turn, _surprise, _idiom, _event)
-    makers = (*[_statement] * 3, *[_denial] * 3, *others)
+    others = (_whole, _support, _judgement, _turn, _surprise, _idiom, _event)
+    makers = (*[_statement] * 3, *[_denial] * 4, *others)
     for _ in range(count):
         text, known = random.choice(makers)(random)
         yield vary_case_and_end(text, random, ends=_ENDS), known
@@ -67,6 +67,11 @@ def _statement(random: Random) -> Sentence:
 
 def _whole(random: Random) -> Sentence:
     return _one_of("whole", tuple(_MEANINGS), random)
+
+
+def _support(random: Random) -> Sentence:
+    """What people write to those who help them, and about them."""
+    return _one_of("support", tuple(_MEANINGS), random)
 
 
 def _denial(random: Random) -> Sentence:
@@ -101,7 +106,7 @@ def _judgement(random: Random) -> Sentence:
     word = random.choice(words)
     start = f"{random.choice(_STARTS)} {_phrase(random.choice(_SUBJECTS), 'names', random)}"
     if random.random() < 0.5:
-        verb = random.choice(("is", "was", "is really", "was very", "is just", "seems"))
+        verb = random.choice(("is", "was", "is really", "was truly", "is just", "seems"))
         return f"{start} {verb} {word}", known
     verb = random.choice(("is not", "isn't", "was not", "wasn't", "is never", "is anything but"))
     # Denied praise is a complaint; a denied complaint is faint praise.

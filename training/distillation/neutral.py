@@ -5,7 +5,6 @@ in `neutral.toml`. They share no run of four words with the ordinary texts and t
 measure models (`tests/contract/test_capability_phrases.py`).
 """
 
-import re
 from collections.abc import Iterator
 from random import Random
 from typing import Final
@@ -13,7 +12,6 @@ from typing import Final
 from training.distillation.phrases import read_phrases, vary_case_and_end
 
 _ENDS: Final = (".", ".", ".", "")
-_BEFORE_VOWEL: Final = re.compile(r"\b([Aa]) (?=[aeiou])")
 
 
 def neutral_texts(count: int, *, seed: int) -> Iterator[str]:
@@ -28,8 +26,7 @@ def neutral_texts(count: int, *, seed: int) -> Iterator[str]:
     subjects = phrases.keys("neutral")
     seen: set[str] = set()
     for number in range(count):
-        text = phrases.draw("neutral", subjects[number % len(subjects)], random, distinct=True)
-        text = _BEFORE_VOWEL.sub(r"\1n ", text)
+        text = phrases.draw("neutral", subjects[number % len(subjects)], random)
         text = vary_case_and_end(text[0].upper() + text[1:], random, ends=_ENDS)
         if text not in seen:
             seen.add(text)

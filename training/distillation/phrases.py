@@ -8,6 +8,8 @@ from random import Random
 from typing import Final
 
 _SLOT: Final = re.compile(r"\{(\w+)\}")
+_ARTICLE: Final = re.compile(r"\b([Aa]) (?=[ai]|e(?!u)|o(?!ne\b)|u(?!s|ni)|honest|hour)")
+"""An `a` before what is spoken with a vowel."""
 
 
 class Phrases:
@@ -24,29 +26,26 @@ class Phrases:
         """The keys of a section, in the order of the file."""
         return list(self._sections[section])
 
-    def draw(self, section: str, key: str, random: Random, *, distinct: bool = False) -> str:
-        """Return one phrase, with a choice for each of its slots.
+    def draw(self, section: str, key: str, random: Random) -> str:
+        """Return one phrase, with a choice for each of its slots; what fills one fills no other.
 
         Args:
             section: The section of the file.
             key: The key in it.
             random: Makes the choices.
-            distinct: Whether what fills one slot fills no other.
         """
         used: set[str] = set()
 
         def fill(slot: re.Match[str]) -> str:
             choices = self._sections["fill"][slot[1]]
-            if distinct:
-                choices = [each for each in choices if each not in used]
-            chosen = random.choice(choices)
+            chosen = random.choice([each for each in choices if each not in used])
             used.add(chosen)
             return chosen
 
         text = random.choice(self._sections[section][key])
         while "{" in text:  # what fills a slot may have slots
             text = _SLOT.sub(fill, text)
-        return text
+        return _ARTICLE.sub(r"\1n ", text)
 
 
 @cache
@@ -70,8 +69,8 @@ def vary_case_and_end(text: str, random: Random, *, ends: tuple[str, ...]) -> st
     Args:
         text: The sentence.
         random: Makes the choices.
-        ends: What may follow a sentence that is no question.
+        ends: What may follow a sentence that has no end of its own.
     """
     if random.random() < 0.25:
         text = text.lower()
-    return text if text.endswith("?") else text + random.choice(ends)
+    return text if text.endswith(("?", "!", ".")) else text + random.choice(ends)

@@ -32,8 +32,8 @@ _LEARNING_RATE: Final = 3e-3
 _WARMUP_STEPS: Final = 300
 """In which the learning rate rises, or a tenth of all steps if those are fewer."""
 _CLIP_NORM: Final = 1.0
-"""Of the gradients, before Keras adds up those of a word that occurs several times in a batch; without
-a norm to compute, its Adam would not add them up."""
+"""Of the gradients, before Keras adds up those of a word that occurs several times in a batch.
+Without a norm to compute, its Adam would not add them up."""
 METHOD: Final = (_SAMPLED, NEGATIVE_POWER, _LEARNING_RATE, _WARMUP_STEPS, _CLIP_NORM)
 """What the result depends on beside texts, model and seed, ready for JSON."""
 _BEHIND: Final = -1e9
