@@ -57,7 +57,7 @@ def test_every_bundled_version_is_ready(server: ServerProcess) -> None:
         ("bow", 3): "ready",
         ("bow-ngrams", 1): "ready",
         ("lstm", 5): "ready",
-        ("sentiment3", 1): "ready",
+        ("sentiment3", 2): "ready",
         ("tweets-lstm", 1): "ready",
     }
 
