@@ -22,7 +22,7 @@ with deferred():
     from training.export.saved_model import round_tables
     from training.features.bigrams import BigramVectors, bigram_keys, empty_keys
     from training.features.ngram_vectors import NgramVectors
-    from training.models.build import NGRAM_EMBEDDINGS, build_model, has_layer
+    from training.models.build import NGRAM_EMBEDDINGS, build_model, halve_neutral, has_layer
 
 VOCABULARY, WIDTH = 50, 40
 LSTM = Config(
@@ -48,6 +48,7 @@ CONFIGS: Final = {
     "lstm-bigrams-attention": LSTM.replace(
         ngram_embeddings=256, ngram_embedding_dim=5, ngram_lookup="bigram", attention_heads=4
     ),
+    "lstm-halved": LSTM.replace(neutral=True, halve_neutral=True),
     "lstm-last": LSTM.replace(pooling="last"),
     "lstm-stacked": LSTM.replace(layers=3, pooling="max"),
     "lstm-both-ways": LSTM.replace(bidirectional=True, layers=2),
@@ -71,6 +72,7 @@ CONFIGS: Final = {
     "embedding-linear": LSTM.replace(architecture="embedding"),
     "bow": BOW,
     "bow-hidden": BOW.replace(hidden=(6, 5), activation="tanh"),
+    "bow-hidden-halved": BOW.replace(hidden=(6,), neutral=True, halve_neutral=True),
     "bow-ngrams": BOW.replace(ngram_logits=3, ngram_logits_buckets=64, nb_weighting=True),
     "bow-unigrams": BOW.replace(ngram_logits=1, ngram_logits_buckets=64),
 }
@@ -80,6 +82,7 @@ INT8: Final = (
     "lstm-known-ngrams",
     "lstm-bigrams",
     "lstm-attention",
+    "lstm-halved",
     "lstm-last",
     "lstm-stacked",
     "lstm-both-ways",
@@ -104,7 +107,7 @@ def make_model(name: str, *, scale: float = 0.5) -> keras.Model:
         vectors = random.normal(0, 0.05, (ngrams, NGRAM_VECTOR_DIM)).astype(np.float32)
         model.get_layer(NGRAM_EMBEDDINGS).assign(NgramVectors(rows.astype(np.int32), vectors))
     round_tables(model)
-    return model
+    return halve_neutral(model) if CONFIGS[name].teacher.halve_neutral else model
 
 
 def _some_bigrams(rows: int) -> BigramVectors:

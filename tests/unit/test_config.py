@@ -100,6 +100,7 @@ def test_unknown_recipe() -> None:
         ),
         ({"ngram_lookup": "bigram"}, "for ngram_lookup bigram. Received: 0"),
         ({"neutral": True, "ngram_logits": 1}, "Received: ngram_logits 1 and neutral"),
+        ({"halve_neutral": True}, "Received: halve_neutral without neutral"),
         ({"neutral": True, "class_weights": "balanced"}, "class_weights balanced and neutral"),
         ({"piece_weight": -1.0}, "piece_weight must be 0 or more. Received: -1.0"),
         ({"teacher": "me"}, "teacher must be one of none, linear, network"),

@@ -83,14 +83,15 @@ def test_it_is_the_model(name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_inputs_that_break_the_rules(name: str) -> None:
     """What is no id counts as unknown, a row without a length as a text without tokens."""
-    graph = ServingGraph(make_model(name), temperature=1.0)
+    model = make_model(name)
+    graph, classes = ServingGraph(model, temperature=1.0), model.output_shape[-1]
     broken = np.array([[BEGIN, 7, -1, 9], [5, 5, 5, 5], [BEGIN, 7, VOCABULARY, PAD]], np.int32)
     mended = np.array([[BEGIN, 7, UNKNOWN, 9], [BEGIN] + [PAD] * 3, [BEGIN, 7] + [UNKNOWN] * 2])
     answers = graph(broken, np.array([9, 0, 4], np.int32))
     expected = graph(mended.astype(np.int32), np.array([4, 1, 4], np.int32))
     np.testing.assert_allclose(answers, expected, atol=1e-6)
     for width in (0, 5):
-        assert graph(np.zeros((0, width), np.int32), np.zeros(0, np.int32)).shape == (0, 3)
+        assert graph(np.zeros((0, width), np.int32), np.zeros(0, np.int32)).shape == (0, classes)
 
 
 def test_an_empty_batch_of_each_signature(workshop: Workshop) -> None:

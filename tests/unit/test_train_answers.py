@@ -19,6 +19,8 @@ from training.distillation.answers import TeacherAnswers, everyday_examples
 from training.distillation.everyday import BAD, EVEN, GOOD, everyday_sentences
 
 with deferred():
+    import keras
+
     from training.data.dataset import Dataset, Source, load_dataset
     from training.data.shards import Shard
     from training.export.runtimes import OnnxModel
@@ -222,10 +224,6 @@ def test_other_answers_are_another_training(
     data: Path, dataset: Dataset, answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped training does not resume with answers that have changed since."""
-
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     folder = write_answers(tmp_path / "answers", dataset)
     monkeypatch.setattr("training.train.fit_model", stop)
     config = STUDENT.replace(answers=str(folder))
@@ -234,6 +232,59 @@ def test_other_answers_are_another_training(
     np.savez(folder / "answers/0000.npz", logits=np.zeros((len(PIECES), 2), np.float32))
     with pytest.raises(InvalidInput, match="another data answers"):
         train_run(config, Source(str(data)), tmp_path / "run")
+
+
+def test_a_class_that_is_taken_away(data: Path, answers: Path, tmp_path: Path) -> None:
+    """It leaves two labels, each with half of what the third had; export and evaluate know two."""
+    for name, changes in (("three", {}), ("two", {"halve_neutral": True})):
+        config = STUDENT.replace(name=name, neutral=True, answers=str(answers), **changes)
+        train_run(config, Source(str(data)), tmp_path / name)
+    models = [keras.models.load_model(tmp_path / name / "model.keras") for name in ("three", "two")]
+    encoder = TextEncoder.load(tmp_path / "two" / "tokenizer.json")
+    for text in ("it opens at 13", "such great value", ""):
+        ids = encoder.encode(text).ids[np.newaxis]
+        three, two = (np.asarray(model(ids))[0] for model in models)
+        np.testing.assert_allclose(two, three[[0, 2]] + three[1] / 2, atol=1e-6)
+    assert call("export", "--run", tmp_path / "two", "--models", tmp_path / "models") == 0
+    assert call("evaluate", tmp_path / "models/two/1", "--data", data) == 0
+    manifest = read_manifest(tmp_path / "models/two/1")
+    assert manifest.labels == ("negative", "positive")
+    assert manifest.metrics["test"]
+
+
+def test_a_training_that_stops_after_the_class_is_taken_away(
+    data: Path, answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command goes on, and takes nothing away twice."""
+    config = STUDENT.replace(neutral=True, halve_neutral=True, answers=str(answers))
+    train_run(config, Source(str(data)), tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr("training.train._write_run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(config, Source(str(data)), tmp_path / "stopped")
+    train_run(config, Source(str(data)), tmp_path / "stopped")
+    whole, resumed = (
+        keras.models.load_model(tmp_path / name / "model.keras").get_weights()
+        for name in ("whole", "stopped")
+    )
+    assert all(map(np.array_equal, whole, resumed))
+
+
+def test_a_class_that_would_be_taken_away_needs_answers(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without any, the recipe learns two classes from the beginning, and is not made twice."""
+    config = STUDENT.replace(neutral=True, halve_neutral=True)
+    train_run(config, Source(str(data)), tmp_path / "run")
+    assert "without the answers of a pretrained teacher" in capfd.readouterr().err
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert model.output_shape[-1] == 2
+    assert call("export", "--run", tmp_path / "run", "--models", tmp_path / "models") == 0
+
+
+def stop(*_: object, **__: object) -> None:
+    """Stop a training."""
+    raise KeyboardInterrupt
 
 
 @pytest.mark.slow

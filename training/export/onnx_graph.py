@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from app.text.vocabulary import BEGIN, PAD, UNKNOWN
 from training.models.build import (
     ATTENTION,
+    HALVED_NEUTRAL,
     NGRAM_EMBEDDINGS,
     NGRAM_LOGITS,
     OUTPUT,
@@ -43,6 +44,7 @@ from training.models.build import (
 from training.models.layers.attention_pool import add_attention_pool, attention_kernel
 from training.models.layers.bigram_table import BigramTable, add_bigram_codes
 from training.models.layers.dense import add_activation, add_dense
+from training.models.layers.halved_neutral import add_halved_neutral, paired_with_neutral
 from training.models.layers.int8_lstm import add_int8_states, add_sentinels, ignore_sentinels
 from training.models.layers.int8_table import LARGEST_CODE, Codes, quantize_columns
 from training.models.layers.lstm import FusedLSTM
@@ -89,7 +91,11 @@ def build_onnx(
     """
     hidden = hidden_layers(model)
     weights = [layer.get_weights() for layer in hidden]
-    weights.append([each / temperature for each in model.get_layer(OUTPUT).get_weights()])
+    output = model.get_layer(OUTPUT).get_weights()
+    halved = has_layer(model, HALVED_NEUTRAL)
+    weights.append(
+        paired_with_neutral(*output) if halved else [each / temperature for each in output]
+    )
     graph = GraphWriter()
     ids = _valid_ids(graph, model)
     kernel, bias = weights[0]
@@ -107,9 +113,14 @@ def build_onnx(
         layer = model.get_layer(NGRAM_LOGITS)
         ngrams = add_ngram_logits(graph, ids, layer, temperature=temperature)
         features = graph.add("Add", features, ngrams)
+    if halved:  # a temperature comes after it
+        features = add_halved_neutral(graph, features)
+        features = graph.add("Mul", features, np.array(1 / temperature, np.float32))
     if short_temperature != 1:
         features = graph.add("Mul", features, add_short_factors(graph, short_temperature))
-    return graph.finish(graph.add("Softmax", features, axis=-1), classes=len(weights[-1][1]))
+    return graph.finish(
+        graph.add("Softmax", features, axis=-1), classes=int(model.output_shape[-1])
+    )
 
 
 def _valid_ids(graph: GraphWriter, model: keras.Model) -> str:

@@ -16,6 +16,7 @@ import keras
 from training.config import Config, ModelConfig
 from training.models.layers.attention_pool import AttentionPool
 from training.models.layers.bigram_table import BigramTable
+from training.models.layers.halved_neutral import HalvedNeutral
 from training.models.layers.ngram_embeddings import NgramEmbeddings
 from training.models.layers.ngram_logits import NgramLogits
 from training.models.layers.recurrent import CELLS
@@ -32,6 +33,7 @@ ATTENTION: Final = "attention"
 HIDDEN, FORWARD, BACKWARD = "hidden_{}", "forward_{}", "backward_{}"
 NGRAM_LOGITS: Final = "ngrams"
 OUTPUT: Final = "output"
+HALVED_NEUTRAL: Final = "halved_neutral"
 """Names of layers, by which export finds them; `{}` counts from 0.
 
 They are saved in `model.keras`. A changed name would make runs trained before impossible to export.
@@ -64,6 +66,13 @@ def build_model(
         logits = logits + _ngram_logits(config, ids, vocabulary, classes)
     probabilities = keras.layers.Softmax(name="probabilities")(logits)
     return keras.Model(ids, probabilities, name=config.model.architecture)
+
+
+def halve_neutral(model: keras.Model) -> keras.Model:
+    """Return a trained model of three classes without the neutral one, with the same weights."""
+    logits = HalvedNeutral(name=HALVED_NEUTRAL)(model.get_layer(OUTPUT).output)
+    probabilities = keras.layers.Softmax(name="probabilities")(logits)
+    return keras.Model(model.input, probabilities, name=model.name)
 
 
 def has_layer(model: keras.Model, name: str) -> bool:
