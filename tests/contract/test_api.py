@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import re
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -690,11 +691,12 @@ async def test_models(running: Running) -> None:
     }
 
 
-async def test_aliases(fake_models: Path) -> None:
+async def test_aliases(fake_models: Path, tmp_path: Path) -> None:
     """GET /models shows `aliases.json` as it is: numbers of versions are integers."""
     content = '{"stable": 1, "canary": 2, "canary_share": 0.25}'
-    (fake_models / "lstm" / "aliases.json").write_text(content)
-    async with run_service(fake_models) as service:
+    models = shutil.copytree(fake_models, tmp_path / "models")
+    (models / "lstm" / "aliases.json").write_text(content)
+    async with run_service(models) as service:
         _, lstm = (await service.client.get("/models")).json()["models"]
     assert json.dumps(lstm["aliases"]) == content
 

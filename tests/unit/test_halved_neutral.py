@@ -9,7 +9,7 @@ from tests.deferred import deferred
 with deferred():
     from training.models.layers.halved_neutral import (
         HalvedNeutral,
-        halve_neutral_graph,
+        HalvedNeutralGraph,
         paired_with_neutral,
     )
 
@@ -19,7 +19,7 @@ LOGITS = np.array(
 
 
 @pytest.mark.parametrize(
-    "form", [lambda each: HalvedNeutral()(each), lambda each: halve_neutral_graph(each)]
+    "form", [lambda each: HalvedNeutral()(each), lambda each: HalvedNeutralGraph()(each)]
 )
 def test_each_gets_half(form: object) -> None:
     """Both probabilities have half of the neutral one, however large the logits are."""

@@ -24,8 +24,8 @@ cores of a Xeon with AMX. The teachers and their answers were made in parts, wit
 them: the pretrained one in 95 minutes (6.4 GB of memory), the larger one in 51 (12 GB, since then
 5), its answers in 70. From there, vectors and the other teachers took 33 minutes (3.9 GB), next
 words 22 and 5 epochs 28, the last two on one core each. Vectors and teachers had seen everyday
-sentences of which some phrases were corrected a few minutes later. Validation 92.09 %, test 93.43 %; the
-teachers together have 94.43 % on validation.
+sentences of which some phrases were corrected a few minutes later. Validation 92.09 %, test 93.43
+%; the teachers together have 94.43 % on validation.
 
 Words are dropped little: where many are hidden, a model learns not to depend on the one that turns
 the meaning. A model that has read needs fewer epochs.

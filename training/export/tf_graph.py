@@ -32,7 +32,7 @@ from training.models.build import (
 from training.models.layers.attention_pool import AttentionPoolGraph
 from training.models.layers.bigram_table import BigramTable, BigramTableGraph
 from training.models.layers.dense import DenseGraph
-from training.models.layers.halved_neutral import halve_neutral_graph
+from training.models.layers.halved_neutral import HalvedNeutralGraph
 from training.models.layers.lstm import LSTMGraph
 from training.models.layers.ngram_embeddings import NgramEmbeddingsGraph
 from training.models.layers.ngram_logits import NgramLogitsGraph
@@ -74,7 +74,7 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
             if has_layer(model, NGRAM_LOGITS)
             else None
         )
-        self._halves_neutral = has_layer(model, HALVED_NEUTRAL)
+        self._halved_neutral = HalvedNeutralGraph() if has_layer(model, HALVED_NEUTRAL) else None
         self._temperature = temperature
         self._short_temperature = short_temperature
         self._vocabulary = count_ids(model)
@@ -109,8 +109,8 @@ class ServingGraph(tf.Module):  # type: ignore[misc]
         logits = self._output(features)
         if self._ngram_logits is not None:
             logits += self._ngram_logits(ids)
-        if self._halves_neutral:
-            logits = halve_neutral_graph(logits)
+        if self._halved_neutral is not None:
+            logits = self._halved_neutral(logits)
         if self._short_temperature != 1:
             logits *= short_factors_graph(lengths, self._short_temperature)
         return tf.nn.softmax(logits / self._temperature)[:batch]

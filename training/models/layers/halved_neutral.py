@@ -48,11 +48,14 @@ class HalvedNeutral(keras.layers.Layer):  # type: ignore[misc]
 # --- TensorFlow graph ---
 
 
-def halve_neutral_graph(logits: Any) -> Any:
-    """`HalvedNeutral` in TensorFlow operations."""
-    half = logits[:, _NEUTRAL] + _LOG_HALF
-    pairs = [tf.stack([logits[:, each], half], axis=-1) for each in _KEPT]
-    return tf.reduce_logsumexp(tf.stack(pairs, axis=1), axis=-1)
+class HalvedNeutralGraph(tf.Module):  # type: ignore[misc]
+    """`HalvedNeutral` as TensorFlow operations."""
+
+    def __call__(self, logits: Any) -> Any:
+        """(batch, 3) → (batch, 2)."""
+        half = logits[:, _NEUTRAL] + _LOG_HALF
+        pairs = [tf.stack([logits[:, each], half], axis=-1) for each in _KEPT]
+        return tf.reduce_logsumexp(tf.stack(pairs, axis=1), axis=-1)
 
 
 # --- ONNX ---
