@@ -322,6 +322,11 @@ class TeacherConfig:
         """Check each field."""
         _check_fields(self, kind_of="teacher")
 
+    @property
+    def keeps_neutral(self) -> bool:
+        """Whether the trained model has the third class."""
+        return self.neutral and not self.halve_neutral
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:

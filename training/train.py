@@ -131,7 +131,7 @@ class Inputs:
             InvalidInput: The answers are missing, incomplete, or about other texts.
         """
         answers = find_answers(config)
-        config = _learned(config, answers)
+        config = _as_learned(config, answers)
         dataset = load_dataset(
             source,
             validation_share=config.loop.validation_share,
@@ -252,7 +252,7 @@ def train(
             workspace = stack.enter_context(temporary_workspace(checkpoint.parent))
         tf.config.experimental.enable_op_determinism()
         answers = answers or find_answers(config)
-        config = _learned(config, answers)
+        config = _as_learned(config, answers)
         _print_fallback(config, answers, unlabelled)
         encoder = _fit_encoder(config, training, answers, workspace)
         vectors = _read_word_vectors(config, encoder, workspace)
@@ -429,7 +429,7 @@ def find_answers(config: Config) -> TeacherAnswers | None:
         answers = TeacherAnswers(Path(options.answers))
         answers.require_complete(neutral=options.neutral)
         return answers
-    if options.neutral and not options.halve_neutral:
+    if options.keeps_neutral:
         raise InvalidInput(
             "only a pretrained teacher knows which texts are neutral; --answers FOLDER names its "
             "answers, made by teach. Received: none"
@@ -437,7 +437,7 @@ def find_answers(config: Config) -> TeacherAnswers | None:
     return None
 
 
-def _learned(config: Config, answers: TeacherAnswers | None) -> Config:
+def _as_learned(config: Config, answers: TeacherAnswers | None) -> Config:
     """Return what a recipe learns: without answers, no class that is taken away again."""
     if answers is None and config.teacher.halve_neutral:
         return config.replace(neutral=False, halve_neutral=False)

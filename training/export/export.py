@@ -237,7 +237,7 @@ def _load(run_folder: Path, run: Run, config: Config, source: Source) -> _Traine
     model = _load_model(run_folder / MODEL)
     dataset = load_dataset(source, validation_share=config.loop.validation_share, seed=config.seed)
     _check_splits(DataCard(**run.data).splits, dataset.card.splits)
-    if config.teacher.neutral and not config.teacher.halve_neutral:
+    if config.teacher.keeps_neutral:
         dataset = dataset.with_neutral()
     return _Trained(run, config, encoder, model, dataset)
 
