@@ -472,12 +472,7 @@ def _add_recipe_options(verb: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="initialize word embeddings from this text file (GloVe, word2vec, fastText; .gz too)",
     )
-    verb.add_argument(
-        "--answers",
-        type=Path,
-        metavar="FOLDER",
-        help="learn from the answers of a pretrained teacher, too: the output folder of teach",
-    )
+    _add_answers(verb)
 
 
 def _add_run_options(verb: argparse.ArgumentParser) -> None:
@@ -626,8 +621,9 @@ def _add_tune(verbs: Verbs) -> None:
         ],
     )
     verb.add_argument("--config", required=True, choices=config_names(), help="the recipe")
-    verb.set_defaults(name=None, embeddings=None, answers=None)
+    verb.set_defaults(name=None, embeddings=None)
     _add_set(verb)
+    _add_answers(verb)
     _add_search_options(verb)
     _add_source(verb, required=True)
 
@@ -684,6 +680,8 @@ def _run_tune(options: argparse.Namespace) -> None:
     # With "=", since a value may begin with a dash: --label=-1=negative.
     source = [f"--{name}={value}" for name, value in _source_options(options)]
     source += _source_flags(options)
+    if options.answers:
+        source.append(f"--answers={options.answers}")
     command = ["valence-train", "train", f"--config={options.config}", *source]
     changes = [f"--set={change}" for change in (*options.set, *best.changes())]
     print(f"try: {shlex.join([*command, *changes])}")
@@ -880,6 +878,15 @@ def _add_set(verb: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FIELD=VALUE",
         help="change a field of the recipe (see training/config.py); may be repeated",
+    )
+
+
+def _add_answers(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--answers",
+        type=Path,
+        metavar="FOLDER",
+        help="learn from the answers of a pretrained teacher, too: the output folder of teach",
     )
 
 

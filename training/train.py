@@ -130,14 +130,25 @@ class Inputs:
             DataError: The data is missing or invalid.
             InvalidInput: The answers are missing, incomplete, or about other texts.
         """
-        answers = find_answers(config)
-        config = _as_learned(config, answers)
+        find_answers(config)  # without them, nothing needs to be read
         dataset = load_dataset(
             source,
             validation_share=config.loop.validation_share,
             seed=config.seed,
             unlabelled=config.reads_unlabelled,
         )
+        return cls.of(config, dataset)
+
+    @classmethod
+    def of(cls, config: Config, dataset: Dataset) -> Self:
+        """Return what a recipe learns from data that has been read.
+
+        Raises:
+            InvalidInput: The answers are missing, incomplete, or about other texts, or the data has
+                no two labels to which a neutral class could be added.
+        """
+        answers = find_answers(config)
+        config = _as_learned(config, answers)
         if answers is not None:
             answers.require_same([fingerprint(each) for each in dataset.learned_sides()])
         return cls(dataset.with_neutral() if config.teacher.neutral else dataset, answers)

@@ -7,16 +7,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from app.text.encoder import TextEncoder
+from tests.answered import write_answers
 from tests.corpus import make_corpus, write, write_csv, write_tsv_folder
 from tests.deferred import deferred
 from tests.trained import call
 from training.configs import load_config
 
 with deferred():
+    import keras
+
     from training.data.dataset import Source, load_dataset
     from training.fit.run import Run
+    from training.models.predict import predict
     from training.tuning.trial import TrialCallback, train_once
     from training.tuning.worker import Worker
 
@@ -170,6 +176,47 @@ def test_the_score_includes_the_n_grams_of_the_teacher(data: Path, tmp_path: Pat
     accuracy = train_once(dataset, tmp_path / "model.keras", config, report)
     assert accuracy is not None
     assert accuracy > without[-1] + 0.2
+
+
+STUDENT = ("architecture=bow", "piece_count=1", "epochs=2", "validation_share=0.3")
+LABELS = ("negative", "positive")
+NEUTRAL = {
+    "two labels": [],
+    "three": ["neutral=true"],
+    "halved": ["neutral=true", "halve_neutral=true"],
+}
+
+
+@pytest.mark.parametrize("classes", NEUTRAL)
+def test_answers_of_a_pretrained_teacher(
+    classes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A search learns from them as `train` does, and scores the model that is left at the end."""
+    data = write_tsv_folder(tmp_path / "data", train=120, test=20)
+    with (data / "train.tsv").open("a") as train:  # learned by neither: test has it, too
+        train.write((data / "test.tsv").read_text().splitlines()[-1] + "\n")
+    dataset = load_dataset(Source(str(data)), validation_share=0.3, seed=7)
+    answers = write_answers(tmp_path / "answers", dataset)
+    space = write(tmp_path / "space.toml", "learning_rate = [0.05]")
+    options = ["--config=smoke", "--data", data, "--answers", answers, "--set=piece_weight=1"]
+    options += [f"--set={change}" for change in (*STUDENT, *NEUTRAL[classes])]
+    study, run = tmp_path / "study", tmp_path / "run"
+    search = ["tune", *options, "--space", space, "--sampler=grid", "--study", study]
+    assert call(*search) == 0
+    best, _, command = capsys.readouterr().out.splitlines()
+    assert call(*shlex.split(command)[2:], "--run", run) == 0
+    model = keras.models.load_model(run / "model.keras")
+    encoder = TextEncoder.load(run / "tokenizer.json")
+    rows = [encoder.encode(text).ids for text in dataset.validation.texts()]
+    labels = Run.read(run).labels
+    assert labels == (("negative", "neutral", "positive") if classes == "three" else LABELS)
+    found = [labels[best] for best in predict(model, rows).argmax(axis=1)]
+    right = np.array(found) == [LABELS[target] for target in dataset.validation.targets()]
+    assert f"{right.mean():.4f}" == best.removeprefix("Best: ").split(" using ")[0]
+    (answers / "calibration.json").write_text(json.dumps({"temperature": 2.0}))
+    capsys.readouterr()
+    assert call(*search) == 2
+    assert "resumed with the answers it was made with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("learner", ["--set=teacher=linear", "teacher", "pretraining"])

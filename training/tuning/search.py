@@ -23,6 +23,7 @@ from training.data.accounting import print_rows
 from training.data.dataset import Dataset, Source, load_dataset
 from training.fit.run import MODEL
 from training.support.progress import progress_bar
+from training.train import Inputs
 from training.tuning.interface import Trainer
 from training.tuning.report import write_tune_report
 from training.tuning.space import Setting, assignments
@@ -68,7 +69,8 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
             share the cores.
 
     Raises:
-        InvalidInput: `jobs` is out of its bounds, or `folder` holds a study of something else.
+        InvalidInput: `jobs` is out of its bounds, `folder` holds a study of something else, or the
+            recipe needs answers that are missing, incomplete or about other texts.
         DataError: The data is missing or wrong, or no trial was completed.
         ChildProcessError: A worker process ended; finished trials are stored.
     """
@@ -80,10 +82,11 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
         validation_share=config.loop.validation_share,
         seed=config.seed,
         unlabelled=config.reads_unlabelled or bool(searched),
-        read_test=False,
+        read_test=bool(config.teacher.answers),  # they are about what is left without its texts
     )
+    inputs = Inputs.of(config, dataset)
     with (
-        open_study(folder, search, _made_with(config, dataset, search)) as study,
+        open_study(folder, search, _made_with(config, inputs, search)) as study,
         _checkpoints(folder) as checkpoints,
     ):
         _run_trials(study, config, dataset, checkpoints, jobs)
@@ -147,9 +150,9 @@ def _describe(trial: FrozenTrial, setting: Setting) -> str:
     return f"trial {trial.number}:{accuracy}{stopped} using {setting}"
 
 
-def _made_with(config: Config, dataset: Dataset, search: Search) -> dict[str, Any]:
+def _made_with(config: Config, inputs: Inputs, search: Search) -> dict[str, Any]:
     """Everything that scores depend on: trials compare only where all of it is equal."""
-    card = dataset.card.model_dump()
+    card = inputs.dataset.card.model_dump()
     fields = search.space.fields.items()
     return {
         "recipe": config.flat(),
@@ -158,6 +161,7 @@ def _made_with(config: Config, dataset: Dataset, search: Search) -> dict[str, An
         "sampler": search.sampler,
         "pruner": search.pruner,
         "seed": search.seed,
+        **({"answers": inputs.answers.fingerprint()} if inputs.answers else {}),
     }
 
 

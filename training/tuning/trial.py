@@ -15,7 +15,7 @@ from training.data.dataset import Dataset
 from training.data.preprocessing import encode
 from training.models.predict import predict
 from training.support.progress import quiet
-from training.train import train
+from training.train import Inputs, train
 from training.tuning.interface import Report
 
 _DECIMALS: Final = 6  # the precision of a float32 accuracy
@@ -56,28 +56,35 @@ def train_once(dataset: Dataset, checkpoint: Path, config: Config, report: Repor
     """Train with one setting, without output.
 
     Args:
-        dataset: Texts to train and validate on.
+        dataset: Texts to train and validate on, with the labels of the data.
         checkpoint: File for the model.
         config: The recipe with the trial's setting.
         report: Called after each epoch.
 
     Returns:
         Validation accuracy of the model that training keeps, or None if it was stopped early.
+
+    Raises:
+        InvalidInput: The recipe needs answers of a pretrained teacher that are missing, incomplete
+            or about other texts.
     """
+    inputs = Inputs.of(config, dataset)
     watch = TrialCallback(report, keep=config.loop.keep)
     try:
         with quiet():
             trained = train(
                 config,
-                dataset.train,
-                dataset.validation,
+                inputs.dataset.train,
+                inputs.dataset.validation,
                 checkpoint,
-                unlabelled=dataset.unlabelled.texts(),
+                unlabelled=inputs.dataset.unlabelled.texts(),
+                answers=inputs.answers,
                 callbacks=[watch],
             )
             takes_table = config.teacher.kind != "none" and config.model.ngram_logits
-            if takes_table and not watch.stopped:
-                # The model got the teacher's n-gram table after the last epoch was reported.
+            if (takes_table or config.teacher.halve_neutral) and not watch.stopped:
+                # After the last epoch was reported, the model got the teacher's n-gram table, or
+                # lost a class that the data does not have.
                 return _accuracy(checkpoint, trained.encoder, dataset.validation)
     except DataError:
         if not watch.stopped:  # otherwise it is the loss that is not finite: a valid outcome here
