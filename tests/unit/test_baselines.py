@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.artifact import read_manifest
+from app.errors import InvalidInput
 from tests.corpus import make_corpus
 from tests.deferred import deferred
 from tests.trained import Workshop, call
 from training.data.corpus import Corpus, Example
 
 with deferred():
-    from training.evaluation.baselines import LEAKING, among, score_majority
+    from training.data.dataset import Source
+    from training.evaluation.baselines import LEAKING, among, compare_baselines, score_majority
+    from training.reports.scores import Scored
 
 
 @pytest.mark.slow
@@ -77,6 +81,18 @@ def test_a_leaking_split_is_of_one_file(
     asked = call("evaluate", version, "--data", workshop.data, "--baselines", "--leaking")
     assert asked == 2
     assert "--leaking needs one file" in capsys.readouterr().err
+
+
+def test_a_leaking_split_has_no_answers(workshop: Workshop, tmp_path: Path) -> None:
+    """A pretrained teacher has answered the texts of one split, so no other can be learned."""
+    manifest = read_manifest(workshop.models / "bow" / "1")
+    manifest.hyperparameters["teacher"]["answers"] = "runs/teacher"
+    one, none = np.ones(1, np.int64), np.zeros(1)
+    scored = Scored(("negative", "positive"), one, np.array([[0.2, 0.8]]), one, none)
+    corpus = Corpus("made up", (Example("a", "positive"),), scored.labels)
+    source = Source(str(tmp_path / "mine.csv"), test_share=0.2)
+    with pytest.raises(InvalidInput, match="Received: a version that learned from answers"):
+        compare_baselines(manifest, source, corpus, scored, leaking=True)
 
 
 def test_the_most_frequent_class_is_sure_of_its_share() -> None:

@@ -47,12 +47,18 @@ def compare_baselines(
 
     Raises:
         DataError: The training texts are not those of the version.
-        InvalidInput: `leaking` is set, but the test split is not part of the same file.
+        InvalidInput: `leaking` is set, but the test split is not part of the same file, or the
+            version learned from the answers of a pretrained teacher.
     """
     config = Config.from_mapping(manifest.hyperparameters)
     if leaking and not source.test_share:
         raise InvalidInput(
             "--leaking needs one file that --test-share splits. Received: a separate test split"
+        )
+    if leaking and config.teacher.answers:
+        raise InvalidInput(
+            "--leaking trains the recipe on another split, and a pretrained teacher answers the "
+            "texts of one. Received: a version that learned from answers"
         )
     dataset = load_dataset(source, validation_share=config.loop.validation_share, seed=config.seed)
     if dataset.card.splits != manifest.data.splits:
