@@ -72,6 +72,8 @@ $(FUZZING): requirements/fuzz.txt
 setup: $(EVERYTHING) ## install everything into .venv
 
 serve: $(SERVING) ## run the service on HOST:PORT with the models in models/
+	@test -t 2 || printf '%s\n' "Valence starts at http://$(HOST):$(PORT). When it is ready, try:" \
+	  "  curl -s http://$(HOST):$(PORT)/predict -d '{\"text\": \"A warm, funny film.\"}'" >&2
 	@VALENCE_HOST=$(HOST) VALENCE_PORT=$(PORT) VALENCE_DRAIN_DELAY_S=$${VALENCE_DRAIN_DELAY_S:-0} \
 	  exec $(BIN)/python -m app serve
 

@@ -421,7 +421,9 @@ def _make_parser() -> Parser:
     )
     predict.add_argument("text", help="the text; - reads it from standard input")
     predict.add_argument("--model", help="the model (default: the default model)")
-    predict.add_argument("--version", type=int, help="its version (default: the newest)")
+    predict.add_argument(
+        "--version", type=int, help="its version (default: the alias stable, else the newest)"
+    )
     predict.add_argument("--json", action="store_true", help="print the answer as JSON")
     predict.add_argument(
         "--explain",

@@ -273,9 +273,9 @@ REJECTION_REASONS: Final = (
 
 
 UNROUTED_STATUSES: Final = frozenset(
-    {*HTTP_PROBLEMS, *(PROBLEM_TYPES[each].status for each in _KEY_ERRORS), *_NO_ROUTE}
+    {200, *HTTP_PROBLEMS, *(PROBLEM_TYPES[each].status for each in _KEY_ERRORS), *_NO_ROUTE}
 )
-"""The statuses of requests that reach no route."""
+"""The statuses of requests that reach no route of the API: 200 is that of `/openapi.json`."""
 
 
 def problem_type_of(error: ValenceError) -> ProblemType:

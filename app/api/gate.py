@@ -17,7 +17,7 @@ import orjson
 from app.api.body import Limits
 from app.api.error_handlers import problem_type_of, retry_after
 from app.api.keys import Keys, find_keys
-from app.api.middleware import PROBLEM_JSON, VALID_ID, make_request_id
+from app.api.middleware import PROBLEM_JSON, VALID_ID, WHITESPACE, make_request_id
 from app.api.security_headers import EVERYWHERE
 from app.errors import Overloaded, RateExceeded, Unauthorized, ValenceError
 from app.serving.repository import Repository, Version
@@ -204,8 +204,9 @@ class Gate:
             if not 1 <= timeout_ms <= self._timeout_ms:
                 return _ORDINARY_HEAD
         sent = _REQUEST_ID.search(head)
-        valid = sent is not None and VALID_ID.fullmatch(sent[1])
-        request_id = sent[1] if sent is not None and valid else b""
+        request_id = sent[1].rstrip(WHITESPACE) if sent is not None else b""
+        if not VALID_ID.fullmatch(request_id):
+            request_id = b""
         if self._keys is None:
             return _Head(timeout_ms / 1e3, request_id)
         lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])

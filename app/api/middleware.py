@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_JSON: Final = "application/problem+json"
 
+WHITESPACE: Final = b" \t"
+"""What is no part of a header's value at its ends (RFC 9110, 5.5); uvicorn leaves it behind one."""
 VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _READ: Final = frozenset(
     {
@@ -119,10 +121,10 @@ class RequestContext:
                 self.content_length = value
                 self.body_unread = value != b"0"
             elif name == b"x-request-id":
-                if VALID_ID.fullmatch(value):
-                    self.request_id = value.decode("ascii")
+                if VALID_ID.fullmatch(trimmed := value.strip(WHITESPACE)):
+                    self.request_id = trimmed.decode("ascii")
             elif name == b"x-request-timeout-ms":
-                self.timeout = value
+                self.timeout = value.strip(WHITESPACE)
             elif name == b"accept-encoding":
                 self.accept_encoding = value
             elif name == b"content-encoding":

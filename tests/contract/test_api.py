@@ -179,6 +179,14 @@ async def test_request_id_is_kept(running: Running) -> None:
         assert (response.headers["X-Request-ID"] == sent) == kept
 
 
+@pytest.mark.parametrize("behind", [b" ", b"\t", b" \t "])
+async def test_whitespace_behind_a_header(running: Running, behind: bytes) -> None:
+    """It is no part of the value."""
+    headers = {b"X-Request-ID": b"mine" + behind, b"X-Request-Timeout-Ms": b"9000" + behind}
+    response = await running.client.post("/predict", json={"text": "good"}, headers=headers)
+    assert (response.status_code, response.headers["X-Request-ID"]) == (200, "mine")
+
+
 async def test_request_id_is_generated(running: Running) -> None:
     """Without X-Request-ID each response gets its own, errors too."""
     responses = [await running.client.get(path) for path in ("/livez", "/livez", "/nothing")]

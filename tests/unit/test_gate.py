@@ -39,7 +39,7 @@ def overloaded(running: Running, monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 async def test_same_answer_as_the_ordinary_way(overloaded: Gate, running: Running) -> None:
     """A request that is refused early gets the same answer as one that is refused late."""
-    answer = overloaded.refuse(request(b"X-Request-ID: abc"))
+    answer = overloaded.refuse(request(b"X-Request-ID: abc \t"))
     late = await running.client.post("/predict", content=BODY, headers={"X-Request-ID": "abc"})
     assert answer is not None
     head, _, body = answer.partition(b"\r\n\r\n")

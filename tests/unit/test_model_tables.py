@@ -20,11 +20,15 @@ def versions() -> list[Any]:
     ]
 
 
+INTERVALS = ["| ordinary | `tiny` 2 | 75.0 % | 30.0 % to 95.0 % | 0.100 | 25.0 % |"]
+
+
 @pytest.mark.parametrize(
     ("name", "rows"),
     [
         ("summary", ["| `tiny` 2 | 90.00 % | 0.010 | 75.0 % |", "| `old` 1 | | | |"]),
         ("kinds", ["| ordinary | 3 of 4 (1) | |", "| ordinary neutral | 1 of 2 | |"]),
+        ("intervals", INTERVALS),
         ("capabilities", ["| negation | 25 % | |"]),
     ],
 )

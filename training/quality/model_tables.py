@@ -81,6 +81,22 @@ def _list_kinds(versions: Sequence[Version]) -> str:
     return make_markdown(["texts", *_heads(versions)], rows)
 
 
+def _list_intervals(versions: Sequence[Version]) -> str:
+    """Make a row per set and version: accuracy with its interval, and what confidence is worth."""
+    sets = sorted(_union([report.short_texts.get("sets", {}) for _, report in versions]))
+    rows = []
+    for name in sets:
+        for head, (_, report) in zip(_heads(versions), versions, strict=True):
+            score = report.short_texts.get("sets", {}).get(name)
+            if score and score["n"]:
+                low, high = (_percent(score[end], 1) for end in ("low", "high"))
+                error, sure = score["calibration_error"], score["wrong_and_sure_share"]
+                cells = [_share(score), f"{low} to {high}", f"{error:.3f}", _percent(sure, 1)]
+                rows.append([name, head, *cells])
+    heads = ["texts", "model", "accuracy", "95 % interval", "calibration error", "wrong above 0.80"]
+    return make_markdown(heads, rows)
+
+
 def _list_capabilities(versions: Sequence[Version]) -> str:
     """Make a row per capability, a column per model: the failure rate."""
     columns = [report.capabilities.get("capabilities", {}) for _, report in versions]
@@ -97,6 +113,7 @@ def _list_capabilities(versions: Sequence[Version]) -> str:
 _TABLES: Final[Mapping[str, Callable[[Sequence[Version]], str]]] = {
     "summary": _summarize,
     "kinds": _list_kinds,
+    "intervals": _list_intervals,
     "capabilities": _list_capabilities,
 }
 
