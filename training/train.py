@@ -117,10 +117,12 @@ class Inputs:
     Attributes:
         dataset: The texts, with a neutral class if the recipe has one.
         answers: Of a pretrained teacher, complete and about these texts; None for none.
+        labels: Those of the trained model, without a neutral class that is taken away.
     """
 
     dataset: Dataset
     answers: TeacherAnswers | None
+    labels: tuple[str, ...]
 
     @classmethod
     def read(cls, config: Config, source: Source) -> Self:
@@ -151,7 +153,9 @@ class Inputs:
         config = _as_learned(config, answers)
         if answers is not None:
             answers.require_same([fingerprint(each) for each in dataset.learned_sides()])
-        return cls(dataset.with_neutral() if config.teacher.neutral else dataset, answers)
+        learned = dataset.with_neutral() if config.teacher.neutral else dataset
+        kept = learned if config.teacher.keeps_neutral else dataset
+        return cls(learned, answers, kept.train.labels)
 
     def digests(self) -> dict[str, Any]:
         """Return digests of the content, by part, ready for JSON."""
@@ -263,8 +267,8 @@ def train(
             workspace = stack.enter_context(temporary_workspace(checkpoint.parent))
         tf.config.experimental.enable_op_determinism()
         answers = answers or find_answers(config)
-        config = _as_learned(config, answers)
         _print_fallback(config, answers, unlabelled)
+        config = _as_learned(config, answers)
         encoder = _fit_encoder(config, training, answers, workspace)
         vectors = _read_word_vectors(config, encoder, workspace)
         features = _features(config, encoder, training, unlabelled, answers, workspace)
@@ -459,10 +463,12 @@ def _print_fallback(
     config: Config, answers: TeacherAnswers | None, unlabelled: Sequence[str]
 ) -> None:
     """Say what a recipe does without the answers that it could learn from."""
-    if answers is None and config.teacher.piece_weight:
+    lost = ["no pieces of texts"] if config.teacher.piece_weight else []
+    lost += ["no neutral class"] if config.teacher.halve_neutral else []
+    if answers is None and lost:
         print_line(
             f"{config.name}: without the answers of a pretrained teacher (--answers FOLDER), it "
-            "learns no pieces of texts"
+            f"learns {' and '.join(lost)}"
         )
     if answers is None:
         return
@@ -816,9 +822,6 @@ def _write_run(
         for name in (MODEL, TOKENIZER):
             shutil.copyfile(workspace.folder / name, partial / name)
         dataset, answers = inputs.dataset, inputs.answers
-        labels = dataset.train.labels
-        if config.teacher.halve_neutral:
-            labels = tuple(label for label in labels if label != NEUTRAL)
         Learned.of(dataset, answers.own_texts() if answers else ()).write(partial / LEARNED)
         data = dataset.card.model_dump()
         if without_tokens := sum(result.without_tokens.values()):
@@ -826,7 +829,7 @@ def _write_run(
         run = Run(
             config=asdict(config),
             source=replace(source.absolute(), bad_rows_file=None),
-            labels=labels,
+            labels=inputs.labels,
             data=data,
             history=result.history,
             seconds=round(result.seconds, 1),

@@ -11,7 +11,7 @@ from app.artifact import read_manifest
 from app.errors import DataError, InvalidInput
 from app.text.encoder import TextEncoder
 from tests.answered import PIECES, write_answers
-from tests.corpus import write_tsv_folder
+from tests.corpus import make_corpus, write_csv, write_tsv_folder
 from tests.deferred import deferred
 from tests.trained import call
 from training.configs import load_config
@@ -24,6 +24,7 @@ with deferred():
     from training.data.dataset import Dataset, Source, load_dataset
     from training.data.shards import Shard
     from training.export.runtimes import OnnxModel
+    from training.fit.run import Run
     from training.fit.workspace import Workspace
     from training.train import train, train_run
 
@@ -31,6 +32,7 @@ STUDENT = load_config("smoke").replace(
     architecture="bow", epochs=1, piece_weight=0.5, piece_count=1, silent_texts=10
 )
 """The architecture that is trained fastest."""
+NAMES = ("whole", "stopped")
 
 
 @pytest.fixture(scope="module")
@@ -263,11 +265,35 @@ def test_a_training_that_stops_after_the_class_is_taken_away(
         with pytest.raises(KeyboardInterrupt):
             train_run(config, Source(str(data)), tmp_path / "stopped")
     train_run(config, Source(str(data)), tmp_path / "stopped")
-    whole, resumed = (
-        keras.models.load_model(tmp_path / name / "model.keras").get_weights()
-        for name in ("whole", "stopped")
-    )
-    assert all(map(np.array_equal, whole, resumed))
+    models = [keras.models.load_model(tmp_path / f"{name}/model.keras") for name in NAMES]
+    assert [model.output_shape[-1] for model in models] == [2, 2]
+    assert all(map(np.array_equal, *(model.get_weights() for model in models)))
+
+
+def test_a_version_without_the_class_that_is_taken_away(
+    data: Path, answers: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`make` compares the labels of the trained model with those of the version before."""
+    changes = [f"--set={change}" for change in ("architecture=bow", "epochs=1", "piece_count=1")]
+    shared = ["make", "--config=smoke", *changes, "--set=piece_weight=0.5", "--data", data]
+    shared += ["--answers", answers, "--set=neutral=true", "--models", tmp_path / "models"]
+    halved = "--set=halve_neutral=true"
+    assert call(*shared, halved, "--run", tmp_path / "run") == 0
+    assert call(*shared, halved, "--run", tmp_path / "run", "--set=seed=8", "--fresh") == 0
+    assert read_manifest(tmp_path / "models/smoke/2").labels == ("negative", "positive")
+    assert call(*shared, "--run", tmp_path / "three") == 2
+    assert "Received: negative, neutral, positive" in capfd.readouterr().err
+    assert not (tmp_path / "three").exists()
+
+
+def test_a_recipe_that_halves_learns_three_labels_of_the_data(tmp_path: Path) -> None:
+    """Without answers nothing is taken away, not even a class of that name."""
+    labels = ("negative", "neutral", "positive")
+    data = write_csv(tmp_path / "mine.csv", make_corpus(120, seed=1, labels=labels))
+    config = STUDENT.replace(neutral=True, halve_neutral=True)
+    train_run(config, Source(str(data), test_share=0.1), tmp_path / "run")
+    assert Run.read(tmp_path / "run").labels == labels
+    assert call("export", "--run", tmp_path / "run", "--models", tmp_path / "models") == 0
 
 
 def test_a_class_that_would_be_taken_away_needs_answers(
@@ -276,7 +302,7 @@ def test_a_class_that_would_be_taken_away_needs_answers(
     """Without any, the recipe learns two classes from the beginning, and is not made twice."""
     config = STUDENT.replace(neutral=True, halve_neutral=True)
     train_run(config, Source(str(data)), tmp_path / "run")
-    assert "without the answers of a pretrained teacher" in capfd.readouterr().err
+    assert "learns no pieces of texts and no neutral class" in capfd.readouterr().err
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert model.output_shape[-1] == 2
     assert call("export", "--run", tmp_path / "run", "--models", tmp_path / "models") == 0

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from app.errors import DataError, InvalidInput
 from training.config import Config
-from training.data.dataset import Dataset, Source
+from training.data.dataset import Source
 from training.evaluation.evaluate import Evaluation, EvaluationRequest, evaluate_version
 from training.export.export import check_labels, export
 from training.fit.run import RUN, Run
@@ -61,7 +61,7 @@ def make_version(
     """
     began = time.monotonic()
     inputs = Inputs.read(config, source)
-    _check(inputs.dataset, models / config.name, source, new_labels=new_labels, short=short)
+    _check(inputs, models / config.name, source, new_labels=new_labels, short=short)
     digests = inputs.digests()
     del inputs  # each step reads the texts for itself
     if options.get("fresh") or not _is_trained(run_folder, config, source, digests):
@@ -78,17 +78,17 @@ def make_version(
 
 
 def _check(
-    dataset: Dataset, folder: Path, source: Source, *, new_labels: bool, short: Path | None
+    inputs: Inputs, folder: Path, source: Source, *, new_labels: bool, short: Path | None
 ) -> None:
     """Check what export and evaluation would refuse after hours of training."""
-    if dataset.test is None:
+    if inputs.dataset.test is None:
         raise InvalidInput(
             "make scores test texts, which are in the data, or named by --test or --test-share. "
             f"Received: none in {source.path}"
         )
     if not new_labels:
-        check_labels(folder, dataset.train.labels)
-    choose_sets(short, Path(source.path), dataset.train.labels)
+        check_labels(folder, inputs.labels)
+    choose_sets(short, Path(source.path), inputs.labels)
 
 
 def _is_trained(folder: Path, config: Config, source: Source, inputs: Mapping[str, Any]) -> bool:

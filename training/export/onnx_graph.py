@@ -113,11 +113,14 @@ def build_onnx(
         layer = model.get_layer(NGRAM_LOGITS)
         ngrams = add_ngram_logits(graph, ids, layer, temperature=temperature)
         features = graph.add("Add", features, ngrams)
+    scale = 1.0
     if halved:  # a temperature comes after it
-        features = add_halved_neutral(graph, features)
-        features = graph.add("Mul", features, np.array(1 / temperature, np.float32))
+        features, scale = add_halved_neutral(graph, features), 1 / temperature
     if short_temperature != 1:
-        features = graph.add("Mul", features, add_short_factors(graph, short_temperature))
+        factors = add_short_factors(graph, short_temperature, scale=scale)
+        features = graph.add("Mul", features, factors)
+    elif scale != 1:
+        features = graph.add("Mul", features, np.array(scale, np.float32))
     return graph.finish(
         graph.add("Softmax", features, axis=-1), classes=int(model.output_shape[-1])
     )

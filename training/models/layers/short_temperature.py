@@ -39,13 +39,13 @@ def short_factors_graph(lengths: Any, short: float) -> Any:
     return 1 + (1 / short - 1) * missing[:, tf.newaxis]
 
 
-def add_short_factors(graph: GraphWriter, short: float) -> str:
-    """`short_factors` in ONNX, of any lengths, limited to the width: float32 (batch, 1)."""
+def add_short_factors(graph: GraphWriter, short: float, *, scale: float = 1.0) -> str:
+    """`short_factors` in ONNX times `scale`, of any lengths, limited to the width: (batch, 1)."""
     lengths = graph.add("Cast", "lengths", to=FLOAT)
     width = graph.add("Cast", graph.add("Shape", "ids", start=1, end=2), to=FLOAT)
     lengths = graph.add("Max", graph.add("Min", lengths, width), np.array(1, np.float32))
     lengths = graph.add("Min", lengths, np.array(LONG_FROM, np.float32))
     slope = (1 / short - 1) / LONG_FROM
-    lengths = graph.add("Mul", lengths, np.array(-slope, np.float32))
-    factors = graph.add("Add", lengths, np.array(1 / short, np.float32))
+    lengths = graph.add("Mul", lengths, np.array(-slope * scale, np.float32))
+    factors = graph.add("Add", lengths, np.array(scale / short, np.float32))
     return graph.add("Unsqueeze", factors, integers(1))
