@@ -7,7 +7,6 @@ what it needs when it runs, TensorFlow above all, so that `--help` answers at on
 import argparse
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from training.data.readers import Format
 from training.distillation.rated import RatedText
 from training.support.arrays import Float64Array
 from training.support.files import find_write_error
+from training.support.interruption import signals_interrupt
 from training.support.tensorflow_import import import_tensorflow
 
 _EXAMPLES = """\
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 on success, 1 on failure, 2 on a wrong call."""
     options = _build_parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run_verb
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after an interruption
     try:
-        run(options)
+        with signals_interrupt():
+            run(options)
     except KeyboardInterrupt as interruption:
         advice = str(interruption) or "nothing half-written is left"
         print(f"valence-train: interrupted; {advice}", file=sys.stderr, flush=True)

@@ -1,5 +1,8 @@
 """The convolutional teacher: its embeddings, and what a fit depends on."""
 
+import signal
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, PAD
 from tests.deferred import deferred
 from training.features.ngram_hashing import hash_ids, list_buckets
+from training.support.interruption import signals_interrupt
 
 with deferred():
     from training.distillation.convolution import (
@@ -84,14 +88,19 @@ def learn(network: ConvolutionTeacher, *, swapped: bool = False) -> None:
     network.fit(texts, np.arange(512) % 2 ^ swapped, "")
 
 
-def test_a_fit_starts_from_the_initial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fit depends only on its texts, not on earlier fits; a prediction only on its text."""
+def small_network(monkeypatch: pytest.MonkeyPatch) -> ConvolutionTeacher:
+    """A network with two n-grams and few filters."""
     for name, value in (("_BATCH", 32), ("_FILTERS", 32), ("_RATE", 1e-2), ("_WARMUP_STEPS", 8)):
         monkeypatch.setattr(f"training.distillation.convolution.{name}", value)
     vectors = vectors_of((A, B), (B, A))
     words = np.random.default_rng(2).standard_normal((VOCABULARY, 6)).astype(np.float32)
     regions = RegionVectors(np.zeros((VOCABULARY, 4), np.float32), np.zeros(4, np.float32))
-    network = ConvolutionTeacher(ConvolutionVectors(vectors, regions, words), 2, seed=3)
+    return ConvolutionTeacher(ConvolutionVectors(vectors, regions, words), 2, seed=3)
+
+
+def test_a_fit_starts_from_the_initial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit depends only on its texts, not on earlier fits; a prediction only on its text."""
+    network = small_network(monkeypatch)
     asked = [row(BEGIN, 21, A, B), row(BEGIN, B, A), row(BEGIN, 22, 21, 23, 20, A, B)]
     learn(network)
     first = network.predict(asked)
@@ -102,3 +111,19 @@ def test_a_fit_starts_from_the_initial_weights(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(network.predict(asked), first)
     np.testing.assert_allclose(network.predict(asked[:1]), first[:1], atol=1e-5)
     assert network.predict([]).shape == (0, 2)
+
+
+def test_a_fit_ends_at_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends after this step, though native code swallows the exception."""
+    steps = []
+
+    def step(*batch: object) -> None:
+        steps.append(batch)
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+    network = small_network(monkeypatch)
+    monkeypatch.setattr("training.distillation.convolution.build_step", lambda *_: step)
+    with pytest.raises(KeyboardInterrupt), signals_interrupt():
+        learn(network)
+    assert len(steps) == 1

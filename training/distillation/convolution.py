@@ -32,6 +32,7 @@ from training.models.layers.sequence import Pool
 from training.models.layers.word_embeddings import WordEmbeddings
 from training.models.predict import score_rows
 from training.support.arrays import Float64Array
+from training.support.interruption import check_interruption
 from training.support.processor import multiplies_bfloat16
 from training.support.progress import progress_bar
 
@@ -126,6 +127,7 @@ class ConvolutionTeacher:
                 for batch in batches.epoch(epoch).as_numpy_iterator():
                     step(*batch)
                     bar.advance(task)
+                    check_interruption()
         self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
 
     def predict(self, rows: Sequence[Int32Array]) -> Float64Array:

@@ -35,6 +35,7 @@ from app.errors import InvalidInput
 from app.text.padding import Int32Array
 from training.support.arrays import Float32Array, Int64Array
 from training.support.files import atomic_path
+from training.support.interruption import check_interruption
 from training.support.processor import multiplies_bfloat16
 from training.support.progress import print_line
 
@@ -342,6 +343,7 @@ def fit(
         if now - saved > checkpoint_every_s and done < len(plan):
             save(done)
             saved = now
+        check_interruption()
     _assign(model, averaged)
     model.eval()
 

@@ -15,6 +15,7 @@ from training.fit.model_saver import ModelSaver
 from training.fit.optimizers import learning_rate_callbacks
 from training.fit.progress import EpochProgress
 from training.fit.step import Step, build_step
+from training.support.interruption import check_interruption
 from training.support.progress import print_line
 
 
@@ -85,6 +86,7 @@ def _run_epoch(
         started = ended
         callbacks.on_train_batch_end(position.step - 1, means)
         checkpoints.save_when_due(model, callbacks, position)
+        check_interruption()
 
 
 def recipe_callbacks(

@@ -21,6 +21,7 @@ from app.errors import CannotResume, InvalidInput
 from training.fit.checkpoints import CHECKPOINT_INTERVAL_S, FRESH, CheckpointManager, Position
 from training.support.cache import DiskCache
 from training.support.files import atomic_path, lock_folder, remove, remove_empty
+from training.support.interruption import errors_as_interruption
 
 WORKSPACE_FORMAT: Final = 5
 """Raised when checkpoints and cached results written before can no longer be read."""
@@ -165,7 +166,8 @@ def open_workspace(
     try:
         if fresh:
             workspace.discard()
-        yield workspace
+        with errors_as_interruption():
+            yield workspace
         workspace.discard()
     except KeyboardInterrupt:
         last = workspace.last_position()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.support.files import atomic_path, remove
+from training.support.interruption import check_interruption
 from training.support.progress import print_line
 
 Arrays = dict[str, NDArray[Any]]
@@ -39,6 +40,7 @@ class DiskCache:
             print_line(f"{path} is damaged and is computed again")
             remove(path)
         if not path.exists():
+            check_interruption()
             with atomic_path(path) as partial:
                 create(partial)
                 # Before the rename: a path without its checksum would count as damaged.

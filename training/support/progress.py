@@ -14,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from training.support.interruption import check_interruption
+
 T = TypeVar("T")
 TOKENS_PER_SECOND: Final = "tokens_per_second"
 """The name of this metric in logs and histories; padding is not counted."""
@@ -58,6 +60,8 @@ def quiet() -> Iterator[None]:
 
 
 def track(items: Collection[T], description: str) -> Iterable[T]:
-    """Iterate over `items` with a progress bar."""
+    """Iterate over `items` with a progress bar, until a signal interrupts the command."""
     with progress_bar() as bar:
-        yield from bar.track(items, total=len(items), description=description)
+        for item in bar.track(items, total=len(items), description=description):
+            check_interruption()
+            yield item
