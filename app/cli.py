@@ -201,7 +201,7 @@ def _predict(options: argparse.Namespace) -> int:
     logging.getLogger("app").addHandler(logging.NullHandler())  # errors are reported by `main`
     import asyncio
 
-    from app.api.body import check_text
+    from app.api.body import check_text, parse_version
     from app.api.predict import describe_response
     from app.configuration import engine_options, request_limits
     from app.main import predict_once
@@ -216,7 +216,7 @@ def _predict(options: argparse.Namespace) -> int:
             settings,
             text,
             model=options.model,
-            number=options.version,
+            number=parse_version(options.version),
             explain=options.explain,
         )
     )
@@ -422,7 +422,8 @@ def _make_parser() -> Parser:
     predict.add_argument("text", help="the text; - reads it from standard input")
     predict.add_argument("--model", help="the model (default: the default model)")
     predict.add_argument(
-        "--version", type=int, help="its version (default: the alias stable, else the newest)"
+        "--version",
+        help="its version, a number or an alias (default: the alias stable, else the newest)",
     )
     predict.add_argument("--json", action="store_true", help="print the answer as JSON")
     predict.add_argument(

@@ -291,7 +291,7 @@ def make_gate(
 
 
 async def predict_once(
-    settings: Settings, text: str, *, model: str | None, number: int | None, explain: bool
+    settings: Settings, text: str, *, model: str | None, number: int | str | None, explain: bool
 ) -> tuple[Version, Prediction]:
     """Predict one text with the version that would answer in the service; see `Service`."""
     service = create_service(settings)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.api.body import check_text
+from app.api.body import check_text, parse_version
 from app.command_line import FAILED, OK
 from app.configuration import divide_cores, engine_options, request_limits
 from app.errors import InvalidInput
@@ -205,7 +205,7 @@ def _score_on_ray(options: argparse.Namespace, settings: Settings) -> tuple[list
     table_options = _table_options(options)
     files = list_files(options.input)
     shape, column = check_files(files, table_options, partial(_find_text, options=options))
-    recipe = _make_recipe(settings, options.model, _local_version(options.version))
+    recipe = _make_recipe(settings, options.model, parse_version(options.version))
     model = load_first(recipe)
     added = AddedColumns(model.chosen.labels, options.prefix)
     added.check(shape.columns)
@@ -247,28 +247,20 @@ def _make_scorer(options: argparse.Namespace, settings: Settings) -> Scorer:
         return RemoteScorer(
             options.url,
             model=options.model,
-            version=_parse_version(options.version),
+            version=parse_version(options.version),
             key=os.environ.get(KEY_VARIABLE),
             concurrency=options.concurrency,
             patience_s=options.patience,
         )
-    version = _local_version(options.version)
     divided = divide_cores(settings)
     return LocalScorer(
-        _make_recipe(settings, options.model, version),
+        _make_recipe(settings, options.model, parse_version(options.version)),
         processes=divided.workers,
         threads=divided.threads,
     )
 
 
-def _local_version(version: str | None) -> int | None:
-    number = _parse_version(version)
-    if isinstance(number, str):
-        raise InvalidInput("--version must be a number; with --url it may be an alias")
-    return number
-
-
-def _make_recipe(settings: Settings, model: str | None, number: int | None) -> Recipe:
+def _make_recipe(settings: Settings, model: str | None, number: int | str | None) -> Recipe:
     repository = Repository(settings.models_dir, settings.default_model)
     repository.scan()
     return Recipe(
@@ -282,10 +274,6 @@ def _make_recipe(settings: Settings, model: str | None, number: int | None) -> R
 def _batch_items(settings: Settings) -> int:
     was_set = "max_batch_items" in settings.model_fields_set
     return settings.max_batch_items if was_set else BATCH_ITEMS
-
-
-def _parse_version(version: str | None) -> int | str | None:
-    return int(version) if version is not None and version.isdecimal() else version
 
 
 def _text_rules(settings: Settings) -> Check:

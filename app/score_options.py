@@ -74,7 +74,9 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     )
     scoring = parser.add_argument_group("scoring")
     scoring.add_argument("--model", help="the model [the default model]")
-    scoring.add_argument("--version", help="its version [the newest]")
+    scoring.add_argument(
+        "--version", help="its version, a number or an alias [stable, else the newest]"
+    )
     scoring.add_argument(
         "--engine", help=f"library that runs the models: auto, tensorflow or onnx; or {RAY} [auto]"
     )

@@ -27,6 +27,7 @@ from app.configuration import divide_cores, find_engine
 from app.errors import MissingLibrary, ValenceError
 from app.gc_tuning import give_back_memory, limit_arenas, settle_memory
 from app.main import (
+    DIALECTS,
     connection_limits,
     create_app,
     create_metrics_app,
@@ -235,7 +236,7 @@ class Server(uvicorn.Server):
         self._connections = Connections(
             connection_limits(settings, descriptors=raise_descriptor_limit()),
             metrics=self._service.metrics,
-            refuse=partial(refuse_http, self._service.metrics),
+            refuse=partial(refuse_http, self._service.metrics, dialects=DIALECTS),
             on_lost=link.heartbeat.count_closed_connection if link else lambda: None,
         )
         self._metrics_listener = shared.metrics_listener

@@ -171,19 +171,20 @@ class Service:
         elif "look" in message:
             self._spawn(self._look())
 
-    async def load_one(self, name: str | None, number: int | None) -> Version:
+    async def load_one(self, name: str | None, number: int | str | None) -> Version:
         """Load one version and no other.
 
         Args:
             name: The model; None for the default model.
-            number: The version; None for the newest one that passes its checks.
+            number: The version, or an alias; None for `stable`, or else the newest one that passes
+                its checks.
 
         Returns:
             The version, ready or rejected.
 
         Raises:
             UnknownModel: There is no such model or version.
-            UnusableVersion: The repository cannot be read.
+            UnusableVersion: The repository, or the file of the aliases, cannot be read.
         """
         self.repository.scan()
         for version in self.repository.candidates(name, number):
@@ -193,14 +194,15 @@ class Service:
         return version
 
     async def predict_once(
-        self, text: str, *, model: str | None, number: int | None, explain: bool = False
+        self, text: str, *, model: str | None, number: int | str | None, explain: bool = False
     ) -> tuple[Version, Prediction]:
         """Load the version that would answer in the service, predict one text, and stop.
 
         Args:
             text: Free of lone surrogates.
             model: The model; None for the default model.
-            number: The version; None for the newest one that passes its checks.
+            number: The version, or an alias; None for `stable`, or else the newest one that passes
+                its checks.
             explain: Whether to tell how much each word contributed.
 
         Raises:

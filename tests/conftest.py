@@ -82,12 +82,15 @@ def logging_state() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def fake_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository for fake engines: lstm 1 and 2, bow 1. Do not write to it."""
+def fake_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A repository for fake engines: lstm 1 and 2, bow 1. A test that writes works on a copy."""
     models = tmp_path_factory.mktemp("fake_models")
     for name, number in (("lstm", 1), ("lstm", 2), ("bow", 1)):
         write_version(models, name, number)
-    return models
+    before = {path: path.stat().st_mtime_ns for path in models.rglob("*")}
+    yield models
+    after = {path: path.stat().st_mtime_ns for path in models.rglob("*")}
+    assert after == before, "a test has written to the shared models"
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from app.api.error_handlers import refuse_http
 from app.api.middleware import ClientGoneError
 from app.api.protocol import HTTPProtocol
 from app.errors import ValenceError
+from app.main import DIALECTS
 from app.telemetry.metrics import Metrics
 from tests.fakes import ManualClock
 
@@ -75,7 +76,7 @@ class Door:
         self.connections = Connections(
             ConnectionLimits(**bounds),
             metrics=self.metrics,
-            refuse=partial(refuse_http, self.metrics),
+            refuse=partial(refuse_http, self.metrics, dialects=DIALECTS),
             clock=self.clock,
         )
 

@@ -73,7 +73,8 @@ class Connections:
     Args:
         limits: The limits of each connection, and their number.
         metrics: Counts the connections, and those over the limit.
-        refuse: Makes the response to what is not answered by the application, from its status.
+        refuse: Makes the response to what is not answered by the application, from its status and
+            the target of the request, as far as it was received.
         on_lost: Called when a connection has ended.
         clock: Monotonic, in seconds.
 
@@ -89,7 +90,7 @@ class Connections:
         limits: ConnectionLimits,
         *,
         metrics: Metrics,
-        refuse: Callable[[int], Response],
+        refuse: Callable[[int, bytes], Response],
         on_lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -113,7 +113,7 @@ TOO_MANY_CONNECTIONS: Final = ProblemType(
     503,
     "too-many-connections",
     "Too many connections",
-    "the worker has MAX_CONNECTIONS open connections; others may ask for /livez and /readyz",
+    "the worker has MAX_CONNECTIONS open connections; others may ask for health only",
 )
 HTTP_PROBLEMS: Final = {
     each.status: each
@@ -320,15 +320,32 @@ def internal_error(scope: Scope) -> Response:
     return _respond(scope, INTERNAL, INTERNAL.example)
 
 
-def refuse_http(metrics: Metrics, status: int) -> Response:
-    """The response that ends a connection. No middleware sees it: it is counted here."""
+def refuse_http(
+    metrics: Metrics,
+    status: int,
+    target: bytes,
+    *,
+    dialects: Mapping[str, Dialect] = NO_DIALECTS,
+) -> Response:
+    """The response that ends a connection. No middleware sees it: it is counted here.
+
+    Args:
+        metrics: Counts the request.
+        status: One of `HTTP_PROBLEMS`.
+        target: The path and query, as far as they were received.
+        dialects: How the clients of the other protocols read errors, by the start of their paths.
+    """
     metrics.requests.labels(OTHER_ROUTE, NO_MODEL, str(status)).inc()
     request_id = make_request_id()
     headers = {"X-Request-ID": request_id} | _SECURITY
     problem_type = HTTP_PROBLEMS[status]
     if problem_type is TOO_MANY_CONNECTIONS:
         headers["Retry-After"] = str(_RETRY_S)
-    return _describe_problem(problem_type, problem_type.example, request_id, headers)
+    detail = problem_type.example
+    dialect = dialects.get(target[:PREFIX_CHARS].decode("latin-1"))
+    if dialect is None:
+        return _describe_problem(problem_type, detail, request_id, headers)
+    return _describe_in(dialect, {}, problem_type, detail, headers)
 
 
 def _respond(
@@ -339,6 +356,17 @@ def _respond(
     dialect = context.dialect
     if dialect is None:
         return _describe_problem(problem_type, detail, context.request_id, headers)
+    return _describe_in(dialect, scope, problem_type, detail, headers)
+
+
+def _describe_in(
+    dialect: Dialect,
+    scope: Scope,
+    problem_type: ProblemType,
+    detail: str,
+    headers: dict[str, str] | None,
+) -> Response:
+    """A response with an error as the clients of a protocol read it."""
     slug = problem_type.slug
     status = dialect.statuses.get(slug, problem_type.status)
     return Response(orjson.dumps(dialect.describe(scope, slug, detail)), status, headers, _JSON)
@@ -422,8 +450,7 @@ def document_common_parts(
                     internal = document_errors(dialect, 500) if dialect else document_problems(500)
                     for status, response in internal.items():
                         responses.setdefault(str(status), response)
-                    ended = _document(_NOT_FROM_THE_ROUTE, *HTTP_PROBLEMS.values())
-                    responses.setdefault("default", ended)
+                    responses.setdefault("default", _document_ends(dialect))
                     for response in responses.values():
                         response.setdefault("headers", {})["X-Request-ID"] = _REQUEST_ID_HEADER
         return document
@@ -462,6 +489,14 @@ def document_errors(dialect: Dialect, *statuses: int) -> dict[int | str, dict[st
         ]
         responses[status] = _document_in(dialect, *types)
     return responses
+
+
+def _document_ends(dialect: Dialect | None) -> dict[str, Any]:
+    """The responses that end a connection before the route is asked."""
+    types = HTTP_PROBLEMS.values()
+    if dialect is None:
+        return _document(_NOT_FROM_THE_ROUTE, *types)
+    return _document_in(dialect, *types) | {"description": _NOT_FROM_THE_ROUTE}
 
 
 def _document_in(dialect: Dialect, *types: ProblemType) -> dict[str, Any]:

@@ -44,7 +44,8 @@ _PROBE_S: Final = 0.05
 _MAX_WITHOUT_BODY: Final = 2 * MAX_HEAD_BYTES
 """So much may come of a chunked body without a byte of content: the parser keeps trailers, which no
 limit of bodies counts. The head may be part of the first read."""
-_PROBES: Final = frozenset({"/livez", "/readyz"})
+_PROBES: Final = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
+"""Answered over the limit of connections, too: an orchestrator would restart a busy process."""
 
 _NOTHING, _HEAD, _BODY = range(3)
 """What the connection is in the middle of."""
@@ -129,6 +130,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._new = True
         self._may_ask_all = True
         self._refusal = 0
+        self._refused_target = b""
         self._deaf = self._eof = self._last = self._read_paused = False
         self._unparsed = memoryview(b"")  # what was read behind the requests that wait
         self._closing = self._lingering = self._probed = False
@@ -370,7 +372,8 @@ class HTTPProtocol(asyncio.Protocol):
         if not self._may_ask_all:
             exchange.keep_alive = False
             if path not in _PROBES:
-                exchange.prepared = self._connections.refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+                full = HTTPStatus.SERVICE_UNAVAILABLE
+                exchange.prepared = self._connections.refuse(full, raw_path)
         if self._active is None:
             self._answer(exchange)
         else:
@@ -461,6 +464,8 @@ class HTTPProtocol(asyncio.Protocol):
     def _refuse(self, status: int) -> None:
         """Answer with a status and close, after the requests before."""
         self._deaf = True
+        # What breaks HTTP before a head begins has no target; `_url` is that of the request before.
+        self._refused_target = self._url if self._phase == _HEAD else b""
         self._phase = _NOTHING
         self._refusal = status
         if self._active is None:
@@ -469,7 +474,7 @@ class HTTPProtocol(asyncio.Protocol):
     def _write_refusal(self) -> None:
         scope = {**self._template, "method": "GET", "headers": []}
         exchange = Exchange(self, scope, keep_alive=False, expects_continue=False)
-        exchange.respond(self._connections.refuse(self._refusal))
+        exchange.respond(self._connections.refuse(self._refusal, self._refused_target))
         # Nothing is on its way from a client that is too slow.
         self._close(linger=self._refusal != HTTPStatus.REQUEST_TIMEOUT)
 

@@ -336,16 +336,21 @@ def describe_status(repository: Repository, model: str, number: int | None) -> d
     found = [each for each in versions if number in (None, each.number)]
     if not found:
         raise UnknownModel("there is no such model or version")
-    return {"model_version_status": [_describe_state(version) for version in found]}
+    in_effect = repository.plan is not None
+    return {"model_version_status": [_describe_state(each, in_effect) for each in found]}
 
 
-def _describe_state(version: Version) -> dict[str, Any]:
-    failed = version.state is State.REJECTED
+def _describe_state(version: Version, in_effect: bool) -> dict[str, Any]:
+    """The state of a version; one that is loaded answers when all are, with the plan in effect."""
+    state = version.state
+    if state is State.READY and not in_effect:
+        state = State.LOADING
+    failed = state is State.REJECTED
     status = {
         "error_code": "FAILED_PRECONDITION" if failed else "OK",
         "error_message": version.reason if failed else "",
     }
-    return {"version": str(version.number), "state": _STATES[version.state], "status": status}
+    return {"version": str(version.number), "state": _STATES[state], "status": status}
 
 
 @lru_cache(maxsize=64)

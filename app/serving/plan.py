@@ -56,6 +56,11 @@ def parse_aliases(content: bytes) -> Aliases:
     return aliases
 
 
+def targets_of(aliases: Aliases) -> dict[str, int]:
+    """The number of the version that each alias stands for."""
+    return {alias: int(n) for alias, n in aliases.items() if alias != CANARY_SHARE}
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What every worker serves, and nothing else.
@@ -92,8 +97,7 @@ class Plan:
 
     def targets(self, name: str) -> dict[str, int]:
         """The version that each alias of a model stands for."""
-        aliases = self.aliases.get(name, {})
-        return {alias: int(n) for alias, n in aliases.items() if alias != CANARY_SHARE}
+        return targets_of(self.aliases.get(name, {}))
 
     def canary_share(self, name: str) -> float:
         """The share of the requests without a version that `canary` answers."""

@@ -36,6 +36,7 @@ from app.serving.plan import (
     key_of,
     parse_aliases,
     split_key,
+    targets_of,
 )
 from app.text.encoder import TextEncoder
 
@@ -330,17 +331,24 @@ class Repository:
         names = sorted(self.versions, key=lambda name: name != self.default)
         return [version for name in names for version in self._stable_first(name)]
 
-    def candidates(self, name: str | None, number: int | None) -> list[Version]:
+    def candidates(self, name: str | None, number: int | str | None) -> list[Version]:
         """Find the versions that may be loaded alone, without the others; call `scan` before.
 
         Args:
             name: The model; None for the default model.
-            number: The version; None for the first of these that passes its checks.
+            number: The version, or an alias; None for the first of these that passes its checks.
 
         Raises:
             UnknownModel: There is no such model or version.
+            UnusableVersion: An alias is asked for, and the file of the aliases is invalid.
         """
         wanted = name or self.default
+        if isinstance(number, str) and wanted in self.versions:
+            targets = targets_of(self._read_aliases(wanted) or {})
+            if number not in targets:
+                there_are = f"there are: {', '.join(targets)}" if targets else "there is none"
+                raise UnknownModel(f"there is no such alias of {wanted}; {there_are}")
+            number = targets[number]
         found = [v for v in self.loading_order() if v.name == wanted and number in (None, v.number)]
         if not found:
             raise UnknownModel(

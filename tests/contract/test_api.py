@@ -986,7 +986,7 @@ def test_poison_has_an_id() -> None:
 
 
 async def test_ready_after_all_models(fake_models: Path) -> None:
-    """The service is ready only when the last model is loaded."""
+    """The service is ready only when the last model is loaded, and no route says so before."""
     may_load = threading.Event()
     bow_begins = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -1003,11 +1003,23 @@ async def test_ready_after_all_models(fake_models: Path) -> None:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://valence") as client,
     ):
-        await bow_begins.wait()  # the default model is ready
+
+        async def states() -> list[str]:
+            """The states of the default model, as TensorFlow Serving tells them."""
+            told = (await client.get("/v1/models/lstm")).json()["model_version_status"]
+            return [each["state"] for each in told]
+
+        await bow_begins.wait()  # the default model is loaded
+        assert (await client.post("/predict", json={"text": "good"})).status_code == 503
+        assert (await client.get("/v2/models/lstm/ready")).status_code == 503
         assert (await client.get("/readyz")).status_code == 503
+        assert set(await states()) == {"LOADING"}
         may_load.set()
         await app.state.service.loading
+        assert (await client.post("/predict", json={"text": "good"})).status_code == 200
+        assert (await client.get("/v2/models/lstm/ready")).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
+        assert set(await states()) == {"AVAILABLE"}
 
 
 async def test_on_loaded(fake_models: Path) -> None:

@@ -59,7 +59,7 @@ async def test_unexpected_error(running: Running, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("status", HTTP_PROBLEMS)
 async def test_answers_without_the_application(status: int) -> None:
     """What ends a connection has the headers, although no middleware sees it."""
-    headers = refuse_http(Metrics(), status).headers
+    headers = refuse_http(Metrics(), status, b"/v2").headers
     assert headers.getlist("Cache-Control") == ["no-store"]
     assert headers.getlist("X-Content-Type-Options") == ["nosniff"]
 

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_help(command: str, capsys: Output) -> None:
         ("serve", "--port", "99999"),
         ("serve", "--threads", "many"),
         ("predict",),
-        ("predict", "--version", "new", "good"),
+        ("predict", "--version", "New", "good"),
+        ("predict", "--version", "1.5", "good"),
         ("predict", " "),
         ("predict", "a\0b"),
         ("key", "a shop"),
@@ -187,6 +189,15 @@ def test_debug(capsys: Output) -> None:
         call("models", "--debug", "--models-dir", "nowhere")
 
 
+@pytest.fixture
+def aliased_models(fake_models: Path, tmp_path: Path) -> Path:
+    """The models of the tests, the default one with aliases."""
+    folder = shutil.copytree(fake_models, tmp_path / "models")
+    aliases = folder / "lstm" / "aliases.json"
+    aliases.write_text('{"stable": 1, "canary": 2, "canary_share": 0.1}')
+    return folder
+
+
 def test_predict(fake_models: Path, capsys: Output) -> None:
     """`valence predict` prints the label, the probability of each, and the number of tokens."""
     assert call("predict", "--models-dir", fake_models, "a good film") == 0
@@ -237,13 +248,40 @@ def test_predict_with_closed_stdin(capsys: Output, monkeypatch: pytest.MonkeyPat
     assert "standard input, which is closed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("asked", [("--model", "nobody"), ("--version", "9")])
+@pytest.mark.parametrize(
+    ("asked", "there_are"),
+    [
+        (("--model", "nobody"), "bow, lstm"),
+        (("--version", "9"), "bow, lstm"),
+        (("--version", "new"), "no such alias of lstm; there are: stable, canary"),
+        (("--model", "bow", "--version", "stable"), "no such alias of bow; there is none"),
+        (("--model", "nobody", "--version", "stable"), "bow, lstm"),
+    ],
+)
 def test_predict_with_an_unknown_model(
-    fake_models: Path, asked: tuple[str, str], capsys: Output
+    aliased_models: Path, asked: tuple[str, ...], there_are: str, capsys: Output
 ) -> None:
-    """An unknown model or version: exit status 1, and a list of the models."""
-    assert call("predict", "--models-dir", fake_models, *asked, "good") == 1
-    assert "bow, lstm" in capsys.readouterr().err
+    """An unknown model, version or alias: exit status 1, and a list of what there is."""
+    assert call("predict", "--models-dir", aliased_models, *asked, "good") == 1
+    assert there_are in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "version"), [((), 1), (("--version", "canary"), 2), (("--version", "stable"), 1)]
+)
+def test_predict_with_an_alias(
+    aliased_models: Path, asked: tuple[str, ...], version: int, capsys: Output
+) -> None:
+    """A version may be named by an alias; `stable` answers where none is named."""
+    assert call("predict", "--models-dir", aliased_models, "--json", *asked, "good") == 0
+    assert json.loads(capsys.readouterr().out)["version"] == version
+
+
+def test_predict_with_invalid_aliases(aliased_models: Path, capsys: Output) -> None:
+    """Aliases that are asked for must be valid: exit status 1, and the rule."""
+    (aliased_models / "lstm" / "aliases.json").write_text('{"stable": "2"}')
+    assert call("predict", "--models-dir", aliased_models, "--version", "stable", "good") == 1
+    assert "stable must be the number of a version" in capsys.readouterr().err
 
 
 def test_predict_with_a_damaged_version(tmp_path: Path, capsys: Output) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import weakref
 
+import orjson
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -110,6 +111,30 @@ async def test_refused(request_bytes: bytes, status: int, at_once: bool) -> None
     assert (client.statuses, client.wire.ended, asked) == ([status], True, [])
     labels = {"route": "other", "model": "", "status": str(status)}
     assert sample(door.metrics, "requests_total", **labels) == 1
+
+
+PROBLEM = ("type", "title", "status", "detail")
+EARLIER = b"GET /v2/a HTTP/1.1\r\nHost: valence\r\n\r\n"
+DIALECTS_OF_REFUSALS = {
+    "native": (head(HOST, b"Expect: a-miracle", line=b"GET /predict HTTP/1.1"), False),
+    "Open Inference Protocol": (head(HOST, TE + b"gzip", line=b"GET /v2/models HTTP/1.1"), True),
+    "an endless path": (b"GET /v2/" + b"x" * MAX_TARGET_BYTES, True),
+    "TensorFlow Serving": (head(HOST, b"Expect: a-miracle", line=b"GET /v1/m HTTP/1.1"), True),
+    "no path behind one of /v2": (EARLIER + b"SECRET\r\n\r\n", False),
+}
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "other"), DIALECTS_OF_REFUSALS.values(), ids=DIALECTS_OF_REFUSALS
+)
+async def test_refused_as_the_protocol_of_the_path_tells_errors(
+    request_bytes: bytes, other: bool
+) -> None:
+    """Clients of the other protocols look for `error`, native ones for problem details."""
+    client = Door(echo_path).connect().send(request_bytes)
+    await until(lambda: client.wire.ended)
+    body = orjson.loads(client.bodies[-1])
+    assert list(body) == (["error"] if other else [*PROBLEM, "request_id"])
 
 
 @pytest.mark.parametrize("read_first", range(1000, MAX_HEAD_BYTES, 15_000))
@@ -470,7 +495,12 @@ async def test_newcomer_replaces_the_longest_silent_connection() -> None:
     assert sample(door.metrics, "rejected_total", reason="connections") == 1
 
 
-@pytest.mark.parametrize(("path", "status"), [(b"livez", 200), (b"readyz", 200), (b"a", 503)])
+PROBES = ("livez", "readyz", "v2/health/live", "v2/health/ready")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [*((path.encode(), 200) for path in PROBES), (b"a", 503), (b"v2", 503)]
+)
 async def test_connection_over_the_limit(path: bytes, status: int) -> None:
     """When every connection is in use, a new one may ask for a probe and nothing else."""
     door = Door(echo_path, max_connections=2)
@@ -480,6 +510,7 @@ async def test_connection_over_the_limit(path: bytes, status: int) -> None:
     await until(lambda: newcomer.wire.ended)
     assert newcomer.statuses == [status]
     assert b"connection: close" in newcomer.wire.written
+    assert newcomer.bodies[0].startswith(b'{"error"') == (path == b"v2")
 
 
 async def test_connections_without_end() -> None:

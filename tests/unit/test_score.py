@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -367,7 +368,8 @@ def test_standard_streams(
         (("in.csv", "out.csv", "--text-column", "body"), 1, "must be named 'body'"),
         (("none.csv", "out.csv"), 1, "there is no such file"),
         (("in.csv", "no/out.csv"), 1, "cannot be written"),
-        (("in.csv", "out.csv", "--version", "canary"), 2, "must be a number"),
+        (("in.csv", "out.csv", "--version", "canary"), 1, "there is no such alias of lstm"),
+        (("in.csv", "out.csv", "--version", "1.5"), 2, "must be a whole number or an alias"),
         (("in.csv", "out.csv", "--version", "7"), 1, "there is no such model or version"),
         (("in.csv", "out.csv", "--encoding", "wat"), 2, "the encoding must be"),
         (("in.csv", "out.csv", "--url", "valence:8000"), 2, "must be the address"),
@@ -389,6 +391,19 @@ def test_wrong_calls(
     (sentence,) = capsys.readouterr().err.splitlines()
     assert words in sentence
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_version_by_its_alias(
+    score: Score, fake_models: Path, tmp_path: Path, capsys: Output
+) -> None:
+    """`--version` may be an alias; without it `stable` is used."""
+    folder = shutil.copytree(fake_models, tmp_path / "models")
+    (folder / "lstm" / "aliases.json").write_text('{"stable": 1, "canary": 2}')
+    table = write(tmp_path / "in.csv", TABLE)
+    for asked, version in (((), 1), (("--version", "canary"), 2)):
+        output = tmp_path / f"{version}.csv"
+        assert score(table, output, "--models-dir", folder, *asked) == 0
+        assert f"with verdicts of lstm/{version}" in capsys.readouterr().err
 
 
 def many(rows: int) -> str:
