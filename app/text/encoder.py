@@ -14,7 +14,7 @@ from app.errors import InvalidInput, UnusableVersion
 from app.text.normalizer import STANDARD_REWRITES, Normalizer, Rewrite
 from app.text.padding import Int32Array
 from app.text.tokenizer import STANDARD_ALIASES, STANDARD_PATTERN, Aliases, Tokenizer
-from app.text.vocabulary import BEGIN, UNKNOWN, Vocabulary
+from app.text.vocabulary import BEGIN, SPECIAL_IDS, UNKNOWN, Vocabulary
 
 RULES_VERSION: Final = 2
 """Raised by hand when a change in this package gives a text other ids under the same config, or a
@@ -165,7 +165,7 @@ class TextEncoder:
 
     def save(self, path: Path) -> None:
         """Write the encoder as JSON, for `load`."""
-        content = {"schema_version": _SCHEMA_VERSION} | self._content()
+        content = {"schema_version": _SCHEMA_VERSION, "special_ids": SPECIAL_IDS} | self._content()
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
@@ -202,6 +202,11 @@ class TextEncoder:
                         f"{path.name}: {key} must be {first}{f' to {last}' * (last > first)}. "
                         f"Received: {content[key]}"
                     )
+            special_ids = content.get("special_ids", SPECIAL_IDS)  # earlier files have none
+            if special_ids != SPECIAL_IDS:
+                raise UnusableVersion(
+                    f"{path.name}: special_ids must be {SPECIAL_IDS}. Received: {special_ids}"
+                )
             rules_version = content["rules_version"]
             config = TextConfig(
                 max_length=content["max_length"],

@@ -14,6 +14,8 @@ UNKNOWN: Final = 1
 BEGIN: Final = 2
 """The first id of every row, so that no row is empty."""
 FIRST_WORD: Final = 3
+SPECIAL_IDS: Final = {"pad": PAD, "unknown": UNKNOWN, "begin": BEGIN, "first_word": FIRST_WORD}
+"""As `tokenizer.json` has them, for readers in other languages."""
 
 
 class Vocabulary:

@@ -123,6 +123,16 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert loaded.encode(text).ids.tolist() == encoder.encode(text).ids.tolist()
 
 
+def test_special_ids(tmp_path: Path) -> None:
+    """The file says which ids are no words; files of earlier exports do not, and mean the same."""
+    path = tmp_path / "tokenizer.json"
+    encoder.save(path)
+    content = json.loads(path.read_text())
+    assert content.pop("special_ids") == {"pad": 0, "unknown": 1, "begin": 2, "first_word": 3}
+    path.write_text(json.dumps(content))
+    assert TextEncoder.load(path).fingerprint() == encoder.fingerprint()
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -148,6 +158,7 @@ def test_fingerprint(other: TextEncoder) -> None:
         ({"rules_version": 0}, "rules_version must be 1 to 2. Received: 0"),
         ({"rules_version": 3}, "rules_version must be 1 to 2. Received: 3"),
         ({"rules_version": 1}, "rules_version 1 must have no aliases"),
+        ({"special_ids": {"pad": 1}}, "special_ids must be {.*}. Received: {'pad': 1}"),
         ({"aliases": 1}, "not a tokenizer"),
         ({"head": 99}, "head must be"),
         ({"pattern": None}, "not a tokenizer"),
