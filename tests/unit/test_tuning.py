@@ -16,6 +16,7 @@ from tests.corpus import make_corpus, write, write_csv, write_tsv_folder
 from tests.deferred import deferred
 from tests.trained import call
 from training.configs import load_config
+from training.distillation.answers import IDENTITY
 
 with deferred():
     import keras
@@ -217,6 +218,54 @@ def test_answers_of_a_pretrained_teacher(
     capsys.readouterr()
     assert call(*search) == 2
     assert "resumed with the answers it was made with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("halve_neutral = [true, false]\nlearning_rate = [0.05]", "only a pretrained teacher"),
+        ('answers = ["ours", "gone"]\nneutral = [true]', "Received: gone, which is no folder"),
+        ('answers = ["ours", "others"]', "Received: others, about others"),
+    ],
+)
+def test_answers_are_checked_before_the_first_trial(
+    space: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No trial is computed if a later one would lack the answers that it needs."""
+    monkeypatch.chdir(tmp_path)
+    write_tsv_folder(tmp_path / "data", train=120, test=20)
+    dataset = load_dataset(Source("data"), validation_share=0.3, seed=7)
+    for name in ("ours", "others"):
+        write_answers(tmp_path / name, dataset)
+    (tmp_path / "others" / IDENTITY).write_text(json.dumps({"data": ["other", "texts", ""]}))
+    write(tmp_path / "space.toml", space)
+    changes = ("piece_weight=1", "neutral=true", *STUDENT)
+    options = [f"--set={change}" for change in changes]
+    search = ["--space=space.toml", "--sampler=grid", "--study=study", "--data=data"]
+    assert call("tune", "--config=smoke", *options, *search) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_search_over_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A space may name the answers of several teachers; test texts are left out for each."""
+    monkeypatch.chdir(tmp_path)
+    data = write_tsv_folder(tmp_path / "data", train=120, test=20)
+    with (data / "train.tsv").open("a") as train:  # learned by no trial: test has it, too
+        train.write((data / "test.tsv").read_text().splitlines()[-1] + "\n")
+    dataset = load_dataset(Source("data"), validation_share=0.3, seed=7)
+    for name in ("first", "second"):
+        write_answers(tmp_path / name, dataset)
+    write(tmp_path / "space.toml", 'answers = ["first", "second"]')
+    options = [f"--set={change}" for change in ("piece_weight=1", *STUDENT)]
+    search = ["--space=space.toml", "--sampler=grid", "--study=study", "--data=data"]
+    assert call("tune", "--config=smoke", *options, *search) == 0
+    with (tmp_path / "study/report/trials.csv").open() as file:
+        assert [row["answers"] for row in csv.DictReader(file)] == ["first", "second"]
 
 
 @pytest.mark.parametrize("learner", ["--set=teacher=linear", "teacher", "pretraining"])

@@ -5,7 +5,7 @@ the lowest validation loss, or the last one, as the recipe says. Test texts are 
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +34,8 @@ from training.tuning.worker import Worker
 REPORT: Final = "report"
 MAX_JOBS: Final = 64
 _CHECKPOINTS: Final = "checkpoints"
+_DECIDE_INPUTS: Final = ("answers", "neutral", "halve_neutral")
+"""The fields on which depends what a trial reads besides its texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,10 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
         validation_share=config.loop.validation_share,
         seed=config.seed,
         unlabelled=config.reads_unlabelled or bool(searched),
-        read_test=bool(config.teacher.answers),  # they are about what is left without its texts
+        # Answers are about what is left without the texts of the test split.
+        read_test=bool(config.teacher.answers) or "answers" in search.space.fields,
     )
-    inputs = Inputs.of(config, dataset)
+    inputs = _inputs_of_trials(config, dataset, search)
     with (
         open_study(folder, search, _made_with(config, inputs, search)) as study,
         _checkpoints(folder) as checkpoints,
@@ -150,9 +153,21 @@ def _describe(trial: FrozenTrial, setting: Setting) -> str:
     return f"trial {trial.number}:{accuracy}{stopped} using {setting}"
 
 
-def _made_with(config: Config, inputs: Inputs, search: Search) -> dict[str, Any]:
+def _inputs_of_trials(config: Config, dataset: Dataset, search: Search) -> list[Inputs]:
+    """All that trials may read, checked before the first of them.
+
+    Raises:
+        InvalidInput: A trial would need answers that are missing, incomplete or about other texts.
+    """
+    first = {field: values[0] for field, values in search.space.bounds().items()}
+    settings = (first | cell for cell in search.space.only(_DECIDE_INPUTS).cells())
+    return [Inputs.of(config.with_assignments(assignments(each)), dataset) for each in settings]
+
+
+def _made_with(config: Config, inputs: Sequence[Inputs], search: Search) -> dict[str, Any]:
     """Everything that scores depend on: trials compare only where all of it is equal."""
-    card = inputs.dataset.card.model_dump()
+    card = inputs[0].dataset.card.model_dump()
+    answers = {each.answers.fingerprint() for each in inputs if each.answers}
     fields = search.space.fields.items()
     return {
         "recipe": config.flat(),
@@ -161,7 +176,7 @@ def _made_with(config: Config, inputs: Inputs, search: Search) -> dict[str, Any]
         "sampler": search.sampler,
         "pruner": search.pruner,
         "seed": search.seed,
-        **({"answers": inputs.answers.fingerprint()} if inputs.answers else {}),
+        **({"answers": " ".join(sorted(answers))} if answers else {}),
     }
 
 

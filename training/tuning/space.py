@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +78,10 @@ class Space:
     def count(self) -> int:
         """Number of cells; raises as `cells` does."""
         return math.prod(len(_grid_values(field, of)) for field, of in self.fields.items())
+
+    def only(self, fields: Collection[str]) -> Space:
+        """The part of the space that is about some fields."""
+        return Space(self.name, {name: of for name, of in self.fields.items() if name in fields})
 
     def bounds(self) -> dict[str, list[Any]]:
         """The choices of each field, or the two ends of its range."""
