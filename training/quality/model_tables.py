@@ -56,10 +56,11 @@ def write_tables(document: str, versions: Sequence[Version]) -> str:
 
 def _summarize(versions: Sequence[Version]) -> str:
     """Make a row per model, with a column per set of short texts."""
-    sets = _union(report.short_texts.get("sets", {}) for _, report in versions)
+    columns = _sets(versions)
+    sets = _union(columns)
     rows = []
-    for _, report in versions:
-        test, scores = test_figures(report), report.short_texts.get("sets", {})
+    for scores, (_, report) in zip(columns, versions, strict=True):
+        test = test_figures(report)
         own = ["", ""]
         if test:
             own = [_percent(test["accuracy"], 2), f"{test['calibration_error']:.3f}"]
@@ -83,11 +84,11 @@ def _list_kinds(versions: Sequence[Version]) -> str:
 
 def _list_intervals(versions: Sequence[Version]) -> str:
     """Make a row per set and version: accuracy with its interval, and what confidence is worth."""
-    sets = sorted(_union([report.short_texts.get("sets", {}) for _, report in versions]))
+    columns = _sets(versions)
     rows = []
-    for name in sets:
-        for head, (_, report) in zip(_heads(versions), versions, strict=True):
-            score = report.short_texts.get("sets", {}).get(name)
+    for name in sorted(_union(columns)):
+        for head, scores in zip(_heads(versions), columns, strict=True):
+            score = scores.get(name)
             if score and score["n"]:
                 low, high = (_percent(score[end], 1) for end in ("low", "high"))
                 error, sure = score["calibration_error"], score["wrong_and_sure_share"]
@@ -120,6 +121,11 @@ _TABLES: Final[Mapping[str, Callable[[Sequence[Version]], str]]] = {
 
 def _heads(versions: Sequence[Version]) -> list[str]:
     return [f"`{manifest.name}` {manifest.version}" for manifest, _ in versions]
+
+
+def _sets(versions: Sequence[Version]) -> list[Mapping[str, Any]]:
+    """Return the scores of each version, by set of short texts."""
+    return [report.short_texts.get("sets", {}) for _, report in versions]
 
 
 def _union(names: Any) -> list[str]:
