@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from app import __version__
-from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest
+from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest, parse_version_option
 from app.errors import InvalidInput, MissingLibrary, UnusableVersion, ValenceError
 from app.score_options import EXAMPLES as _SCORE_EXAMPLES
 from app.score_options import KEY_VARIABLE, RAY, SCORE_SETTINGS, add_score_options
@@ -201,7 +201,7 @@ def _predict(options: argparse.Namespace) -> int:
     logging.getLogger("app").addHandler(logging.NullHandler())  # errors are reported by `main`
     import asyncio
 
-    from app.api.body import check_text, parse_version
+    from app.api.body import check_text
     from app.api.predict import describe_response
     from app.configuration import engine_options, request_limits
     from app.main import predict_once
@@ -216,7 +216,7 @@ def _predict(options: argparse.Namespace) -> int:
             settings,
             text,
             model=options.model,
-            number=parse_version(options.version),
+            number=parse_version_option(options.version),
             explain=options.explain,
         )
     )

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.api.body import check_text, parse_version
-from app.command_line import FAILED, OK
+from app.api.body import check_text
+from app.command_line import FAILED, OK, parse_version_option
 from app.configuration import divide_cores, engine_options, request_limits
 from app.errors import InvalidInput
 from app.score_options import BATCH_ITEMS, KEY_VARIABLE
@@ -205,7 +205,7 @@ def _score_on_ray(options: argparse.Namespace, settings: Settings) -> tuple[list
     table_options = _table_options(options)
     files = list_files(options.input)
     shape, column = check_files(files, table_options, partial(_find_text, options=options))
-    recipe = _make_recipe(settings, options.model, parse_version(options.version))
+    recipe = _make_recipe(settings, options.model, parse_version_option(options.version))
     model = load_first(recipe)
     added = AddedColumns(model.chosen.labels, options.prefix)
     added.check(shape.columns)
@@ -247,14 +247,14 @@ def _make_scorer(options: argparse.Namespace, settings: Settings) -> Scorer:
         return RemoteScorer(
             options.url,
             model=options.model,
-            version=parse_version(options.version),
+            version=parse_version_option(options.version),
             key=os.environ.get(KEY_VARIABLE),
             concurrency=options.concurrency,
             patience_s=options.patience,
         )
     divided = divide_cores(settings)
     return LocalScorer(
-        _make_recipe(settings, options.model, parse_version(options.version)),
+        _make_recipe(settings, options.model, parse_version_option(options.version)),
         processes=divided.workers,
         threads=divided.threads,
     )

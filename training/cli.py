@@ -680,7 +680,7 @@ def _run_tune(options: argparse.Namespace) -> None:
     # With "=", since a value may begin with a dash: --label=-1=negative.
     source = [f"--{name}={value}" for name, value in _source_options(options)]
     source += _source_flags(options)
-    if options.answers:
+    if options.answers and "answers" not in best.setting:
         source.append(f"--answers={options.answers}")
     command = ["valence-train", "train", f"--config={options.config}", *source]
     changes = [f"--set={change}" for change in (*options.set, *best.changes())]

@@ -270,7 +270,9 @@ def parse_version(version: Any) -> int | str | None:
         return version
     if isinstance(version, str) and _ALIAS.fullmatch(version):
         return version
-    raise InvalidInput("version must be a whole number or an alias")
+    raise InvalidInput(
+        f"version must be a whole number of at most {_MAX_VERSION_DIGITS} digits, or an alias"
+    )
 
 
 def json_type(value: Any) -> str:

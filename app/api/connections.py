@@ -74,7 +74,7 @@ class Connections:
         limits: The limits of each connection, and their number.
         metrics: Counts the connections, and those over the limit.
         refuse: Makes the response to what is not answered by the application, from its status and
-            the target of the request, as far as it was received.
+            the path of the request, as far as it was received.
         on_lost: Called when a connection has ended.
         clock: Monotonic, in seconds.
 
@@ -90,7 +90,7 @@ class Connections:
         limits: ConnectionLimits,
         *,
         metrics: Metrics,
-        refuse: Callable[[int, bytes], Response],
+        refuse: Callable[[int, str], Response],
         on_lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

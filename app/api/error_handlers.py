@@ -323,7 +323,7 @@ def internal_error(scope: Scope) -> Response:
 def refuse_http(
     metrics: Metrics,
     status: int,
-    target: bytes,
+    path: str,
     *,
     dialects: Mapping[str, Dialect] = NO_DIALECTS,
 ) -> Response:
@@ -332,7 +332,7 @@ def refuse_http(
     Args:
         metrics: Counts the request.
         status: One of `HTTP_PROBLEMS`.
-        target: The path and query, as far as they were received.
+        path: The path, as far as it was received; empty if none was.
         dialects: How the clients of the other protocols read errors, by the start of their paths.
     """
     metrics.requests.labels(OTHER_ROUTE, NO_MODEL, str(status)).inc()
@@ -342,7 +342,7 @@ def refuse_http(
     if problem_type is TOO_MANY_CONNECTIONS:
         headers["Retry-After"] = str(_RETRY_S)
     detail = problem_type.example
-    dialect = dialects.get(target[:PREFIX_CHARS].decode("latin-1"))
+    dialect = dialects.get(path[:PREFIX_CHARS])
     if dialect is None:
         return _describe_problem(problem_type, detail, request_id, headers)
     return _describe_in(dialect, {}, problem_type, detail, headers)

@@ -130,7 +130,6 @@ class HTTPProtocol(asyncio.Protocol):
         self._new = True
         self._may_ask_all = True
         self._refusal = 0
-        self._refused_target = b""
         self._deaf = self._eof = self._last = self._read_paused = False
         self._unparsed = memoryview(b"")  # what was read behind the requests that wait
         self._closing = self._lingering = self._probed = False
@@ -344,16 +343,8 @@ class HTTPProtocol(asyncio.Protocol):
         self._phase = _BODY
         self._timed = False
         self._received = self._without_body = self._body_bytes = 0
-        if target.startswith(b"/"):
-            raw_path, _, query = target.partition(b"#")[0].partition(b"?")
-        elif target == b"*":
-            raw_path, query = target, b""
-        else:
-            url = httptools.parse_url(target)
-            raw_path, query = url.path or b"/", url.query or b""
-        path = raw_path.decode("latin-1")
-        if "%" in path:
-            path = unquote(path)
+        raw_path, query = _split_target(target)
+        path = _decode_path(raw_path)
         exchange = Exchange(
             self,
             {
@@ -373,7 +364,7 @@ class HTTPProtocol(asyncio.Protocol):
             exchange.keep_alive = False
             if path not in _PROBES:
                 full = HTTPStatus.SERVICE_UNAVAILABLE
-                exchange.prepared = self._connections.refuse(full, raw_path)
+                exchange.prepared = self._connections.refuse(full, path)
         if self._active is None:
             self._answer(exchange)
         else:
@@ -464,8 +455,6 @@ class HTTPProtocol(asyncio.Protocol):
     def _refuse(self, status: int) -> None:
         """Answer with a status and close, after the requests before."""
         self._deaf = True
-        # What breaks HTTP before a head begins has no target; `_url` is that of the request before.
-        self._refused_target = self._url if self._phase == _HEAD else b""
         self._phase = _NOTHING
         self._refusal = status
         if self._active is None:
@@ -474,7 +463,7 @@ class HTTPProtocol(asyncio.Protocol):
     def _write_refusal(self) -> None:
         scope = {**self._template, "method": "GET", "headers": []}
         exchange = Exchange(self, scope, keep_alive=False, expects_continue=False)
-        exchange.respond(self._connections.refuse(self._refusal, self._refused_target))
+        exchange.respond(self._connections.refuse(self._refusal, _path_so_far(self._url)))
         # Nothing is on its way from a client that is too slow.
         self._close(linger=self._refusal != HTTPStatus.REQUEST_TIMEOUT)
 
@@ -610,3 +599,31 @@ class HTTPProtocol(asyncio.Protocol):
             self._transport.abort()
             return
         self._loop.call_later(_PROBE_S, self._find_client)
+
+
+def _split_target(target: bytes) -> tuple[bytes, bytes]:
+    """The path and the query of a request target, which is a path, `*` or a whole URL.
+
+    Raises:
+        httptools.HttpParserInvalidURLError: It is none of these.
+    """
+    if target.startswith(b"/"):
+        path, _, query = target.partition(b"#")[0].partition(b"?")
+        return path, query
+    if target == b"*":
+        return target, b""
+    url = httptools.parse_url(target)
+    return url.path or b"/", url.query or b""
+
+
+def _decode_path(raw_path: bytes) -> str:
+    path = raw_path.decode("latin-1")
+    return unquote(path) if "%" in path else path
+
+
+def _path_so_far(target: bytes) -> str:
+    """The path of a target of which more may have been to come; empty if there is none yet."""
+    try:
+        return _decode_path(_split_target(target)[0]) if target else ""
+    except httptools.HttpParserInvalidURLError:
+        return ""

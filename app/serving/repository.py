@@ -348,6 +348,10 @@ class Repository:
             if number not in targets:
                 there_are = f"there are: {', '.join(targets)}" if targets else "there is none"
                 raise UnknownModel(f"there is no such alias of {wanted}; {there_are}")
+            if not any(each.number == targets[number] for each in self.versions[wanted]):
+                raise UnknownModel(
+                    f"{number} of {wanted} stands for version {targets[number]}, which is not there"
+                )
             number = targets[number]
         found = [v for v in self.loading_order() if v.name == wanted and number in (None, v.number)]
         if not found:

@@ -881,6 +881,11 @@ async def test_documentation(running: Running) -> None:
         content = predict["responses"][status]["content"]
         assert "application/problem+json" in content
         assert content["application/problem+json"]["examples"]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            (kind,) = operation["responses"]["default"]["content"]
+            others = path.startswith(("/v1/", "/v2"))
+            assert kind == ("application/json" if others else "application/problem+json")
     assert "Problem" in document["components"]["schemas"]
     assert "HTTPValidationError" not in json.dumps(document)
     page = await running.client.get("/docs")
@@ -1009,12 +1014,14 @@ async def test_ready_after_all_models(fake_models: Path) -> None:
             told = (await client.get("/v1/models/lstm")).json()["model_version_status"]
             return [each["state"] for each in told]
 
-        await bow_begins.wait()  # the default model is loaded
-        assert (await client.post("/predict", json={"text": "good"})).status_code == 503
-        assert (await client.get("/v2/models/lstm/ready")).status_code == 503
-        assert (await client.get("/readyz")).status_code == 503
-        assert set(await states()) == {"LOADING"}
-        may_load.set()
+        try:
+            await bow_begins.wait()  # the default model is loaded
+            assert (await client.post("/predict", json={"text": "good"})).status_code == 503
+            assert (await client.get("/v2/models/lstm/ready")).status_code == 503
+            assert (await client.get("/readyz")).status_code == 503
+            assert set(await states()) == {"LOADING"}
+        finally:
+            may_load.set()
         await app.state.service.loading
         assert (await client.post("/predict", json={"text": "good"})).status_code == 200
         assert (await client.get("/v2/models/lstm/ready")).status_code == 200

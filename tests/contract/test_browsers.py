@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from app.api.error_handlers import HTTP_PROBLEMS, refuse_http
+from app.api.middleware import VALID_ID
+from app.main import DIALECTS
 from app.telemetry.metrics import Metrics
 from tests.fakes import Running, run_service
 
@@ -56,10 +58,13 @@ async def test_unexpected_error(running: Running, monkeypatch: pytest.MonkeyPatc
     assert_safe(response.headers)
 
 
+@pytest.mark.parametrize("path", ["/predict", "/v1/models/lstm", "/v2"])
 @pytest.mark.parametrize("status", HTTP_PROBLEMS)
-async def test_answers_without_the_application(status: int) -> None:
+async def test_answers_without_the_application(status: int, path: str) -> None:
     """What ends a connection has the headers, although no middleware sees it."""
-    headers = refuse_http(Metrics(), status, b"/v2").headers
+    headers = refuse_http(Metrics(), status, path, dialects=DIALECTS).headers
+    assert VALID_ID.fullmatch(headers["X-Request-ID"].encode())
+    assert ("Retry-After" in headers) == (status == 503)
     assert headers.getlist("Cache-Control") == ["no-store"]
     assert headers.getlist("X-Content-Type-Options") == ["nosniff"]
 

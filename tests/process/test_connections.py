@@ -112,6 +112,14 @@ def test_many_offers_at_once(wire: Wire) -> None:
     assert wire.count_answers(1500) == 1500
 
 
+@pytest.mark.parametrize(("path", "kind"), [("/predict", "problem+json"), ("/v2/models", "json")])
+def test_refused_before_the_router(wire: Wire, path: str, kind: str) -> None:
+    """What is refused before the router is told as the protocol of its path tells errors."""
+    wire.send(post(path, LENGTH, "Expect: a-miracle"))
+    answer = wire.read()
+    assert (answer.status, answer.headers["content-type"]) == (417, f"application/{kind}")
+
+
 def test_body_refused_by_its_length(wire: Wire) -> None:
     """A body that is rejected unread closes the connection; else it would be the next request."""
     wire.send(post("/predict", "Content-Length: 1001", "Expect: 100-continue"))

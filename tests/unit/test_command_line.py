@@ -194,7 +194,7 @@ def aliased_models(fake_models: Path, tmp_path: Path) -> Path:
     """The models of the tests, the default one with aliases."""
     folder = shutil.copytree(fake_models, tmp_path / "models")
     aliases = folder / "lstm" / "aliases.json"
-    aliases.write_text('{"stable": 1, "canary": 2, "canary_share": 0.1}')
+    aliases.write_text('{"stable": 1, "canary": 2, "gone": 7, "canary_share": 0.1}')
     return folder
 
 
@@ -253,9 +253,10 @@ def test_predict_with_closed_stdin(capsys: Output, monkeypatch: pytest.MonkeyPat
     [
         (("--model", "nobody"), "bow, lstm"),
         (("--version", "9"), "bow, lstm"),
-        (("--version", "new"), "no such alias of lstm; there are: stable, canary"),
+        (("--version", "new"), "no such alias of lstm; there are: stable, canary, gone"),
         (("--model", "bow", "--version", "stable"), "no such alias of bow; there is none"),
         (("--model", "nobody", "--version", "stable"), "bow, lstm"),
+        (("--version", "gone"), "gone of lstm stands for version 7, which is not there"),
     ],
 )
 def test_predict_with_an_unknown_model(
@@ -275,6 +276,14 @@ def test_predict_with_an_alias(
     """A version may be named by an alias; `stable` answers where none is named."""
     assert call("predict", "--models-dir", aliased_models, "--json", *asked, "good") == 0
     assert json.loads(capsys.readouterr().out)["version"] == version
+
+
+@pytest.mark.parametrize("version", ["New", "1.5", "-1", "9" * 19, ""])
+def test_predict_with_a_version_that_is_none(version: str, capsys: Output) -> None:
+    """The rule, and what was received."""
+    assert call("predict", f"--version={version}", "good") == 2
+    rule = "--version must be a whole number of at most 18 digits, or an alias"
+    assert capsys.readouterr().err == f"valence: {rule}. Received: {version!r}\n"
 
 
 def test_predict_with_invalid_aliases(aliased_models: Path, capsys: Output) -> None:

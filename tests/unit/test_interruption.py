@@ -116,31 +116,45 @@ def test_no_result_is_begun_after_a_signal(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path)
     cache.path("there", lambda path: path.write_text("text"))
 
+    found, computed = [], []
+
     def block() -> None:
         swallow()
-        assert cache.path("there", lambda _: pytest.fail("computed")).read_text() == "text"
-        cache.path("missing", lambda _: pytest.fail("computed"))
+        found.append(cache.path("there", computed.append).read_text())
+        cache.path("missing", computed.append)
 
     interrupted(block)
+    assert (found, computed) == (["text"], [])
 
 
+@pytest.mark.parametrize(("loop", "where"), [("train", 1), ("test", 0)])
 @pytest.mark.parametrize("native_code", [swallow, fail])
 def test_a_training_says_how_to_resume(
-    native_code: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    native_code: Callable[[], None],
+    loop: str,
+    where: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever becomes of the exception, a training stops at this step and can be resumed."""
-    source = Source(str(write_tsv_folder(tmp_path / "data", train=200, test=20)))
-    config = load_config("smoke").replace(architecture="bow", batch_tokens=256)
+    """Whatever becomes of the exception, a training stops and can be resumed.
 
-    def on_train_batch_end(_self: object, batch: int, logs: object = None) -> None:
-        assert batch < 2, f"went on, {logs}"
-        if batch == 1:
+    It stops after this step, also where the validation texts of the last epoch are scored.
+    """
+    source = Source(str(write_tsv_folder(tmp_path / "data", train=200, test=20)))
+    config = load_config("smoke").replace(architecture="bow", batch_tokens=256, epochs=1)
+
+    steps: list[int] = []
+
+    def on_batch_end(_self: object, batch: int, logs: object = None) -> None:
+        steps.append(batch)
+        if batch == where:
             native_code()
 
     with monkeypatch.context() as patched:
-        patched.setattr(EpochProgress, "on_train_batch_end", on_train_batch_end)
+        patched.setattr(EpochProgress, f"on_{loop}_batch_end", on_batch_end)
         caught = interrupted(lambda: train_run(config, source, tmp_path / "run"))
     assert str(caught.value) == "run the same command again to resume at epoch 1, step 1"
+    assert steps == list(range(where + 1))
     train_run(config, source, tmp_path / "run")
     assert (tmp_path / "run" / "model.keras").exists()
 

@@ -119,6 +119,9 @@ DIALECTS_OF_REFUSALS = {
     "native": (head(HOST, b"Expect: a-miracle", line=b"GET /predict HTTP/1.1"), False),
     "Open Inference Protocol": (head(HOST, TE + b"gzip", line=b"GET /v2/models HTTP/1.1"), True),
     "an endless path": (b"GET /v2/" + b"x" * MAX_TARGET_BYTES, True),
+    "absolute form": (head(HOST, b"Expect: a", line=b"GET http://x/v2/models HTTP/1.1"), True),
+    "escaped path": (head(HOST, b"Expect: a", line=b"GET /%76%32/models HTTP/1.1"), True),
+    "a path that is no path": (head(HOST, b"Expect: a", line=b"GET *x HTTP/1.1"), False),
     "TensorFlow Serving": (head(HOST, b"Expect: a-miracle", line=b"GET /v1/m HTTP/1.1"), True),
     "no path behind one of /v2": (EARLIER + b"SECRET\r\n\r\n", False),
 }

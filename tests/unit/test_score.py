@@ -369,7 +369,7 @@ def test_standard_streams(
         (("none.csv", "out.csv"), 1, "there is no such file"),
         (("in.csv", "no/out.csv"), 1, "cannot be written"),
         (("in.csv", "out.csv", "--version", "canary"), 1, "there is no such alias of lstm"),
-        (("in.csv", "out.csv", "--version", "1.5"), 2, "must be a whole number or an alias"),
+        (("in.csv", "out.csv", "--version", "1.5"), 2, "or an alias. Received: '1.5'"),
         (("in.csv", "out.csv", "--version", "7"), 1, "there is no such model or version"),
         (("in.csv", "out.csv", "--encoding", "wat"), 2, "the encoding must be"),
         (("in.csv", "out.csv", "--url", "valence:8000"), 2, "must be the address"),

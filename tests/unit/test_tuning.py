@@ -16,7 +16,7 @@ from tests.corpus import make_corpus, write, write_csv, write_tsv_folder
 from tests.deferred import deferred
 from tests.trained import call
 from training.configs import load_config
-from training.distillation.answers import IDENTITY
+from training.distillation.answers import CALIBRATION, IDENTITY
 
 with deferred():
     import keras
@@ -226,6 +226,7 @@ def test_answers_of_a_pretrained_teacher(
         ("halve_neutral = [true, false]\nlearning_rate = [0.05]", "only a pretrained teacher"),
         ('answers = ["ours", "gone"]\nneutral = [true]', "Received: gone, which is no folder"),
         ('answers = ["ours", "others"]', "Received: others, about others"),
+        ("neutral = [false, true]", "only a pretrained teacher"),
     ],
 )
 def test_answers_are_checked_before_the_first_trial(
@@ -243,7 +244,7 @@ def test_answers_are_checked_before_the_first_trial(
         write_answers(tmp_path / name, dataset)
     (tmp_path / "others" / IDENTITY).write_text(json.dumps({"data": ["other", "texts", ""]}))
     write(tmp_path / "space.toml", space)
-    changes = ("piece_weight=1", "neutral=true", *STUDENT)
+    changes = ("piece_weight=1", *STUDENT, *(["neutral=true"] if "halve" in space else []))
     options = [f"--set={change}" for change in changes]
     search = ["--space=space.toml", "--sampler=grid", "--study=study", "--data=data"]
     assert call("tune", "--config=smoke", *options, *search) == 2
@@ -251,7 +252,9 @@ def test_answers_are_checked_before_the_first_trial(
     assert not (tmp_path / "study").exists()
 
 
-def test_a_search_over_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_over_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A space may name the answers of several teachers; test texts are left out for each."""
     monkeypatch.chdir(tmp_path)
     data = write_tsv_folder(tmp_path / "data", train=120, test=20)
@@ -266,6 +269,28 @@ def test_a_search_over_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert call("tune", "--config=smoke", *options, *search) == 0
     with (tmp_path / "study/report/trials.csv").open() as file:
         assert [row["answers"] for row in csv.DictReader(file)] == ["first", "second"]
+    (tmp_path / "second" / CALIBRATION).write_text('{"temperature": 2.0}')
+    capsys.readouterr()
+    assert call("tune", "--config=smoke", *options, *search) == 2
+    assert "resumed with the answers it was made with" in capsys.readouterr().err
+
+
+def test_answers_of_the_best_trial_are_those_of_the_printed_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`train` gets the answers that the best trial had, not those of `--answers`."""
+    monkeypatch.chdir(tmp_path)
+    write_tsv_folder(tmp_path / "data", train=120, test=20)
+    dataset = load_dataset(Source("data"), validation_share=0.3, seed=7)
+    for name in ("tried", "given"):
+        write_answers(tmp_path / name, dataset)
+    write(tmp_path / "space.toml", 'answers = ["tried"]')
+    options = [f"--set={change}" for change in ("piece_weight=1", *STUDENT)]
+    search = ["--space=space.toml", "--sampler=grid", "--study=study", "--data=data"]
+    assert call("tune", "--config=smoke", "--answers=given", *options, *search) == 0
+    command = capsys.readouterr().out.splitlines()[-1]
+    assert call(*shlex.split(command)[2:], "--run=run") == 0
+    assert Run.read(tmp_path / "run").config["teacher"]["answers"] == "tried"
 
 
 @pytest.mark.parametrize("learner", ["--set=teacher=linear", "teacher", "pretraining"])

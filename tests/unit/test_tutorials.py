@@ -2,7 +2,9 @@
 
 import csv
 import json
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tests.trained import call
 from training.config import Config
 from training.configs import TUTORIALS, load_config
 from training.data.corpus import Corpus, Example
+from training.support.interruption import signals_interrupt
 
 with deferred():
     from PIL import Image
@@ -137,6 +140,23 @@ def test_a_recipe_that_fails(workbench: Workbench) -> None:
     assert workbench.trained == ["tutorial-bow", "tutorial-bow-dropout"]
     assert workbench.rows().keys() == {"tutorial-bow-dropout"}
     assert workbench.compare(some) == []
+
+
+def test_an_interruption_is_no_failure(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that native code makes another error of ends the command; the table stays."""
+
+    def fail(*_: object) -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("MISMATCH of original and normalized active exception types")
+
+    rows = workbench.rows()
+    monkeypatch.setattr(workbench, "_train", fail)
+    with pytest.raises(KeyboardInterrupt), signals_interrupt():
+        workbench.compare(SOME, fresh=True)
+    assert workbench.rows() == rows
 
 
 def test_another_recipe_is_trained(workbench: Workbench) -> None:

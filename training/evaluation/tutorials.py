@@ -29,6 +29,7 @@ from training.fit.run import MODEL, RUN, Run
 from training.models.predict import predict
 from training.reports.comparison import Entry, make_table, write_comparison
 from training.support.files import atomic_folder
+from training.support.interruption import errors_as_interruption
 from training.support.progress import console
 from training.train import train
 
@@ -154,9 +155,10 @@ def _name_apart(configs: Mapping[str, Config]) -> dict[str, Config]:
 
 @contextmanager
 def _noted(recipe: str, failures: dict[str, str]) -> Iterator[None]:
-    """Record the failure of a recipe and continue."""
+    """Record the failure of a recipe and continue, unless it is an interruption."""
     try:
-        yield
+        with errors_as_interruption():
+            yield
     except (ValenceError, OSError) as error:
         failures[recipe] = str(error)
     except Exception as error:  # noqa: BLE001 - the others took hours

@@ -60,6 +60,7 @@ def fit_model(
             scores = model.evaluate(
                 validation, callbacks=callback_list, verbose=0, return_dict=True
             )
+            check_interruption()
             metrics = {f"val_{name}": float(value) for name, value in scores.items()}
             callback_list.on_epoch_end(position.epoch, position.metrics() | metrics)
             position = Position(position.epoch + 1)

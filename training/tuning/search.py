@@ -154,10 +154,11 @@ def _describe(trial: FrozenTrial, setting: Setting) -> str:
 
 
 def _inputs_of_trials(config: Config, dataset: Dataset, search: Search) -> list[Inputs]:
-    """All that trials may read, checked before the first of them.
+    """All that the settings of the space may read, checked before the first trial.
 
     Raises:
-        InvalidInput: A trial would need answers that are missing, incomplete or about other texts.
+        InvalidInput: A setting, whether it will be drawn or not, needs answers that are missing,
+            incomplete or about other texts.
     """
     first = {field: values[0] for field, values in search.space.bounds().items()}
     settings = (first | cell for cell in search.space.only(_DECIDE_INPUTS).cells())
@@ -167,7 +168,8 @@ def _inputs_of_trials(config: Config, dataset: Dataset, search: Search) -> list[
 def _made_with(config: Config, inputs: Sequence[Inputs], search: Search) -> dict[str, Any]:
     """Everything that scores depend on: trials compare only where all of it is equal."""
     card = inputs[0].dataset.card.model_dump()
-    answers = {each.answers.fingerprint() for each in inputs if each.answers}
+    answers = {str(each.answers.folder): each.answers for each in inputs if each.answers}
+    found = [each.fingerprint() for _, each in sorted(answers.items())]
     fields = search.space.fields.items()
     return {
         "recipe": config.flat(),
@@ -176,7 +178,7 @@ def _made_with(config: Config, inputs: Sequence[Inputs], search: Search) -> dict
         "sampler": search.sampler,
         "pruner": search.pruner,
         "seed": search.seed,
-        **({"answers": " ".join(sorted(answers))} if answers else {}),
+        **({"answers": " ".join(found)} if found else {}),
     }
 
 
