@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from app import __version__
-from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest, parse_version_option
+from app.command_line import FAILED, OK, WRONG_CALL, Parser, find_nearest
 from app.errors import InvalidInput, MissingLibrary, UnusableVersion, ValenceError
 from app.score_options import EXAMPLES as _SCORE_EXAMPLES
 from app.score_options import KEY_VARIABLE, RAY, SCORE_SETTINGS, add_score_options
@@ -203,7 +203,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     from app.api.body import check_text
     from app.api.predict import describe_response
-    from app.configuration import engine_options, request_limits
+    from app.configuration import engine_options, parse_version_option, request_limits
     from app.main import predict_once
     from app.serving.engines import choose_engine
 

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from app.errors import InvalidInput
-
 OK, FAILED, WRONG_CALL = 0, 1, 2
 """The exit statuses."""
 
@@ -24,20 +22,6 @@ def find_nearest(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str
         The most similar word; None if none is similar enough.
     """
     return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=cutoff)), None)
-
-
-def parse_version_option(typed: str | None) -> int | str | None:
-    """The value of `--version`: a number or an alias; None if it was not given.
-
-    Raises:
-        InvalidInput: It is neither.
-    """
-    from app.api.body import parse_version  # not for `--help`
-
-    try:
-        return parse_version(typed)
-    except InvalidInput as error:
-        raise InvalidInput(f"--{error}. Received: {typed!r}") from None
 
 
 def add_table_options(group: argparse._ArgumentGroup) -> None:

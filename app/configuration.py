@@ -1,10 +1,10 @@
-"""What other layers take of the settings; without FastAPI, which takes long to import."""
+"""What other layers take of settings and options; without FastAPI, which takes long to import."""
 
 import logging
 from collections.abc import Callable
 from typing import Final
 
-from app.api.body import Limits
+from app.api.body import Limits, parse_version
 from app.artifact import ONNX
 from app.errors import InvalidInput
 from app.serving.engines import EngineOptions, choose_engine, estimate_memory
@@ -103,3 +103,15 @@ def _fit_into_memory(workers: int, limit: int | None, each: int) -> int:
         },
     )
     return most
+
+
+def parse_version_option(typed: str | None) -> int | str | None:
+    """The value of `--version`: a number or an alias; None if it was not given.
+
+    Raises:
+        InvalidInput: It is neither.
+    """
+    try:
+        return parse_version(typed)
+    except InvalidInput as error:
+        raise InvalidInput(f"--{error}. Received: {typed!r}") from None

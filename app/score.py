@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from app.api.body import check_text
-from app.command_line import FAILED, OK, parse_version_option
-from app.configuration import divide_cores, engine_options, request_limits
+from app.command_line import FAILED, OK
+from app.configuration import (
+    divide_cores,
+    engine_options,
+    parse_version_option,
+    request_limits,
+)
 from app.errors import InvalidInput
 from app.score_options import BATCH_ITEMS, KEY_VARIABLE
 from app.scoring.files import BadRowsFile
