@@ -32,6 +32,7 @@ from app.serving.engines import load_engine
 from app.serving.repository import Repository
 from app.settings import Settings
 from app.tables.containers import STANDARD_INPUT
+from app.tables.rows import check_bad_rows_file
 from app.tables.table import TEXT_COLUMNS, Table, TableOptions, open_table
 
 
@@ -118,6 +119,9 @@ class _Plan:
         files = [path.resolve() for path in paths if path != STANDARD_INPUT]
         if len(set(files)) < len(files):
             raise InvalidInput("IN, OUT and the file of bad rows must be different files")
+        if options.output != STANDARD_OUTPUT and options.output.is_dir():
+            raise InvalidInput(f"OUT must be a file. Received: {options.output}, which is a folder")
+        check_bad_rows_file(self.bad_rows)
 
     def _identify(self, scorer: Scorer, settings: Settings) -> dict[str, Any]:
         """Return what must be equal for a run to be continued; see `WorkFolder.open`."""

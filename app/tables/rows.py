@@ -99,7 +99,7 @@ class BadRows:
 
     def __enter__(self) -> "BadRows":
         if self._aside is not None:
-            _check_aside(self._aside)
+            check_bad_rows_file(self._aside)
             self._partial = self._aside.with_name(f".{self._aside.name}.partial")
             with _explained_writes(self._aside):
                 self._file = self._partial.open("w", newline="", encoding="utf-8")
@@ -154,17 +154,18 @@ class BadRows:
         )
 
 
-def _check_aside(path: Path) -> None:
+def check_bad_rows_file(path: Path) -> None:
     """Refuse to replace anything but an earlier file of bad rows.
 
     Raises:
         InvalidInput: The path is something else.
     """
-    start = b""
+    replaceable = not path.exists()
     if path.is_file():
         with path.open("rb") as file:
             start = file.readline(100)
-    if str(path) in ("-", ".", "") or (path.exists() and start.strip() != b"row,line,rule,raw"):
+        replaceable = not start or start.strip() == b"row,line,rule,raw"
+    if str(path) in ("-", ".", "") or not replaceable:
         raise InvalidInput(
             f"{path}: the file of bad rows must be a new file, or one of an earlier call. "
             "Received: something else, which it would replace"

@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from app.errors import ValenceError
 from app.text.encoder import TextConfig, TextEncoder
 from app.text.padding import pad_rows
-from app.text.vocabulary import Vocabulary
+from app.text.vocabulary import FIRST_WORD, Vocabulary
 from training.data.readers import ReadOptions, read
 
 WORDS, LENGTH = 5_000, 200
@@ -32,7 +32,7 @@ def build(X: Any, y: Any) -> keras.Model:  # noqa: N803 - scikit-learn passes th
     model = keras.Sequential(
         [
             keras.Input(shape=(X.shape[1],), dtype="int32"),
-            keras.layers.Embedding(WORDS + 2, 32, mask_zero=True),
+            keras.layers.Embedding(FIRST_WORD + WORDS, 32, mask_zero=True),
             keras.layers.LSTM(32),
             keras.layers.Dense(y.shape[1], activation="softmax"),
         ]

@@ -26,8 +26,18 @@ def run_grid_search(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_grid_search(tmp_path: Path) -> None:
-    """A Keras model inside GridSearchCV: every cell is printed, and the best one last."""
-    data = write_csv(tmp_path / "texts.csv", make_corpus(24, seed=3))
+    """A Keras model inside GridSearchCV: every cell is printed, and the best one last.
+
+    The texts have more words than the model has ids.
+    """
+    letters = "abcdefghijklmnopqr"
+    words = [f"x{a}{b}{c}" for a in letters for b in letters for c in letters]
+    rows = enumerate(make_corpus(24, seed=3))
+    samples = [
+        each._replace(text=" ".join([each.text, *words[243 * n : 243 * (n + 1)]]))
+        for n, each in rows
+    ]
+    data = write_csv(tmp_path / "texts.csv", samples)
     data.write_text(data.read_text().replace("text,label", "body,stars", 1))
     columns = ["--text-column", "body", "--label-column", "stars"]
     options = ["--batch-sizes", "8", "12", "--epochs", "1", "--folds", "2"]

@@ -209,7 +209,7 @@ def test_a_file_of_bad_rows_is_never_out_of_date(score: Score, tmp_path: Path) -
     table = write(tmp_path / "in.csv", TABLE)
     assert score(table, tmp_path / "out.csv") == 0
     assert not (tmp_path / "out.csv.bad.csv").exists()
-    bad = write(tmp_path / "old.csv", "row\n1\n")
+    bad = write(tmp_path / "old.csv", "row,line,rule,raw\n1,2,a,b\n")
     assert score(table, tmp_path / "out.csv", "--bad-rows", bad) == 0
     assert read(bad) == [["row", "line", "rule", "raw"]]
 
@@ -367,6 +367,14 @@ def test_standard_streams(
         (("in.csv", "-", "--output-format", "parquet"), 2, "must be written to a file"),
         (("in.csv", "out.csv", "--text-column", "body"), 1, "must be named 'body'"),
         (("none.csv", "out.csv"), 1, "there is no such file"),
+        (("in.csv", "folder"), 2, "must end in .csv"),
+        (
+            ("in.csv", "folder.csv"),
+            2,
+            "OUT must be a file. Received: folder.csv",
+        ),
+        (("in.csv", "out.csv", "--bad-rows", "folder.csv"), 2, "must be a new file, or one of an"),
+        (("in.csv", "out.csv", "--bad-rows", "other.csv"), 2, "must be a new file, or one of an"),
         (("in.csv", "no/out.csv"), 1, "cannot be written"),
         (("in.csv", "out.csv", "--version", "canary"), 1, "there is no such alias of lstm"),
         (("in.csv", "out.csv", "--version", "1.5"), 2, "or an alias. Received: '1.5'"),
@@ -387,10 +395,13 @@ def test_wrong_calls(
     """A wrong call exits with 2, a file that cannot be used with 1; nothing is left behind."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "in.csv", TABLE)
+    write(tmp_path / "other.csv", "precious,notes\n")
+    (tmp_path / "folder.csv").mkdir()
     assert score(*arguments) == status
     (sentence,) = capsys.readouterr().err.splitlines()
     assert words in sentence
-    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["folder.csv", "in.csv", "other.csv"]
+    assert (tmp_path / "other.csv").read_text() == "precious,notes\n"
 
 
 def test_a_version_by_its_alias(

@@ -24,6 +24,9 @@ with deferred():
     from training.data.dataset import Source, load_dataset
     from training.fit.run import Run
     from training.models.predict import predict
+    from training.tuning.search import tune
+    from training.tuning.space import load_space
+    from training.tuning.study import plan_search
     from training.tuning.trial import TrialCallback, train_once
     from training.tuning.worker import Worker
 
@@ -250,6 +253,27 @@ def test_answers_are_checked_before_the_first_trial(
     assert call("tune", "--config=smoke", *options, *search) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
+
+
+def test_an_interruption_says_how_to_continue(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study keeps the trials that are done, and the same command continues it."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = CONFIG.with_assignments(["epochs=1"])
+    space = write(tmp_path / "space.toml", "units = [4]")
+    search = plan_search(
+        load_space(str(space), config), config, sampler="grid", pruner="none", trials=None, seed=7
+    )
+    study = tmp_path / "study"
+    with monkeypatch.context() as patched:
+        patched.setattr("training.tuning.search.train_once", stop)
+        with pytest.raises(KeyboardInterrupt, match="same command again to continue the study"):
+            tune(config, Source(str(data)), search, study)
+    assert tune(config, Source(str(data)), search, study).setting == {"units": 4}
 
 
 def test_a_search_over_answers(

@@ -188,7 +188,7 @@ def evaluate_version(folder: Path, request: EvaluationRequest) -> Evaluation:
             quality=known if own or sets else replace(known, short_texts={}),
         )
         for mistake in evaluation.split["mistakes"]:
-            # Its position in the file, also where texts before it were left out.
+            # Its position among the texts that were read, also where some of them are not scored.
             mistake["text"] = int(chosen.positions[mistake["text"] - 1]) + 1
         if aside is not None:
             _write_apart(aside, manifest, evaluation, whole.texts() if request.texts else None)

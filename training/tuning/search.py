@@ -75,6 +75,7 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
             recipe needs answers that are missing, incomplete or about other texts.
         DataError: The data is missing or wrong, or no trial was completed.
         ChildProcessError: A worker process ended; finished trials are stored.
+        KeyboardInterrupt: The search was interrupted; the message says how to continue.
     """
     if not 1 <= jobs <= MAX_JOBS:
         raise InvalidInput(f"jobs must be from 1 to {MAX_JOBS}. Received: {jobs}")
@@ -92,7 +93,10 @@ def tune(config: Config, source: Source, search: Search, folder: Path, *, jobs: 
         open_study(folder, search, _made_with(config, inputs, search)) as study,
         _checkpoints(folder) as checkpoints,
     ):
-        _run_trials(study, config, dataset, checkpoints, jobs)
+        try:
+            _run_trials(study, config, dataset, checkpoints, jobs)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("run the same command again to continue the study") from None
         done = study.done()
     complete = [trial for trial in done if trial.state == TrialState.COMPLETE]
     if not complete:
