@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 CONNECTIONS_REASON: Final = "connections"
 """The `reason` in the metric `rejected_total` of a connection over the limit."""
+PROBES: Final = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
+"""Paths that are answered over the limit, too, else an orchestrator would restart a busy process.
+They need no API key either."""
 _RESERVE: Final = 16
 """Connections over the limit that are kept open for a probe; the others close unread."""
 _SWEEPS_PER_TIMEOUT: Final = 4

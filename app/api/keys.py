@@ -24,6 +24,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import documentation
+from app.api.connections import PROBES
 from app.api.console import routes as console
 from app.api.error_handlers import respond_to_error
 from app.errors import InvalidInput, RateExceeded, Unauthorized, ValenceError
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 OPEN_PATHS: Final = frozenset(
     {
-        *("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"),
+        *PROBES,
         *("/docs", documentation.SCRIPT, documentation.STYLE, "/openapi.json"),
         *(console.PAGE, console.SCRIPT, console.STYLE),
     }

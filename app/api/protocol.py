@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from app.api.connections import Connections
+from app.api.connections import PROBES, Connections
 from app.api.exchange import CONTINUE, Exchange, Headers
 from app.api.framing import (
     FRAMING_HEADERS,
@@ -44,8 +44,6 @@ _PROBE_S: Final = 0.05
 _MAX_WITHOUT_BODY: Final = 2 * MAX_HEAD_BYTES
 """So much may come of a chunked body without a byte of content: the parser keeps trailers, which no
 limit of bodies counts. The head may be part of the first read."""
-_PROBES: Final = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
-"""Answered over the limit of connections, too: an orchestrator would restart a busy process."""
 
 _NOTHING, _HEAD, _BODY = range(3)
 """What the connection is in the middle of."""
@@ -362,7 +360,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._incoming = exchange
         if not self._may_ask_all:
             exchange.keep_alive = False
-            if path not in _PROBES:
+            if path not in PROBES:
                 full = HTTPStatus.SERVICE_UNAVAILABLE
                 exchange.prepared = self._connections.refuse(full, path)
         if self._active is None:

@@ -1,14 +1,12 @@
 """The convolutional teacher: its embeddings, and what a fit depends on."""
 
-import signal
-from contextlib import suppress
-
 import numpy as np
 import pytest
 
 from app.text.padding import Int32Array
 from app.text.vocabulary import BEGIN, PAD
 from tests.deferred import deferred
+from tests.signals import swallow
 from training.features.ngram_hashing import hash_ids, list_buckets
 from training.support.interruption import signals_interrupt
 
@@ -119,8 +117,7 @@ def test_a_fit_ends_at_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def step(*batch: object) -> None:
         steps.append(batch)
-        with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
+        swallow()
 
     network = small_network(monkeypatch)
     monkeypatch.setattr("training.distillation.convolution.build_step", lambda *_: step)

@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from app.errors import DataError
 from tests.corpus import write_tsv_folder
 from tests.deferred import deferred
+from tests.signals import fail, swallow
 from training import cli
 from training.configs import load_config
 from training.data.dataset import Source
@@ -33,23 +33,11 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def swallow(number: int = signal.SIGTERM) -> None:
-    """Receive a signal below native code that swallows the exception."""
-    with suppress(KeyboardInterrupt):
-        signal.raise_signal(number)
-
-
 def interrupted(block: Callable[[], object]) -> pytest.ExceptionInfo[KeyboardInterrupt]:
     """Run the block where signals interrupt; it must be interrupted."""
     with pytest.raises(KeyboardInterrupt) as caught, signals_interrupt():
         block()
     return caught
-
-
-def fail(*_: object) -> None:
-    """Receive a signal below native code that raises an error of its own instead."""
-    swallow()
-    raise RuntimeError("MISMATCH of original and normalized active exception types")
 
 
 @pytest.mark.parametrize("number", SIGNALS)

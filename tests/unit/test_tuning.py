@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -223,6 +224,25 @@ def test_answers_of_a_pretrained_teacher(
     assert "resumed with the answers it was made with" in capsys.readouterr().err
 
 
+def prepare_search(
+    folder: Path, space: str, *teachers: str, changes: Sequence[str] = ()
+) -> list[str]:
+    """Write data, the answers of teachers to it, and a space; return the command of the search.
+
+    The test split has the last training text, too, which is learned by no trial.
+    """
+    data = write_tsv_folder(folder / "data", train=120, test=20)
+    with (data / "train.tsv").open("a") as train:
+        train.write((data / "test.tsv").read_text().splitlines()[-1] + "\n")
+    dataset = load_dataset(Source(str(data)), validation_share=0.3, seed=7)
+    for name in teachers:
+        write_answers(folder / name, dataset)
+    write(folder / "space.toml", space)
+    options = [f"--set={change}" for change in ("piece_weight=1", *STUDENT, *changes)]
+    search = ["--space=space.toml", "--sampler=grid", "--study=study", "--data=data"]
+    return ["tune", "--config=smoke", *options, *search]
+
+
 @pytest.mark.parametrize(
     ("space", "message"),
     [
@@ -241,16 +261,10 @@ def test_answers_are_checked_before_the_first_trial(
 ) -> None:
     """No trial is computed if a later one would lack the answers that it needs."""
     monkeypatch.chdir(tmp_path)
-    write_tsv_folder(tmp_path / "data", train=120, test=20)
-    dataset = load_dataset(Source("data"), validation_share=0.3, seed=7)
-    for name in ("ours", "others"):
-        write_answers(tmp_path / name, dataset)
+    changes = ["neutral=true"] if "halve" in space else []
+    search = prepare_search(tmp_path, space, "ours", "others", changes=changes)
     (tmp_path / "others" / IDENTITY).write_text(json.dumps({"data": ["other", "texts", ""]}))
-    write(tmp_path / "space.toml", space)
-    changes = ("piece_weight=1", *STUDENT, *(["neutral=true"] if "halve" in space else []))
-    options = [f"--set={change}" for change in changes]
-    search = ["--space=space.toml", "--sampler=grid", "--study=study", "--data=data"]
-    assert call("tune", "--config=smoke", *options, *search) == 2
+    assert call(*search) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
@@ -281,21 +295,13 @@ def test_a_search_over_answers(
 ) -> None:
     """A space may name the answers of several teachers; test texts are left out for each."""
     monkeypatch.chdir(tmp_path)
-    data = write_tsv_folder(tmp_path / "data", train=120, test=20)
-    with (data / "train.tsv").open("a") as train:  # learned by no trial: test has it, too
-        train.write((data / "test.tsv").read_text().splitlines()[-1] + "\n")
-    dataset = load_dataset(Source("data"), validation_share=0.3, seed=7)
-    for name in ("first", "second"):
-        write_answers(tmp_path / name, dataset)
-    write(tmp_path / "space.toml", 'answers = ["first", "second"]')
-    options = [f"--set={change}" for change in ("piece_weight=1", *STUDENT)]
-    search = ["--space=space.toml", "--sampler=grid", "--study=study", "--data=data"]
-    assert call("tune", "--config=smoke", *options, *search) == 0
+    search = prepare_search(tmp_path, 'answers = ["first", "second"]', "first", "second")
+    assert call(*search) == 0
     with (tmp_path / "study/report/trials.csv").open() as file:
         assert [row["answers"] for row in csv.DictReader(file)] == ["first", "second"]
     (tmp_path / "second" / CALIBRATION).write_text('{"temperature": 2.0}')
     capsys.readouterr()
-    assert call("tune", "--config=smoke", *options, *search) == 2
+    assert call(*search) == 2
     assert "resumed with the answers it was made with" in capsys.readouterr().err
 
 
@@ -304,14 +310,8 @@ def test_answers_of_the_best_trial_are_those_of_the_printed_command(
 ) -> None:
     """`train` gets the answers that the best trial had, not those of `--answers`."""
     monkeypatch.chdir(tmp_path)
-    write_tsv_folder(tmp_path / "data", train=120, test=20)
-    dataset = load_dataset(Source("data"), validation_share=0.3, seed=7)
-    for name in ("tried", "given"):
-        write_answers(tmp_path / name, dataset)
-    write(tmp_path / "space.toml", 'answers = ["tried"]')
-    options = [f"--set={change}" for change in ("piece_weight=1", *STUDENT)]
-    search = ["--space=space.toml", "--sampler=grid", "--study=study", "--data=data"]
-    assert call("tune", "--config=smoke", "--answers=given", *options, *search) == 0
+    search = prepare_search(tmp_path, 'answers = ["tried"]', "tried", "given")
+    assert call(*search, "--answers=given") == 0
     command = capsys.readouterr().out.splitlines()[-1]
     assert call(*shlex.split(command)[2:], "--run=run") == 0
     assert Run.read(tmp_path / "run").config["teacher"]["answers"] == "tried"

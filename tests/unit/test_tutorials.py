@@ -2,9 +2,7 @@
 
 import csv
 import json
-import signal
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from app.artifact import Manifest
 from app.errors import DataError
 from tests.corpus import make_corpus, write_tsv_folder
 from tests.deferred import deferred
+from tests.signals import fail
 from tests.trained import call
 from training.config import Config
 from training.configs import TUTORIALS, load_config
@@ -146,12 +145,6 @@ def test_an_interruption_is_no_failure(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal that native code makes another error of ends the command; the table stays."""
-
-    def fail(*_: object) -> None:
-        with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-        raise RuntimeError("MISMATCH of original and normalized active exception types")
-
     rows = workbench.rows()
     monkeypatch.setattr(workbench, "_train", fail)
     with pytest.raises(KeyboardInterrupt), signals_interrupt():
